@@ -1,0 +1,280 @@
+"""config.toml + environment -> frozen settings. The only reader of os.environ.
+
+Each key of `config.toml` may be overridden by `RECSYS_<SECTION>__<KEY>`. An unknown key or a bad
+value raises ConfigError with the key's name, the value and what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from recsys.errors import ConfigError, shown
+
+ENV_PREFIX = "RECSYS_"
+CONFIG_VARIABLE = "RECSYS_CONFIG"
+DEFAULT_PATH = Path("config.toml")
+MAX_SECRET_BYTES = 65_536
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+ExcludeSeen = Annotated[str, Field(min_length=1, max_length=64)]
+RankerName = Literal["popular", "popular_recent", "transitions", "sequential_rules", "session_knn"]
+
+
+def _resolve_secret(secret: SecretStr) -> SecretStr:
+    """`file:/path` stands for that file's content without its line end."""
+    text = secret.get_secret_value()
+    if not text.startswith("file:"):
+        return secret
+    try:
+        with open(text[5:], encoding="utf-8") as file:
+            return SecretStr(file.read(MAX_SECRET_BYTES).strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the secret's file cannot be read ({type(error).__name__})") from None
+
+
+Secret = Annotated[SecretStr, AfterValidator(_resolve_secret)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(_Section):
+    url: Secret = SecretStr("sqlite:///var/recsys.db")
+    pool_size: int = Field(5, ge=1, le=200)
+    busy_timeout_seconds: float = Field(5.0, ge=0.0, le=300.0)
+
+
+class EventsSettings(_Section):
+    retention_days: int = Field(0, ge=0, le=36_500)
+
+
+class SequencesSettings(_Section):
+    input_event_types: tuple[str, ...] = ()
+    target_event_types: tuple[str, ...] = ()
+    event_weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = {}
+    max_length: int = Field(50, ge=2, le=1_000)
+    session_gap_minutes: float = Field(30.0, gt=0, le=525_600)
+    max_days: int = Field(0, ge=0, le=36_500)
+
+
+class ModelSettings(_Section):
+    width: int = Field(128, ge=4, le=1_024)
+    layers: int = Field(1, ge=1, le=4)
+    embedding_dropout: Share = 0.5
+    dropout: Share = 0.2
+
+
+class TrainingSettings(_Section):
+    epochs: int = Field(10, ge=1, le=1_000)
+    patience: int = Field(2, ge=1, le=1_000)
+    batch_events: int = Field(512, ge=16, le=1_000_000)
+    learning_rate: float = Field(0.005, gt=0, le=1)
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    warmup_steps: int = Field(100, ge=0, le=1_000_000)
+    gradient_clip: float = Field(5.0, gt=0, le=1_000)
+    full_softmax_items: int = Field(10_000, ge=1, le=10_000_000)
+    negatives: int = Field(2_048, ge=1, le=1_000_000)
+    final_epochs: int = Field(1, ge=0, le=100)
+    seed: int = Field(7, ge=0, le=2**31 - 1)
+    threads: int = Field(0, ge=0, le=1_024)
+    min_events: int = Field(100, ge=10)
+
+
+class EvaluationSettings(_Section):
+    window_share: float = Field(0.1, gt=0, le=0.5)
+    validation_share: float = Field(0.1, gt=0, le=0.5)
+    max_positions: int = Field(20_000, ge=100, le=10_000_000)
+    bootstrap_draws: int = Field(1_000, ge=100, le=100_000)
+
+
+class PromotionSettings(_Section):
+    margin: float = Field(0.02, ge=0, le=1)
+    min_positions: int = Field(2_000, ge=1, le=10_000_000)
+    learn_window: bool = True
+
+
+class RegistrySettings(_Section):
+    path: Path = Path("var/models")
+    keep: int = Field(10, ge=2, le=10_000)
+
+
+class ServingSettings(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    workers: int = Field(2, ge=1, le=256)
+    threads: int = Field(4, ge=1, le=256)
+    max_body_bytes: int = Field(8 * 2**20, ge=1_024, le=2**30)
+    default_k: int = Field(20, ge=1, le=1_000)
+    exclude_seen: ExcludeSeen = "purchase"
+    reload_seconds: float = Field(2.0, ge=0.1, le=3_600)
+    popular_days: int = Field(7, ge=1, le=3_650)
+
+
+class ScheduleSettings(_Section):
+    timezone: str = "UTC"
+    retrain: str = "0 3 * * *"
+    refresh_minutes: int = Field(5, ge=1, le=1_440)
+    poll_seconds: float = Field(2.0, ge=0.1, le=3_600)
+    timeout_minutes: float = Field(360.0, gt=0, le=10_080)
+    nice: int = Field(19, ge=0, le=19)
+
+
+class AuthSettings(_Section):
+    enabled: bool = True
+
+
+class LoggingSettings(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Settings(BaseSettings):
+    """All settings, frozen. Build with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        hide_input_in_errors=True,
+    )
+
+    database: DatabaseSettings = DatabaseSettings()
+    events: EventsSettings = EventsSettings()
+    sequences: SequencesSettings = SequencesSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    registry: RegistrySettings = RegistrySettings()
+    serving: ServingSettings = ServingSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    auth: AuthSettings = AuthSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+
+SECRET_KEYS = {"database.url"}
+
+
+def load_settings(path: Path | None = None, **overrides: dict[str, Any]) -> Settings:
+    """Settings from `path` (else $RECSYS_CONFIG, else ./config.toml if it exists) and environment.
+
+    `overrides` (section -> keys) win over both; they are how one command passes its own values on.
+    Raises ConfigError naming the key, the value and what was expected.
+    """
+    chosen = path or (Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None)
+    if chosen is None and DEFAULT_PATH.is_file():
+        chosen = DEFAULT_PATH
+    layers = [_read_toml(chosen) if chosen else {}, _read_environment(), overrides]
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for section, values in layer.items():
+            if isinstance(values, dict) and isinstance(merged.get(section, {}), dict):
+                merged[section] = {**merged.get(section, {}), **values}
+            else:
+                merged[section] = values
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise _as_config_error(error, merged) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError("--config", str(path), "expected an existing TOML file")
+    try:
+        return TomlConfigSettingsSource(Settings, path).toml_data
+    except (ValueError, OSError) as error:  # tomllib's errors are ValueErrors
+        raise ConfigError("--config", str(path), f"not readable as TOML: {error}") from None
+
+
+def _read_environment() -> dict[str, Any]:
+    """RECSYS_<SECTION>__<KEY> as {section: {key: value}}; sections and keys that are unknown raise."""
+    for name in os.environ:
+        section, delimiter, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+        if not name.startswith(ENV_PREFIX) or not delimiter:
+            continue
+        if section not in Settings.model_fields:
+            raise ConfigError(
+                name, "…", f"unknown section; known: {', '.join(Settings.model_fields)}"
+            )
+        fields = get_section(section).model_fields
+        if key not in fields:
+            raise ConfigError(name, "…", f"unknown key; known in [{section}]: {', '.join(fields)}")
+    try:
+        return dict(EnvSettingsSource(Settings)())
+    except Exception as error:  # pydantic-settings wraps a JSON error in its own kind
+        raise ConfigError("environment", str(error), "expected JSON for a list or table") from None
+
+
+def get_section(name: str) -> type[BaseModel]:
+    """The settings class of section `name`."""
+    annotation = Settings.model_fields[name].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation
+
+
+def _as_config_error(error: ValidationError, merged: dict[str, Any]) -> ConfigError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    value: Any = merged
+    for part in first["loc"]:
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and isinstance(part, int):
+            value = value[part]
+    if first["type"] == "extra_forbidden":
+        known = Settings.model_fields if len(path) == 1 else get_section(path[0]).model_fields
+        return ConfigError(key, "…", f"unknown key; known: {', '.join(known)}")
+    if key in SECRET_KEYS:
+        value = "…"
+    expected = re.sub(r"^Value error, |^Input ", "", str(first["msg"]))
+    return ConfigError(key, value, f"expected: {expected}")
+
+
+def effective(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The settings as plain values for display, secrets masked."""
+    plain = settings.model_dump(mode="json")
+    for key in SECRET_KEYS:
+        section, name = key.split(".")
+        plain[section][name] = _mask_url(getattr(getattr(settings, section), name))
+    return plain
+
+
+def _mask_url(secret: SecretStr) -> str:
+    """A database address without its password.
+
+    >>> _mask_url(SecretStr("postgresql://me:pw@host/db?password=x"))
+    'postgresql://me:***@host/db'
+    """
+    text = secret.get_secret_value().partition("?")[0]
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
+
+
+__all__ = ["Settings", "effective", "get_args", "load_settings", "shown"]

@@ -1,0 +1,186 @@
+"""The event frame: what an event is, what it may hold, and events as integer-coded columns.
+
+Legend: E events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+MAX_ID_LENGTH = 256  # characters
+MAX_PROPERTIES_BYTES = 8_192  # JSON text
+MAX_FUTURE_SECONDS = 300
+EARLIEST_US = 0  # 1970-01-01, UTC
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
+USER_BUCKETS = 64
+DEFAULT_EVENT_TYPE = "view"
+# No control characters (PostgreSQL cannot hold NUL, logs should not hold the rest) and no lone
+# surrogates (not UTF-8). Shared by the import and by REST.
+FORBIDDEN_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field("user_id", pa.string()),
+        pa.field("session_id", pa.string()),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("event_type", pa.string(), nullable=False),
+        pa.field("timestamp_us", pa.int64(), nullable=False),  # µs since 1970, UTC
+        pa.field("event_id", pa.string()),
+        pa.field("value", pa.float64()),
+        pa.field("recommendation_id", pa.string()),
+        pa.field("properties", pa.string()),  # JSON object text
+    ]
+)
+
+
+def user_bucket(owner_id: str) -> int:
+    """The bucket, 0..63, of a user id (of the session id where there is no user).
+
+    A CRC-32 of the UTF-8 text: the same on every machine and release, which rows on disk rely on.
+
+    >>> user_bucket("alice"), user_bucket("élan")
+    (7, 36)
+    """
+    return zlib.crc32(owner_id.encode()) % USER_BUCKETS
+
+
+def sequence_key(user_id: str | None, session_id: str | None) -> str:
+    """Whose sequence an event belongs to: the user's if known, else the session's.
+
+    >>> sequence_key("7", "a"), sequence_key(None, "7")
+    ('u:7', 's:7')
+    """
+    return f"u:{user_id}" if user_id is not None else f"s:{session_id}"
+
+
+@dataclass(frozen=True)
+class EventFrame:
+    """E events as parallel integer columns, in reading order, with the texts they stand for."""
+
+    users: NDArray[np.int32]  # (E,) codes into user_keys
+    items: NDArray[np.int32]  # (E,) codes into item_ids
+    event_types: NDArray[np.int16]  # (E,) codes into type_names
+    sessions: NDArray[np.uint64]  # (E,) a 64-bit hash of the session id, 0 where there is none
+    timestamps_us: NDArray[np.int64]  # (E,) µs since 1970, UTC
+    positions: NDArray[np.int64]  # (E,) place in the source; unique; breaks ties in time
+    user_keys: list[str]  # 'u:<user_id>' or 's:<session_id>'
+    item_ids: list[str]
+    type_names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
+@dataclass
+class _Codes:
+    """Text -> code in order of first appearance."""
+
+    codes: dict[str, int] = field(default_factory=dict)
+
+    def encode(self, texts: pa.Array, prefix: str = "") -> NDArray[np.int32]:
+        """Codes of `texts` (n,), with `prefix` before each text; null becomes -1."""
+        encoded = texts.dictionary_encode()
+        codes = self.codes
+        table = np.fromiter(
+            (
+                codes.setdefault(prefix + text, len(codes))
+                for text in encoded.dictionary.to_pylist()
+            ),
+            dtype=np.int32,
+        )
+        indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        return np.append(table, np.int32(-1))[indices]
+
+
+class EventFrameBuilder:
+    """Builds an EventFrame from record batches so that no text column is ever held whole.
+
+    Each batch needs the columns user_id, session_id, item_id, event_type, timestamp_us, and
+    `position` (int64); see EVENT_SCHEMA. Peak memory is the codes (about 34 bytes an event) and
+    one batch.
+    """
+
+    def __init__(self) -> None:
+        self._users, self._items, self._types = _Codes(), _Codes(), _Codes()
+        self._parts: dict[str, list[NDArray[np.generic]]] = {
+            name: []
+            for name in ("users", "items", "event_types", "sessions", "timestamps_us", "positions")
+        }
+
+    def append(self, batch: pa.RecordBatch | pa.Table) -> None:
+        columns = {name: _whole(batch.column(name)) for name in batch.schema.names}
+        users = self._users.encode(columns["user_id"], "u:")
+        anonymous = users < 0
+        if anonymous.any():
+            keys = columns["session_id"].filter(pa.array(anonymous))
+            users[anonymous] = self._users.encode(keys, "s:")
+        parts = self._parts
+        parts["users"].append(users)
+        parts["items"].append(self._items.encode(columns["item_id"]))
+        parts["event_types"].append(self._types.encode(columns["event_type"]).astype(np.int16))
+        parts["sessions"].append(_session_hashes(columns["session_id"]))
+        parts["timestamps_us"].append(columns["timestamp_us"].to_numpy())
+        parts["positions"].append(columns["position"].to_numpy())
+
+    def build(self) -> EventFrame:
+        def joined(name: str, dtype: type[np.generic]) -> NDArray[np.generic]:
+            parts = self._parts.pop(name)
+            return np.concatenate(parts).astype(dtype, copy=False) if parts else np.empty(0, dtype)
+
+        return EventFrame(
+            users=joined("users", np.int32),  # type: ignore[arg-type]
+            items=joined("items", np.int32),  # type: ignore[arg-type]
+            event_types=joined("event_types", np.int16),  # type: ignore[arg-type]
+            sessions=joined("sessions", np.uint64),  # type: ignore[arg-type]
+            timestamps_us=joined("timestamps_us", np.int64),  # type: ignore[arg-type]
+            positions=joined("positions", np.int64),  # type: ignore[arg-type]
+            user_keys=list(self._users.codes),
+            item_ids=list(self._items.codes),
+            type_names=list(self._types.codes),
+        )
+
+
+def frame_from_table(table: pa.Table) -> EventFrame:
+    """An event table (EVENT_SCHEMA) whose row number is the source position."""
+    builder = EventFrameBuilder()
+    first = 0
+    for batch in table.to_batches(max_chunksize=262_144):
+        positions = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
+        builder.append(batch.append_column("position", positions))
+        first += batch.num_rows
+    return builder.build()
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _session_hashes(sessions: pa.Array) -> NDArray[np.uint64]:
+    """A 64-bit hash of each session id; 0 for null. Only equality of neighbours is asked of it."""
+    if sessions.null_count == len(sessions):
+        return np.zeros(len(sessions), np.uint64)
+    encoded = sessions.dictionary_encode()
+    table = np.fromiter((_hash64(text) for text in encoded.dictionary.to_pylist()), dtype=np.uint64)
+    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.append(table, np.uint64(0))[indices]
+
+
+def _hash64(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") | 1
+
+
+def time_span(tables: Iterable[pa.Table]) -> tuple[int, int] | None:
+    """First and last timestamp_us over `tables`, or None where they hold no row."""
+    spans = [pc.min_max(table["timestamp_us"]).as_py() for table in tables if table.num_rows]
+    if not spans:
+        return None
+    return min(span["min"] for span in spans), max(span["max"] for span in spans)

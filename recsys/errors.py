@@ -1,0 +1,89 @@
+"""Every error this project raises on purpose.
+
+    RecsysError                     anything a user can be told in one line
+    ├── ConfigError                 a key in config.toml or the environment
+    ├── InputError                  a value a user handed in: names the field and the value
+    ├── NotFoundError               no such user, item, version, run, file
+    ├── ConflictError               the state of things forbids it
+    ├── AuthenticationError         no key, or an unknown one
+    ├── AccessError                 a key without the scope
+    ├── StorageUnavailableError     database locked, absent or full: try again
+    ├── NotEnoughDataError          too little to train or evaluate on
+    ├── TrainingError               the loss is not finite, a worker died
+    └── ModelFileError              a model file damaged, foreign or of an unknown format
+
+Messages are written for the person who reads them. They never hold a traceback, SQL, a secret,
+or, once they leave over HTTP, a path (`recsys.web.errors` is the one translator).
+"""
+
+
+class RecsysError(Exception):
+    """Base of all errors raised on purpose; `str(error)` is one readable line."""
+
+
+class ConfigError(RecsysError):
+    """A configuration key is unknown or its value is not what was expected."""
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        self.key, self.value, self.expected = key, value, expected
+        super().__init__(f"{key} = {shown(value)}: {expected}")
+
+
+class InputError(RecsysError):
+    """A value handed in is not acceptable; `field` and `value` say which."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        self.field, self.value, self.expected = field, value, expected
+        super().__init__(f"{field} = {shown(value)}: {expected}")
+
+
+class NotFoundError(RecsysError):
+    """What was asked for does not exist."""
+
+    def __init__(self, kind: str, name: object) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"no {kind} {shown(name)}")
+
+
+class ConflictError(RecsysError):
+    """The present state forbids the request."""
+
+
+class AuthenticationError(RecsysError):
+    """No key was given, or one that is unknown or revoked."""
+
+
+class AccessError(RecsysError):
+    """The key is known but lacks the scope."""
+
+
+class StorageUnavailableError(RecsysError):
+    """The database cannot be reached or is locked; the same request may succeed later."""
+
+    def __init__(self, message: str, retry_after_seconds: int = 5) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class NotEnoughDataError(RecsysError):
+    """There is too little data for what was asked."""
+
+
+class TrainingError(RecsysError):
+    """Training could not be completed; nothing was published."""
+
+
+class ModelFileError(RecsysError):
+    """A model file is missing, damaged, foreign or of a format this release does not know."""
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """`value` as it may stand in a message: quoted, printable, at most `limit` characters.
+
+    >>> shown("a\\nb")
+    "'a\\\\nb'"
+    >>> len(shown("x" * 1000))
+    80
+    """
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

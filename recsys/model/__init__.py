@@ -1,0 +1,1 @@
+"""The LSTM next-item model: the only home of torch; arrays in, arrays out."""

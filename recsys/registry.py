@@ -1,0 +1,231 @@
+"""Versions as immutable files, facts about them as rows.
+
+A version is a folder `<registry.path>/<version>/`:
+
+    network.safetensors    the LSTM's weights (absent where none was trained)
+    rankers.safetensors    every ranker's arrays, named '<ranker>.<array>'
+    vocabulary.json        item ids by index, event types by code
+    manifest.json          format, shapes, settings, data window, metrics, and each file's SHA-256
+
+The row keeps the manifest's own SHA-256, so that a file changed, cut or swapped anywhere is found
+before a byte of it is used. A folder is written beside its place and renamed into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
+from safetensors.numpy import save as save_arrays
+
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ModelFileError
+from recsys.model.checkpoint import network_bytes, network_from, shape_plain
+from recsys.model.network import NextItemNetwork
+from recsys.model.scoring import NetworkScorer
+from recsys.rankers import RANKERS, Ranker
+from recsys.rankers.repeats import RepeatPolicy
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
+MAX_MANIFEST_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One model version in memory."""
+
+    version: str
+    vocabulary: Vocabulary
+    event_types: list[str]  # code 1.. in order; code 0 is missing
+    network: NextItemNetwork | None
+    rankers: Mapping[str, Ranker]
+    repeats: RepeatPolicy
+    ranking: str  # what is served: 'lstm' or a ranker's name
+    max_length: int  # events of a history the network sees
+    session_gap_seconds: float
+    input_event_types: tuple[str, ...]  # empty = all
+    facts: dict[str, Any]  # data window, settings, metrics, learning curve; JSON-ready
+
+    @property
+    def scorer(self) -> NetworkScorer | None:
+        return NetworkScorer(self.network, self.max_length) if self.network else None
+
+
+def new_version(now: datetime) -> str:
+    """A name that sorts by time, such as 20250131-093000-a1b2c3."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
+    """Write `bundle` under `root`; its manifest's SHA-256 and its size in bytes.
+
+    Raises OSError where the disk refuses; nothing half-written is left under the version's name.
+    """
+    files: dict[str, bytes] = {
+        "vocabulary.json": orjson.dumps(
+            {"item_ids": bundle.vocabulary.item_ids, "event_types": bundle.event_types}
+        ),
+        "rankers.safetensors": save_arrays(
+            {
+                f"{name}.{key}": np.ascontiguousarray(array)
+                for name, ranker in bundle.rankers.items()
+                for key, array in ranker.arrays().items()
+            }
+        ),
+    }
+    if bundle.network is not None:
+        files["network.safetensors"] = network_bytes(bundle.network)
+    manifest = {
+        "format": FORMAT,
+        "version": bundle.version,
+        "ranking": bundle.ranking,
+        "network": shape_plain(bundle.network) if bundle.network is not None else None,
+        "rankers": sorted(bundle.rankers),
+        "repeats": bundle.repeats.plain(),
+        "max_length": bundle.max_length,
+        "session_gap_seconds": bundle.session_gap_seconds,
+        "input_event_types": list(bundle.input_event_types),
+        "facts": bundle.facts,
+        "files": {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()
+        },
+    }
+    files[MANIFEST] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f".{bundle.version}.{os.getpid()}.part"
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            _write_durably(temporary / name, data)
+        os.rename(temporary, root / bundle.version)
+        _sync_folder(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    digest = hashlib.sha256(files[MANIFEST]).hexdigest()
+    return digest, sum(len(data) for data in files.values())
+
+
+def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
+    """The version's bundle.
+
+    Raises ModelFileError where a file is absent, is not what its hash says, or does not fit.
+    """
+    if not VERSION_NAME.fullmatch(version):
+        raise ModelFileError("the version's name is not one this registry gives")
+    folder = root / version
+    manifest = _read_manifest(folder, version, manifest_sha256)
+    data = {name: _read_file(folder, version, name, manifest) for name in manifest["files"]}
+    try:
+        words = orjson.loads(data["vocabulary.json"])
+        vocabulary = Vocabulary(words["item_ids"])
+        arrays = load_arrays(data["rankers.safetensors"])
+        rankers: dict[str, Ranker] = {
+            name: RANKERS[name].from_arrays(
+                {
+                    key.partition(".")[2]: array
+                    for key, array in arrays.items()
+                    if key.startswith(f"{name}.")
+                }
+            )
+            for name in manifest["rankers"]
+        }
+        network = None
+        if manifest["network"] is not None:
+            if manifest["network"]["rows"] != len(vocabulary):
+                raise ModelFileError(f"version {version}: the network is of another vocabulary")
+            network = network_from(data["network.safetensors"], manifest["network"])
+        return Bundle(
+            version=version,
+            vocabulary=vocabulary,
+            event_types=list(words["event_types"]),
+            network=network,
+            rankers=rankers,
+            repeats=RepeatPolicy(**manifest["repeats"]),
+            ranking=str(manifest["ranking"]),
+            max_length=int(manifest["max_length"]),
+            session_gap_seconds=float(manifest["session_gap_seconds"]),
+            input_event_types=tuple(manifest["input_event_types"]),
+            facts=manifest["facts"],
+        )
+    except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
+        kind = type(error).__name__
+        raise ModelFileError(f"version {version}: its files do not fit together ({kind})") from None
+
+
+def delete_version(root: Path, version: str) -> None:
+    """Remove the version's folder, if it is there."""
+    if VERSION_NAME.fullmatch(version):
+        shutil.rmtree(root / version, ignore_errors=True)
+
+
+def sweep_parts(root: Path) -> int:
+    """Remove half-written folders that a killed process left; how many there were."""
+    parts = list(root.glob(".*.part")) if root.is_dir() else []
+    for part in parts:
+        shutil.rmtree(part, ignore_errors=True)
+    return len(parts)
+
+
+def _read_manifest(folder: Path, version: str, manifest_sha256: str) -> dict[str, Any]:
+    data = _read_bytes(folder / MANIFEST, version, MAX_MANIFEST_BYTES)
+    if not secrets.compare_digest(hashlib.sha256(data).hexdigest(), manifest_sha256):
+        raise ModelFileError(f"version {version}: {MANIFEST} is not the one that was registered")
+    try:
+        manifest: dict[str, Any] = orjson.loads(data)
+        found = manifest["format"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise ModelFileError(f"version {version}: {MANIFEST} cannot be read") from None
+    if found != FORMAT:
+        raise ModelFileError(
+            f"version {version} has format {found!r}; this release reads format {FORMAT}"
+        )
+    return manifest
+
+
+def _read_file(folder: Path, version: str, name: str, manifest: dict[str, Any]) -> bytes:
+    if Path(name).name != name:
+        raise ModelFileError(f"version {version}: {MANIFEST} names a file outside its folder")
+    said = manifest["files"][name]
+    data = _read_bytes(folder / name, version, int(said["bytes"]))
+    if hashlib.sha256(data).hexdigest() != said["sha256"]:
+        raise ModelFileError(f"version {version}: {name} is damaged (its SHA-256 differs)")
+    return data
+
+
+def _read_bytes(path: Path, version: str, limit: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        kind = type(error).__name__
+        raise ModelFileError(f"version {version}: {path.name} cannot be read ({kind})") from None
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
