@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,7 +112,7 @@ class EventFrameBuilder:
 
     def __init__(self) -> None:
         self._users, self._items, self._types = _Codes(), _Codes(), _Codes()
-        self._parts: dict[str, list[NDArray[np.generic]]] = {
+        self._parts: dict[str, list[NDArray[Any]]] = {
             name: []
             for name in ("users", "items", "event_types", "sessions", "timestamps_us", "positions")
         }
@@ -131,7 +132,18 @@ class EventFrameBuilder:
         parts["timestamps_us"].append(columns["timestamp_us"].to_numpy())
         parts["positions"].append(columns["position"].to_numpy())
 
-    def build(self) -> EventFrame:
+    def build(self, merged: Mapping[str, str] | None = None) -> EventFrame:
+        """The frame. `merged` maps a sequence key to the one that it now belongs to."""
+        keys = list(self._users.codes)
+        if merged:
+            final = _Codes()
+            owners = [merged.get(key, key) for key in keys]
+            table = np.array(
+                [final.codes.setdefault(k, len(final.codes)) for k in owners], np.int32
+            )
+            self._parts["users"] = [table[part] for part in self._parts["users"]]
+            keys = list(final.codes)
+
         def joined(name: str, dtype: type[np.generic]) -> NDArray[np.generic]:
             parts = self._parts.pop(name)
             return np.concatenate(parts).astype(dtype, copy=False) if parts else np.empty(0, dtype)
@@ -143,7 +155,7 @@ class EventFrameBuilder:
             sessions=joined("sessions", np.uint64),  # type: ignore[arg-type]
             timestamps_us=joined("timestamps_us", np.int64),  # type: ignore[arg-type]
             positions=joined("positions", np.int64),  # type: ignore[arg-type]
-            user_keys=list(self._users.codes),
+            user_keys=keys,
             item_ids=list(self._items.codes),
             type_names=list(self._types.codes),
         )

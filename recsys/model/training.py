@@ -105,6 +105,7 @@ class Trainer:
         torch.manual_seed(training.seed)
         self.rng = np.random.default_rng(training.seed)
         self.settings = training
+        self._model = model
         self.max_length = max_length
         self.network = NextItemNetwork(
             NetworkShape(
@@ -128,6 +129,18 @@ class Trainer:
         self.table_rows = RowAdamW(table, BETAS[1], training.weight_decay)
         self.bias_rows = RowAdamW(bias, BETAS[1], 0.0)
         self._full = rows - FIRST_ITEM <= training.full_softmax_items
+
+    def grown(self, rows: int) -> Trainer:
+        """A trainer of the same network with new rows at the table's end, drawn as at the start."""
+        types = self.network.shape.event_types
+        grown = Trainer(rows, types, self.max_length, self._model, self.settings)
+        state = self.network.state_dict()
+        for name in ("items.weight", "item_bias"):
+            fresh = grown.network.state_dict()[name].clone()
+            fresh[: len(state[name])] = state[name]
+            state[name] = fresh
+        grown.network.load_state_dict(state)
+        return grown
 
     def scorer(self) -> NetworkScorer:
         return NetworkScorer(self.network, self.max_length)

@@ -1,0 +1,104 @@
+"""Rows as a file has them: columns of any type, and the rows that could not be taken apart.
+
+Legend: n rows of a chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+MAX_RAW_LENGTH = 4_096  # characters kept of a rejected row
+MAX_RAW_VALUE = 512  # characters kept of one of its values
+
+BoolArray = NDArray[np.bool_]
+Int64Array = NDArray[np.int64]
+Row = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A row of a file that is not an event or item, and why."""
+
+    position: int  # 0-based data row in the file
+    reason: str  # names the field and the value
+    raw: str  # JSON text of the row: an object, or a string where it could not be taken apart
+
+
+@dataclass(frozen=True)
+class RawChunk:
+    """n rows of a file in file order."""
+
+    columns: dict[str, pa.Array]  # (n,) each; never binary, never dictionary-encoded
+    positions: Int64Array  # (n,) 0-based data row in the file
+    rejections: list[Rejection]  # rows between them that could not be taken apart
+    bytes_read: int  # of the file, since the last chunk
+    source_rows: Callable[[Int64Array], list[Row]]  # row numbers within the chunk -> source values
+    # column -> (cells that no id can be made of, why); they are in `columns` as text all the same
+    unusable: dict[str, tuple[BoolArray, str]] = field(default_factory=dict)
+
+
+class RowSource(Protocol):
+    """A file of rows. `names` are its columns; `chunks` reads those that are needed."""
+
+    names: list[str]
+
+    def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]: ...
+
+
+def raw_text(row: Mapping[str, object] | str, first: Sequence[str] = ()) -> str:
+    """`row` as JSON text of at most 4,096 characters, the columns `first` before the others.
+
+    What does not fit is left out, column by column, and long values are cut, so that the text stays
+    JSON.
+
+    >>> raw_text({"a": 1, "b": "x"}, first=["b"])
+    '{"b":"x","a":1}'
+    """
+    if isinstance(row, str):
+        text = _dumped(row[:MAX_RAW_LENGTH])
+        return text if len(text) <= MAX_RAW_LENGTH else _dumped(row[: MAX_RAW_LENGTH // 6 - 1])
+    parts: list[str] = []
+    size = 2
+    for name in dict.fromkeys((*first, *row)):
+        if name not in row:
+            continue
+        part = f"{_dumped(name)}:{_dumped(row[name])}"
+        if len(part) > MAX_RAW_VALUE and isinstance(value := row[name], str):
+            part = f"{_dumped(name)}:{_dumped(value[: MAX_RAW_VALUE // 6] + '…')}"
+        if size + len(part) < MAX_RAW_LENGTH:
+            parts.append(part)
+            size += len(part) + 1
+    return "{" + ",".join(parts) + "}"
+
+
+def plain(value: object) -> object:
+    """`value` as JSON has it: times as ISO text, decimals as numbers, NaN as null."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, Mapping):
+        return {str(key): plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(member) for member in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return str(value)
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))

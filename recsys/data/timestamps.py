@@ -1,0 +1,301 @@
+"""A column of times, in whatever way a file writes them -> µs since 1970, UTC.
+
+Legend: n rows.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.data.columns import NUMBER, as_numbers, text_bytes
+from recsys.data.events import EARLIEST_US, MAX_FUTURE_SECONDS, MICROSECONDS
+from recsys.data.iso_times import parse_iso
+from recsys.errors import InputError, shown
+
+EXAMPLE = "expected RFC 3339 such as 2024-05-01T12:00:00Z"
+_US_A_YEAR = 31_556_952_000_000
+_BEYOND = 2.0**62  # µs that int64 is not asked to hold
+
+# What became of a row's time.
+FINE, MISSING, UNREADABLE, TOO_EARLY, TOO_LATE, NO_OFFSET, NO_MILLISECONDS = range(7)
+
+BoolArray = NDArray[np.bool_]
+Int64Array = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times of n rows, with what is wrong with those that are not FINE."""
+
+    us: Int64Array  # (n,) µs since 1970, UTC; only meant where FINE
+    outcome: NDArray[np.uint8]  # (n,)
+    estimate_us: FloatArray  # (n,) what was read, however far out; NaN where nothing was
+    unit: str | None  # the unit by which numbers were taken
+
+
+class TimestampParser:
+    """Reads the time columns of one file, chunk after chunk.
+
+    `unit` ('s', 'ms', 'us', 'ns') is that of numbers and numeric text; None for ISO text. Columns
+    of a native time type are taken as they are. Times without a UTC offset are in `timezone`. Where
+    that is None they are UTC, unless the first time of the file has an offset: then a time without
+    one is a mistake, as it is in a `replay` of single rows. What lies below a microsecond is
+    dropped.
+    """
+
+    def __init__(
+        self, name: str, unit: str | None, timezone: str | None, now_us: int, replay: bool = False
+    ) -> None:
+        if unit is not None and unit not in MICROSECONDS:
+            raise InputError("--unit", unit, f"expected one of: {', '.join(MICROSECONDS)}")
+        if timezone is not None:
+            _check_timezone(timezone)
+        self.name, self.unit, self.timezone = name, unit, timezone
+        self.latest_us = now_us + MAX_FUTURE_SECONDS * 1_000_000
+        self._started = replay
+        self._offsets_needed: bool | None = True if replay else None
+
+    def parse(self, column: pa.Array, more_us: FloatArray | None = None) -> Times:
+        """The times of `column` (n,), each with its `more_us` (n,) added where that is given.
+
+        Raises InputError where numbers have no unit, and where the first rows of a file fail one
+        and all: that is a wrong unit or a wrong column, not n bad rows.
+        """
+        times = self._within_range(self._read(column), more_us)
+        if not self._started and len(column):
+            if (times.outcome != FINE).all():
+                raise self._all_failed(column, times)
+            self._started = True
+        return times
+
+    def reason(self, value: object, times: Times, row: int) -> str:
+        """Why `row`, whose source holds `value`, has no acceptable time."""
+        problem = self._problem(times, row)
+        return f"timestamp{problem}" if value is None else f"timestamp {_bare(value)}{problem}"
+
+    def _read(self, column: pa.Array) -> Times:
+        kind = column.type
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return self._from_native(column)
+        is_number = (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        )
+        if pa.types.is_null(kind):
+            nothing = np.full(len(column), np.nan)
+            return _times(nothing, np.isnan(nothing), None)
+        if not is_number and not pa.types.is_string(kind):
+            raise InputError(
+                "--map", f"timestamp={self.name}", f"a column of type {kind} holds no times"
+            )
+        if self.unit is not None:
+            return _from_numbers(column, self.unit)
+        if not self._started:
+            self._refuse_numbers(column)
+        if is_number:
+            column = pc.cast(column, pa.string())
+        return self._from_text(column)
+
+    def _from_native(self, column: pa.Array) -> Times:
+        kind = column.type
+        if pa.types.is_date(kind):
+            column = pc.cast(column, pa.timestamp("s"))
+            kind = column.type
+        times = _from_integers(pc.cast(column, pa.int64()), kind.unit)
+        us = times.us
+        if kind.tz is None and self.timezone is not None:
+            us = self._to_utc(us, times.outcome == FINE)
+        return Times(us, times.outcome, times.estimate_us + (us - times.us), None)
+
+    def _from_text(self, column: pa.Array) -> Times:
+        iso = parse_iso(column)
+        us = iso.us
+        local = iso.readable & ~iso.has_offset
+        outcome = np.where(iso.readable, FINE, UNREADABLE).astype(np.uint8)
+        if self.timezone is not None:
+            us = self._to_utc(us, local)
+        else:
+            if self._offsets_needed is None and iso.readable.any():
+                self._offsets_needed = bool(iso.has_offset[np.argmax(iso.readable)])
+            if self._offsets_needed:
+                outcome[local] = NO_OFFSET
+        offsets, _ = text_bytes(column)
+        outcome[np.diff(offsets) == 0] = MISSING
+        estimate = np.where(outcome == FINE, us, np.nan)
+        return Times(us, outcome, estimate, None)
+
+    def _to_utc(self, us: Int64Array, local: BoolArray) -> Int64Array:
+        """`us` with those that are `local` moved from `timezone` to UTC.
+
+        Of an hour that comes twice the first is meant. Times so far out that no offset brings them
+        into range stay as they are.
+        """
+        day = 86_400_000_000
+        local = local & (us >= EARLIEST_US - day) & (us <= self.latest_us + day)
+        if not local.any():
+            return us
+        naive = pa.array(us[local]).cast(pa.timestamp("us"))
+        aware = pc.assume_timezone(
+            naive, self.timezone, ambiguous="earliest", nonexistent="earliest"
+        )
+        moved = us.copy()
+        moved[local] = aware.cast(pa.int64()).to_numpy()
+        return moved
+
+    def _within_range(self, times: Times, more_us: FloatArray | None) -> Times:
+        us, outcome, estimate = times.us, times.outcome.copy(), times.estimate_us
+        if more_us is not None:
+            outcome[(outcome == FINE) & ~(np.abs(more_us) < _BEYOND)] = NO_MILLISECONDS
+            more_us = np.where(outcome == FINE, more_us, 0.0)
+            us, estimate = us + np.rint(more_us).astype(np.int64), estimate + more_us
+        fine = outcome == FINE
+        with np.errstate(invalid="ignore"):
+            far = np.abs(estimate) >= _BEYOND
+            outcome[fine & np.where(far, estimate < 0, us < EARLIEST_US)] = TOO_EARLY
+            outcome[fine & np.where(far, estimate > 0, us > self.latest_us)] = TOO_LATE
+        return Times(us, outcome, estimate, times.unit)
+
+    def _refuse_numbers(self, column: pa.Array) -> None:
+        """Raise InputError where the first time of the file is a number."""
+        present = column.drop_null()
+        if pa.types.is_string(column.type):
+            present = present.filter(pc.not_equal(present, ""))
+        if not len(present):
+            return
+        text = pc.cast(present, pa.string())[0].as_py()
+        if not re.fullmatch(NUMBER.strip("^$"), text, re.ASCII):
+            return
+        guesses = [
+            f"{text} looks like {unit} ({_day(us)})"
+            for unit, factor in MICROSECONDS.items()
+            if self._plausible(us := float(text) * factor)
+        ]
+        guess = guesses[0] if guesses else f"{text} looks like none of them"
+        raise InputError(
+            "--unit", None, f"the timestamps are numbers; expected s, ms, us or ns: {guess}"
+        )
+
+    def _all_failed(self, column: pa.Array, times: Times) -> InputError:
+        present = np.flatnonzero(times.outcome != MISSING)
+        if not len(present):
+            return InputError(
+                "timestamp",
+                None,
+                f"column {self.name} is empty in all of the first {len(column)} rows",
+            )
+        row = int(present[0])
+        value = str(column[row])  # as_py() cannot hold every time
+        if times.unit is not None:
+            problem = f"timestamp {_bare(value)}{self._problem(times, row)}"
+            return InputError(
+                "--unit", times.unit, f"{problem} (no row of the first block is better)"
+            )
+        problem = self._problem(times, row).removeprefix(":").strip()
+        return InputError("timestamp", value, f"{problem} (no row of the first block is better)")
+
+    def _problem(self, times: Times, row: int) -> str:
+        outcome, estimate, unit = times.outcome[row], float(times.estimate_us[row]), times.unit
+        if outcome == MISSING:
+            return " is missing"
+        if outcome == NO_OFFSET:
+            return ": timestamp without UTC offset in a column that has them; give --timezone"
+        if outcome == NO_MILLISECONDS:
+            return ": the milliseconds to be added to it are not a number"
+        if outcome == UNREADABLE:
+            return f": {EXAMPLE}" if unit is None else f": expected a number of {unit}"
+        if outcome == TOO_EARLY:
+            return " is before 1970" if unit is None else f" as {unit} is before 1970"
+        if estimate < self.latest_us + _US_A_YEAR:
+            return f" is more than {MAX_FUTURE_SECONDS} s in the future"
+        year = f"is in the year {1970 + estimate / _US_A_YEAR:.0f}"
+        if unit is None:
+            return f" {year}"
+        fitting = [
+            other
+            for other, factor in MICROSECONDS.items()
+            if self._plausible(estimate / MICROSECONDS[unit] * factor)
+        ]
+        return f" as {unit} {year}" + (f"; is the unit {fitting[0]}?" if fitting else "")
+
+    def _plausible(self, us: float) -> bool:
+        """Whether a log may well be of that time: 1990 or later."""
+        return 20 * _US_A_YEAR < us <= self.latest_us
+
+
+def _from_numbers(column: pa.Array, unit: str) -> Times:
+    """Numbers or numeric text times `unit`; whole numbers are taken exactly."""
+    if pa.types.is_integer(column.type):
+        return _from_integers(column, unit)
+    if not pa.types.is_string(column.type):
+        values, missing, _ = as_numbers(column)
+        return _times(values * MICROSECONDS[unit], missing, unit)
+    _, characters = text_bytes(column)
+    if ((characters >= 48) & (characters <= 57)).all() and not pc.any(pc.equal(column, "")).as_py():
+        try:
+            return _from_integers(pc.cast(column, pa.int64()), unit)
+        except pa.ArrowInvalid:  # beyond 64 bits
+            pass
+    nothing = pa.scalar(None, pa.string())
+    whole = pc.match_substring_regex(column, r"^-?([0-9]{1,18}|[0-8][0-9]{18})$")
+    exact = _from_integers(pc.cast(pc.if_else(whole, column, nothing), pa.int64()), unit)
+    values, missing, _ = as_numbers(column)
+    times = _times(values * MICROSECONDS[unit], missing, unit)
+    return Times(
+        us=np.where(exact.outcome == FINE, exact.us, times.us),
+        outcome=times.outcome,
+        estimate_us=times.estimate_us,
+        unit=unit,
+    )
+
+
+def _from_integers(column: pa.Array, unit: str) -> Times:
+    factor = MICROSECONDS[unit]
+    missing = pc.is_null(column).to_numpy(zero_copy_only=False)
+    values = pc.fill_null(column, 0).to_numpy()
+    estimate = np.where(missing, np.nan, values * float(factor))
+    with np.errstate(invalid="ignore"):
+        near = np.where(np.abs(estimate) < _BEYOND, values, 0).astype(np.int64)
+    us = near // 1_000 if unit == "ns" else near * int(factor)
+    outcome = np.where(missing, MISSING, FINE).astype(np.uint8)
+    return Times(us, outcome, estimate, unit)
+
+
+def _times(estimate: FloatArray, missing: BoolArray, unit: str | None) -> Times:
+    """Times from µs: missing, not finite (so not readable), or fine."""
+    finite = np.isfinite(estimate)
+    near = finite & (np.abs(np.where(finite, estimate, 0)) < _BEYOND)
+    us = np.rint(np.where(near, estimate, 0)).astype(np.int64)
+    outcome = np.where(finite, FINE, UNREADABLE).astype(np.uint8)
+    outcome[missing] = MISSING
+    return Times(us, outcome, estimate, unit)
+
+
+def _check_timezone(name: str) -> None:
+    if re.fullmatch(r"[+-]([01]\d|2[0-3]):[0-5]\d", name, re.ASCII):
+        return
+    try:
+        ZoneInfo(name)
+        pc.assume_timezone(pa.array([0], pa.timestamp("us")), name)
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise InputError(
+            "--timezone", name, "expected a time zone such as Europe/Berlin or +02:00"
+        ) from None
+
+
+def _bare(value: object) -> str:
+    """`value` for a message; quoted unless it is a number."""
+    if isinstance(value, str) and not re.fullmatch(NUMBER.strip("^$"), value[:40], re.ASCII):
+        return shown(value)
+    return str(value)[:40]
+
+
+def _day(us: float) -> str:
+    return datetime.fromtimestamp(us / 1e6, UTC).date().isoformat()

@@ -1,0 +1,1 @@
+"""A history -> a personalised top k: no pandas, no web framework."""

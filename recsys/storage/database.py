@@ -1,0 +1,170 @@
+"""The engine, and its two ways in: `begin()` is one transaction, `connect()` only reads.
+
+SQLite runs in WAL mode with foreign keys on; a write transaction takes the lock at its start
+(BEGIN IMMEDIATE), so that two writers wait for each other instead of failing halfway, and readers
+take none. synchronous=NORMAL: a commit survives the death of the process; a power cut may take the
+last moments with it, but never the consistency of the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    TimeoutError,
+)
+
+from recsys.errors import ConfigError, RecsysError, StorageUnavailableError
+
+MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn")
+
+
+class Database:
+    """One database. Nothing connects at construction."""
+
+    def __init__(self, url: str, pool_size: int = 5, busy_timeout_seconds: float = 5.0) -> None:
+        """Raises ConfigError where `url` is not one of SQLite or PostgreSQL."""
+        self.url = parse_url(url)
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self.engine = self._engine(pool_size)
+
+    @property
+    def dialect(self) -> str:
+        """'sqlite' or 'postgresql'."""
+        return self.engine.dialect.name
+
+    @property
+    def file(self) -> Path | None:
+        """The file of a SQLite database."""
+        name = self.url.database
+        return Path(name) if self.dialect == "sqlite" and name and name != ":memory:" else None
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back by an exception.
+
+        Raises StorageUnavailableError where the database is locked, full or cannot be reached.
+        """
+        with translated(), self.engine.connect() as connection, connection.begin():
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A connection for reading: one consistent view, nothing is kept of what it writes."""
+        with translated(), self.engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def make_folder(self) -> None:
+        """Create the folder of a SQLite file."""
+        if self.file is not None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+
+    def _engine(self, pool_size: int) -> Engine:
+        if self.url.get_backend_name() == "sqlite":
+            engine = create_engine(
+                self.url,
+                connect_args={
+                    "timeout": self._busy_timeout_seconds,
+                    "check_same_thread": False,
+                },
+            )
+            event.listen(engine, "connect", _prepare_sqlite)
+            return engine
+        return create_engine(
+            self.url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            pool_timeout=self._busy_timeout_seconds,
+            connect_args={"connect_timeout": max(2, round(self._busy_timeout_seconds))},
+        )
+
+
+def parse_url(url: str) -> URL:
+    """`url` with the driver this project uses. Raises ConfigError; the password is never shown."""
+    expected = "expected: sqlite:///path/to/file.db or postgresql://user:password@host/name"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError("database.url", "…", expected) from None
+    backend = parsed.get_backend_name()
+    if backend in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite")
+    raise ConfigError("database.url", backend, expected)
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where this project says so
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=NORMAL",
+        "foreign_keys=ON",
+        "cache_size=-65536",
+        "mmap_size=268435456",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors as this project's own; their texts may hold SQL and values, so none is kept."""
+    try:
+        yield
+    except TimeoutError:
+        raise StorageUnavailableError("all database connections are in use") from None
+    except (OperationalError, InterfaceError, ProgrammingError) as error:
+        raise _translate(error) from error
+    except sqlite3.OperationalError as error:
+        raise _sqlite_error(str(error)) from error
+    except NoSuchModuleError:
+        raise ConfigError("database.url", "…", "expected a SQLite or PostgreSQL address") from None
+
+
+def _translate(error: DBAPIError) -> Exception:
+    text = str(error.orig)
+    if any(mark in text or mark == type(error.orig).__name__ for mark in MISSING):
+        return RecsysError("the database has no up-to-date tables; run: recsys db upgrade")
+    if isinstance(error, ProgrammingError):
+        return error
+    if isinstance(error.orig, sqlite3.Error):
+        return _sqlite_error(text)
+    return StorageUnavailableError("the database cannot be reached or refused the connection")
+
+
+def _sqlite_error(text: str) -> RecsysError:
+    reasons = {
+        "locked": "the database is locked by another writer",
+        "busy": "the database is locked by another writer",
+        "unable to open": "the database file cannot be opened",
+        "readonly": "the database file is read-only",
+        "full": "the disk is full",
+        "disk I/O": "the disk refused a read or a write",
+    }
+    for mark, reason in reasons.items():
+        if mark in text:
+            return StorageUnavailableError(reason)
+    if any(mark in text for mark in MISSING):
+        return RecsysError("the database has no up-to-date tables; run: recsys db upgrade")
+    return StorageUnavailableError("the database refused the statement")

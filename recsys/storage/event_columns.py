@@ -1,0 +1,102 @@
+"""Events as columns: the bulk read behind training and export, through ADBC into Arrow batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from adbc_driver_manager import Error as AdbcError
+from adbc_driver_postgresql import dbapi as postgresql_adbc
+from adbc_driver_sqlite import dbapi as sqlite_adbc
+from sqlalchemy import text
+
+from recsys.data.events import EventFrame, EventFrameBuilder
+from recsys.errors import StorageUnavailableError
+from recsys.storage.database import Database
+
+SEQUENCE_COLUMNS = "user_id, session_id, item_id, event_type, timestamp_us, id AS position"
+EXPORT_COLUMNS = (
+    "user_id, session_id, item_id, event_type, timestamp_us, event_id, value, "
+    "recommendation_id, properties"
+)
+BATCH_ROWS = 65_536
+
+_TYPES = {
+    "timestamp_us": pa.int64(),
+    "position": pa.int64(),
+    "value": pa.float64(),
+}
+
+
+def read_frame(database: Database, since_us: int = 0, aliases: bool = True) -> EventFrame:
+    """All events since `since_us` as an event frame; ids merged into a user count as that user.
+
+    Raises StorageUnavailableError where the database cannot be read.
+    """
+    builder = EventFrameBuilder()
+    merged = _aliases(database) if aliases else {}
+    for batch in read_batches(database, SEQUENCE_COLUMNS, since_us):
+        builder.append(batch)
+    return builder.build(merged)
+
+
+def read_batches(
+    database: Database, columns: str, since_us: int = 0, in_order: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of `columns` (one of this module's constants), in no order unless asked."""
+    order = " ORDER BY id" if in_order else ""
+    query = f"SELECT {columns} FROM events WHERE timestamp_us >= {int(since_us)}{order}"  # noqa: S608
+    if since_us <= 0:
+        query = f"SELECT {columns} FROM events{order}"  # noqa: S608
+    if database.dialect == "sqlite" and database.file is None:
+        yield from _through_driver(database, query)
+        return
+    try:
+        if database.dialect == "sqlite":
+            connection = sqlite_adbc.connect(f"file:{database.file}?mode=ro")
+        else:
+            address = database.url.set(drivername="postgresql")
+            connection = postgresql_adbc.connect(address.render_as_string(hide_password=False))
+        with connection, connection.cursor() as cursor:
+            if database.dialect == "sqlite":
+                cursor.adbc_statement.set_options(
+                    **{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)}
+                )
+            cursor.execute(query)
+            for batch in cursor.fetch_record_batch():
+                yield _typed(batch)
+    except AdbcError:
+        raise StorageUnavailableError("the events cannot be read from the database") from None
+
+
+def _through_driver(database: Database, query: str) -> Iterator[pa.RecordBatch]:
+    with database.connect() as connection:
+        result = connection.execution_options(stream_results=True).execute(text(query))
+        names = list(result.keys())
+        for rows in result.partitions(BATCH_ROWS):
+            columns = zip(*rows, strict=True)
+            yield _typed(
+                pa.record_batch(
+                    [
+                        pa.array(column, _TYPES.get(name, pa.string()))
+                        for name, column in zip(names, columns, strict=True)
+                    ],
+                    names=names,
+                )
+            )
+
+
+def _typed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch in this project's types: SQLite tells a column's type by the rows it happens to see."""
+    arrays = []
+    for name in batch.schema.names:
+        wanted = _TYPES.get(name, pa.string())
+        column = batch.column(name)
+        arrays.append(column if column.type == wanted else column.cast(wanted))
+    return pa.record_batch(arrays, names=batch.schema.names)
+
+
+def _aliases(database: Database) -> dict[str, str]:
+    with database.connect() as connection:
+        rows = connection.execute(text("SELECT alias_key, user_id FROM aliases"))
+        return {row.alias_key: f"u:{row.user_id}" for row in rows}

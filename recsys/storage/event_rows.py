@@ -1,0 +1,200 @@
+"""Events as rows: what REST posts and what a request reads back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, union_all
+from sqlalchemy.dialects import postgresql, sqlite
+
+from recsys.data.event_check import Event
+from recsys.data.events import user_bucket
+from recsys.storage.tables import aliases, events, item_categories
+
+MAX_SEEN_EVENTS = 10_000  # newest events that are searched for items already seen
+INSERT_ROWS = 2_000  # rows a statement: PostgreSQL takes 65,535 values
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One past event of a user or session."""
+
+    item_id: str
+    event_type: str
+    timestamp_us: int
+    session_id: str | None
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of one posted event."""
+
+    event_id: str
+    accepted: bool  # False: it was there before, or twice in the request
+
+
+def insert_events(
+    connection: Connection, posted: Sequence[Event], received_at_us: int
+) -> list[Stored]:
+    """Store `posted` in order; an event whose id is already there for its user is a duplicate."""
+    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    rows = [_row(event, received_at_us) for event in posted]
+    fresh: set[tuple[int, str]] = set()
+    for at in range(0, len(rows), INSERT_ROWS):
+        statement = (
+            insert(events)
+            .values(rows[at : at + INSERT_ROWS])
+            .on_conflict_do_nothing(index_elements=["user_bucket", "event_id"])
+            .returning(events.c.user_bucket, events.c.event_id)
+        )
+        fresh.update((row.user_bucket, row.event_id) for row in connection.execute(statement))
+    stored = []
+    for row in rows:
+        key = (row["user_bucket"], row["event_id"])
+        stored.append(Stored(row["event_id"], key in fresh))
+        fresh.discard(key)  # the second of two equal ids in one request is a duplicate
+    return stored
+
+
+def _row(event: Event, received_at_us: int) -> dict[str, object]:
+    return {
+        "user_bucket": user_bucket(event.user_id or event.session_id or ""),
+        "user_id": event.user_id,
+        "session_id": event.session_id,
+        "item_id": event.item_id,
+        "event_type": event.event_type,
+        "timestamp_us": event.timestamp_us,
+        "event_id": event.event_id or uuid.uuid4().hex,
+        "value": event.value,
+        "recommendation_id": event.recommendation_id,
+        "properties": event.properties,
+        "received_at_us": received_at_us,
+    }
+
+
+_HISTORY_COLUMNS = (
+    events.c.item_id,
+    events.c.event_type,
+    events.c.timestamp_us,
+    events.c.session_id,
+    events.c.event_id,
+    events.c.id,
+)
+
+
+def _newest(condition: object, limit: int) -> Select[tuple[object, ...]]:
+    return (
+        select(*_HISTORY_COLUMNS)
+        .where(condition)  # type: ignore[arg-type]
+        .order_by(events.c.timestamp_us.desc(), events.c.id.desc())
+        .limit(limit)
+    )
+
+
+# Built once: the statement cache then knows them by identity, and a request pays no compilation.
+_OF_USER = _newest(events.c.user_id == bindparam("owner"), bindparam("row_limit"))  # type: ignore[arg-type]
+_OF_SESSION = _newest(events.c.session_id == bindparam("owner"), bindparam("row_limit"))  # type: ignore[arg-type]
+_ALIASES = select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner"))
+
+
+def history(
+    connection: Connection,
+    user_id: str | None = None,
+    session_id: str | None = None,
+    limit: int = 50,
+) -> list[HistoryEvent]:
+    """The newest `limit` events of a user (of the ids merged into it too), or of a session.
+
+    Oldest first. With both, the session's events that no user owns yet are read along.
+    """
+    rows = []
+    if user_id is not None:
+        rows += connection.execute(_OF_USER, {"owner": user_id, "row_limit": limit}).all()
+        for (key,) in connection.execute(_ALIASES, {"owner": user_id}).all():
+            statement = _OF_SESSION if key.startswith("s:") else _OF_USER
+            rows += connection.execute(statement, {"owner": key[2:], "row_limit": limit}).all()
+    if session_id is not None:
+        rows += connection.execute(_OF_SESSION, {"owner": session_id, "row_limit": limit}).all()
+    # A row may come twice, as the user's and as the session's.
+    unique = {row.id: row for row in rows}.values()
+    newest = sorted(unique, key=lambda row: (row.timestamp_us, row.id))[-limit:]
+    return [
+        HistoryEvent(r.item_id, r.event_type, r.timestamp_us, r.session_id, r.event_id)
+        for r in newest
+    ]
+
+
+def seen_items(
+    connection: Connection,
+    user_id: str | None,
+    session_id: str | None,
+    event_types: Collection[str] | None,
+) -> set[str]:
+    """Items of the newest events of these types (None: all), `MAX_SEEN_EVENTS` at most."""
+    owners = []
+    if user_id is not None:
+        owners.append(events.c.user_id == user_id)
+        for (key,) in connection.execute(_ALIASES, {"owner": user_id}).all():
+            column = events.c.session_id if key.startswith("s:") else events.c.user_id
+            owners.append(column == key[2:])
+    if session_id is not None:
+        owners.append(events.c.session_id == session_id)
+    if not owners:
+        return set()
+    parts = []
+    for owner in owners:
+        part = select(events.c.item_id).where(owner)
+        if event_types is not None:
+            part = part.where(events.c.event_type.in_(event_types))
+        part = part.order_by(events.c.timestamp_us.desc()).limit(MAX_SEEN_EVENTS)
+        parts.append(select(part.subquery().c.item_id))
+    return set(connection.execute(union_all(*parts)).scalars())
+
+
+def popular_items(
+    connection: Connection, since_us: int, category: str | None = None, limit: int = 100
+) -> list[tuple[str, int]]:
+    """(item id, events) of the items with most events since `since_us`, most first."""
+    count = func.count().label("events")
+    statement = select(events.c.item_id, count).where(events.c.timestamp_us >= since_us)
+    if category is not None:
+        statement = statement.join(
+            item_categories, item_categories.c.item_id == events.c.item_id
+        ).where(item_categories.c.category == category)
+    statement = (
+        statement.group_by(events.c.item_id).order_by(count.desc(), events.c.item_id).limit(limit)
+    )
+    return [(row.item_id, row.events) for row in connection.execute(statement)]
+
+
+def user_events(
+    connection: Connection, user_id: str, limit: int, before_id: int | None = None
+) -> list[dict[str, object]]:
+    """A page of a user's events, newest arrival first; `before_id` is the last id of the page before."""
+    keys = connection.execute(_ALIASES, {"owner": user_id}).scalars().all()
+    sessions = [key[2:] for key in keys if key.startswith("s:")]
+    merged = [key[2:] for key in keys if key.startswith("u:")]
+    owners = [events.c.user_id.in_([user_id, *merged])]
+    if sessions:
+        owners.append(events.c.session_id.in_(sessions))
+    statement = select(events).where(or_(*owners)).order_by(events.c.id.desc()).limit(limit)
+    if before_id is not None:
+        statement = statement.where(events.c.id < before_id)
+    return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def delete_before(connection: Connection, before_us: int, limit: int) -> int:
+    """Delete at most `limit` of the events older than `before_us`; how many went."""
+    old = select(events.c.id).where(events.c.timestamp_us < before_us).limit(limit)
+    return connection.execute(delete(events).where(events.c.id.in_(old))).rowcount
+
+
+def event_span(connection: Connection) -> tuple[int, int, int]:
+    """Number of events, and the first and last timestamp_us (0 where there is none)."""
+    row = connection.execute(
+        select(func.count(), func.min(events.c.timestamp_us), func.max(events.c.timestamp_us))
+    ).one()
+    return int(row[0]), int(row[1] or 0), int(row[2] or 0)

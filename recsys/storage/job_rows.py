@@ -1,0 +1,234 @@
+"""Runs of jobs and their schedules as rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from recsys.errors import ConflictError, NotFoundError
+from recsys.storage.tables import job_run_lines, job_runs, job_schedules
+
+ENDED = ("succeeded", "failed", "cancelled", "timed_out")
+MAX_LINES = 2_000  # log lines kept of a run
+MAX_LINE_LENGTH = 1_000
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run of a job."""
+
+    id: int
+    job: str
+    scheduled_at_us: int | None
+    requested_by: str
+    state: str
+    requested_at_us: int
+    started_at_us: int | None
+    heartbeat_at_us: int | None
+    finished_at_us: int | None
+    pid: int | None
+    host: str | None
+    stage: str | None
+    progress: float | None  # 0..1
+    cancel_requested: bool
+    options: dict[str, Any]
+    outcome: dict[str, Any] | None
+    error: str | None
+
+
+def request_run(
+    connection: Connection, job: str, by: str, now_us: int, options: dict[str, Any] | None = None
+) -> int:
+    """Ask for a run now; its id. A job that already waits or runs raises ConflictError."""
+    waiting = (
+        select(job_runs.c.id, job_runs.c.state)
+        .where(job_runs.c.job == job, job_runs.c.state.in_(("requested", "running")))
+        .order_by(job_runs.c.id)
+        .limit(1)
+    )
+    found = connection.execute(waiting).one_or_none()
+    if found is not None:
+        raise ConflictError(f"run {found.id} of {job} is already {found.state}")
+    return _insert(connection, job, by, now_us, None, options)
+
+
+def claim_slot(connection: Connection, job: str, scheduled_at_us: int, now_us: int) -> int | None:
+    """The id of a new requested run for this slot, or None where the slot was claimed before."""
+    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    statement = (
+        insert(job_runs)
+        .values(
+            job=job,
+            scheduled_at_us=scheduled_at_us,
+            requested_by="schedule",
+            state="requested",
+            requested_at_us=now_us,
+        )
+        .on_conflict_do_nothing(index_elements=["job", "scheduled_at_us"])
+        .returning(job_runs.c.id)
+    )
+    return connection.execute(statement).scalar_one_or_none()
+
+
+def start_run(connection: Connection, run_id: int, pid: int, host: str, now_us: int) -> bool:
+    """Take a requested run; False where another took it, or it was cancelled."""
+    taken = connection.execute(
+        update(job_runs)
+        .where(job_runs.c.id == run_id, job_runs.c.state == "requested")
+        .values(state="running", started_at_us=now_us, heartbeat_at_us=now_us, pid=pid, host=host)
+    )
+    return taken.rowcount == 1
+
+
+def beat(
+    connection: Connection,
+    run_id: int,
+    now_us: int,
+    stage: str | None = None,
+    progress: float | None = None,
+) -> bool:
+    """Say that the run lives and how far it is; True where it should stop."""
+    values: dict[str, Any] = {"heartbeat_at_us": now_us}
+    if stage is not None:
+        values["stage"] = stage
+    if progress is not None:
+        values["progress"] = progress
+    connection.execute(update(job_runs).where(job_runs.c.id == run_id).values(values))
+    statement = select(job_runs.c.cancel_requested).where(job_runs.c.id == run_id)
+    return bool(connection.execute(statement).scalar_one_or_none())
+
+
+def finish_run(
+    connection: Connection,
+    run_id: int,
+    state: str,
+    now_us: int,
+    outcome: dict[str, Any] | None = None,
+    error: str | None = None,
+) -> bool:
+    """End a run that has not ended; False where it had."""
+    ended = connection.execute(
+        update(job_runs)
+        .where(job_runs.c.id == run_id, job_runs.c.state.not_in(ENDED))
+        .values(
+            state=state,
+            finished_at_us=now_us,
+            outcome=None if outcome is None else json.dumps(outcome),
+            error=error,
+        )
+    )
+    return ended.rowcount == 1
+
+
+def cancel_run(connection: Connection, run_id: int, now_us: int) -> str:
+    """Cancel a run: at once where it waits, soon where it runs; its state then.
+
+    Raises NotFoundError, or ConflictError where it has ended.
+    """
+    run = get_run(connection, run_id)
+    if run.state in ENDED:
+        raise ConflictError(f"run {run_id} has already ended ({run.state})")
+    connection.execute(
+        update(job_runs).where(job_runs.c.id == run_id).values(cancel_requested=True)
+    )
+    if run.state == "requested":
+        finish_run(connection, run_id, "cancelled", now_us)
+        return "cancelled"
+    return run.state
+
+
+def get_run(connection: Connection, run_id: int) -> RunRow:
+    """Raises NotFoundError."""
+    row = connection.execute(select(job_runs).where(job_runs.c.id == run_id)).one_or_none()
+    if row is None:
+        raise NotFoundError("run", run_id)
+    return _run(row)
+
+
+def list_runs(
+    connection: Connection,
+    limit: int = 50,
+    before_id: int | None = None,
+    job: str | None = None,
+    state: str | None = None,
+) -> list[RunRow]:
+    """Newest first."""
+    statement = select(job_runs).order_by(job_runs.c.id.desc()).limit(limit)
+    if before_id is not None:
+        statement = statement.where(job_runs.c.id < before_id)
+    if job is not None:
+        statement = statement.where(job_runs.c.job == job)
+    if state is not None:
+        statement = statement.where(job_runs.c.state == state)
+    return [_run(row) for row in connection.execute(statement)]
+
+
+def add_line(connection: Connection, run_id: int, message: str, now_us: int) -> None:
+    """Append a line to a run's log; beyond MAX_LINES nothing more is kept."""
+    statement = select(func.count()).where(job_run_lines.c.run_id == run_id)
+    number = int(connection.execute(statement).scalar_one())
+    if number < MAX_LINES:
+        line = message[:MAX_LINE_LENGTH]
+        values = {"run_id": run_id, "line_number": number, "at_us": now_us, "message": line}
+        connection.execute(job_run_lines.insert(), values)
+
+
+def get_lines(connection: Connection, run_id: int, after: int = -1) -> list[dict[str, Any]]:
+    """Log lines of a run after line number `after`."""
+    statement = (
+        select(job_run_lines.c.line_number, job_run_lines.c.at_us, job_run_lines.c.message)
+        .where(job_run_lines.c.run_id == run_id, job_run_lines.c.line_number > after)
+        .order_by(job_run_lines.c.line_number)
+    )
+    return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def put_schedule(
+    connection: Connection, job: str, trigger: str, next_run_us: int | None, now_us: int
+) -> None:
+    """Write down when a job runs next, for those who do not schedule."""
+    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
+    values = {"trigger": trigger, "next_run_us": next_run_us, "updated_at_us": now_us}
+    statement = insert(job_schedules).values(job=job, **values)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["job"], set_=values)
+    )
+
+
+def list_schedules(connection: Connection) -> list[dict[str, Any]]:
+    rows = connection.execute(select(job_schedules).order_by(job_schedules.c.job))
+    return [dict(row._mapping) for row in rows]
+
+
+def _insert(
+    connection: Connection,
+    job: str,
+    by: str,
+    now_us: int,
+    scheduled_at_us: int | None,
+    options: dict[str, Any] | None,
+) -> int:
+    statement = (
+        job_runs.insert()
+        .values(
+            job=job,
+            scheduled_at_us=scheduled_at_us,
+            requested_by=by,
+            state="requested",
+            requested_at_us=now_us,
+            options=json.dumps(options or {}),
+        )
+        .returning(job_runs.c.id)
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def _run(row: Any) -> RunRow:
+    values = dict(row._mapping)
+    values["options"] = json.loads(values["options"])
+    values["outcome"] = json.loads(values["outcome"]) if values["outcome"] else None
+    return RunRow(**values)

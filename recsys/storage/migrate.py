@@ -1,0 +1,72 @@
+"""Schema up, down and checked, from the checkout's migrations/ or those inside an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from recsys.errors import RecsysError
+from recsys.storage.database import Database
+from recsys.storage.tables import metadata
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def migrations_folder() -> Path:
+    """Where the numbered revisions are."""
+    installed = PACKAGE / "_migrations"
+    return installed if installed.is_dir() else PACKAGE.parent / "migrations"
+
+
+def alembic_config(database: Database) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.attributes["database"] = database
+    return config
+
+
+def upgrade(database: Database, revision: str = "head") -> str | None:
+    """Bring the schema to `revision`; the revision it has then."""
+    database.make_folder()
+    command.upgrade(alembic_config(database), revision)
+    return current(database)
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Take the schema back to `revision` ('base' removes every table)."""
+    command.downgrade(alembic_config(database), revision)
+
+
+def current(database: Database) -> str | None:
+    """The schema's revision, or None where there is none."""
+    with database.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def head() -> str | None:
+    """The newest revision this release knows."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    return ScriptDirectory.from_config(config).get_current_head()
+
+
+def check(database: Database) -> None:
+    """Raises RecsysError where the schema is not the one this release works with."""
+    found, wanted = current(database), head()
+    if found != wanted:
+        has = f"is at revision {found}" if found else "has no tables"
+        raise RecsysError(
+            f"the database {has}, this release needs {wanted}; run: recsys db upgrade"
+        )
+
+
+def differences(database: Database) -> list[object]:
+    """What autogenerate would still change; empty where tables.py and the migrations agree."""
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, metadata))

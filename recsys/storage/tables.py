@@ -1,0 +1,249 @@
+"""All tables. Times are whole microseconds since 1970 UTC in a BIGINT: exact, and the same in both
+databases; such a column's name ends in `_us`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+    true,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Micros = BigInteger
+# SQLite numbers rows by itself only in a column declared INTEGER.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
+def row_number() -> Column[int]:
+    return Column("id", RowNumber, Identity(), primary_key=True)
+
+
+events = Table(
+    "events",
+    metadata,
+    row_number(),  # order of arrival: the source position of sequences
+    Column("user_bucket", SmallInteger, nullable=False),
+    Column("user_id", Text),
+    Column("session_id", Text),
+    Column("item_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("timestamp_us", Micros, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("value", Float),
+    Column("recommendation_id", Text),
+    Column("properties", Text),
+    Column("received_at_us", Micros, nullable=False),
+    CheckConstraint("user_id IS NOT NULL OR session_id IS NOT NULL", name="has_owner"),
+    UniqueConstraint("user_bucket", "event_id"),
+)
+Index(
+    "ix_events_user",
+    events.c.user_id,
+    events.c.timestamp_us,
+    events.c.id,
+    postgresql_where=events.c.user_id.is_not(None),
+    sqlite_where=events.c.user_id.is_not(None),
+)
+Index(
+    "ix_events_session",
+    events.c.session_id,
+    events.c.timestamp_us,
+    events.c.id,
+    postgresql_where=events.c.session_id.is_not(None),
+    sqlite_where=events.c.session_id.is_not(None),
+)
+# For windows and pruning. Events arrive nearly in order of time, which is what BRIN is for.
+Index("ix_events_time", events.c.timestamp_us, postgresql_using="brin")
+
+rejected_events = Table(
+    "rejected_events",
+    metadata,
+    row_number(),
+    Column("source", Text, nullable=False),  # a file's name without its folder, or 'rest'
+    Column("position", BigInteger, nullable=False),  # row of the source, from 0
+    Column("reason", Text, nullable=False),
+    Column("raw", Text, nullable=False),  # the row as JSON
+    Column("raw_hash", Text, nullable=False),
+    Column("rejected_at_us", Micros, nullable=False),
+    Column("replayed_at_us", Micros),
+    UniqueConstraint("source", "position", "raw_hash"),
+)
+
+items = Table(
+    "items",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("title", Text),
+    Column("categories", Text, nullable=False, server_default=text("'[]'")),  # JSON list
+    Column("price", Float),
+    Column("image", Text),
+    Column("available", Boolean, nullable=False, server_default=true()),
+    Column("properties", Text, nullable=False, server_default=text("'{}'")),  # JSON object
+    Column("created_at_us", Micros, nullable=False),
+    Column("updated_at_us", Micros, nullable=False),
+)
+Index("ix_items_created", items.c.created_at_us)
+Index(
+    "ix_items_unavailable",
+    items.c.item_id,
+    postgresql_where=text("NOT available"),
+    sqlite_where=text("NOT available"),
+)
+
+item_categories = Table(
+    "item_categories",
+    metadata,
+    Column("category", Text, primary_key=True),
+    Column("item_id", Text, ForeignKey("items.item_id", ondelete="CASCADE"), primary_key=True),
+)
+Index("ix_item_categories_item", item_categories.c.item_id)
+
+users = Table(
+    "users",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("properties", Text, nullable=False, server_default=text("'{}'")),
+    Column("created_at_us", Micros, nullable=False),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("alias_key", Text, primary_key=True),  # 's:<session_id>' or 'u:<user_id>'
+    Column("user_id", Text, nullable=False),
+    Column("created_at_us", Micros, nullable=False),
+)
+Index("ix_aliases_user", aliases.c.user_id)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    row_number(),
+    Column("job", Text, nullable=False),
+    Column("scheduled_at_us", Micros),
+    Column("requested_by", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("requested_at_us", Micros, nullable=False),
+    Column("started_at_us", Micros),
+    Column("heartbeat_at_us", Micros),
+    Column("finished_at_us", Micros),
+    Column("pid", Integer),
+    Column("host", Text),
+    Column("stage", Text),
+    Column("progress", Float),
+    Column("cancel_requested", Boolean, nullable=False, server_default=false()),
+    Column("options", Text, nullable=False, server_default=text("'{}'")),
+    Column("outcome", Text),  # JSON object
+    Column("error", Text),
+    CheckConstraint(
+        "requested_by IN ('schedule', 'cli', 'rest', 'dashboard')", name="requested_by"
+    ),
+    CheckConstraint(
+        "state IN ('requested', 'running', 'succeeded', 'failed', 'cancelled', 'timed_out')",
+        name="state",
+    ),
+    UniqueConstraint("job", "scheduled_at_us"),  # a slot is claimed once
+)
+Index("ix_job_runs_state", job_runs.c.state, job_runs.c.id)
+
+job_run_lines = Table(
+    "job_run_lines",
+    metadata,
+    Column("run_id", RowNumber, ForeignKey("job_runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("line_number", Integer, primary_key=True),
+    Column("at_us", Micros, nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+job_schedules = Table(
+    "job_schedules",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("trigger", Text, nullable=False),
+    Column("next_run_us", Micros),
+    Column("paused", Boolean, nullable=False, server_default=false()),
+    Column("updated_at_us", Micros, nullable=False),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("created_at_us", Micros, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("ranking", Text, nullable=False),
+    Column("data_start_us", Micros, nullable=False),
+    Column("data_end_us", Micros, nullable=False),  # the newest event it has learned
+    Column("event_count", BigInteger, nullable=False),
+    Column("user_count", BigInteger, nullable=False),
+    Column("item_count", BigInteger, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON: settings, learning curve, metrics
+    Column("verdict", Text, nullable=False),  # JSON: promote, reason, numbers
+    Column("manifest_sha256", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("run_id", RowNumber, ForeignKey("job_runs.id", ondelete="SET NULL")),
+    CheckConstraint("state IN ('candidate', 'refused', 'promoted', 'deleted')", name="state"),
+)
+Index("ix_model_versions_created", model_versions.c.created_at_us)
+
+# Append only. The newest row says which version is the champion; a roll back is a new row.
+deployments = Table(
+    "deployments",
+    metadata,
+    row_number(),
+    Column("version", Text, ForeignKey("model_versions.version"), nullable=False),
+    Column("deployed_at_us", Micros, nullable=False),
+    Column("deployed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+impressions = Table(
+    "impressions",
+    metadata,
+    row_number(),
+    Column("recommendation_id", Text, nullable=False, unique=True),
+    Column("created_at_us", Micros, nullable=False),
+    Column("user_id", Text),
+    Column("session_id", Text),
+    Column("model_version", Text),
+    Column("scenario", Text),
+    Column("items", Text, nullable=False),  # JSON list of [item_id, source, score]
+)
+Index("ix_impressions_created", impressions.c.created_at_us)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("secret_sha256", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),  # comma separated
+    Column("allowed_origins", Text, nullable=False, server_default=text("''")),
+    Column("created_at_us", Micros, nullable=False),
+    Column("revoked_at_us", Micros),
+)

@@ -1,0 +1,134 @@
+"""Model versions and deployments as rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from recsys.errors import ConflictError, NotFoundError
+from recsys.storage.tables import deployments, model_versions
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A registered version; `facts` and `verdict` are JSON objects."""
+
+    version: str
+    created_at_us: int
+    state: str  # 'candidate', 'refused', 'promoted', 'deleted'
+    ranking: str
+    data_start_us: int
+    data_end_us: int
+    event_count: int
+    user_count: int
+    item_count: int
+    facts: dict[str, Any]
+    verdict: dict[str, Any]
+    manifest_sha256: str
+    size_bytes: int
+    run_id: int | None = None
+
+
+def add_version(connection: Connection, row: VersionRow) -> None:
+    values = {**vars(row), "facts": json.dumps(row.facts), "verdict": json.dumps(row.verdict)}
+    connection.execute(model_versions.insert(), values)
+
+
+def get_version(connection: Connection, version: str) -> VersionRow:
+    """Raises NotFoundError."""
+    statement = select(model_versions).where(model_versions.c.version == version)
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        raise NotFoundError("model version", version)
+    return _version(row)
+
+
+def list_versions(
+    connection: Connection, limit: int = 100, before: str | None = None
+) -> list[VersionRow]:
+    """Newest first; `before` is the last version of the page before."""
+    statement = select(model_versions).order_by(model_versions.c.version.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(model_versions.c.version < before)
+    return [_version(row) for row in connection.execute(statement)]
+
+
+_CHAMPION = (
+    select(model_versions)
+    .join(deployments, deployments.c.version == model_versions.c.version)
+    .order_by(deployments.c.id.desc())
+    .limit(1)
+)
+_CHAMPION_NAME = (
+    select(model_versions.c.version, model_versions.c.manifest_sha256)
+    .join(deployments, deployments.c.version == model_versions.c.version)
+    .order_by(deployments.c.id.desc())
+    .limit(1)
+)
+
+
+def champion(connection: Connection) -> VersionRow | None:
+    """The version deployed last."""
+    row = connection.execute(_CHAMPION).one_or_none()
+    return None if row is None else _version(row)
+
+
+def champion_name(connection: Connection) -> tuple[str, str] | None:
+    """The champion's version and the SHA-256 of its manifest: all that serving asks for."""
+    row = connection.execute(_CHAMPION_NAME).one_or_none()
+    return None if row is None else (row.version, row.manifest_sha256)
+
+
+def deploy(connection: Connection, version: str, now_us: int, by: str, reason: str) -> None:
+    """Make `version` the champion. Raises NotFoundError, or ConflictError where it was deleted."""
+    if get_version(connection, version).state == "deleted":
+        raise ConflictError(f"version {version} was deleted")
+    connection.execute(
+        deployments.insert(),
+        {"version": version, "deployed_at_us": now_us, "deployed_by": by, "reason": reason},
+    )
+    set_state(connection, version, "promoted")
+
+
+def roll_back(connection: Connection, now_us: int, by: str, reason: str) -> str:
+    """Deploy the version that was champion before the present one; its name.
+
+    Two roll backs in a row go two versions back, not to and fro. Raises ConflictError where there
+    is nothing to go back to.
+    """
+    rows = connection.execute(
+        select(deployments.c.version, deployments.c.reason).order_by(deployments.c.id)
+    ).all()
+    line: list[str] = []  # champions that a roll back can still reach, oldest first
+    for row in rows:
+        if row.version in line:
+            del line[line.index(row.version) + 1 :]
+        else:
+            line.append(row.version)
+    for version in reversed(line[:-1]):
+        if get_version(connection, version).state != "deleted":
+            deploy(connection, version, now_us, by, reason)
+            return version
+    raise ConflictError("there is no earlier champion to roll back to")
+
+
+def set_state(connection: Connection, version: str, state: str) -> None:
+    connection.execute(
+        update(model_versions).where(model_versions.c.version == version).values(state=state)
+    )
+
+
+def list_deployments(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
+    """Newest first."""
+    statement = select(deployments).order_by(deployments.c.id.desc()).limit(limit)
+    return [dict(row._mapping) for row in connection.execute(statement)]
+
+
+def _version(row: Any) -> VersionRow:
+    values = dict(row._mapping)
+    values["facts"] = json.loads(values["facts"])
+    values["verdict"] = json.loads(values["verdict"])
+    return VersionRow(**values)
