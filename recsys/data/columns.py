@@ -15,6 +15,7 @@ from recsys.data.events import MAX_ID_LENGTH
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
 
+NOT_UTF8 = "is not UTF-8 text"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 # Whole numbers up to here are told apart by each float type.
 _EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}

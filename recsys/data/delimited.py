@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from recsys.data.columns import as_readable
+from recsys.data.columns import NOT_UTF8, as_readable
 from recsys.data.raw_rows import BoolArray, Int64Array, RawChunk, Rejection, Row, raw_text
 from recsys.data.text_stream import BadRow, TextStream, quoted_row_pattern, row_blocks
 from recsys.errors import InputError, shown
@@ -68,6 +68,7 @@ class DelimitedFile:
                     position += 1
                     continue
                 table, invalid = self._parse(piece)
+                tables.append(table)
                 numbers = np.arange(table.num_rows + len(invalid), dtype=np.int64)
                 positions.append(position + np.delete(numbers, list(invalid)))
                 for number, (fields, text) in invalid.items():
@@ -156,7 +157,7 @@ class DelimitedFile:
         for name in needed:
             columns[name], bad = as_readable(table.column(self.names.index(name)))
             if bad is not None:
-                unusable[name] = (bad, "is not UTF-8 text")
+                unusable[name] = (bad, NOT_UTF8)
 
         def source_rows(numbers: Int64Array) -> list[Row]:
             picked = [column.to_pylist() for column in table.take(pa.array(numbers)).columns]

@@ -17,9 +17,10 @@ from recsys.data.columns import as_ids, as_numbers, can_be_id, can_be_number
 from recsys.data.conditions import Condition
 from recsys.data.event_check import MAX_TYPE_LENGTH, text_problem
 from recsys.data.events import DEFAULT_EVENT_TYPE, EVENT_SCHEMA, MAX_ID_LENGTH
-from recsys.data.formats import Layout, ReadOptions, own_map, require_columns
+from recsys.data.formats import Layout, ReadOptions, listed, own_map, require_columns
+from recsys.data.numeric_times import FINE, Times
 from recsys.data.raw_rows import BoolArray, RawChunk, Rejection, raw_text
-from recsys.data.timestamps import FINE, Times, TimestampParser
+from recsys.data.timestamps import TimestampParser
 from recsys.errors import InputError, shown
 
 POSITIONED_SCHEMA = EVENT_SCHEMA.append(pa.field("position", pa.int64(), nullable=False))
@@ -79,12 +80,19 @@ class EventParser:
         self.needed = list(dict.fromkeys(wanted))
 
     def _check_names(self, names: list[str]) -> None:
-        listed = f"the file has {', '.join(names[:30])}"
         for meaning in ("item", "timestamp"):
             if meaning not in self._columns:
-                raise InputError("--map", None, f"say which column is the {meaning}; {listed}")
+                raise InputError(
+                    "--map",
+                    None,
+                    f"say which column is the {meaning}; the file has {listed(names)}",
+                )
         if "user" not in self._columns and "session" not in self._columns:
-            raise InputError("--map", None, f"say which column is the user or session; {listed}")
+            raise InputError(
+                "--map",
+                None,
+                f"say which column is the user or session; the file has {listed(names)}",
+            )
         require_columns("--map", list(self._columns.values()), names)
         require_columns("--where", [condition.column for condition in self._conditions], names)
 

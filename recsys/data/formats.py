@@ -206,7 +206,7 @@ def choose_layout(name: str, columns: Sequence[str], delimiter: str | None) -> L
             for layout in layouts
         )
     )
-    raise InputError("--format", name, f"expected {expected}; the file starts {_listed(columns)}")
+    raise InputError("--format", name, f"expected {expected}; the file starts {listed(columns)}")
 
 
 def own_map(columns: Sequence[str]) -> ColumnMap:
@@ -223,11 +223,12 @@ def require_columns(option: str, wanted: Sequence[str], columns: Sequence[str]) 
     for name in wanted:
         count = columns.count(name)
         if count == 0:
-            raise InputError(option, name, f"no such column; the file has {_listed(columns)}")
+            raise InputError(option, name, f"no such column; the file has {listed(columns)}")
         if count > 1:
             raise InputError(option, name, "the file has more than one column of that name")
 
 
-def _listed(columns: Sequence[str], limit: int = 30) -> str:
+def listed(columns: Sequence[str], limit: int = 30) -> str:
+    """`columns` for a message."""
     more = f", … ({len(columns)} in all)" if len(columns) > limit else ""
     return ", ".join(str(column)[:80] for column in columns[:limit]) + more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -54,24 +54,35 @@ class JsonLines:
             yield block
 
 
-def _lines(pieces: Iterable[Piece]) -> Iterator[bytes | BadRow]:
+def _lines(pieces: Iterable[Piece]) -> list[bytes | BadRow]:
+    lines: list[bytes | BadRow] = []
     for piece in pieces:
         if isinstance(piece, BadRow):
-            yield piece
+            lines.append(piece)
         else:
-            yield from piece.split(b"\n")
+            lines += filter(None, piece.split(b"\n"))
+    return lines
+
+
+def _all_objects(lines: Sequence[bytes | BadRow]) -> list[Row]:
+    """The objects of `lines` where every one holds one, as is usual; else nothing."""
+    try:
+        objects = [orjson.loads(line) for line in lines]  # type: ignore[arg-type]
+    except orjson.JSONDecodeError:  # of a BadRow as well
+        return []
+    return objects if set(map(type, objects)) == {dict} else []
 
 
 def parse_lines(
-    lines: Iterable[bytes | BadRow], position: int
+    lines: Sequence[bytes | BadRow], position: int
 ) -> tuple[list[Row], Int64Array, list[Rejection]]:
     """The objects that `lines` hold, their positions, and the lines that hold none; blanks aside.
 
     `position` is that of the first line.
     """
-    objects: list[Row] = []
+    objects: list[Row] = _all_objects(lines)
     rejections: list[Rejection] = []
-    for line in lines:
+    for line in () if objects else lines:
         number = position + len(objects) + len(rejections)
         if isinstance(line, BadRow):
             raw = raw_text(line.head.decode(errors="backslashreplace"))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from recsys.data.columns import as_readable
+from recsys.data.columns import NOT_UTF8, as_readable
 from recsys.data.raw_rows import BoolArray, Int64Array, RawChunk, Row
 from recsys.data.text_stream import file_size, unreadable
 
@@ -74,15 +74,12 @@ def _chunk(
     columns: dict[str, pa.Array] = {}
     unusable: dict[str, tuple[BoolArray, str]] = {}
     for name in needed:
-        columns[name], bad = as_readable(batch.column(name))
+        columns[name], bad = as_readable(batch.column(batch.schema.names.index(name)))
         if bad is not None:
-            unusable[name] = (bad, "is not UTF-8 text")
+            unusable[name] = (bad, NOT_UTF8)
 
     def source_rows(numbers: Int64Array) -> list[Row]:
-        picked = {
-            name: [_value(column[number]) for number in numbers.tolist()]
-            for name, column in columns.items()
-        }
+        picked = {name: _values(column.take(pa.array(numbers))) for name, column in columns.items()}
         return [
             dict(zip(picked, values, strict=True)) for values in zip(*picked.values(), strict=True)
         ]
@@ -97,8 +94,9 @@ def _chunk(
     )
 
 
-def _value(scalar: pa.Scalar) -> object:
+def _values(column: pa.Array) -> list[object]:
     try:
-        return scalar.as_py()
-    except (ValueError, OverflowError):  # a time beyond what Python holds, or with nanoseconds
-        return str(scalar)
+        values: list[object] = column.to_pylist()
+    except (ValueError, OverflowError):  # a time beyond what Python holds
+        return [None if cell is None else str(cell) for cell in column]
+    return values

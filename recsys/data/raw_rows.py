@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Protocol
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -67,11 +68,13 @@ def raw_text(row: Mapping[str, object] | str, first: Sequence[str] = ()) -> str:
     if isinstance(row, str):
         text = _dumped(row[:MAX_RAW_LENGTH])
         return text if len(text) <= MAX_RAW_LENGTH else _dumped(row[: MAX_RAW_LENGTH // 6 - 1])
+    names = [name for name in dict.fromkeys((*first, *row)) if name in row]
+    text = _dumped({name: row[name] for name in names})
+    if len(text) <= MAX_RAW_LENGTH:
+        return text
     parts: list[str] = []
     size = 2
-    for name in dict.fromkeys((*first, *row)):
-        if name not in row:
-            continue
+    for name in names:
         part = f"{_dumped(name)}:{_dumped(row[name])}"
         if len(part) > MAX_RAW_VALUE and isinstance(value := row[name], str):
             part = f"{_dumped(name)}:{_dumped(value[: MAX_RAW_VALUE // 6] + '…')}"
@@ -83,22 +86,25 @@ def raw_text(row: Mapping[str, object] | str, first: Sequence[str] = ()) -> str:
 
 def plain(value: object) -> object:
     """`value` as JSON has it: times as ISO text, decimals as numbers, NaN as null."""
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
     if isinstance(value, bytes):
         return value.decode(errors="backslashreplace")
     if isinstance(value, Mapping):
         return {str(key): plain(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
         return [plain(member) for member in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
     return str(value)
 
 
 def _dumped(value: object) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
+    try:
+        return orjson.dumps(value, default=plain).decode()
+    except orjson.JSONEncodeError:  # an integer beyond 64 bits
+        return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))

@@ -6,7 +6,6 @@ Legend: n rows.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -15,31 +14,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.data.columns import NUMBER, as_numbers, text_bytes
+from recsys.data.columns import NUMBER, text_bytes
 from recsys.data.events import EARLIEST_US, MAX_FUTURE_SECONDS, MICROSECONDS
 from recsys.data.iso_times import parse_iso
+from recsys.data.numeric_times import (
+    BEYOND,
+    FINE,
+    MISSING,
+    NO_MILLISECONDS,
+    NO_OFFSET,
+    TOO_EARLY,
+    TOO_LATE,
+    UNREADABLE,
+    Times,
+    from_integers,
+    from_numbers,
+    times_of,
+)
 from recsys.errors import InputError, shown
 
 EXAMPLE = "expected RFC 3339 such as 2024-05-01T12:00:00Z"
 _US_A_YEAR = 31_556_952_000_000
-_BEYOND = 2.0**62  # µs that int64 is not asked to hold
-
-# What became of a row's time.
-FINE, MISSING, UNREADABLE, TOO_EARLY, TOO_LATE, NO_OFFSET, NO_MILLISECONDS = range(7)
 
 BoolArray = NDArray[np.bool_]
 Int64Array = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Times:
-    """Times of n rows, with what is wrong with those that are not FINE."""
-
-    us: Int64Array  # (n,) µs since 1970, UTC; only meant where FINE
-    outcome: NDArray[np.uint8]  # (n,)
-    estimate_us: FloatArray  # (n,) what was read, however far out; NaN where nothing was
-    unit: str | None  # the unit by which numbers were taken
 
 
 class TimestampParser:
@@ -74,6 +73,7 @@ class TimestampParser:
         if not self._started and len(column):
             if (times.outcome != FINE).all():
                 raise self._all_failed(column, times)
+            self._refuse_unlikely(column, times)
             self._started = True
         return times
 
@@ -91,13 +91,13 @@ class TimestampParser:
         )
         if pa.types.is_null(kind):
             nothing = np.full(len(column), np.nan)
-            return _times(nothing, np.isnan(nothing), None)
+            return times_of(nothing, np.isnan(nothing), None)
         if not is_number and not pa.types.is_string(kind):
             raise InputError(
                 "--map", f"timestamp={self.name}", f"a column of type {kind} holds no times"
             )
         if self.unit is not None:
-            return _from_numbers(column, self.unit)
+            return from_numbers(column, self.unit)
         if not self._started:
             self._refuse_numbers(column)
         if is_number:
@@ -109,7 +109,7 @@ class TimestampParser:
         if pa.types.is_date(kind):
             column = pc.cast(column, pa.timestamp("s"))
             kind = column.type
-        times = _from_integers(pc.cast(column, pa.int64()), kind.unit)
+        times = from_integers(pc.cast(column, pa.int64()), kind.unit)
         us = times.us
         if kind.tz is None and self.timezone is not None:
             us = self._to_utc(us, times.outcome == FINE)
@@ -153,12 +153,12 @@ class TimestampParser:
     def _within_range(self, times: Times, more_us: FloatArray | None) -> Times:
         us, outcome, estimate = times.us, times.outcome.copy(), times.estimate_us
         if more_us is not None:
-            outcome[(outcome == FINE) & ~(np.abs(more_us) < _BEYOND)] = NO_MILLISECONDS
+            outcome[(outcome == FINE) & ~(np.abs(more_us) < BEYOND)] = NO_MILLISECONDS
             more_us = np.where(outcome == FINE, more_us, 0.0)
             us, estimate = us + np.rint(more_us).astype(np.int64), estimate + more_us
         fine = outcome == FINE
         with np.errstate(invalid="ignore"):
-            far = np.abs(estimate) >= _BEYOND
+            far = np.abs(estimate) >= BEYOND
             outcome[fine & np.where(far, estimate < 0, us < EARLIEST_US)] = TOO_EARLY
             outcome[fine & np.where(far, estimate > 0, us > self.latest_us)] = TOO_LATE
         return Times(us, outcome, estimate, times.unit)
@@ -182,6 +182,23 @@ class TimestampParser:
         raise InputError(
             "--unit", None, f"the timestamps are numbers; expected s, ms, us or ns: {guess}"
         )
+
+    def _refuse_unlikely(self, column: pa.Array, times: Times) -> None:
+        """Raise InputError where every time is in the 1970s and another unit makes all likely."""
+        estimate = times.estimate_us[times.outcome == FINE]
+        if times.unit is None or len(estimate) < 10 or estimate.max() > 10 * _US_A_YEAR:
+            return
+        for unit, factor in MICROSECONDS.items():
+            scale = factor / MICROSECONDS[times.unit]
+            if self._plausible(estimate.min() * scale) and self._plausible(estimate.max() * scale):
+                row = int(np.argmax(times.outcome == FINE))
+                day = _day(float(times.us[row]))
+                value = _bare(str(column[row]))
+                raise InputError(
+                    "--unit",
+                    times.unit,
+                    f"timestamp {value} as {times.unit} is on {day}; is the unit {unit}?",
+                )
 
     def _all_failed(self, column: pa.Array, times: Times) -> InputError:
         present = np.flatnonzero(times.outcome != MISSING)
@@ -228,54 +245,6 @@ class TimestampParser:
     def _plausible(self, us: float) -> bool:
         """Whether a log may well be of that time: 1990 or later."""
         return 20 * _US_A_YEAR < us <= self.latest_us
-
-
-def _from_numbers(column: pa.Array, unit: str) -> Times:
-    """Numbers or numeric text times `unit`; whole numbers are taken exactly."""
-    if pa.types.is_integer(column.type):
-        return _from_integers(column, unit)
-    if not pa.types.is_string(column.type):
-        values, missing, _ = as_numbers(column)
-        return _times(values * MICROSECONDS[unit], missing, unit)
-    _, characters = text_bytes(column)
-    if ((characters >= 48) & (characters <= 57)).all() and not pc.any(pc.equal(column, "")).as_py():
-        try:
-            return _from_integers(pc.cast(column, pa.int64()), unit)
-        except pa.ArrowInvalid:  # beyond 64 bits
-            pass
-    nothing = pa.scalar(None, pa.string())
-    whole = pc.match_substring_regex(column, r"^-?([0-9]{1,18}|[0-8][0-9]{18})$")
-    exact = _from_integers(pc.cast(pc.if_else(whole, column, nothing), pa.int64()), unit)
-    values, missing, _ = as_numbers(column)
-    times = _times(values * MICROSECONDS[unit], missing, unit)
-    return Times(
-        us=np.where(exact.outcome == FINE, exact.us, times.us),
-        outcome=times.outcome,
-        estimate_us=times.estimate_us,
-        unit=unit,
-    )
-
-
-def _from_integers(column: pa.Array, unit: str) -> Times:
-    factor = MICROSECONDS[unit]
-    missing = pc.is_null(column).to_numpy(zero_copy_only=False)
-    values = pc.fill_null(column, 0).to_numpy()
-    estimate = np.where(missing, np.nan, values * float(factor))
-    with np.errstate(invalid="ignore"):
-        near = np.where(np.abs(estimate) < _BEYOND, values, 0).astype(np.int64)
-    us = near // 1_000 if unit == "ns" else near * int(factor)
-    outcome = np.where(missing, MISSING, FINE).astype(np.uint8)
-    return Times(us, outcome, estimate, unit)
-
-
-def _times(estimate: FloatArray, missing: BoolArray, unit: str | None) -> Times:
-    """Times from µs: missing, not finite (so not readable), or fine."""
-    finite = np.isfinite(estimate)
-    near = finite & (np.abs(np.where(finite, estimate, 0)) < _BEYOND)
-    us = np.rint(np.where(near, estimate, 0)).astype(np.int64)
-    outcome = np.where(finite, FINE, UNREADABLE).astype(np.uint8)
-    outcome[missing] = MISSING
-    return Times(us, outcome, estimate, unit)
 
 
 def _check_timezone(name: str) -> None:

@@ -45,9 +45,7 @@ class SequentialRules:
         pairs = [steps_apart(sequences, distance) for distance in range(1, WINDOW + 1)]
         of = np.concatenate([pair[0] for pair in pairs])
         to = np.concatenate([pair[1] for pair in pairs])
-        weights = np.concatenate(
-            [pair[2] / d for d, pair in enumerate(pairs, 1)]
-        )
+        weights = np.concatenate([pair[2] / d for d, pair in enumerate(pairs, 1)])
         different = of != to
         return cls(*strongest(of[different], to[different], weights[different], rows, KEEP))
 

@@ -134,5 +134,11 @@ class SessionKnn:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
-        names = ("item_offsets", "item_sessions", "session_offsets", "session_items", "idf")
-        return cls(*(arrays[name] for name in names), copy_share=float(arrays["copy_share"][0]))
+        return cls(
+            item_offsets=arrays["item_offsets"],
+            item_sessions=arrays["item_sessions"],
+            session_offsets=arrays["session_offsets"],
+            session_items=arrays["session_items"],
+            idf=arrays["idf"],
+            copy_share=float(arrays["copy_share"][0]),
+        )

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -96,6 +97,12 @@ class Database:
             pool_timeout=self._busy_timeout_seconds,
             connect_args={"connect_timeout": max(2, round(self._busy_timeout_seconds))},
         )
+
+
+def upsert(connection: Connection, table: Table) -> Any:
+    """An INSERT into `table` that knows ON CONFLICT, in the connection's dialect."""
+    dialects = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    return dialects[connection.dialect.name](table)
 
 
 def parse_url(url: str) -> URL:

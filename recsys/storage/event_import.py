@@ -24,11 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects import postgresql, sqlite
 
 from recsys.data.events import user_bucket
 from recsys.data.readers import EventChunk, Rejection, content_hashes
-from recsys.storage.database import Database, translated
+from recsys.storage.database import Database, translated, upsert
 from recsys.storage.tables import rejected_events
 
 MOVE_ROWS = 200_000
@@ -147,8 +146,7 @@ def add_rejections(
     connection: Connection, source: str, rejections: Iterable[Rejection], now_us: int
 ) -> None:
     """Put rows into quarantine; a row of the same source and place is there only once."""
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
-    statement = insert(rejected_events).on_conflict_do_nothing(
+    statement = upsert(connection, rejected_events).on_conflict_do_nothing(
         index_elements=["source", "position", "raw_hash"]
     )
     rows = [
@@ -193,7 +191,7 @@ class _Staging:
             cursor = self.connection.connection.cursor()
             cursor.executemany(
                 f"INSERT INTO staged_events VALUES ({marks})",  # noqa: S608
-                zip(*columns, strict=True),
+                zip(*columns, strict=True),  # type: ignore[arg-type]
             )
 
     def number_repeats(self) -> int:

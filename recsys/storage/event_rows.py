@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, union_all
-from sqlalchemy.dialects import postgresql, sqlite
 
 from recsys.data.event_check import Event
 from recsys.data.events import user_bucket
+from recsys.storage.database import upsert
 from recsys.storage.tables import aliases, events, item_categories
 
 MAX_SEEN_EVENTS = 10_000  # newest events that are searched for items already seen
@@ -40,12 +41,11 @@ def insert_events(
     connection: Connection, posted: Sequence[Event], received_at_us: int
 ) -> list[Stored]:
     """Store `posted` in order; an event whose id is already there for its user is a duplicate."""
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
     rows = [_row(event, received_at_us) for event in posted]
     fresh: set[tuple[int, str]] = set()
     for at in range(0, len(rows), INSERT_ROWS):
         statement = (
-            insert(events)
+            upsert(connection, events)
             .values(rows[at : at + INSERT_ROWS])
             .on_conflict_do_nothing(index_elements=["user_bucket", "event_id"])
             .returning(events.c.user_bucket, events.c.event_id)
@@ -59,7 +59,7 @@ def insert_events(
     return stored
 
 
-def _row(event: Event, received_at_us: int) -> dict[str, object]:
+def _row(event: Event, received_at_us: int) -> dict[str, Any]:
     return {
         "user_bucket": user_bucket(event.user_id or event.session_id or ""),
         "user_id": event.user_id,
@@ -110,7 +110,7 @@ def history(
 
     Oldest first. With both, the session's events that no user owns yet are read along.
     """
-    rows = []
+    rows: list[Any] = []
     if user_id is not None:
         rows += connection.execute(_OF_USER, {"owner": user_id, "row_limit": limit}).all()
         for (key,) in connection.execute(_ALIASES, {"owner": user_id}).all():

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from recsys.data.item_check import Item
+from recsys.storage.database import upsert
 from recsys.storage.tables import item_categories, items
 
 CHUNK = 500  # ids a statement
@@ -37,8 +37,7 @@ def put_items(connection: Connection, given: Sequence[Item], now_us: int) -> int
     if not unique:
         return 0
     known = _existing(connection, list(unique))
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
-    statement = insert(items)
+    statement = upsert(connection, items)
     kept = ("title", "categories", "price", "image", "available", "properties", "updated_at_us")
     statement = statement.on_conflict_do_update(
         index_elements=["item_id"], set_={name: statement.excluded[name] for name in kept}

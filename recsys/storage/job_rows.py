@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from recsys.errors import ConflictError, NotFoundError
+from recsys.storage.database import upsert
 from recsys.storage.tables import job_run_lines, job_runs, job_schedules
 
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
@@ -58,9 +58,8 @@ def request_run(
 
 def claim_slot(connection: Connection, job: str, scheduled_at_us: int, now_us: int) -> int | None:
     """The id of a new requested run for this slot, or None where the slot was claimed before."""
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
     statement = (
-        insert(job_runs)
+        upsert(connection, job_runs)
         .values(
             job=job,
             scheduled_at_us=scheduled_at_us,
@@ -191,12 +190,9 @@ def put_schedule(
     connection: Connection, job: str, trigger: str, next_run_us: int | None, now_us: int
 ) -> None:
     """Write down when a job runs next, for those who do not schedule."""
-    insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[connection.dialect.name]
     values = {"trigger": trigger, "next_run_us": next_run_us, "updated_at_us": now_us}
-    statement = insert(job_schedules).values(job=job, **values)
-    connection.execute(
-        statement.on_conflict_do_update(index_elements=["job"], set_=values)
-    )
+    statement = upsert(connection, job_schedules).values(job=job, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_=values))
 
 
 def list_schedules(connection: Connection) -> list[dict[str, Any]]:

@@ -71,7 +71,9 @@ def find_key(connection: Connection, key: str) -> KeyRow | None:
 
 def list_keys(connection: Connection) -> list[KeyRow]:
     """All keys, oldest first, revoked ones too."""
-    rows = connection.execute(select(api_keys).order_by(api_keys.c.created_at_us, api_keys.c.key_id))
+    rows = connection.execute(
+        select(api_keys).order_by(api_keys.c.created_at_us, api_keys.c.key_id)
+    )
     return [
         KeyRow(r.key_id, r.name, frozenset(r.scopes.split(",")), r.created_at_us, r.revoked_at_us)
         for r in rows

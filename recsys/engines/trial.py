@@ -1,0 +1,79 @@
+"""Every system on one time window: identical positions for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recsys.config import Settings
+from recsys.data.splits import Positions
+from recsys.engines.learning import Log, scorer_of, window_positions
+from recsys.evaluation.report import (
+    Outcome,
+    Scorer,
+    breakdown,
+    plain,
+    rank_positions,
+    summarise,
+    text_table,
+)
+from recsys.registry import Bundle
+from recsys.serving.ranking import rankings
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The outcome of one comparison."""
+
+    positions: Positions  # in the candidate's indices
+    outcomes: dict[str, Outcome]  # 'served', each ranking, 'champion' where there is one
+    metrics: dict[str, dict[str, float]]
+    breakdown: dict[str, Any]  # of 'served'
+    cut_us: int
+
+    def table(self) -> str:
+        return text_table(self.metrics)
+
+
+def run_trial(
+    log: Log,
+    candidate: Bundle,
+    champion: Bundle | None,
+    cut_us: int,
+    settings: Settings,
+    extra: dict[str, Scorer] | None = None,
+) -> Trial:
+    """Rank every target at or after `cut_us` by the candidate's rankings, the champion's served one
+    and `extra`; whole owners are sampled beyond `evaluation.max_positions`.
+
+    The champion ranks the same events in its own indices; a target unknown to a system is its miss.
+    """
+    everything = window_positions(log, candidate, cut_us)
+    rng = np.random.default_rng(settings.training.seed)
+    positions = everything.sample(settings.evaluation.max_positions, rng)
+    rows = len(candidate.vocabulary)
+    outcomes = {
+        name: rank_positions(positions, scorer_of(candidate, name), rows)
+        for name in rankings(candidate)
+    }
+    served = {"served": outcomes[candidate.ranking]}
+    for name, scorer in (extra or {}).items():
+        outcomes[name] = rank_positions(positions, scorer, rows)
+    if champion is not None:
+        own = window_positions(log, champion, cut_us)
+        chosen = own.where(np.isin(everything.histories.ends, positions.histories.ends))
+        assert np.array_equal(chosen.histories.ends, positions.histories.ends)
+        served["champion"] = rank_positions(chosen, scorer_of(champion), len(champion.vocabulary))
+    outcomes = {**served, **outcomes}
+    metrics = summarise(
+        outcomes, positions, settings.evaluation.bootstrap_draws, settings.training.seed
+    )
+    return Trial(
+        positions=positions,
+        outcomes=outcomes,
+        metrics=plain(metrics),
+        breakdown=plain(breakdown(outcomes["served"], positions)),
+        cut_us=cut_us,
+    )

@@ -1,0 +1,63 @@
+"""Next-item metrics over the full catalogue, position by position.
+
+Legend: P positions, V vocabulary rows.
+
+A rank is conservative: the number of items scored at least as high as the target, so that ties
+count against the ranking. With one relevant item a position, recall@k is the hit rate, and NDCG@k
+is 1 / log2(1 + rank) (Jarvelin and Kekalainen 2002, one gain of 1).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.vocabulary import FIRST_ITEM
+
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+
+
+def ranks(scores: Float32Array, targets: Int32Array) -> Int64Array:
+    """1-based conservative rank of each target (P,) in scores (P, V).
+
+    A target outside the vocabulary, or scored -inf, ranks last: V.
+
+    >>> scores = np.array([[-np.inf, -np.inf, 0.5, 0.9, 0.5]], np.float32)
+    >>> ranks(scores, np.array([4], np.int32)).tolist()
+    [3]
+    """
+    rows = np.arange(len(targets))
+    own = scores[rows, targets]
+    found = (scores >= own[:, None]).sum(axis=1)
+    missed = (targets < FIRST_ITEM) | np.isneginf(own)
+    return np.where(missed, scores.shape[1], found).astype(np.int64)
+
+
+def recall(ranks: Int64Array, k: int) -> Float64Array:
+    """1 where the target is among the first k, else 0; (P,)."""
+    return (ranks <= k).astype(np.float64)
+
+
+def reciprocal_rank(ranks: Int64Array, k: int) -> Float64Array:
+    """1 / rank where the target is among the first k, else 0; (P,)."""
+    return np.where(ranks <= k, 1.0 / np.maximum(ranks, 1), 0.0)
+
+
+def ndcg(ranks: Int64Array, k: int) -> Float64Array:
+    """1 / log2(1 + rank) where the target is among the first k, else 0; (P,)."""
+    return np.where(ranks <= k, 1.0 / np.log2(1.0 + np.maximum(ranks, 1)), 0.0)
+
+
+def top_items(scores: Float32Array, k: int) -> Int64Array:
+    """Indices (P, k) of the k best of each row, in no order; fewer than k items: all of them."""
+    k = min(k, scores.shape[1])
+    return np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
+
+
+def coverage(shown: NDArray[np.bool_]) -> float:
+    """Share of the catalogue that was among anyone's first k; shown (V,) without special rows."""
+    items = shown[FIRST_ITEM:]
+    return float(items.mean()) if len(items) else 0.0

@@ -1,0 +1,265 @@
+"""START HERE: the whole system, one function a workflow.
+
+    events in a database -> event frame -> per-user sequences -> time split -> batches -> LSTM
+    -> scores -> evaluation report -> gate -> registry -> served recommendation -> click -> event
+
+Read `train` for the first half and `recommend` for the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from recsys.config import Settings
+from recsys.data.events import EventFrame
+from recsys.data.readers import ReadOptions, read_events
+from recsys.data.splits import cut_for_share
+from recsys.engines.learning import Log, learn, learn_window, make_log, window_positions
+from recsys.engines.trial import Trial, run_trial
+from recsys.errors import ModelFileError, NotEnoughDataError
+from recsys.evaluation.gate import Verdict, verdict
+from recsys.model.training import Progress
+from recsys.registry import Bundle, new_version, read_version, write_version
+from recsys.serving.recommender import Answer, Recommender, Request
+from recsys.storage import version_rows
+from recsys.storage.database import Database
+from recsys.storage.event_import import ImportSummary, import_chunks
+from recsys.storage.event_reading import read_frame
+
+DAY_US = 86_400 * 1_000_000
+Say = Callable[[str], None]
+
+
+def open_database(settings: Settings) -> Database:
+    """The configured database; nothing connects yet."""
+    chosen = settings.database
+    return Database(chosen.url.get_secret_value(), chosen.pool_size, chosen.busy_timeout_seconds)
+
+
+def import_events(
+    database: Database,
+    path: Path,
+    options: ReadOptions,
+    now: datetime,
+    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+) -> ImportSummary:
+    """A file -> events. Repeating it adds nothing; bad rows go to the quarantine."""
+    now_us = to_us(now)
+    return import_chunks(
+        database, read_events(path, options, now_us), path.name, now_us, on_progress
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to."""
+
+    version: str
+    promoted: bool
+    verdict: Verdict
+    trial: Trial
+    facts: dict[str, Any]
+
+
+def train(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    *,
+    promote: bool = True,
+    force: bool = False,
+    by: str = "cli",
+    run_id: int | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    say: Say = lambda line: None,
+) -> Trained:
+    """Events -> sequences -> model -> evaluation -> candidate -> gate -> champion.
+
+    Raises NotEnoughDataError, TrainingError, StorageUnavailableError; the champion then goes on.
+    """
+    frame = read_frame(database, since_us=_horizon(settings, now))
+    say(f"read {len(frame):,} events of {len(frame.user_keys):,} users")
+    log = make_log(frame, settings)
+    champion = load_champion(settings, database, say)
+    cut_us = _cut(log, settings, champion)
+
+    learned, trainer = learn(log, settings, new_version(now), cut_us, on_progress)
+    say(f"best on validation: {learned.bundle.ranking} (MRR@20 of each: {_shown(learned)})")
+    trial = run_trial(log, learned.bundle, champion, cut_us, settings)
+    decision = verdict(
+        trial.outcomes["served"].ranks,
+        trial.outcomes["champion"].ranks if champion is not None else None,
+        {name: trial.outcomes[name].ranks for name in learned.bundle.rankers},
+        trial.positions.owners,
+        ranking=learned.bundle.ranking,
+        margin=settings.promotion.margin,
+        min_positions=settings.promotion.min_positions,
+        draws=settings.evaluation.bootstrap_draws,
+        seed=settings.training.seed,
+    )
+    say(decision.reason)
+
+    bundle, window = learned.bundle, {"learned": False}
+    if settings.promotion.learn_window and len(trial.positions):
+        positions = window_positions(log, learned.bundle, cut_us)
+        bundle, window = learn_window(log, learned, trainer, positions, settings, on_progress)
+    facts = {
+        "metrics": trial.metrics,
+        "breakdown": trial.breakdown,
+        "validation_mrr@20": learned.validation,
+        "learning_curve": learned.curve.plain(),
+        "window": {"from_us": cut_us, "positions": len(trial.positions), **window},
+        "settings": {
+            name: getattr(settings, name).model_dump(mode="json")
+            for name in ("sequences", "model", "training", "evaluation", "promotion")
+        },
+    }
+    bundle = replace(bundle, facts=facts)
+    _publish(settings, database, now, bundle, log, frame, decision, window, run_id)
+    live = promote and (decision.promote or force)
+    if live:
+        reason = (
+            decision.reason if decision.promote else f"forced; the gate said: {decision.reason}"
+        )
+        with database.begin() as connection:
+            version_rows.deploy(connection, bundle.version, to_us(now), by, reason)
+    return Trained(bundle.version, live, decision, trial, facts)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A version and every ranker on one window that the version has not learned."""
+
+    version: str
+    metrics: dict[str, dict[str, float]]
+    positions: int
+    window_from_us: int
+    note: str
+
+
+def evaluate(
+    settings: Settings, database: Database, now: datetime, version: str | None = None
+) -> Evaluated:
+    """Any registered version (default: the champion) and every ranker on the same time split.
+
+    The split is where the version's data ends, so that nothing it learned is asked of it. Where no
+    event is newer, the figures are those from before it learned its test window. Raises
+    NotFoundError, or NotEnoughDataError where nothing was promoted yet.
+    """
+    with database.connect() as connection:
+        row = (
+            version_rows.champion(connection)
+            if version is None
+            else version_rows.get_version(connection, version)
+        )
+    if row is None:
+        raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
+    bundle = read_version(settings.registry.path, row.version, row.manifest_sha256)
+    log = make_log(read_frame(database, since_us=_horizon(settings, now)), settings)
+    trial = run_trial(log, bundle, None, row.data_end_us + 1, settings)
+    if len(trial.positions):
+        note = "on the events that are newer than the version's data"
+        metrics, cut_us, positions = trial.metrics, trial.cut_us, len(trial.positions)
+    else:
+        note = "on its test window, ranked before the version learned that window"
+        metrics = row.facts["metrics"]
+        cut_us, positions = row.facts["window"]["from_us"], row.facts["window"]["positions"]
+    return Evaluated(row.version, metrics, positions, cut_us, note)
+
+
+def recommend(recommender: Recommender, request: Request, now: datetime) -> Answer:
+    """History -> candidates -> filters -> top k."""
+    return recommender.recommend(request, to_us(now))
+
+
+def promote(database: Database, version: str, now: datetime, by: str, reason: str) -> None:
+    """Make a registered version the champion."""
+    with database.begin() as connection:
+        version_rows.deploy(connection, version, to_us(now), by, reason)
+
+
+def roll_back(database: Database, now: datetime, by: str, reason: str) -> str:
+    """Go back to the champion before this one; its version."""
+    with database.begin() as connection:
+        return version_rows.roll_back(connection, to_us(now), by, reason)
+
+
+def load_champion(settings: Settings, database: Database, say: Say) -> Bundle | None:
+    """The champion's bundle; None where there is none, or where its files are damaged."""
+    with database.connect() as connection:
+        row = version_rows.champion(connection)
+    if row is None:
+        return None
+    try:
+        return read_version(settings.registry.path, row.version, row.manifest_sha256)
+    except ModelFileError as error:
+        say(f"the champion cannot be compared with: {error}")
+        return None
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware moment."""
+    seconds = int(moment.timestamp())
+    return seconds * 1_000_000 + moment.microsecond
+
+
+def _horizon(settings: Settings, now: datetime) -> int:
+    days = settings.sequences.max_days
+    return max(0, to_us(now) - days * DAY_US) if days else 0
+
+
+def _cut(log: Log, settings: Settings, champion: Bundle | None) -> int:
+    """Where the test window starts: never inside what the champion has learned."""
+    if log.sequences.event_count < settings.training.min_events:
+        raise NotEnoughDataError(
+            f"{log.sequences.event_count} events; training.min_events asks for "
+            f"{settings.training.min_events}"
+        )
+    cut_us = cut_for_share(log.sequences, settings.evaluation.window_share)
+    known_until = champion.facts["data_end_us"] if champion is not None else 0
+    return max(cut_us, known_until + 1)
+
+
+def _publish(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    bundle: Bundle,
+    log: Log,
+    frame: EventFrame,
+    decision: Verdict,
+    window: dict[str, Any],
+    run_id: int | None,
+) -> None:
+    """Files first, then the row: a version that has a row has all its files."""
+    times = log.sequences.timestamps_us
+    end_us = int(times.max()) if window["learned"] else bundle.facts["window"]["from_us"] - 1
+    bundle.facts["data_end_us"] = end_us
+    digest, size = write_version(settings.registry.path, bundle)
+    row = version_rows.VersionRow(
+        version=bundle.version,
+        created_at_us=to_us(now),
+        state="candidate" if decision.promote else "refused",
+        ranking=bundle.ranking,
+        data_start_us=int(times.min()),
+        data_end_us=end_us,
+        event_count=log.sequences.event_count,
+        user_count=len(frame.user_keys),
+        item_count=bundle.vocabulary.item_count,
+        facts=bundle.facts,
+        verdict=decision.plain(),
+        manifest_sha256=digest,
+        size_bytes=size,
+        run_id=run_id,
+    )
+    with database.begin() as connection:
+        version_rows.add_version(connection, row)
+
+
+def _shown(learned: Any) -> str:
+    pairs = sorted(learned.validation.items(), key=lambda pair: -pair[1])
+    return ", ".join(f"{name} {figure:.3f}" for name, figure in pairs)
