@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -20,7 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from recsys.errors import ConfigError, shown
+from recsys.errors import ConfigError
 
 ENV_PREFIX = "RECSYS_"
 CONFIG_VARIABLE = "RECSYS_CONFIG"
@@ -30,7 +30,6 @@ MAX_SECRET_BYTES = 65_536
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 ExcludeSeen = Annotated[str, Field(min_length=1, max_length=64)]
-RankerName = Literal["popular", "popular_recent", "transitions", "sequential_rules", "session_knn"]
 
 
 def _resolve_secret(secret: SecretStr) -> SecretStr:
@@ -232,6 +231,14 @@ def _read_environment() -> dict[str, Any]:
         raise ConfigError("environment", str(error), "expected JSON for a list or table") from None
 
 
+def limit_threads() -> None:
+    """One OpenMP thread a server thread; to be called before torch loads.
+
+    torch.set_num_threads does not reach the threads of a server.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def get_section(name: str) -> type[BaseModel]:
     """The settings class of section `name`."""
     annotation = Settings.model_fields[name].annotation
@@ -275,6 +282,3 @@ def _mask_url(secret: SecretStr) -> str:
     """
     text = secret.get_secret_value().partition("?")[0]
     return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
-
-
-__all__ = ["Settings", "effective", "get_args", "load_settings", "shown"]

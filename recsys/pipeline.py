@@ -172,7 +172,7 @@ def evaluate(
 
 
 def recommend(recommender: Recommender, request: Request, now: datetime) -> Answer:
-    """History -> candidates -> filters -> top k."""
+    """History -> candidates -> filters -> top k. Over HTTP the web asks the recommender itself."""
     return recommender.recommend(request, to_us(now))
 
 

@@ -19,6 +19,15 @@ NOT_UTF8 = "is not UTF-8 text"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 # Whole numbers up to here are told apart by each float type.
 _EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
+_TEXTS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
 
 
 def as_readable(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, BoolArray | None]:
@@ -33,20 +42,13 @@ def as_readable(column: pa.Array | pa.ChunkedArray) -> tuple[pa.Array, BoolArray
         column = _uuid_text(column) if _is_uuid(column.type) else column.storage
     if pa.types.is_dictionary(column.type):
         return as_readable(column.dictionary_decode())
-    kind = column.type
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pc.cast(column, pa.string()), None
-    if not (
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    ):
+    if not any(is_kind(column.type) for is_kind in _TEXTS):
         return column, None
     try:
+        # By way of bytes, so that text which only claims to be UTF-8 is looked at too.
         return pc.cast(pc.cast(column, pa.binary()), pa.string()), None
     except pa.ArrowInvalid:
-        cells = column.to_pylist()
+        cells = pc.cast(column, pa.binary()).to_pylist()
         texts = [None if cell is None else cell.decode(errors="backslashreplace") for cell in cells]
         bad = np.array([not _is_utf8(cell) for cell in cells], np.bool_)
         return pa.array(texts, pa.string()), bad
@@ -175,6 +177,14 @@ def as_text(column: pa.Array) -> pa.Array:
         values = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         return pc.fill_null(pc.cast(values, pa.string()), "")
     return pc.fill_null(pc.cast(column, pa.string()), "")
+
+
+def cell_value(cell: pa.Scalar) -> object:
+    """The Python value of `cell`; its text where Python has none, as for the year 50,000."""
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError):
+        return pc.cast(cell, pa.string()).as_py()
 
 
 def text_bytes(texts: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:

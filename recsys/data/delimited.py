@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from recsys.data.columns import NOT_UTF8, as_readable
+from recsys.data.columns import NOT_UTF8, as_readable, text_bytes
 from recsys.data.raw_rows import BoolArray, Int64Array, RawChunk, Rejection, Row, raw_text
-from recsys.data.text_stream import BadRow, TextStream, quoted_row_pattern, row_blocks
+from recsys.data.row_blocks import BadRow, quoting, row_blocks
+from recsys.data.text_stream import TextStream, unreadable
 from recsys.errors import InputError, shown
 
 DELIMITERS = (",", "\t", ";", "|", "::")
@@ -55,7 +56,7 @@ class DelimitedFile:
 
     def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]:
         """The file's rows; one with too few or too many fields is rejected."""
-        quoted = quoted_row_pattern(self.delimiter) if len(self.delimiter) == 1 else None
+        quoted = quoting(self.delimiter) if len(self.delimiter) == 1 else None
         position = 0
         for pieces in row_blocks(self._read, self._rows, quoted):
             tables: list[pa.Table] = []
@@ -90,25 +91,20 @@ class DelimitedFile:
         if len(self.delimiter) > 1:
             data = data.replace(self.delimiter.encode(), _UNIT_SEPARATOR.encode())
         try:
-            table, invalid = self._parse_bytes(data)
-        except pa.ArrowInvalid:
+            data.decode()
+        except UnicodeDecodeError:
             # A malformed row that is not UTF-8 cannot be handed to the handler of malformed rows.
             # As Latin-1 every byte is a character, and delimiters and quotes are what they were.
-            try:
-                table, invalid = self._parse_bytes(data.decode("latin-1").encode())
-            except pa.ArrowInvalid as error:
-                raise InputError(
-                    "path", str(self.path), f"is not delimited text: {str(error)[:200]}"
-                ) from None
-            columns = [
-                pa.array([cell.as_py().decode().encode("latin-1") for cell in column], pa.binary())
-                for column in table.columns
-            ]
-            table = pa.table(columns, names=table.column_names)
+            table, invalid = self._parse_bytes(data.decode("latin-1").encode())
+            table = pa.table(
+                [_from_latin1(column) for column in table.columns], names=table.column_names
+            )
             invalid = {
                 number: (fields, text.encode("latin-1").decode(errors="backslashreplace"))
                 for number, (fields, text) in invalid.items()
             }
+        else:
+            table, invalid = self._parse_bytes(data)
         if len(self.delimiter) > 1:
             invalid = {
                 number: (fields, text.replace(_UNIT_SEPARATOR, self.delimiter))
@@ -124,21 +120,24 @@ class DelimitedFile:
             return "skip"
 
         keys = [str(number) for number in range(len(self.names))]  # names may repeat
-        table = pa.csv.read_csv(
-            pa.BufferReader(data),
-            pa.csv.ReadOptions(use_threads=False, column_names=keys, block_size=len(data) + 16),
-            pa.csv.ParseOptions(
-                delimiter=self._separator,
-                quote_char='"' if len(self.delimiter) == 1 else False,
-                newlines_in_values=True,
-                invalid_row_handler=note,
-            ),
-            pa.csv.ConvertOptions(
-                check_utf8=False,
-                column_types=dict.fromkeys(keys, pa.binary()),
-                strings_can_be_null=False,
-            ),
-        )
+        try:
+            table = pa.csv.read_csv(
+                pa.BufferReader(data),
+                pa.csv.ReadOptions(use_threads=False, column_names=keys, block_size=len(data) + 16),
+                pa.csv.ParseOptions(
+                    delimiter=self._separator,
+                    quote_char='"' if len(self.delimiter) == 1 else False,
+                    newlines_in_values=True,
+                    invalid_row_handler=note,
+                ),
+                pa.csv.ConvertOptions(
+                    check_utf8=False,
+                    column_types=dict.fromkeys(keys, pa.binary()),
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise unreadable(self.path, error) from None
         return table, invalid
 
     def _empty(self) -> pa.Table:
@@ -172,6 +171,22 @@ class DelimitedFile:
             source_rows=source_rows,
             unusable=unusable,
         )
+
+
+def _from_latin1(column: pa.ChunkedArray) -> pa.Array:
+    """Bytes that were taken for Latin-1 and written as UTF-8, as they were before."""
+    offsets, characters = text_bytes(column.combine_chunks())
+    second = (characters & 0xC0) == 0x80  # of the two bytes that a byte above 127 became
+    before = np.concatenate(([0], np.cumsum(second)))
+    return pa.BinaryArray.from_buffers(
+        pa.binary(),
+        len(column),
+        [
+            None,
+            pa.py_buffer((offsets - before[offsets]).astype(np.int32)),
+            pa.py_buffer(characters.tobytes().decode().encode("latin-1")),
+        ],
+    )
 
 
 def sniff_delimiter(line: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.data.columns import as_ids, as_numbers, can_be_id, can_be_number
+from recsys.data.columns import as_ids, as_numbers, can_be_id, can_be_number, cell_value
 from recsys.data.conditions import Condition
 from recsys.data.event_check import MAX_TYPE_LENGTH, text_problem
 from recsys.data.events import DEFAULT_EVENT_TYPE, EVENT_SCHEMA, MAX_ID_LENGTH
@@ -227,11 +227,7 @@ class _Rows:
 
     def value(self, name: str, row: int) -> object:
         """The cell as the source has it."""
-        cell = self.column(name)[row]
-        try:
-            return cell.as_py()
-        except (ValueError, OverflowError):  # a time beyond what Python holds
-            return str(cell)
+        return cell_value(self.column(name)[row])
 
     def reject(self, mask: BoolArray, reason: Callable[[int], str]) -> None:
         """Reject the rows of `mask` that are not rejected yet."""

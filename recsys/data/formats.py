@@ -229,6 +229,6 @@ def require_columns(option: str, wanted: Sequence[str], columns: Sequence[str]) 
 
 
 def listed(columns: Sequence[str], limit: int = 30) -> str:
-    """`columns` for a message."""
+    """`columns` for a message of one line."""
     more = f", … ({len(columns)} in all)" if len(columns) > limit else ""
-    return ", ".join(str(column)[:80] for column in columns[:limit]) + more
+    return ", ".join(repr(column)[1:-1][:80] for column in columns[:limit]) + more

@@ -12,7 +12,8 @@ import orjson
 import pyarrow as pa
 
 from recsys.data.raw_rows import BoolArray, Int64Array, RawChunk, Rejection, Row, raw_text
-from recsys.data.text_stream import BadRow, Piece, TextStream, row_blocks
+from recsys.data.row_blocks import BadRow, Piece, row_blocks
+from recsys.data.text_stream import TextStream
 from recsys.errors import InputError, shown
 
 _UNUSABLE = "expected text or a whole number"

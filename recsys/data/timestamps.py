@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.data.columns import NUMBER, text_bytes
+from recsys.data.columns import NUMBER, cell_value, text_bytes
 from recsys.data.events import EARLIEST_US, MAX_FUTURE_SECONDS, MICROSECONDS
 from recsys.data.iso_times import parse_iso
 from recsys.data.numeric_times import (
@@ -80,7 +80,9 @@ class TimestampParser:
     def reason(self, value: object, times: Times, row: int) -> str:
         """Why `row`, whose source holds `value`, has no acceptable time."""
         problem = self._problem(times, row)
-        return f"timestamp{problem}" if value is None else f"timestamp {_bare(value)}{problem}"
+        if times.outcome[row] == MISSING:
+            return f"timestamp{problem}"
+        return f"timestamp {_bare(value)}{problem}"
 
     def _read(self, column: pa.Array) -> Times:
         kind = column.type
@@ -135,7 +137,8 @@ class TimestampParser:
     def _to_utc(self, us: Int64Array, local: BoolArray) -> Int64Array:
         """`us` with those that are `local` moved from `timezone` to UTC.
 
-        Of an hour that comes twice the first is meant. Times so far out that no offset brings them
+        Of an hour that comes twice the first is meant; one that is left out is taken for its end.
+        Times so far out that no offset brings them
         into range stay as they are.
         """
         day = 86_400_000_000
@@ -143,9 +146,7 @@ class TimestampParser:
         if not local.any():
             return us
         naive = pa.array(us[local]).cast(pa.timestamp("us"))
-        aware = pc.assume_timezone(
-            naive, self.timezone, ambiguous="earliest", nonexistent="earliest"
-        )
+        aware = pc.assume_timezone(naive, self.timezone, ambiguous="earliest", nonexistent="latest")
         moved = us.copy()
         moved[local] = aware.cast(pa.int64()).to_numpy()
         return moved
@@ -193,7 +194,7 @@ class TimestampParser:
             if self._plausible(estimate.min() * scale) and self._plausible(estimate.max() * scale):
                 row = int(np.argmax(times.outcome == FINE))
                 day = _day(float(times.us[row]))
-                value = _bare(str(column[row]))
+                value = _bare(cell_value(column[row]))
                 raise InputError(
                     "--unit",
                     times.unit,
@@ -209,7 +210,7 @@ class TimestampParser:
                 f"column {self.name} is empty in all of the first {len(column)} rows",
             )
         row = int(present[0])
-        value = str(column[row])  # as_py() cannot hold every time
+        value = cell_value(column[row])
         if times.unit is not None:
             problem = f"timestamp {_bare(value)}{self._problem(times, row)}"
             return InputError(
@@ -232,7 +233,7 @@ class TimestampParser:
             return " is before 1970" if unit is None else f" as {unit} is before 1970"
         if estimate < self.latest_us + _US_A_YEAR:
             return f" is more than {MAX_FUTURE_SECONDS} s in the future"
-        year = f"is in the year {1970 + estimate / _US_A_YEAR:.0f}"
+        year = f"is in the year {int(1970 + estimate / _US_A_YEAR)}"
         if unit is None:
             return f" {year}"
         fitting = [

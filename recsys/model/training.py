@@ -23,7 +23,7 @@ from recsys.errors import NotEnoughDataError, TrainingError
 from recsys.model.batches import TrainingBatch, Windows, batch_count, cut_windows, training_batches
 from recsys.model.losses import NegativeSampler, full_loss, sampled_loss
 from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork
-from recsys.model.optimizer import RowAdamW
+from recsys.model.optimizer import TableAdamW
 from recsys.model.scoring import NetworkScorer
 
 Float32Array = NDArray[np.float32]
@@ -126,9 +126,9 @@ class Trainer:
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS)
         table, bias = self.network.items.weight.data, self.network.item_bias.data
-        self.table_rows = RowAdamW(table, BETAS[1], training.weight_decay)
-        self.bias_rows = RowAdamW(bias, BETAS[1], 0.0)
         self._full = rows - FIRST_ITEM <= training.full_softmax_items
+        self.table_rows = TableAdamW(table, BETAS, training.weight_decay, lazy=not self._full)
+        self.bias_rows = TableAdamW(bias, BETAS, 0.0, lazy=not self._full)
 
     def grown(self, rows: int) -> Trainer:
         """A trainer of the same network with new rows at the table's end, drawn as at the start."""

@@ -12,6 +12,7 @@ from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.database import upsert
 from recsys.storage.tables import job_run_lines, job_runs, job_schedules
 
+JOBS = ("retrain", "refresh", "prune")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
 MAX_LINES = 2_000  # log lines kept of a run
 MAX_LINE_LENGTH = 1_000

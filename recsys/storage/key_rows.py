@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from recsys.errors import InputError, NotFoundError
 from recsys.storage.tables import api_keys
 
-SCOPES = ("read", "write", "admin", "collect")
+SCOPES = ("read", "write", "admin")
 SHAPE = re.compile(r"rk_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
 

@@ -7,12 +7,12 @@ differ.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, get_origin
 
 import orjson
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
@@ -36,16 +36,10 @@ class Operation:
     tag: str
     name: str
     example: Any = None
+    also_answers: tuple[int, ...] = ()  # failures whose body may be the answer's shape
 
 
-@dataclass
-class Catalogue:
-    """The operations of an app, in order."""
-
-    operations: list[Operation] = field(default_factory=list)
-
-
-CATALOGUE = Catalogue()
+CATALOGUE: list[Operation] = []  # every operation, in the order the blueprints are imported
 
 
 def operation(
@@ -58,34 +52,34 @@ def operation(
     query: type[BaseModel] | None = None,
     body: Any = None,
     statuses: tuple[int, ...] = (200,),
-    aliases: tuple[str, ...] = (),
+    lenient: bool = False,
     example: Any = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
     """Register a view. It is called with `query=` and `body=` where those are declared, and returns
     a JSON-ready value, or (value, status).
 
-    `aliases`: rules without an id in the path, which take it as a query parameter instead.
+    `lenient`: `body` is what is documented, but the view gets the bare JSON and answers row by row.
     """
     adapter: TypeAdapter[Any] | None = TypeAdapter(body) if body is not None else None
 
     def register(view: Callable[..., Any]) -> Callable[..., Response]:
         documented = (view.__doc__ or "").strip().splitlines()
-        for rule in (path, *aliases):
-            CATALOGUE.operations.append(
-                Operation(
-                    method=method,
-                    path=f"{blueprint.url_prefix or ''}{rule}",
-                    summary=documented[0] if documented else view.__name__,
-                    scope=scope,
-                    query=query,
-                    body=adapter,
-                    answer=answer,
-                    statuses=statuses,
-                    tag=blueprint.name,
-                    name=view.__name__ if rule == path else f"{view.__name__}_by_query",
-                    example=example,
-                )
+        CATALOGUE.append(
+            Operation(
+                method=method,
+                path=f"{blueprint.url_prefix or ''}{path}",
+                summary=documented[0] if documented else view.__name__,
+                scope=scope,
+                query=query,
+                body=adapter,
+                answer=answer,
+                statuses=statuses,
+                tag=blueprint.name,
+                name=view.__name__,
+                example=example,
+                also_answers=(422,) if lenient else (503,) if 503 in statuses else (),
             )
+        )
 
         @wraps(view)
         def wrapped(**path_values: str) -> Response:
@@ -97,13 +91,12 @@ def operation(
             else:
                 refuse_query()
             if adapter is not None:
-                values["body"] = read_body(adapter)
+                values["body"] = read_json() if lenient else read_body(adapter)
             found = view(**values)
             content, status = found if isinstance(found, tuple) else (found, 200)
             return Response(dumps(content), status, mimetype=JSON)
 
-        for rule in (path, *aliases):
-            blueprint.add_url_rule(rule, f"{view.__name__}:{rule}", wrapped, methods=[method])
+        blueprint.add_url_rule(path, view.__name__, wrapped, methods=[method])
         return wrapped
 
     return register
@@ -141,16 +134,20 @@ def is_list(annotation: Any) -> bool:
 
 
 def read_body(adapter: TypeAdapter[Any]) -> Any:
-    """The JSON body, checked. Its size is bounded by Flask, its depth (1,024) by orjson."""
+    """The JSON body, checked."""
+    parsed = read_json()
+    return validated(lambda: adapter.validate_python(parsed))
+
+
+def read_json() -> Any:
+    """The JSON body. Its size is bounded by Flask, its depth (1,024) by orjson."""
     if not request.is_json:
         raise UnsupportedMediaType
-    data = request.get_data(cache=False)
     try:
-        parsed = orjson.loads(data)
+        return orjson.loads(request.get_data(cache=False))
     except orjson.JSONDecodeError as error:
         message = f"not JSON: line {error.lineno}, column {error.colno}"
         raise InvalidRequestError([FieldError(field="body", message=message)]) from None
-    return validated(lambda: adapter.validate_python(parsed))
 
 
 def validated(build: Callable[[], Any]) -> Any:
@@ -175,7 +172,3 @@ def location(parts: tuple[int | str, ...]) -> str:
     for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{str(part)[:80]}"
     return text.lstrip(".") or "body"
-
-
-def request_id() -> str:
-    return str(g.request_id)

@@ -1,0 +1,22 @@
+"""Retention: old events go in small batches, and versions beyond those to be kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from recsys import pipeline
+from recsys.config import Settings
+from recsys.storage.database import Database
+
+if TYPE_CHECKING:
+    from jobs.runs import RunLog
+
+
+def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
+    """The outcome counts what went."""
+    log.at("events", 0.0)
+    events = pipeline.prune_events(settings, database, datetime.now(UTC), log.at)
+    log.at("versions", 0.9)
+    versions = pipeline.prune_versions(settings, database)
+    return {"events": events, "versions": versions}

@@ -1,0 +1,21 @@
+"""What needs no training and should be fresh: planner statistics for the queries of a request.
+
+Popular items are counted by the serving processes themselves, at most once a minute.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from recsys.config import Settings
+from recsys.storage.database import Database
+from recsys.storage.upkeep import analyse
+
+if TYPE_CHECKING:
+    from jobs.runs import RunLog
+
+
+def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
+    """Refresh; the outcome counts what was looked at."""
+    log.at("statistics", 0.0)
+    return analyse(database)

@@ -1,0 +1,58 @@
+"""The command line: one command a file. `main` is the console script."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from recsys import __version__
+from recsys.errors import RecsysError
+
+app = typer.Typer(
+    name="recsys",
+    help="Order-aware recommendation from clickstreams. Start with: recsys init",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, help="Print the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run a command; a failure is one line on stderr and exit status 1, bad usage is 2."""
+    from recsys.cli import commands
+
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        commands.register(app)
+        app(arguments)
+    except RecsysError as error:
+        if debug:
+            raise
+        print(f"recsys: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if debug:
+            raise
+        print(
+            f"recsys: {error.strerror or type(error).__name__}: {error.filename}", file=sys.stderr
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("recsys: interrupted", file=sys.stderr)
+        sys.exit(130)

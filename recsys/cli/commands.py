@@ -1,0 +1,28 @@
+"""Every command, registered in the order the help shows them."""
+
+from __future__ import annotations
+
+import typer
+
+from recsys.cli import (
+    bench,
+    database,
+    demo,
+    events,
+    init,
+    items,
+    jobs,
+    keys,
+    models,
+    recommend,
+    serve,
+    train,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add all commands to `app`."""
+    for module in (init, train, recommend, serve, demo):
+        module.register(app)
+    for module in (database, events, items, models, jobs, keys, bench):
+        app.add_typer(module.app)

@@ -1,0 +1,99 @@
+"""What commands share: the options, where output goes, and a progress bar on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from recsys.config import Settings, load_settings
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="The config.toml to use.", show_default=False)
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")
+]
+
+errors = Console(stderr=True, highlight=False)
+
+
+def settings_of(config: Path | None) -> Settings:
+    """The settings, with logging set up after them."""
+    settings = load_settings(config)
+    set_up_logging(settings)
+    return settings
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Logs go to stderr; stdout is for results."""
+    level = getattr(logging, settings.logging.level.upper())
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.logging.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def say(line: str) -> None:
+    """A line for people, on stderr."""
+    errors.print(line, markup=False)
+
+
+def show(result: dict[str, Any], as_json: bool, text: str | None = None) -> None:
+    """The result on stdout: one JSON line, or text for people."""
+    if as_json:
+        sys.stdout.write(orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+    elif text is not None:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+    else:
+        width = max(map(len, result), default=0)
+        for name, value in result.items():
+            sys.stdout.write(f"{name:<{width}}  {_readable(value)}\n")
+    sys.stdout.flush()
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def progress_bar(label: str, total: float | None) -> Iterator[tuple[Progress, TaskID]]:
+    """A bar on stderr with a free-text field `note`."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as progress:
+        yield progress, progress.add_task(label, total=total, note="")

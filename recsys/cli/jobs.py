@@ -1,0 +1,101 @@
+"""recsys jobs list | run | cancel | logs"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.errors import NotFoundError
+
+app = typer.Typer(name="jobs", help="Runs and schedules.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List schedules and runs, newest first.
+
+    Example: recsys jobs list
+    """
+    from recsys.pipeline import open_database
+    from recsys.storage import job_rows
+    from recsys.web.schemas import rfc3339
+
+    with open_database(settings_of(config)).connect() as connection:
+        schedules = job_rows.list_schedules(connection)
+        runs = job_rows.list_runs(connection, limit)
+    lines = [
+        f"{row['job']:<10} {row['trigger']:<24} next {rfc3339(row['next_run_us']) or '-'}"
+        for row in schedules
+    ]
+    lines += [
+        f"{run.id:>6}  {run.job:<10} {run.state:<10} {rfc3339(run.requested_at_us)}  "
+        f"{run.error or (run.outcome or {}).get('reason', '') or run.stage or ''}".rstrip()
+        for run in runs
+    ]
+    shown = {"schedules": schedules, "runs": [vars(run) for run in runs]}
+    show(shown, as_json, "\n".join(lines) or "no schedules and no runs yet")
+
+
+@app.command("run")
+def run(
+    job: Annotated[str, typer.Argument(help="retrain, refresh or prune.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the scheduler for a run now.
+
+    Example: recsys jobs run retrain
+    """
+    from recsys.pipeline import open_database, to_us
+    from recsys.storage import job_rows
+
+    if job not in job_rows.JOBS:
+        raise NotFoundError("job", job)
+    with open_database(settings_of(config)).begin() as connection:
+        run_id = job_rows.request_run(connection, job, "cli", to_us(now()))
+    show({"run_id": run_id, "state": "requested"}, as_json)
+
+
+@app.command("cancel")
+def cancel(
+    run_id: Annotated[int, typer.Argument(help="The run's number.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel a run.
+
+    Example: recsys jobs cancel 12
+    """
+    from recsys.pipeline import open_database, to_us
+    from recsys.storage import job_rows
+
+    with open_database(settings_of(config)).begin() as connection:
+        state = job_rows.cancel_run(connection, run_id, to_us(now()))
+    show({"run_id": run_id, "state": state, "cancel_requested": True}, as_json)
+
+
+@app.command("logs")
+def logs(
+    run_id: Annotated[int, typer.Argument(help="The run's number.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a run's log.
+
+    Example: recsys jobs logs 12
+    """
+    from recsys.pipeline import open_database
+    from recsys.storage import job_rows
+    from recsys.web.schemas import rfc3339
+
+    with open_database(settings_of(config)).connect() as connection:
+        job_rows.get_run(connection, run_id)
+        lines = job_rows.get_lines(connection, run_id)
+    text = "\n".join(f"{rfc3339(line['at_us'])}  {line['message']}" for line in lines)
+    show({"lines": lines}, as_json, text or "no lines yet")

@@ -1,0 +1,80 @@
+"""recsys keys create | list | revoke"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show
+
+app = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What it is for.")],
+    scope: Annotated[list[str], typer.Option(help="read, write or admin; may be repeated.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a key; it is shown this once.
+
+    Example: recsys keys create shop --scope read --scope write
+    """
+    from recsys.pipeline import open_database, to_us
+    from recsys.storage import key_rows
+
+    with open_database(settings_of(config)).begin() as connection:
+        key = key_rows.create_key(connection, name, scope, to_us(now()))
+    if not as_json:
+        say("The key is shown this once; only its hash is stored.")
+    show({"key": key, "scopes": ",".join(scope)}, as_json)
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List keys by id; secrets are not stored and cannot be shown.
+
+    Example: recsys keys list
+    """
+    from recsys.pipeline import open_database
+    from recsys.storage import key_rows
+    from recsys.web.schemas import rfc3339
+
+    with open_database(settings_of(config)).connect() as connection:
+        rows = key_rows.list_keys(connection)
+    shown = [
+        {
+            "key_id": row.key_id,
+            "name": row.name,
+            "scopes": ",".join(sorted(row.scopes)),
+            "created_at": rfc3339(row.created_at_us),
+            "revoked_at": rfc3339(row.revoked_at_us),
+        }
+        for row in rows
+    ]
+    lines = [
+        f"{row['key_id']}  {row['scopes']:<12} {row['name']}"
+        + ("  (revoked)" if row["revoked_at"] else "")
+        for row in shown
+    ]
+    show({"keys": shown}, as_json, "\n".join(lines) or "no keys")
+
+
+@app.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="The id shown by keys list.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a key from now on.
+
+    Example: recsys keys revoke 0a1b2c3d4e5f
+    """
+    from recsys.pipeline import open_database, to_us
+    from recsys.storage import key_rows
+
+    with open_database(settings_of(config)).begin() as connection:
+        key_rows.revoke_key(connection, key_id, to_us(now()))
+    show({"revoked": key_id}, as_json)

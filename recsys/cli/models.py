@@ -1,0 +1,105 @@
+"""recsys models list | show | promote | rollback"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+
+app = typer.Typer(name="models", help="The registry of model versions.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(
+    limit: Annotated[int, typer.Option(min=1, max=1_000)] = 20,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List versions, newest first; the champion is marked.
+
+    Example: recsys models list
+    """
+    from recsys.pipeline import open_database
+    from recsys.storage import version_rows
+    from recsys.web.schemas import rfc3339
+
+    with open_database(settings_of(config)).connect() as connection:
+        champion = version_rows.champion_name(connection)
+        rows = version_rows.list_versions(connection, limit)
+    shown: list[dict[str, Any]] = [
+        {
+            "version": row.version,
+            "champion": champion is not None and champion[0] == row.version,
+            "state": row.state,
+            "ranking": row.ranking,
+            "mrr@20": row.facts["metrics"].get("served", {}).get("mrr@20", 0.0),
+            "recall@20": row.facts["metrics"].get("served", {}).get("recall@20", 0.0),
+            "data_end": rfc3339(row.data_end_us),
+        }
+        for row in rows
+    ]
+    lines = [
+        f"{'*' if row['champion'] else ' '} {row['version']}  {row['state']:<10} "
+        f"{row['ranking']:<12} mrr@20 {row['mrr@20']:.4f}  recall@20 {row['recall@20']:.4f}"
+        for row in shown
+    ]
+    show({"models": shown}, as_json, "\n".join(lines) or "no versions yet; run: recsys train")
+
+
+@app.command("show")
+def show_(
+    version: Annotated[str, typer.Argument(help="A version's name.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one version: its figures and the gate's verdict.
+
+    Example: recsys models show 20250131-093000-a1b2c3
+    """
+    from recsys.evaluation.report import text_table
+    from recsys.pipeline import open_database
+    from recsys.storage import version_rows
+
+    with open_database(settings_of(config)).connect() as connection:
+        row = version_rows.get_version(connection, version)
+    text = (
+        f"{row.version}  {row.state}, serves {row.ranking}, {row.event_count:,} events, "
+        f"{row.item_count:,} items, {row.size_bytes / 1e6:.1f} MB\n{row.verdict['reason']}\n\n"
+        f"{text_table(row.facts['metrics'])}"
+    )
+    show(vars(row), as_json, text)
+
+
+@app.command("promote")
+def promote(
+    version: Annotated[str, typer.Argument(help="A version's name.")],
+    reason: Annotated[str, typer.Option(help="Kept with the deployment.")] = "by hand",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a version the champion.
+
+    Example: recsys models promote 20250131-093000-a1b2c3 --reason "back to the old one"
+    """
+    from recsys import pipeline
+
+    pipeline.promote(pipeline.open_database(settings_of(config)), version, now(), "cli", reason)
+    show({"champion": version}, as_json)
+
+
+@app.command("rollback")
+def rollback(
+    reason: Annotated[str, typer.Option(help="Kept with the deployment.")] = "rolled back by hand",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the champion before this one.
+
+    Example: recsys models rollback
+    """
+    from recsys import pipeline
+
+    database = pipeline.open_database(settings_of(config))
+    show({"champion": pipeline.roll_back(database, now(), "cli", reason)}, as_json)

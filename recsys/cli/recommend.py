@@ -1,0 +1,59 @@
+"""recsys recommend"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.errors import InputError
+
+
+def register(app: typer.Typer) -> None:
+    app.command("recommend")(recommend)
+
+
+def recommend(
+    user: Annotated[str | None, typer.Argument(help="A user's id.")] = None,
+    session: Annotated[str | None, typer.Option(help="A session's id.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1_000, help="How many items.")] = 10,
+    everyone: Annotated[bool, typer.Option("--all", help="Every user, into --output.")] = False,
+    output: Annotated[Path | None, typer.Option(help="A .parquet file, for --all.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the items a user or session is likely to want next.
+
+    Example: recsys recommend u123 -k 5
+    """
+    from recsys import pipeline
+    from recsys.serving.recommender import Recommender, Request
+    from recsys.web.schemas import answer_out
+
+    settings = settings_of(config)
+    database = pipeline.open_database(settings)
+    if everyone:
+        if output is None:
+            raise InputError("--output", None, "expected a .parquet file to write with --all")
+        rows = pipeline.recommend_all(settings, database, k, output)
+        show({"users": rows, "path": str(output)}, as_json)
+        return
+    if user is None and session is None:
+        raise InputError("USER", None, "expected a user's id, or --session")
+    recommender = Recommender(settings, database, time.monotonic)
+    request = Request(
+        user_id=user, session_id=session, k=k, exclude_seen=settings.serving.exclude_seen
+    )
+    answer = pipeline.recommend(recommender, request, now())
+    lines = [
+        f"{item.rank:>4}  {item.item_id:<24} {item.score:>9.3f}  {item.source:<12} "
+        f"{item.item.title or '' if item.item else ''}".rstrip()
+        for item in answer.items
+    ]
+    head = f"{answer.sequence_length} events read, model {answer.model_version or '-'}"
+    if answer.degraded:
+        head += f"; {answer.degraded}"
+    show(answer_out(answer), as_json, "\n".join([head, *lines]))

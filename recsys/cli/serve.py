@@ -1,0 +1,59 @@
+"""recsys serve | schedule"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from recsys.cli.common import ConfigOption, say, set_up_logging
+from recsys.config import limit_threads, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve")(serve)
+    app.command("schedule")(schedule)
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to bind.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Serve REST under gunicorn until stopped.
+
+    Example: recsys serve --port 8080 --workers 4
+    """
+    limit_threads()
+    from recsys.pipeline import open_database
+    from recsys.storage import migrate
+    from recsys.web.server import serve as run
+
+    given: dict[str, Any] = {"host": host, "port": port, "workers": workers}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    settings = load_settings(config, serving=chosen)
+    set_up_logging(settings)
+    database = open_database(settings)
+    migrate.check(database)
+    database.close()
+    serving = settings.serving
+    most = serving.workers * settings.database.pool_size * 2
+    say(f"serving on http://{serving.host}:{serving.port} (docs at /docs)")
+    if database.dialect == "postgresql":
+        say(f"up to {most} database connections")
+    if not settings.auth.enabled:
+        say("auth.enabled is false: anyone who reaches this port may read and write")
+    run(settings)
+
+
+def schedule(config: ConfigOption = None) -> None:
+    """Run the scheduler process; `python -m jobs` is the same.
+
+    Example: recsys schedule
+    """
+    from jobs.schedule import run_scheduler
+
+    settings = load_settings(config)
+    set_up_logging(settings)
+    run_scheduler(settings, config)

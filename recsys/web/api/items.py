@@ -1,0 +1,173 @@
+"""The catalogue, and what is like, follows, or beats the rest of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+
+from recsys.data.item_check import Item, check_item
+from recsys.errors import InputError, NotFoundError
+from recsys.storage import item_rows
+from recsys.web.cursors import read_cursor, write_cursor
+from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.operations import operation
+from recsys.web.schemas import (
+    MAX_EVENTS,
+    ItemIn,
+    ItemListAnswer,
+    ItemOut,
+    ItemPage,
+    ItemPatch,
+    ItemQuery,
+    ItemsAnswer,
+    KByIdQuery,
+    KQuery,
+    PopularQuery,
+    item_out,
+    ranked_out,
+)
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("items", __name__, url_prefix="/api/v1")
+
+
+@operation(
+    blueprint,
+    "PUT",
+    "/items",
+    scope="write",
+    body=ItemIn | list[ItemIn],
+    lenient=True,
+    answer=ItemsAnswer,
+    example=[{"item_id": "i1", "title": "Teapot", "categories": ["kitchen"], "price": 19.5}],
+)
+def put_items(body: Any) -> tuple[dict[str, Any], int]:
+    """Store the metadata of one item, or of up to 10,000; each row is answered for itself."""
+    rows = body if isinstance(body, list) else [body]
+    if not 1 <= len(rows) <= MAX_EVENTS:
+        message = f"expected 1 to {MAX_EVENTS} items, not {len(rows)}"
+        raise InvalidRequestError([FieldError(field="body", message=message)])
+    good: list[Item] = []
+    results = []
+    for index, row in enumerate(rows):
+        result = {"index": index, "status": "rejected", "item_id": None, "error": None}
+        try:
+            item = check_item(row)
+            good.append(item)
+            result.update(status="stored", item_id=item.item_id)
+        except InputError as error:
+            result["error"] = str(error)
+        results.append(result)
+    if good:
+        with services().database.begin() as connection:
+            item_rows.put_items(connection, good, now_us())
+    answer = {"stored": len(good), "rejected": len(rows) - len(good), "results": results}
+    return answer, 200 if good else 422
+
+
+@operation(blueprint, "GET", "/items", scope="read", query=ItemQuery, answer=ItemPage)
+def list_items(query: ItemQuery) -> dict[str, Any]:
+    """Search the catalogue by title, id and category, page by page."""
+    with services().database.connect() as connection:
+        if query.item_id is not None:
+            found = item_rows.get_items(connection, [query.item_id])
+            return {"items": [item_out(item) for item in found.values()], "next_cursor": None}
+        after = read_cursor(query.cursor)
+        page = item_rows.list_items(connection, query.q, query.category, query.limit, after)
+    more = len(page) == query.limit
+    return {
+        "items": [item_out(item) for item in page],
+        "next_cursor": write_cursor(page[-1].item_id) if more else None,
+    }
+
+
+@operation(
+    blueprint, "GET", "/items/popular", scope="read", query=PopularQuery, answer=ItemListAnswer
+)
+def popular(query: PopularQuery) -> dict[str, Any]:
+    """Items with most events in the last `window` days."""
+    recommender = services().recommender
+    found = recommender.popular(query.window, query.category, query.k, now_us())
+    return {"items": [ranked_out(ranked) for ranked in found]}
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/items/<id:item_id>/similar",
+    scope="read",
+    query=KQuery,
+    answer=ItemListAnswer,
+    statuses=(200, 404),
+)
+def similar(item_id: str, query: KQuery) -> dict[str, Any]:
+    """Items that the model holds for alike."""
+    found = services().recommender.similar(item_id, query.k)
+    return {"items": [ranked_out(ranked) for ranked in found]}
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/items/similar",
+    scope="read",
+    query=KByIdQuery,
+    answer=ItemListAnswer,
+    statuses=(200, 404),
+)
+def similar_by_query(query: KByIdQuery) -> dict[str, Any]:
+    """The same with the item's id as a query parameter."""
+    return {
+        "items": [ranked_out(r) for r in services().recommender.similar(query.item_id, query.k)]
+    }
+
+
+@operation(
+    blueprint, "GET", "/items/<id:item_id>", scope="read", answer=ItemOut, statuses=(200, 404)
+)
+def get_item(item_id: str) -> dict[str, Any]:
+    """One item's metadata."""
+    return _item(item_id)
+
+
+@operation(
+    blueprint,
+    "PATCH",
+    "/items/<id:item_id>",
+    scope="write",
+    body=ItemPatch,
+    answer=ItemOut,
+    statuses=(200, 404),
+    example={"available": False},
+)
+def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
+    """Change some of an item's metadata; `available: false` takes it out of every answer at once."""
+    given = body.model_dump(exclude_unset=True)
+    checked = check_item({"item_id": item_id, **given})
+    changes = {name: getattr(checked, name) for name in given}
+    if "properties" in changes:
+        changes["properties"] = changes["properties"] or "{}"
+    with services().database.begin() as connection:
+        if not item_rows.update_item(connection, item_id, changes, now_us()):
+            raise NotFoundError("item", item_id)
+    return _item(item_id)
+
+
+@operation(
+    blueprint, "DELETE", "/items/<id:item_id>", scope="write", answer=ItemOut, statuses=(200, 404)
+)
+def delete_item(item_id: str) -> dict[str, Any]:
+    """Remove an item's metadata and answer what it was; its events stay."""
+    item = _item(item_id)
+    with services().database.begin() as connection:
+        item_rows.delete_item(connection, item_id)
+    return item
+
+
+def _item(item_id: str) -> dict[str, Any]:
+    with services().database.connect() as connection:
+        found = item_rows.get_items(connection, [item_id])
+    if item_id not in found:
+        raise NotFoundError("item", item_id)
+    return item_out(found[item_id])

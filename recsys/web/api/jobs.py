@@ -1,0 +1,92 @@
+"""Runs of jobs: the web asks, the scheduler runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+
+from recsys.errors import NotFoundError
+from recsys.storage import job_rows
+from recsys.storage.job_rows import JOBS, RunRow
+from recsys.web.cursors import read_number, write_cursor
+from recsys.web.operations import operation
+from recsys.web.schemas import JobsAnswer, PageQuery, RunOut, rfc3339
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("jobs", __name__, url_prefix="/api/v1")
+
+
+@operation(blueprint, "GET", "/jobs", scope="read", query=PageQuery, answer=JobsAnswer)
+def list_jobs(query: PageQuery) -> dict[str, Any]:
+    """Schedules, and runs from the newest on."""
+    before = read_number(query.cursor)
+    with services().database.connect() as connection:
+        schedules = job_rows.list_schedules(connection)
+        runs = job_rows.list_runs(connection, query.limit, before)
+    return {
+        "schedules": [
+            {
+                "job": row["job"],
+                "trigger": row["trigger"],
+                "next_run_at": rfc3339(row["next_run_us"]),
+                "paused": bool(row["paused"]),
+            }
+            for row in schedules
+        ],
+        "runs": [_run(run) for run in runs],
+        "next_cursor": write_cursor(str(runs[-1].id)) if len(runs) == query.limit else None,
+    }
+
+
+@operation(
+    blueprint, "POST", "/jobs/<id:job>/run", scope="admin", answer=RunOut, statuses=(202, 404, 409)
+)
+def run_job(job: str) -> tuple[dict[str, Any], int]:
+    """Ask for a run now; the scheduler picks it up."""
+    if job not in JOBS:
+        raise NotFoundError("job", job)
+    with services().database.begin() as connection:
+        run_id = job_rows.request_run(connection, job, "rest", now_us())
+        return _run(job_rows.get_run(connection, run_id)), 202
+
+
+@operation(
+    blueprint, "GET", "/jobs/runs/<int:run_id>", scope="read", answer=RunOut, statuses=(200, 404)
+)
+def get_run(run_id: int) -> dict[str, Any]:
+    """One run with its state, progress and outcome."""
+    with services().database.connect() as connection:
+        return _run(job_rows.get_run(connection, run_id))
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/jobs/runs/<int:run_id>/cancel",
+    scope="admin",
+    answer=RunOut,
+    statuses=(200, 404, 409),
+)
+def cancel_run(run_id: int) -> dict[str, Any]:
+    """Cancel a run: at once where it waits, within seconds where it runs."""
+    with services().database.begin() as connection:
+        job_rows.cancel_run(connection, run_id, now_us())
+        return _run(job_rows.get_run(connection, run_id))
+
+
+def _run(run: RunRow) -> dict[str, Any]:
+    return {
+        "run_id": run.id,
+        "job": run.job,
+        "state": run.state,
+        "requested_by": run.requested_by,
+        "requested_at": rfc3339(run.requested_at_us),
+        "scheduled_at": rfc3339(run.scheduled_at_us),
+        "started_at": rfc3339(run.started_at_us),
+        "finished_at": rfc3339(run.finished_at_us),
+        "stage": run.stage,
+        "progress": run.progress,
+        "outcome": run.outcome,
+        "error": run.error,
+    }

@@ -1,0 +1,57 @@
+"""Registered model versions, read only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint
+
+from recsys.storage import version_rows
+from recsys.storage.version_rows import VersionRow
+from recsys.web.cursors import read_cursor, write_cursor
+from recsys.web.operations import operation
+from recsys.web.schemas import ModelOut, ModelPage, PageQuery, rfc3339
+from recsys.web.services import services
+
+blueprint = Blueprint("models", __name__, url_prefix="/api/v1")
+
+
+@operation(blueprint, "GET", "/models", scope="read", query=PageQuery, answer=ModelPage)
+def list_models(query: PageQuery) -> dict[str, Any]:
+    """All versions, newest first."""
+    before = read_cursor(query.cursor)
+    with services().database.connect() as connection:
+        champion = version_rows.champion_name(connection)
+        page = version_rows.list_versions(connection, query.limit, before)
+    return {
+        "models": [_model(row, champion) for row in page],
+        "next_cursor": write_cursor(page[-1].version) if len(page) == query.limit else None,
+    }
+
+
+@operation(
+    blueprint, "GET", "/models/<id:version>", scope="read", answer=ModelOut, statuses=(200, 404)
+)
+def get_model(version: str) -> dict[str, Any]:
+    """One version with its figures and the gate's verdict."""
+    with services().database.connect() as connection:
+        champion = version_rows.champion_name(connection)
+        return _model(version_rows.get_version(connection, version), champion)
+
+
+def _model(row: VersionRow, champion: tuple[str, str] | None) -> dict[str, Any]:
+    return {
+        "version": row.version,
+        "created_at": rfc3339(row.created_at_us),
+        "state": row.state,
+        "champion": champion is not None and champion[0] == row.version,
+        "ranking": row.ranking,
+        "data_start": rfc3339(row.data_start_us),
+        "data_end": rfc3339(row.data_end_us),
+        "events": row.event_count,
+        "users": row.user_count,
+        "items": row.item_count,
+        "size_bytes": row.size_bytes,
+        "verdict": row.verdict,
+        "facts": row.facts,
+    }

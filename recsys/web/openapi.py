@@ -1,0 +1,144 @@
+"""The OpenAPI 3.1 document, from the same declarations that check requests."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from recsys import __version__
+from recsys.web.errors import Problem
+from recsys.web.operations import CATALOGUE, Operation, is_list
+
+REF = "#/components/schemas/{model}"
+PROBLEM = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
+DESCRIPTIONS = {
+    200: "The answer",
+    202: "Taken on",
+    401: "No API key, or one that is not known",
+    403: "The key lacks the scope",
+    404: "No such thing",
+    405: "The address does not take this method",
+    409: "The present state forbids it",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "A value is not acceptable; errors[] says which",
+    503: "The database or the model is not ready; try again after Retry-After seconds",
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole document, JSON-ready."""
+    models: list[tuple[type[BaseModel], Any]] = [(Problem, "serialization")]
+    for one in CATALOGUE:
+        if one.answer is not None:
+            models.append((one.answer, "serialization"))
+    _, defined = models_json_schema(models, ref_template=REF)
+    schemas = dict(defined["$defs"])
+    paths: dict[str, dict[str, Any]] = {}
+    for one in CATALOGUE:
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", one.path)
+        paths.setdefault(path, {})[one.method.lower()] = _operation(one, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "recsys",
+            "version": __version__,
+            "summary": "Personalised next items from clickstreams.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+            },
+        },
+    }
+
+
+def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": one.name,
+        "summary": one.summary,
+        "tags": [one.tag],
+        "parameters": [*_path_parameters(one), *_query_parameters(one)],
+        "responses": _responses(one),
+    }
+    if one.scope is not None:
+        described["security"] = [{"key": []}, {"bearer": []}]
+        described["description"] = f"Needs a key of scope {one.scope}."
+    else:
+        described["security"] = []
+    if one.body is not None:
+        schema = one.body.json_schema(ref_template=REF)
+        schemas.update(schema.pop("$defs", {}))
+        if "title" in schema and schema.get("type") == "object":
+            schemas[schema["title"]] = schema
+            schema = {"$ref": REF.format(model=schema["title"])}
+        content: dict[str, Any] = {"schema": schema}
+        if one.example is not None:
+            content["example"] = one.example
+        described["requestBody"] = {"required": True, "content": {"application/json": content}}
+    return described
+
+
+def _path_parameters(one: Operation) -> list[dict[str, Any]]:
+    text = {"type": "string", "minLength": 1, "maxLength": 256}
+    number = {"type": "integer", "minimum": 0}
+    return [
+        {"name": name, "in": "path", "required": True, "schema": number if kind == "int" else text}
+        for kind, name in re.findall(r"<(?:(\w+):)?(\w+)>", one.path)
+    ]
+
+
+def _query_parameters(one: Operation) -> list[dict[str, Any]]:
+    if one.query is None:
+        return []
+    schema = one.query.model_json_schema(ref_template=REF)
+    required = set(schema.get("required", []))
+    parameters = []
+    for name, described in schema["properties"].items():
+        parameter = {"name": name, "in": "query", "required": name in required}
+        options = described.get("anyOf")
+        if options:  # a parameter is absent or given, never null
+            kept = [option for option in options if option.get("type") != "null"]
+            described = {**{k: v for k, v in described.items() if k != "anyOf"}, **kept[0]}
+            described.pop("default", None)
+        parameter["schema"] = described
+        if is_list(one.query.model_fields[name].annotation):
+            parameter["style"], parameter["explode"] = "form", True
+        parameters.append(parameter)
+    return parameters
+
+
+def _responses(one: Operation) -> dict[str, Any]:
+    good = {code for code in one.statuses if code < 300}
+    bad = {code for code in one.statuses if code >= 300} | {422, 503}
+    if one.scope is not None:
+        bad |= {401, 403}
+    if one.body is not None:
+        bad |= {413, 415}
+    responses: dict[str, Any] = {}
+    for code in sorted(good | bad):
+        response: dict[str, Any] = {
+            "description": DESCRIPTIONS.get(code, HTTPStatus(code).phrase),
+            "content": PROBLEM,
+        }
+        answered = {"application/json": {"schema": {"$ref": REF.format(model=_name(one))}}}
+        if code in good:
+            response["content"] = answered
+        elif code in one.also_answers:
+            response["content"] = {**PROBLEM, **answered}
+        responses[str(code)] = response
+    return responses
+
+
+def _name(one: Operation) -> str:
+    assert one.answer is not None
+    return one.answer.__name__

@@ -1,0 +1,52 @@
+"""Ids with a slash, percent-encoded, in any route.
+
+WSGI hands the path over decoded, where `a%2Fb` and `a/b` look alike. The raw target tells them
+apart: a slash within a segment travels as a control character, which no id may hold, and the
+`id` converter turns it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from werkzeug.routing import BaseConverter
+
+from recsys.data.event_check import text_problem
+from recsys.errors import InputError
+
+SLASH = "\x1f"
+
+
+class SlashKeeper:
+    """WSGI middleware that marks encoded slashes."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self.app = app
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
+        path = raw.partition("?")[0].partition("#")[0]
+        if "%2f" in path.lower() and path.startswith("/"):
+            segments = [unquote_to_bytes(part) for part in path.split("/")]
+            marked = b"/".join(part.replace(b"/", SLASH.encode()) for part in segments)
+            environ["PATH_INFO"] = marked.decode("latin-1")
+        return self.app(environ, start_response)
+
+
+class IdConverter(BaseConverter):
+    """An item or user id in a path."""
+
+    regex = "[^/]+"
+    part_isolating = True
+
+    def to_python(self, value: str) -> str:
+        return checked_id("id", value.replace(SLASH, "/"))
+
+
+def checked_id(field: str, value: str) -> str:
+    """`value`, if it may be an id; raises InputError."""
+    if problem := text_problem(value):
+        raise InputError(field, value, problem)
+    return value

@@ -1,0 +1,273 @@
+"""The shapes of the REST API: what comes in, what goes out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from recsys.data.events import MAX_ID_LENGTH
+from recsys.serving.recommender import Answer, RankedItem
+from recsys.storage.item_rows import StoredItem
+
+MAX_EVENTS = 10_000
+MAX_LIST = 1_000
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+TypeName = Annotated[str, Field(min_length=1, max_length=64)]
+K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
+Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(time_us: int | None) -> str | None:
+    """
+    >>> rfc3339(1592955233000001)
+    '2020-06-23T23:33:53.000001Z'
+    """
+    if time_us is None:
+        return None
+    moment = _EPOCH + timedelta(microseconds=time_us)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventIn(Strict):
+    """One event; `user_id` or `session_id` is needed."""
+
+    item_id: Id
+    user_id: Id | None = None
+    session_id: Id | None = None
+    event_type: TypeName = "view"
+    timestamp: str | int | None = Field(
+        None, description="RFC 3339 with an offset, or epoch milliseconds; default now"
+    )
+    event_id: Id | None = Field(None, description="Your idempotency key: a retry is a duplicate")
+    value: float | None = None
+    recommendation_id: Id | None = None
+    properties: dict[str, Any] | None = None
+
+
+class EventResult(BaseModel):
+    index: int
+    status: str = Field(description="accepted, duplicate or rejected")
+    event_id: str | None
+    error: str | None
+
+
+class EventsAnswer(BaseModel):
+    accepted: int
+    duplicates: int
+    rejected: int
+    results: list[EventResult]
+
+
+class RecommendationQuery(Strict):
+    k: K | None = None
+    exclude_seen: TypeName | None = Field(None, description="An event type, all or none")
+    exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
+    categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
+    scenario: TypeName | None = None
+
+
+class RecommendationByIdQuery(RecommendationQuery):
+    user_id: Id
+
+
+class RecommendationBody(Strict):
+    """A sequence of your own, of a stored session or user, or of both: `events` come last."""
+
+    events: Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)] = Field(
+        [], description="Events, oldest first; without a user or session they need none"
+    )
+    user_id: Id | None = None
+    session_id: Id | None = None
+    k: K | None = None
+    exclude_seen: TypeName | None = None
+    exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
+    categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
+    candidates: Annotated[list[Id], Field(max_length=10_000)] = []
+    scenario: TypeName | None = None
+
+
+class ItemOut(BaseModel):
+    item_id: str
+    title: str | None
+    categories: list[str]
+    price: float | None
+    image: str | None
+    available: bool
+    properties: dict[str, Any]
+
+
+class RankedItemOut(BaseModel):
+    item_id: str
+    rank: int
+    score: float
+    source: str = Field(description="lstm, session_knn, transitions, popular, latest, …")
+    item: ItemOut | None
+
+
+class RecommendationAnswer(BaseModel):
+    recommendation_id: str
+    user_id: str | None
+    session_id: str | None
+    model_version: str | None
+    generated_at: str
+    sequence_length: int
+    last_event_id: str | None
+    degraded: str | None = Field(description="Why the answer is less than it should be, or null")
+    items: list[RankedItemOut]
+
+
+class ItemListAnswer(BaseModel):
+    items: list[RankedItemOut]
+
+
+class ItemIn(Strict):
+    item_id: Id
+    title: str | None = None
+    categories: list[Id] | None = None
+    price: float | None = None
+    image: str | None = None
+    available: bool | None = None
+    properties: dict[str, Any] | None = None
+
+
+class ItemPatch(Strict):
+    title: str | None = None
+    categories: list[Id] | None = None
+    price: float | None = None
+    image: str | None = None
+    available: bool | None = None
+    properties: dict[str, Any] | None = None
+
+
+class ItemResult(BaseModel):
+    index: int
+    status: str = Field(description="stored or rejected")
+    item_id: str | None
+    error: str | None
+
+
+class ItemsAnswer(BaseModel):
+    stored: int
+    rejected: int
+    results: list[ItemResult]
+
+
+class ItemPage(BaseModel):
+    items: list[ItemOut]
+    next_cursor: str | None
+
+
+class ItemQuery(Strict):
+    q: Annotated[str, Field(max_length=200)] | None = None
+    category: Id | None = None
+    item_id: Id | None = Field(None, description="Answers this item alone")
+    limit: Limit = 100
+    cursor: Annotated[str, Field(max_length=1_000)] | None = None
+
+
+class KQuery(Strict):
+    k: K = 20
+
+
+class KByIdQuery(KQuery):
+    item_id: Id
+
+
+class PopularQuery(KQuery):
+    window: Annotated[int, Field(ge=1, le=3_650, description="Days")] = 7
+    category: Id | None = None
+
+
+class ModelOut(BaseModel):
+    version: str
+    created_at: str
+    state: str
+    champion: bool
+    ranking: str
+    data_start: str
+    data_end: str
+    events: int
+    users: int
+    items: int
+    size_bytes: int
+    verdict: dict[str, Any]
+    facts: dict[str, Any]
+
+
+class ModelPage(BaseModel):
+    models: list[ModelOut]
+    next_cursor: str | None
+
+
+class PageQuery(Strict):
+    limit: Limit = 50
+    cursor: Annotated[str, Field(max_length=1_000)] | None = None
+
+
+class RunOut(BaseModel):
+    run_id: int
+    job: str
+    state: str
+    requested_by: str
+    requested_at: str
+    scheduled_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    stage: str | None
+    progress: float | None
+    outcome: dict[str, Any] | None
+    error: str | None
+
+
+class ScheduleOut(BaseModel):
+    job: str
+    trigger: str
+    next_run_at: str | None
+    paused: bool
+
+
+class JobsAnswer(BaseModel):
+    schedules: list[ScheduleOut]
+    runs: list[RunOut]
+    next_cursor: str | None
+
+
+class HealthAnswer(BaseModel):
+    status: str
+    checks: dict[str, str]
+
+
+def item_out(item: StoredItem) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in ItemOut.model_fields}
+
+
+def ranked_out(ranked: RankedItem) -> dict[str, Any]:
+    return {
+        "item_id": ranked.item_id,
+        "rank": ranked.rank,
+        "score": ranked.score,
+        "source": ranked.source,
+        "item": item_out(ranked.item) if ranked.item else None,
+    }
+
+
+def answer_out(answer: Answer) -> dict[str, Any]:
+    return {
+        "recommendation_id": answer.recommendation_id,
+        "user_id": answer.user_id,
+        "session_id": answer.session_id,
+        "model_version": answer.model_version,
+        "generated_at": rfc3339(answer.generated_at_us),
+        "sequence_length": answer.sequence_length,
+        "last_event_id": answer.last_event_id,
+        "degraded": answer.degraded,
+        "items": [ranked_out(ranked) for ranked in answer.items],
+    }

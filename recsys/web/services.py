@@ -1,0 +1,31 @@
+"""What the views of one app share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app
+
+from recsys.config import Settings
+from recsys.serving.recommender import Recommender
+from recsys.storage.database import Database
+from recsys.web.keys import Keys
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: Settings
+    database: Database
+    recommender: Recommender
+    keys: Keys
+
+
+def services() -> Services:
+    return cast(Services, current_app.extensions["recsys"])
+
+
+def now_us() -> int:
+    """µs since 1970, UTC."""
+    return time.time_ns() // 1_000
