@@ -127,11 +127,11 @@ class Child:
         if config is not None:
             command += ["--config", str(config)]
         nice = settings.schedule.nice
-        process = subprocess.Popen(  # noqa: S603: our own interpreter and a number
+        process = subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=lambda: os.nice(nice) and None,  # noqa: PLW1509: this process has one thread
+            preexec_fn=lambda: os.nice(nice),
         )
         return cls(run_id, process, time.monotonic())
 

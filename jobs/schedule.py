@@ -88,8 +88,8 @@ class Scheduler:
         """Run requested runs until stopped; what runs then is stopped and marked as failed."""
         while not self._stop.is_set():
             try:
-                for run_id in sweep_lost(self._database):
-                    log.warning("run lost", run_id=run_id)
+                for lost in sweep_lost(self._database):
+                    log.warning("run lost", run_id=lost)
                 run_id = self._next_requested()
                 if run_id is not None:
                     self._supervise(Child.start(self._settings, run_id, self._config))

@@ -16,21 +16,28 @@ from typing import Any
 
 from recsys.config import Settings
 from recsys.data.events import EventFrame
-from recsys.data.readers import ReadOptions, read_events
+from recsys.data.item_files import ItemMap, ItemOptions, read_items
+from recsys.data.readers import ReadOptions, read_events, read_rejected
 from recsys.data.splits import cut_for_share
+from recsys.data.vocabulary import Vocabulary
+from recsys.data.writers import writing
 from recsys.engines.learning import Log, learn, learn_window, make_log, window_positions
 from recsys.engines.trial import Trial, run_trial
 from recsys.errors import ModelFileError, NotEnoughDataError
 from recsys.evaluation.gate import Verdict, verdict
+from recsys.evaluation.report import Scorer
 from recsys.model.training import Progress
-from recsys.registry import Bundle, new_version, read_version, write_version
+from recsys.registry import Bundle, delete_version, new_version, read_version, write_version
+from recsys.serving.everyone import rank_everyone
 from recsys.serving.recommender import Answer, Recommender, Request
-from recsys.storage import version_rows
+from recsys.storage import event_rows, item_rows, rejected_rows, version_rows
 from recsys.storage.database import Database
-from recsys.storage.event_import import ImportSummary, import_chunks
-from recsys.storage.event_reading import read_frame
+from recsys.storage.event_import import ImportSummary, add_rejections, import_chunks
+from recsys.storage.event_reading import EXPORT_COLUMNS, read_batches, read_frame
 
 DAY_US = 86_400 * 1_000_000
+REPLAY_ROWS = 10_000
+PRUNE_ROWS = 5_000
 Say = Callable[[str], None]
 
 
@@ -52,6 +59,53 @@ def import_events(
     return import_chunks(
         database, read_events(path, options, now_us), path.name, now_us, on_progress
     )
+
+
+def import_items(database: Database, path: Path, columns: str, now: datetime) -> dict[str, int]:
+    """A file of metadata -> items; the last row of an id counts. Bad rows are counted by reason."""
+    chunks = read_items(path, ItemOptions(columns=ItemMap.parse(columns)))
+    read = stored = rejected = new = 0
+    for chunk in chunks:
+        read, rejected = read + chunk.read, rejected + len(chunk.rejections)
+        stored += len(chunk.items)
+        with database.begin() as connection:
+            new += item_rows.put_items(connection, chunk.items, to_us(now))
+            add_rejections(connection, path.name, chunk.rejections, to_us(now))
+    return {"read": read, "stored": stored, "new": new, "rejected": rejected}
+
+
+def export_events(database: Database, path: Path) -> int:
+    """All events -> a Parquet, CSV or JSON Lines file, in order of arrival; how many."""
+    with writing(path) as write:
+        return sum(write(batch) for batch in read_batches(database, EXPORT_COLUMNS, in_order=True))
+
+
+def replay_rejected(
+    database: Database, options: ReadOptions, source: str | None, now: datetime
+) -> dict[str, int]:
+    """The quarantine read once more, with other options; rows that become events leave it."""
+    read = accepted = duplicates = after_id = 0
+    while True:
+        with database.connect() as connection:
+            rows = rejected_rows.list_rejected(connection, REPLAY_ROWS, after_id, source)
+        if not rows:
+            break
+        after_id = rows[-1]["id"]
+        chunk = read_rejected([row["raw"] for row in rows], options, to_us(now))
+        still = {rejection.position for rejection in chunk.rejections}
+        good = replace(chunk, rejections=[], read=chunk.read - len(still))
+        summary = import_chunks(database, [good], "quarantine", to_us(now))
+        with database.begin() as connection:
+            ids = [row["id"] for place, row in enumerate(rows) if place not in still]
+            rejected_rows.mark_replayed(connection, ids, to_us(now))
+        read, accepted = read + len(rows), accepted + summary.accepted
+        duplicates += summary.duplicates
+    return {
+        "read": read,
+        "accepted": accepted,
+        "duplicates": duplicates,
+        "rejected": read - accepted - duplicates,
+    }
 
 
 @dataclass(frozen=True)
@@ -76,10 +130,12 @@ def train(
     run_id: int | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Say = lambda line: None,
+    extra: Callable[[Vocabulary], dict[str, Scorer]] = lambda vocabulary: {},
 ) -> Trained:
     """Events -> sequences -> model -> evaluation -> candidate -> gate -> champion.
 
-    Raises NotEnoughDataError, TrainingError, StorageUnavailableError; the champion then goes on.
+    `extra` gives scorers that are shown beside the others and judged by nobody. Raises
+    NotEnoughDataError, TrainingError, StorageUnavailableError; the champion then goes on.
     """
     frame = read_frame(database, since_us=_horizon(settings, now))
     say(f"read {len(frame):,} events of {len(frame.user_keys):,} users")
@@ -89,7 +145,8 @@ def train(
 
     learned, trainer = learn(log, settings, new_version(now), cut_us, on_progress)
     say(f"best on validation: {learned.bundle.ranking} (MRR@20 of each: {_shown(learned)})")
-    trial = run_trial(log, learned.bundle, champion, cut_us, settings)
+    others = extra(learned.bundle.vocabulary)
+    trial = run_trial(log, learned.bundle, champion, cut_us, settings, others)
     decision = verdict(
         trial.outcomes["served"].ranks,
         trial.outcomes["champion"].ranks if champion is not None else None,
@@ -174,6 +231,62 @@ def evaluate(
 def recommend(recommender: Recommender, request: Request, now: datetime) -> Answer:
     """History -> candidates -> filters -> top k. Over HTTP the web asks the recommender itself."""
     return recommender.recommend(request, to_us(now))
+
+
+def recommend_all(settings: Settings, database: Database, k: int, path: Path) -> int:
+    """The top k of every user with events -> a Parquet file (user_id, item_id, rank, score).
+
+    Items the user has bought, or whatever `serving.exclude_seen` says, are left out, and so are
+    unavailable ones. Raises NotEnoughDataError where no version was promoted yet.
+    """
+    bundle = load_champion(settings, database, lambda line: None)
+    if bundle is None:
+        raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
+    with database.connect() as connection:
+        hidden = item_rows.unavailable_items(connection)
+    frame = read_frame(database)
+    with writing(path) as write:
+        return sum(
+            write(batch)
+            for batch in rank_everyone(bundle, frame, hidden, settings.serving.exclude_seen, k)
+        )
+
+
+def prune_events(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    on_progress: Callable[[str, float], None] = lambda stage, share: None,
+) -> int:
+    """Delete events past `events.retention_days`, a small batch a transaction; how many went."""
+    days = settings.events.retention_days
+    if days == 0:
+        return 0
+    gone = 0
+    while True:
+        with database.begin() as connection:
+            batch = event_rows.delete_before(connection, to_us(now) - days * DAY_US, PRUNE_ROWS)
+        gone += batch
+        on_progress(f"{gone:,} events pruned", 0.5)
+        if batch < PRUNE_ROWS:
+            return gone
+
+
+def prune_versions(settings: Settings, database: Database) -> int:
+    """Delete the files of versions beyond `registry.keep`; champions a roll back may want stay."""
+    with database.connect() as connection:
+        deployed = [row["version"] for row in version_rows.list_deployments(connection, 10)]
+        rows = version_rows.list_versions(connection, limit=10_000)
+    kept = set(list(dict.fromkeys(deployed))[:2])
+    gone = 0
+    for row in rows[settings.registry.keep :]:
+        if row.version in kept or row.state == "deleted":
+            continue
+        with database.begin() as connection:
+            version_rows.set_state(connection, row.version, "deleted")
+        delete_version(settings.registry.path, row.version)
+        gone += 1
+    return gone
 
 
 def promote(database: Database, version: str, now: datetime, by: str, reason: str) -> None:

@@ -103,6 +103,12 @@ class Histories:
     def batch(self, first: int, last: int) -> Histories:
         return replace(self, starts=self.starts[first:last], ends=self.ends[first:last])
 
+    def with_types(self, table: Int16Array) -> Histories:
+        """The same histories with event type code c replaced by table[c]."""
+        return replace(
+            self, event_types=table[self.event_types] if len(table) else self.event_types
+        )
+
     def select(self, numbers: Int64Array) -> Histories:
         """The histories at `numbers`."""
         return replace(self, starts=self.starts[numbers], ends=self.ends[numbers])

@@ -6,6 +6,7 @@ Legend: B histories, V vocabulary rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ def encode_history(
     times = np.array([timestamps_us[at] for at in kept], np.int64)
     starts = np.ones(len(kept), np.bool_)
     if len(kept) > 1:
-        changed = [session_ids[a] != session_ids[b] for a, b in zip(kept, kept[1:], strict=False)]
+        changed = [session_ids[a] != session_ids[b] for a, b in pairwise(kept)]
         gaps = np.diff(times) > bundle.session_gap_seconds * 1e6
         starts[1:] = np.array(changed, np.bool_) | gaps
     return Histories(

@@ -47,10 +47,10 @@ COLUMNS = (
     "properties",
 )
 MOVED = COLUMNS[2:]
-_STAGING = f"""
+_STAGING = """
     CREATE TEMPORARY TABLE staged_events (
         position BIGINT, generated SMALLINT, user_bucket SMALLINT, user_id TEXT, session_id TEXT,
-        item_id TEXT, event_type TEXT, timestamp_us BIGINT, event_id TEXT, value {{float}},
+        item_id TEXT, event_type TEXT, timestamp_us BIGINT, event_id TEXT, value {float},
         recommendation_id TEXT, properties TEXT
     )
 """
@@ -73,7 +73,7 @@ _MOVE = f"""
     SELECT {", ".join(MOVED)}, :now FROM staged_events
     WHERE position >= :first AND position < :last ORDER BY position
     ON CONFLICT (user_bucket, event_id) DO NOTHING
-"""  # noqa: S608: the names are constants of this module
+"""  # noqa: S608
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def read_frame(database: Database, since_us: int = 0, aliases: bool = True) -> E
 
 
 def read_batches(
-    database: Database, columns: str, since_us: int = 0, in_order: bool = False
+    database: Database, columns: str, since_us: int = 0, *, in_order: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of `columns` (one of this module's constants), in no order unless asked."""
     order = " ORDER BY id" if in_order else ""

@@ -33,9 +33,7 @@ DESCRIPTIONS = {
 def document() -> dict[str, Any]:
     """The whole document, JSON-ready."""
     models: list[tuple[type[BaseModel], Any]] = [(Problem, "serialization")]
-    for one in CATALOGUE:
-        if one.answer is not None:
-            models.append((one.answer, "serialization"))
+    models += [(one.answer, "serialization") for one in CATALOGUE if one.answer is not None]
     _, defined = models_json_schema(models, ref_template=REF)
     schemas = dict(defined["$defs"])
     paths: dict[str, dict[str, Any]] = {}

@@ -1,0 +1,1 @@
+"""One-command, self-contained measurements; `docs/benchmarks.md` holds their results."""

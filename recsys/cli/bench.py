@@ -1,0 +1,115 @@
+"""recsys bench quality | ingest | sequences"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.errors import InputError
+
+app = typer.Typer(name="bench", help="Measurements, self-contained.", no_args_is_help=True)
+
+
+@app.command("quality")
+def quality(
+    train: Annotated[Path | None, typer.Option(help="The file to learn from.")] = None,
+    test: Annotated[Path | None, typer.Option(help="The file to rank.")] = None,
+    log: Annotated[Path | None, typer.Option(help="One log instead, with --cut.")] = None,
+    cut: Annotated[
+        str | None, typer.Option(help="Where --log is cut: RFC 3339, or a number in --unit.")
+    ] = None,
+    columns: MapOption = "",
+    unit: UnitOption = None,
+    where: WhereOption = None,
+    format_: FormatOption = None,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings to average.")] = 1,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on one file and rank the other, beside every baseline; needs no database.
+
+    Example: recsys bench quality --train a.tsv --test b.tsv --map session=S,item=I,timestamp=T
+    """
+    from recsys.bench import quality as bench
+    from recsys.data.readers import ColumnMap, ReadOptions
+    from recsys.evaluation.report import text_table
+    from recsys.model.training import Progress
+    from recsys.pipeline import to_us
+
+    settings = settings_of(config)
+    options = ReadOptions(
+        columns=ColumnMap.parse(columns),
+        unit=unit or (None if format_ else "s"),
+        where=tuple(where or ()),
+        format=format_,
+    )
+    now_us = to_us(now())
+    if train is not None and test is not None:
+        inputs = bench.session_files(train, test, options, settings, now_us)
+    elif log is not None and cut is not None:
+        inputs = bench.cut_log(log, _moment(cut, unit or "s"), options, settings, now_us)
+    else:
+        raise InputError("--train", None, "expected --train with --test, or --log with --cut")
+    with progress_bar("training", 1.0) as (progress, task):
+
+        def on_progress(at: Progress) -> None:
+            note = f"{at.events_per_second:,.0f} events/s, loss {at.loss:.3f}"
+            label = f"{at.stage} {at.epoch}/{at.epochs}"
+            progress.update(task, description=label, completed=at.done, note=note)
+
+        result = bench.run_quality(settings, inputs, seeds, on_progress, say)
+    show(result, as_json, text_table(result["results"]))
+
+
+@app.command("ingest")
+def ingest(
+    events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 2_000_000,
+    postgresql: Annotated[
+        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Import a simulated log, beside COPY or executemany of finished rows.
+
+    Example: recsys bench ingest --events 200000
+    """
+    from recsys.bench.ingest import run_ingest
+    from recsys.pipeline import to_us
+
+    show(run_ingest(events, seed, to_us(now()), postgresql), as_json)
+
+
+@app.command("sequences")
+def sequences(
+    events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 5_000_000,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Build sequences from a simulated log in a database, beside the raw read.
+
+    Example: recsys bench sequences --events 1000000
+    """
+    from recsys.bench.sequence_building import run_sequences
+    from recsys.pipeline import to_us
+
+    show(run_sequences(events, seed, to_us(now())), as_json)
+
+
+def _moment(text: str, unit: str) -> int:
+    """A time as µs since 1970: RFC 3339, or a number in `unit`."""
+    from recsys.data.event_check import rfc3339_us
+    from recsys.data.events import MICROSECONDS
+
+    if text.lstrip("-").isdigit():
+        if unit not in MICROSECONDS:
+            raise InputError("--unit", unit, f"expected one of: {', '.join(MICROSECONDS)}")
+        return int(int(text) * MICROSECONDS[unit])
+    found = rfc3339_us(text)
+    if found is None:
+        raise InputError("--cut", text, "expected RFC 3339 with an offset, or a whole number")
+    return found

@@ -1,0 +1,145 @@
+"""Real databases for every test that asks: SQLite files, and a PostgreSQL server.
+
+The server is the one in TEST_POSTGRES_URL, else one started here from the installed binaries; where
+there is neither, its tests are skipped with the reason, and fail where CI=true.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from recsys.storage import migrate
+from recsys.storage.database import Database
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data"))
+
+
+def unavailable(reason: str) -> None:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{reason} (a skip is a failure where CI=true)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real logs; tests on them are skipped where they are absent."""
+    if not (DATA / "bol_clicks.parquet").is_file():
+        pytest.skip("no real logs: set TEST_DATA_DIR")
+    return DATA
+
+
+def _binaries() -> Path | None:
+    found = shutil.which("pg_ctl")
+    if found:
+        return Path(found).parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    return versions[-1].parent if versions else None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Address of a server on which databases may be created."""
+    given = os.environ.get("TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    binaries = _binaries()
+    if binaries is None:
+        unavailable("no PostgreSQL: set TEST_POSTGRES_URL or install its binaries")
+        raise AssertionError
+    # initdb refuses to run as root.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="recsys-pg-"))
+    if user:
+        shutil.chown(folder, user)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} "
+    options += "-c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+    run = {"user": user, "check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    subprocess.run(
+        [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8"],
+        **run,
+    )
+    log = folder / "log"
+    start = [binaries / "pg_ctl", "-D", folder / "data", "-l", log, "-w", "-o", options, "start"]
+    subprocess.run(start, **run)
+    try:
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([binaries / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], **run)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """A migrated database that tests copy, which is quicker than migrating each."""
+    name = f"recsys_template_{uuid.uuid4().hex[:12]}"
+    _admin(postgres_server, f"CREATE DATABASE {name}")
+    database = Database(_named(postgres_server, name))
+    migrate.upgrade(database)
+    database.close()
+    yield name
+    _admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _admin(server: str, statement: str) -> None:
+    url = make_url(server).set(drivername="postgresql+psycopg")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def _named(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a database without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/recsys.db"
+        return
+    server = request.getfixturevalue("postgres_server")
+    name = f"recsys_{uuid.uuid4().hex[:12]}"
+    _admin(server, f"CREATE DATABASE {name}")
+    yield _named(server, name)
+    _admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a migrated database; every test that asks runs on both kinds."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/recsys.db"
+        database = Database(url)
+        migrate.upgrade(database)
+        database.close()
+        yield url
+        return
+    server = request.getfixturevalue("postgres_server")
+    template = request.getfixturevalue("postgres_template")
+    name = f"recsys_{uuid.uuid4().hex[:12]}"
+    _admin(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _named(server, name)
+    _admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    opened = Database(database_url)
+    yield opened
+    opened.close()

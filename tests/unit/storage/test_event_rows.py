@@ -1,0 +1,134 @@
+import pytest
+from sqlalchemy import text
+
+from recsys.data.event_check import Event
+from recsys.errors import StorageUnavailableError
+from recsys.storage import event_rows
+from recsys.storage.database import Database
+from recsys.storage.tables import aliases
+
+
+def event(item: str, at: int, user: str | None = "u", session: str | None = None, **more) -> Event:
+    values = {"event_type": "view", "event_id": None, "value": None}
+    values |= {"recommendation_id": None, "properties": None} | more
+    return Event(user_id=user, session_id=session, item_id=item, timestamp_us=at, **values)
+
+
+def store(database, *events):
+    with database.begin() as connection:
+        return event_rows.insert_events(connection, events, 1)
+
+
+def items(database, **owner):
+    with database.connect() as connection:
+        return [row.item_id for row in event_rows.history(connection, **owner)]
+
+
+def test_history_is_in_order_of_time_then_arrival_and_keeps_repeats(database):
+    store(database, event("b", 5), event("a", 3), event("c", 5), event("a", 9), event("a", 9))
+    assert items(database, user_id="u") == ["a", "b", "c", "a", "a"]
+    assert items(database, user_id="u", limit=2) == ["a", "a"]
+    assert items(database, user_id="nobody") == []
+
+
+def test_a_retry_is_a_duplicate_and_stores_nothing(database):
+    first = store(database, event("a", 1, event_id="x"), event("a", 1, event_id="x"))
+    assert [one.accepted for one in first] == [True, False]
+    again = store(database, event("a", 1, event_id="x"), event("b", 2, event_id="y"))
+    assert [one.accepted for one in again] == [False, True]
+    assert items(database, user_id="u") == ["a", "b"]
+
+
+def test_events_without_an_id_are_all_kept(database):
+    stored = store(database, event("a", 1), event("a", 1))
+    assert all(one.accepted for one in stored)
+    assert stored[0].event_id != stored[1].event_id
+
+
+def test_more_rows_than_a_statement_takes(database):
+    rows = [event(f"i{n}", n) for n in range(event_rows.INSERT_ROWS * 2 + 7)]
+    assert all(one.accepted for one in store(database, *rows))
+    assert items(database, user_id="u", limit=3) == ["i4004", "i4005", "i4006"]
+
+
+def test_a_session_and_a_user_of_the_same_name_are_apart(database):
+    store(database, event("a", 1, user="7"), event("b", 2, user=None, session="7"))
+    assert items(database, user_id="7") == ["a"]
+    assert items(database, session_id="7") == ["b"]
+    assert items(database, user_id="7", session_id="7") == ["a", "b"]
+
+
+def test_ids_merged_into_a_user_are_read_with_it(database):
+    store(
+        database,
+        event("a", 1, user=None, session="s"),
+        event("b", 2, user="old"),
+        event("c", 3),
+    )
+    with database.begin() as connection:
+        for key in ("s:s", "u:old"):
+            connection.execute(
+                aliases.insert(), {"alias_key": key, "user_id": "u", "created_at_us": 0}
+            )
+    assert items(database, user_id="u") == ["a", "b", "c"]
+
+
+def test_seen_items_by_type(database):
+    store(database, event("a", 1), event("b", 2, event_type="purchase"))
+    with database.connect() as connection:
+        assert event_rows.seen_items(connection, "u", None, ["purchase"]) == {"b"}
+        assert event_rows.seen_items(connection, "u", None, None) == {"a", "b"}
+        assert event_rows.seen_items(connection, None, None, None) == set()
+
+
+def test_popular_items_in_a_window(database):
+    store(database, event("a", 1), event("a", 2), event("b", 50), event("c", 60), event("c", 61))
+    with database.connect() as connection:
+        assert event_rows.popular_items(connection, 50) == [("c", 2), ("b", 1)]
+        assert event_rows.popular_items(connection, 0, limit=1) == [("a", 2)]
+
+
+def test_the_history_query_uses_the_index(database):
+    store(database, *[event(f"i{n}", n, user=f"u{n % 97}") for n in range(3_000)])
+    query = (
+        "SELECT item_id FROM events WHERE user_id = 'u5' "
+        "ORDER BY timestamp_us DESC, id DESC LIMIT 10"
+    )
+    with database.begin() as connection:
+        connection.execute(text("ANALYZE"))
+        explain = "EXPLAIN QUERY PLAN " if database.dialect == "sqlite" else "EXPLAIN "
+        plan = " ".join(str(row) for row in connection.execute(text(explain + query)))
+    assert "ix_events_user" in plan
+    assert "SCAN events" not in plan
+    assert "Seq Scan" not in plan
+    assert "Sort" not in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_old_events_go_in_batches(database):
+    store(database, *[event("a", n) for n in range(10)])
+    with database.begin() as connection:
+        assert event_rows.delete_before(connection, 8, limit=5) == 5
+        assert event_rows.delete_before(connection, 8, limit=5) == 3
+        assert event_rows.event_span(connection) == (2, 8, 9)
+
+
+def test_a_locked_sqlite_file_is_unavailable_and_loses_nothing(tmp_path):
+    from recsys.storage import migrate
+
+    url = f"sqlite:///{tmp_path}/x.db"
+    holder, other = Database(url), Database(url, busy_timeout_seconds=0.1)
+    migrate.upgrade(holder)
+    with holder.begin() as connection:
+        event_rows.insert_events(connection, [event("a", 1)], 1)
+        with pytest.raises(StorageUnavailableError, match="locked"):
+            store(other, event("b", 2))
+    assert items(other, user_id="u") == ["a"]
+
+
+def test_an_absent_server_is_unavailable_and_shows_no_password():
+    database = Database("postgresql://me:hunter2@127.0.0.1:1/nothing", busy_timeout_seconds=1)
+    with pytest.raises(StorageUnavailableError) as caught, database.connect():
+        pass
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.retry_after_seconds > 0

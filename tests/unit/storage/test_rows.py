@@ -1,0 +1,113 @@
+"""Items, versions, keys and runs as rows."""
+
+import pytest
+
+from recsys.data.item_check import check_item
+from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.storage import item_rows, job_rows, key_rows, version_rows
+
+
+def version(name: str) -> version_rows.VersionRow:
+    return version_rows.VersionRow(
+        version=name,
+        created_at_us=1,
+        state="candidate",
+        ranking="lstm",
+        data_start_us=0,
+        data_end_us=9,
+        event_count=1,
+        user_count=1,
+        item_count=1,
+        facts={"metrics": {}},
+        verdict={"reason": "é"},
+        manifest_sha256="0" * 64,
+        size_bytes=1,
+    )
+
+
+def test_items_are_stored_whole_and_changed_in_part(database):
+    tea = check_item({"item_id": "a/b", "title": "Tea", "categories": ["drinks", "hot"]})
+    with database.begin() as connection:
+        assert item_rows.put_items(connection, [tea], 1) == 1
+        assert item_rows.put_items(connection, [tea], 2) == 0
+        assert item_rows.items_in(connection, ["hot"]) == {"a/b"}
+        changes = {"available": False, "categories": ("cold",)}
+        assert item_rows.update_item(connection, "a/b", changes, 3)
+        assert not item_rows.update_item(connection, "nothing", {"available": True}, 3)
+    with database.connect() as connection:
+        stored = item_rows.get_items(connection, ["a/b", "x"])["a/b"]
+        assert (stored.title, stored.categories, stored.available) == ("Tea", ["cold"], False)
+        assert item_rows.unavailable_items(connection) == {"a/b"}
+        assert item_rows.items_in(connection, ["hot"]) == set()
+        assert item_rows.latest_items(connection, 5) == []
+    with database.begin() as connection:
+        assert item_rows.delete_item(connection, "a/b")
+        assert item_rows.items_in(connection, ["cold"]) == set()
+
+
+@pytest.mark.parametrize("query", ["50%", "a_b", "\\", "'; DROP TABLE items; --"])
+def test_search_takes_its_text_literally(database, query):
+    rows = [check_item({"item_id": str(n), "title": t}) for n, t in enumerate([query, "other"])]
+    with database.begin() as connection:
+        item_rows.put_items(connection, rows, 1)
+        assert [i.item_id for i in item_rows.list_items(connection, query, None, 10)] == ["0"]
+
+
+def test_champion_promotion_and_roll_back(database):
+    with database.begin() as connection:
+        assert version_rows.champion(connection) is None
+        for name in ("v1", "v2", "v3"):
+            version_rows.add_version(connection, version(name))
+            version_rows.deploy(connection, name, 1, "test", "because")
+        assert version_rows.champion_name(connection) == ("v3", "0" * 64)
+        assert version_rows.roll_back(connection, 2, "test", "worse") == "v2"
+        assert version_rows.roll_back(connection, 3, "test", "worse still") == "v1"
+        assert version_rows.champion(connection).verdict == {"reason": "é"}
+        with pytest.raises(ConflictError):
+            version_rows.roll_back(connection, 4, "test", "nothing left")
+        with pytest.raises(NotFoundError):
+            version_rows.deploy(connection, "v9", 5, "test", "no such version")
+        version_rows.set_state(connection, "v2", "deleted")
+        with pytest.raises(ConflictError):
+            version_rows.deploy(connection, "v2", 5, "test", "deleted")
+
+
+def test_a_key_opens_until_it_is_revoked_and_its_secret_is_not_stored(database):
+    with database.begin() as connection:
+        key = key_rows.create_key(connection, "shop", ["read", "write"], 1)
+        found = key_rows.find_key(connection, key)
+        assert found.scopes == {"read", "write"}
+        assert key_rows.find_key(connection, key[:-1] + ("a" if key[-1] != "a" else "b")) is None
+        assert key_rows.find_key(connection, "nonsense") is None
+        stored = connection.exec_driver_sql("SELECT * FROM api_keys").one()
+        assert key.split("_", 2)[2] not in str(stored)
+        key_rows.revoke_key(connection, found.key_id, 2)
+        assert key_rows.find_key(connection, key) is None
+        with pytest.raises(NotFoundError):
+            key_rows.revoke_key(connection, found.key_id, 3)
+        with pytest.raises(InputError, match="scopes"):
+            key_rows.create_key(connection, "x", ["root"], 1)
+
+
+def test_a_slot_is_claimed_once_and_a_job_never_waits_twice(database):
+    with database.begin() as connection:
+        first = job_rows.claim_slot(connection, "retrain", 60, 61)
+        assert first is not None
+        assert job_rows.claim_slot(connection, "retrain", 60, 62) is None
+        with pytest.raises(ConflictError, match=f"run {first}"):
+            job_rows.request_run(connection, "retrain", "cli", 63)
+        other = job_rows.request_run(connection, "prune", "cli", 63)
+        assert job_rows.start_run(connection, other, 1, "here", 64)
+        assert not job_rows.start_run(connection, other, 2, "there", 64)
+        assert job_rows.beat(connection, other, 65, "events", 0.5) is False
+        assert job_rows.cancel_run(connection, other, 66) == "running"
+        assert job_rows.beat(connection, other, 67) is True
+        assert job_rows.finish_run(connection, other, "cancelled", 68)
+        assert not job_rows.finish_run(connection, other, "succeeded", 69)
+        assert job_rows.cancel_run(connection, first, 70) == "cancelled"
+        with pytest.raises(ConflictError, match="already ended"):
+            job_rows.cancel_run(connection, first, 71)
+        with pytest.raises(NotFoundError):
+            job_rows.get_run(connection, 999)
+        job_rows.add_line(connection, other, "x" * 5_000, 1)
+        assert len(job_rows.get_lines(connection, other)[0]["message"]) == 1_000
