@@ -12,13 +12,23 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from recsys.storage import migrate
+from recsys.config import Settings
+from recsys.data.events import frame_from_table
+from recsys.data.simulation import Shop, ShopSize
+from recsys.data.splits import cut_for_share
+from recsys.engines.learning import learn, make_log
+from recsys.pipeline import to_us
+from recsys.registry import Bundle, new_version, write_version
+from recsys.storage import migrate, version_rows
 from recsys.storage.database import Database
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +89,9 @@ def postgres_server() -> Iterator[str]:
     try:
         yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([binaries / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], **run)
+        subprocess.run(
+            [binaries / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop"], **run
+        )
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -143,3 +155,62 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+@dataclass(frozen=True)
+class TinyShop:
+    """A small simulated shop and a model that has learned it."""
+
+    shop: Shop
+    events: pa.Table
+    bundle: Bundle
+    settings: Settings
+
+
+@pytest.fixture(scope="session")
+def tiny_shop() -> TinyShop:
+    end_us = to_us(datetime(2025, 3, 1, tzinfo=UTC))
+    shop = Shop(ShopSize(products=60, shoppers=150, events=4_000), 3, end_us)
+    events = pa.concat_tables(shop.events())
+    settings = Settings(
+        sequences={"input_event_types": ["view"], "target_event_types": ["view"], "max_length": 20},
+        model={"width": 16},
+        training={"epochs": 2, "batch_events": 128, "threads": 1},
+        evaluation={"bootstrap_draws": 100},
+        promotion={"min_positions": 50},
+    )
+    log = make_log(frame_from_table(events), settings)
+    version = new_version(datetime(2025, 3, 1, tzinfo=UTC))
+    learned, _ = learn(log, settings, version, cut_for_share(log.sequences, 0.1))
+    bundle = replace(learned.bundle, ranking="lstm", facts={"data_end_us": end_us, "metrics": {}})
+    return TinyShop(shop, events, bundle, settings)
+
+
+@pytest.fixture
+def publish() -> Callable[..., str]:
+    """publish(tiny_shop, database, folder): register and promote the model; its version."""
+    return _publish
+
+
+def _publish(tiny: TinyShop, database: Database, folder: Path, version: str | None = None) -> str:
+    bundle = tiny.bundle if version is None else replace(tiny.bundle, version=version)
+    digest, size = write_version(folder, bundle)
+    row = version_rows.VersionRow(
+        version=bundle.version,
+        created_at_us=1,
+        state="candidate",
+        ranking=bundle.ranking,
+        data_start_us=0,
+        data_end_us=tiny.shop.end_us,
+        event_count=tiny.events.num_rows,
+        user_count=150,
+        item_count=bundle.vocabulary.item_count,
+        facts=bundle.facts,
+        verdict={"promote": True, "reason": "in a test", "numbers": {}},
+        manifest_sha256=digest,
+        size_bytes=size,
+    )
+    with database.begin() as connection:
+        version_rows.add_version(connection, row)
+        version_rows.deploy(connection, bundle.version, 1, "test", "in a test")
+    return bundle.version

@@ -14,7 +14,8 @@ A shopper who has just viewed an item goes on:
 
 Popularity drifts over the weeks and a tenth of the products arrive late. The current item is never
 viewed again at once. Every probability is a function of what a log shows, so `oracle_scores` is
-exact but for the log's end: it is the ceiling for any model.
+exact, but for the log's end and for what a next session finds popular by the time it starts, which
+nobody knows before: it is the ceiling for any model.
 """
 
 from __future__ import annotations

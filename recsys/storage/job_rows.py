@@ -143,6 +143,8 @@ def cancel_run(connection: Connection, run_id: int, now_us: int) -> str:
 
 def get_run(connection: Connection, run_id: int) -> RunRow:
     """Raises NotFoundError."""
+    if not 0 <= run_id < 2**63:
+        raise NotFoundError("run", run_id)
     row = connection.execute(select(job_runs).where(job_runs.c.id == run_id)).one_or_none()
     if row is None:
         raise NotFoundError("run", run_id)

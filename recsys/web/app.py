@@ -17,7 +17,7 @@ from recsys.web import errors
 from recsys.web.api import events, health, items, jobs, models, recommendations
 from recsys.web.keys import Keys
 from recsys.web.openapi import document
-from recsys.web.paths import IdConverter, SlashKeeper
+from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
 from recsys.web.services import Services
 
 log = structlog.get_logger(__name__)
@@ -60,6 +60,8 @@ def create_app(settings: Settings, database: Database) -> Flask:
         g.started = time.perf_counter()
         if len(request.query_string) > MAX_QUERY:
             return errors.problem(414, "the query string is too long")
+        if NOT_UTF8 in request.environ:
+            return errors.problem(400, "the address is not UTF-8")
         return None
 
     @app.after_request

@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
 from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.paths import check_ids
 
 JSON = "application/json"
 
@@ -85,6 +86,7 @@ def operation(
         def wrapped(**path_values: str) -> Response:
             if scope is not None:
                 current_app.extensions["recsys"].keys.require(scope)
+            check_ids(path_values)
             values: dict[str, Any] = dict(path_values)
             if query is not None:
                 values["query"] = read_query(query)

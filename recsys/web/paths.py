@@ -7,7 +7,7 @@ apart: a slash within a segment travels as a control character, which no id may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -17,10 +17,11 @@ from recsys.data.event_check import text_problem
 from recsys.errors import InputError
 
 SLASH = "\x1f"
+NOT_UTF8 = "recsys.path_is_not_utf8"
 
 
 class SlashKeeper:
-    """WSGI middleware that marks encoded slashes."""
+    """WSGI middleware that marks encoded slashes, and paths that are no text."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app = app
@@ -28,6 +29,10 @@ class SlashKeeper:
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         raw = environ.get("RAW_URI") or environ.get("REQUEST_URI") or ""
         path = raw.partition("?")[0].partition("#")[0]
+        try:
+            unquote_to_bytes(path).decode()
+        except UnicodeDecodeError:
+            environ[NOT_UTF8] = True
         if "%2f" in path.lower() and path.startswith("/"):
             segments = [unquote_to_bytes(part) for part in path.split("/")]
             marked = b"/".join(part.replace(b"/", SLASH.encode()) for part in segments)
@@ -42,11 +47,11 @@ class IdConverter(BaseConverter):
     part_isolating = True
 
     def to_python(self, value: str) -> str:
-        return checked_id("id", value.replace(SLASH, "/"))
+        return value.replace(SLASH, "/")
 
 
-def checked_id(field: str, value: str) -> str:
-    """`value`, if it may be an id; raises InputError."""
-    if problem := text_problem(value):
-        raise InputError(field, value, problem)
-    return value
+def check_ids(values: Mapping[str, object]) -> None:
+    """Raises InputError for a text among the path's `values` that cannot be an id."""
+    for field, value in values.items():
+        if isinstance(value, str) and (problem := text_problem(value)):
+            raise InputError(field, value, problem)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from recsys.data.event_check import text_problem
 from recsys.data.events import MAX_ID_LENGTH
 from recsys.serving.recommender import Answer, RankedItem
 from recsys.storage.item_rows import StoredItem
@@ -14,7 +15,14 @@ from recsys.storage.item_rows import StoredItem
 MAX_EVENTS = 10_000
 MAX_LIST = 1_000
 
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+
+def _check_id(value: str) -> str:
+    if problem := text_problem(value):
+        raise ValueError(problem)
+    return value
+
+
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(_check_id)]
 TypeName = Annotated[str, Field(min_length=1, max_length=64)]
 K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]

@@ -8,6 +8,7 @@ from flask import Blueprint
 
 from recsys.data.item_check import Item, check_item
 from recsys.errors import InputError, NotFoundError
+from recsys.serving.recommender import RankedItem
 from recsys.storage import item_rows
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.errors import FieldError, InvalidRequestError
@@ -88,8 +89,7 @@ def list_items(query: ItemQuery) -> dict[str, Any]:
 def popular(query: PopularQuery) -> dict[str, Any]:
     """Items with most events in the last `window` days."""
     recommender = services().recommender
-    found = recommender.popular(query.window, query.category, query.k, now_us())
-    return {"items": [ranked_out(ranked) for ranked in found]}
+    return _list(recommender.popular(query.window, query.category, query.k, now_us()))
 
 
 @operation(
@@ -103,8 +103,7 @@ def popular(query: PopularQuery) -> dict[str, Any]:
 )
 def similar(item_id: str, query: KQuery) -> dict[str, Any]:
     """Items that the model holds for alike."""
-    found = services().recommender.similar(item_id, query.k)
-    return {"items": [ranked_out(ranked) for ranked in found]}
+    return _list(services().recommender.similar(item_id, query.k))
 
 
 @operation(
@@ -118,9 +117,35 @@ def similar(item_id: str, query: KQuery) -> dict[str, Any]:
 )
 def similar_by_query(query: KByIdQuery) -> dict[str, Any]:
     """The same with the item's id as a query parameter."""
-    return {
-        "items": [ranked_out(r) for r in services().recommender.similar(query.item_id, query.k)]
-    }
+    return _list(services().recommender.similar(query.item_id, query.k))
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/items/<id:item_id>/next",
+    scope="read",
+    query=KQuery,
+    answer=ItemListAnswer,
+    statuses=(200, 404),
+)
+def following(item_id: str, query: KQuery) -> dict[str, Any]:
+    """What most often came right after an item."""
+    return _list(services().recommender.following(item_id, query.k))
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/items/next",
+    scope="read",
+    query=KByIdQuery,
+    answer=ItemListAnswer,
+    statuses=(200, 404),
+)
+def following_by_query(query: KByIdQuery) -> dict[str, Any]:
+    """The same with the item's id as a query parameter."""
+    return _list(services().recommender.following(query.item_id, query.k))
 
 
 @operation(
@@ -163,6 +188,10 @@ def delete_item(item_id: str) -> dict[str, Any]:
     with services().database.begin() as connection:
         item_rows.delete_item(connection, item_id)
     return item
+
+
+def _list(found: list[RankedItem]) -> dict[str, Any]:
+    return {"items": [ranked_out(ranked) for ranked in found]}
 
 
 def _item(item_id: str) -> dict[str, Any]:

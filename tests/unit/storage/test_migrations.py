@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import inspect
 
 from recsys.errors import ConfigError, RecsysError
-from recsys.storage import migrate
+from recsys.storage import migrate, version_rows
 from recsys.storage.database import Database, parse_url
 from recsys.storage.tables import metadata
 
@@ -26,12 +26,8 @@ def test_a_database_without_tables_says_what_to_do(empty_url):
     database = Database(empty_url)
     with pytest.raises(RecsysError, match="recsys db upgrade"):
         migrate.check(database)
-    from recsys.storage import version_rows
-
-    with database.connect() as connection, pytest.raises(RecsysError, match="recsys db upgrade"):
-        with database.connect() as other:
-            version_rows.champion(other)
-        connection.close()
+    with pytest.raises(RecsysError, match="recsys db upgrade"), database.connect() as c:
+        version_rows.champion(c)
     database.close()
 
 

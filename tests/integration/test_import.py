@@ -1,0 +1,203 @@
+"""Files into real databases: every row accounted for, repeatable, killed and finished."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import text
+
+from recsys import pipeline
+from recsys.data.readers import ColumnMap, ReadOptions
+from recsys.errors import InputError, RecsysError
+from recsys.storage import rejected_rows
+from recsys.storage.database import Database
+
+NOW = datetime(2025, 1, 2, tzinfo=UTC)
+OPTIONS = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="s")
+
+
+def load(database, path, options=OPTIONS):
+    return pipeline.import_events(database, path, options, NOW)
+
+
+def stored(database):
+    query = "SELECT event_id, user_id, item_id, timestamp_us FROM events ORDER BY id"
+    with database.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def test_repeats_are_kept_and_a_second_import_adds_nothing(database, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t\na,x,100\na,x,100\na,y,101\na,x,100\nb,x,100\n")
+    first = load(database, path)
+    assert (first.read, first.accepted, first.repeats, first.duplicates) == (5, 5, 2, 0)
+    rows = stored(database)
+    assert [row[2] for row in rows] == ["x", "x", "y", "x", "x"]
+    assert len({row[0] for row in rows}) == 5
+    again = load(database, path)
+    assert (again.accepted, again.duplicates) == (0, 5)
+    assert stored(database) == rows
+    # The same events in another format are the same events.
+    other = tmp_path / "log.jsonl"
+    lines = [{"u": "a", "i": "x", "t": 100}] * 3 + [{"u": "a", "i": "z", "t": 9}]
+    other.write_text("\n".join(json.dumps(line) for line in lines))
+    mixed = load(database, other)
+    assert (mixed.accepted, mixed.duplicates) == (1, 3)
+
+
+def test_a_given_event_id_that_comes_twice_is_a_duplicate(database, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t,e\na,x,100,1\na,y,101,1\nb,x,100,1\n")
+    columns = ColumnMap.parse("user=u,item=i,timestamp=t,event_id=e")
+    found = load(database, path, ReadOptions(columns=columns, unit="s"))
+    assert (found.accepted, found.duplicates, found.repeats) == (2, 1, 0)
+
+
+def test_bad_rows_wait_in_quarantine_once_and_can_be_replayed(database, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t\na,x,100\n,x,100\na,,100\na,y,2025-01-01T00:00:00Z\n")
+    first = load(database, path)
+    assert (first.read, first.accepted, first.rejected) == (4, 1, 3)
+    load(database, path)
+    with database.connect() as connection:
+        rows = rejected_rows.list_rejected(connection)
+        assert [row["position"] for row in rows] == [1, 2, 3]
+        assert "user_id" in rows[0]["reason"]
+        assert rows[0]["source"] == "log.csv"
+    options = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"))
+    assert pipeline.replay_rejected(database, options, None, NOW) == {
+        "read": 3,
+        "accepted": 1,
+        "duplicates": 0,
+        "rejected": 2,
+    }
+    with database.connect() as connection:
+        assert rejected_rows.count_rejected(connection) == 2
+
+
+def test_a_wrong_unit_stops_before_anything_is_stored(database, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t\n" + "a,x,1592955233000\n" * 20)
+    with pytest.raises(InputError, match="unit"):
+        load(database, path)
+    assert stored(database) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"u,i\na,x\n", b"\x1f\x8bnot gzip"])
+def test_an_unreadable_file_is_one_line(database, tmp_path, content):
+    path = tmp_path / ("log.csv.gz" if content.startswith(b"\x1f") else "log.csv")
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        load(database, path)
+
+
+def test_what_was_exported_comes_back_as_it_was(database, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t\na,x,100\na,x,100\nb,é/%,101\n")
+    load(database, path)
+    rows = stored(database)
+    for ending in ("parquet", "csv", "jsonl"):
+        out = tmp_path / f"out.{ending}"
+        assert pipeline.export_events(database, out) == 3
+        again = pipeline.import_events(database, out, ReadOptions(), NOW)
+        assert (again.accepted, again.duplicates) == (0, 3), ending
+    assert stored(database) == rows
+
+
+def test_an_export_that_cannot_be_is_refused(database, tmp_path):
+    with pytest.raises(InputError, match="parquet"):
+        pipeline.export_events(database, tmp_path / "out.exe")
+
+
+CHILD = """
+import sys, os
+from datetime import datetime, UTC
+from pathlib import Path
+from recsys import pipeline
+from recsys.data.readers import ColumnMap, ReadOptions
+from recsys.storage import event_import
+from recsys.storage.database import Database
+event_import.MOVE_ROWS = 2_000
+options = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="s")
+def on_progress(stage, rows):
+    print(stage, rows, flush=True)
+database = Database(sys.argv[1])
+path = Path(sys.argv[2])
+pipeline.import_events(database, path, options, datetime(2025, 1, 2, tzinfo=UTC), on_progress)
+"""
+
+
+def test_killed_halfway_and_started_again_ends_like_one_clean_run(database, tmp_path):
+    path = tmp_path / "log.parquet"
+    count = 60_000
+    users = [f"u{n % 997}" for n in range(count)]
+    names = [f"i{n * 7 % 101}" for n in range(count)]
+    times = [1_700_000_000 + n // 50 for n in range(count)]
+    pq.write_table(pa.table({"u": users, "i": names, "t": times}), path)
+    url = database.url.render_as_string(hide_password=False)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, url, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    for line in child.stdout:
+        if line.startswith("store") and int(line.split()[1]) >= 10_000:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+    assert child.wait() == -signal.SIGKILL
+    child.stdout.close()
+    time.sleep(0.2)
+    moved = len(stored(database))
+    assert 10_000 <= moved < count
+    again = load(database, path)
+    assert (again.accepted, again.duplicates) == (count - moved, moved)
+    rows = stored(database)
+    assert [row[2] for row in rows] == names
+    ids = [row[0] for row in rows]
+    clean = Database(f"sqlite:///{tmp_path}/clean.db")
+    from recsys.storage import migrate
+
+    migrate.upgrade(clean)
+    load(clean, path)
+    assert ids == [row[0] for row in stored(clean)]
+    clean.close()
+
+
+def test_an_import_waits_for_tables(tmp_path, empty_url):
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t\na,x,100\n")
+    bare = Database(empty_url)
+    with pytest.raises(RecsysError, match="recsys db upgrade"):
+        load(bare, path)
+    bare.close()
+
+
+def test_real_clicks_all_counted(database, data_folder):
+    columns = ColumnMap.parse("session=SessionId,item=ItemId,timestamp=Time")
+    options = ReadOptions(columns=columns, unit="s")
+    path = data_folder / "bol_clicks.parquet"
+    first = load(database, path, options)
+    assert (first.read, first.accepted, first.rejected) == (116_285, 116_285, 0)
+    again = load(database, path, options)
+    assert (again.accepted, again.duplicates) == (0, 116_285)
+
+
+def test_real_purchases_with_their_dirt(database, data_folder):
+    columns = ColumnMap.parse("user=CustomerID,item=StockCode,timestamp=InvoiceDate")
+    options = ReadOptions(columns=columns, where=("Quantity>0",), default_type="purchase")
+    found = load(database, data_folder / "online_retail.parquet", options)
+    assert found.read == 541_909
+    assert found.read == found.accepted + found.duplicates + found.rejected + found.skipped
+    assert (found.accepted, found.rejected, found.skipped) == (397_924, 133_361, 10_624)
+    assert found.repeats > 5_000
+
+
+def test_real_films_as_items(database, data_folder):
+    path = data_folder / "movietweetings_movies.parquet"
+    found = pipeline.import_items(database, path, "item=imdb_id,title=title,categories=genres", NOW)
+    assert found == {"read": 12_611, "stored": 12_611, "new": 12_611, "rejected": 0}

@@ -1,0 +1,444 @@
+"""REST through the real application, on both databases."""
+
+import json
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from recsys.config import Settings
+from recsys.data.item_check import check_item
+from recsys.storage import item_rows, key_rows
+from recsys.storage.database import Database
+from recsys.web.app import create_app
+
+ODD_IDS = [
+    "a/b",
+    "100%",
+    "a b",
+    "😀",
+    "שלום",
+    "?x=1&y",
+    "..",
+    "a" * 256,
+    "é" * 256,
+    "recommendations",
+]
+
+
+class Service:
+    """The application with a key of each scope."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self.database = database
+        self.app = create_app(settings, database)
+        self.client = self.app.test_client()
+        with database.begin() as connection:
+            self.keys = {
+                scope: key_rows.create_key(connection, scope, [scope], 1)
+                for scope in ("read", "write", "admin")
+            }
+
+    def call(self, method, path, *, scope="admin", status=200, **more):
+        headers = {"X-API-Key": self.keys[scope]} if scope else {}
+        response = self.client.open("/api/v1" + path, method=method, headers=headers, **more)
+        assert response.status_code == status, response.get_data(as_text=True)
+        if status >= 400 and response.mimetype == "application/problem+json":
+            problem = response.get_json()
+            assert set(problem) == {"type", "title", "status", "detail", "errors", "request_id"}
+            assert problem["request_id"] == response.headers["X-Request-ID"]
+            for leak in ("Traceback", "SELECT", "sqlite3", "psycopg", "/tmp", "recsys/"):
+                assert leak not in response.get_data(as_text=True)
+        return response
+
+    def get(self, path, **more):
+        return self.call("GET", path, **more).get_json()
+
+    def post(self, path, body, **more):
+        return self.call("POST", path, json=body, **more).get_json()
+
+
+def settings_for(folder: Path) -> Settings:
+    return Settings(
+        registry={"path": folder},
+        serving={"max_body_bytes": 1_000_000, "reload_seconds": 0.1},
+    )
+
+
+@pytest.fixture
+def bare(database, tmp_path):
+    """A service without a model."""
+    return Service(database, settings_for(tmp_path / "models"))
+
+
+@pytest.fixture
+def service(database, tmp_path, tiny_shop, publish):
+    publish(tiny_shop, database, tmp_path / "models")
+    with database.begin() as connection:
+        item_rows.put_items(connection, tiny_shop.shop.items, 1)
+    return Service(database, settings_for(tmp_path / "models"))
+
+
+def recommended(answer) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+# --- events ---------------------------------------------------------------------------------
+
+
+def test_each_row_of_a_post_is_answered_for_itself(bare):
+    rows = [
+        {"user_id": "u", "item_id": "a", "event_id": "1"},
+        {"user_id": "u", "item_id": ""},
+        {"user_id": "u", "item_id": "a", "event_id": "1"},
+        {"item_id": "a"},
+        {"session_id": "s", "item_id": "b", "timestamp": "2020-01-01T00:00:00+02:00"},
+        {"user_id": "u", "item_id": "c", "timestamp": "2020-01-01T00:00:00"},
+        {"user_id": "u", "item_id": "c", "timestamp": 10**17},
+        {"user_id": "u", "item_id": "c", "colour": "red"},
+        "nonsense",
+    ]
+    answer = bare.post("/events", rows, scope="write")
+    assert (answer["accepted"], answer["duplicates"], answer["rejected"]) == (2, 1, 6)
+    states = [row["status"] for row in answer["results"]]
+    assert (
+        states == ["accepted", "rejected", "duplicate", "rejected", "accepted"] + ["rejected"] * 4
+    )
+    errors = [row["error"] for row in answer["results"]]
+    assert "item_id" in errors[1]
+    assert "user_id" in errors[3]
+    assert "offset" in errors[5]
+    assert "colour" in errors[7]
+
+
+def test_no_good_row_is_422_and_one_object_will_do(bare):
+    bare.post("/events", {"item_id": "a"}, status=422)
+    assert bare.post("/events", {"item_id": "a", "user_id": "u"})["accepted"] == 1
+
+
+def test_a_retry_is_a_duplicate(bare):
+    event = {"user_id": "u", "item_id": "a", "event_id": "k1"}
+    assert bare.post("/events", event)["accepted"] == 1
+    assert bare.post("/events", event)["duplicates"] == 1
+
+
+@pytest.mark.parametrize("count", [0, 10_001])
+def test_a_post_has_bounds(bare, count):
+    problem = bare.call("POST", "/events", json=[{}] * count, status=422).get_json()
+    assert problem["errors"][0]["field"] == "body"
+
+
+def test_a_body_that_is_too_large_or_no_json_is_refused(bare):
+    bare.call("POST", "/events", data=b"x" * 10_000_000, status=415)
+    big = b'[{"user_id": "' + b"u" * 1_500_000 + b'"}]'
+    bare.call("POST", "/events", data=big, content_type="application/json", status=413)
+    for data in (b"{", b"", b"\xff", b"[" * 100_000, b"NaN"):
+        bare.call("POST", "/events", data=data, content_type="application/json", status=422)
+
+
+# --- keys ------------------------------------------------------------------------------------
+
+
+def test_a_key_is_needed_and_its_scope(bare):
+    response = bare.call("GET", "/users/u/recommendations", scope=None, status=401)
+    assert "Bearer" in response.headers["WWW-Authenticate"]
+    bare.call("POST", "/events", scope="read", json={"user_id": "u", "item_id": "a"}, status=403)
+    bare.call("GET", "/users/u/recommendations", scope="write", status=403)
+    bare.call("POST", "/jobs/retrain/run", scope="write", status=403)
+    bearer = {"Authorization": f"Bearer {bare.keys['read']}"}
+    assert bare.client.get("/api/v1/models", headers=bearer).status_code == 200
+    wrong = {"X-API-Key": "rk_000000000000_" + "x" * 43}
+    refused = bare.client.get("/api/v1/models", headers=wrong)
+    assert refused.status_code == 401
+    assert "x" * 43 not in refused.get_data(as_text=True)
+
+
+def test_a_revoked_key_is_refused_at_once(bare):
+    key = bare.keys["read"]
+    bare.get("/models", scope="read")
+    with bare.database.begin() as connection:
+        key_rows.revoke_key(connection, key.split("_")[1], 1)
+    bare.call("GET", "/models", scope="read", status=401)
+
+
+def test_every_route_under_the_api_asks_for_a_key(bare):
+    for rule in bare.app.url_map.iter_rules():
+        if rule.rule.startswith("/api/v1"):
+            path = rule.rule
+            for name in rule.arguments:
+                path = path.replace(f"<id:{name}>", "x").replace(f"<int:{name}>", "1")
+            method = next(m for m in rule.methods if m not in ("HEAD", "OPTIONS"))
+            assert bare.client.open(path, method=method).status_code == 401, rule
+
+
+# --- recommendations -----------------------------------------------------------------------
+
+
+def test_the_answer_follows_the_click_of_a_moment_ago(service, tiny_shop):
+    ids = tiny_shop.bundle.vocabulary.item_ids
+    service.post("/events", {"user_id": "u", "item_id": ids[0]})
+    first = service.get("/users/u/recommendations?k=5", scope="read")
+    posted = service.post("/events", {"user_id": "u", "item_id": ids[7]})
+    second = service.get("/users/u/recommendations?k=5", scope="read")
+    assert second["last_event_id"] == posted["results"][0]["event_id"]
+    assert (first["sequence_length"], second["sequence_length"]) == (1, 2)
+    assert recommended(first) != recommended(second)
+    assert second["model_version"] == tiny_shop.bundle.version
+    assert second["degraded"] is None
+    assert [item["rank"] for item in second["items"]] == [1, 2, 3, 4, 5]
+    assert {item["source"] for item in second["items"]} == {"lstm"}
+    assert all(item["item"]["title"] for item in second["items"])
+    scores = [item["score"] for item in second["items"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_stored_history_and_the_same_sequence_in_the_body_agree(service, tiny_shop):
+    ids = tiny_shop.bundle.vocabulary.item_ids
+    times = ["2025-02-01T10:00:00Z", "2025-02-01T10:01:00Z", "2025-02-01T10:05:00Z"]
+    rows = [{"item_id": ids[n], "timestamp": t} for n, t in zip((3, 9, 4), times, strict=True)]
+    service.post("/events", [{**row, "session_id": "s1"} for row in rows])
+    stored = service.post("/recommendations", {"session_id": "s1", "k": 10})
+    given = service.post("/recommendations", {"events": rows, "k": 10})
+    half = service.post("/recommendations", {"session_id": "s1", "events": [], "k": 10})
+    assert recommended(stored) == recommended(given) == recommended(half)
+    assert stored["sequence_length"] == given["sequence_length"] == 3
+    rows[0], rows[1] = {**rows[1], "timestamp": times[0]}, {**rows[0], "timestamp": times[1]}
+    swapped = service.post("/recommendations", {"events": rows, "k": 10})
+    assert [i["score"] for i in swapped["items"]] != [i["score"] for i in given["items"]]
+
+
+def test_filters(service, tiny_shop):
+    ids = tiny_shop.bundle.vocabulary.item_ids
+    service.post("/events", {"user_id": "u", "item_id": ids[0]})
+    service.post("/events", {"user_id": "u", "item_id": ids[1], "event_type": "purchase"})
+    plain = recommended(service.get("/users/u/recommendations?k=60"))
+    assert ids[1] not in plain
+    assert ids[1] in recommended(service.get("/users/u/recommendations?k=60&exclude_seen=none"))
+    seen = recommended(service.get("/users/u/recommendations?k=60&exclude_seen=all"))
+    assert not {ids[0], ids[1]} & set(seen)
+    without = recommended(service.get(f"/users/u/recommendations?k=60&exclude_items={plain[0]}"))
+    assert plain[0] not in without
+    category = service.get(f"/items/{plain[0]}")["categories"][1]
+    within = service.get(f"/users/u/recommendations?k=60&categories={quote(category)}")["items"]
+    assert within
+    assert all(category in item["item"]["categories"] for item in within)
+    body = {"events": [{"item_id": ids[0]}], "candidates": [ids[5], "new-item"], "k": 10}
+    assert recommended(service.post("/recommendations", body)) == [ids[5], "new-item"]
+
+
+def test_an_item_taken_out_vanishes_at_once(service, tiny_shop):
+    ids = tiny_shop.bundle.vocabulary.item_ids
+    body = {"events": [{"item_id": ids[0]}], "k": 5}
+    first = recommended(service.post("/recommendations", body))[0]
+    changed = service.call("PATCH", f"/items/{first}", json={"available": False}).get_json()
+    assert changed["available"] is False
+    assert first not in recommended(service.post("/recommendations", body))
+    assert first not in recommended(service.get("/items/popular?window=3650"))
+    service.call("PATCH", f"/items/{first}", json={"available": True})
+    assert first in recommended(service.post("/recommendations", body))
+
+
+def test_cold_users_and_unknown_items_get_popular_items(service):
+    service.post("/events", [{"user_id": f"u{n}", "item_id": "hot"} for n in range(3)])
+    cold = service.get("/users/nobody/recommendations?k=3")
+    assert cold["sequence_length"] == 0
+    assert cold["last_event_id"] is None
+    assert (cold["items"][0]["item_id"], cold["items"][0]["source"]) == ("hot", "popular")
+    assert len(cold["items"]) == 3
+    unknown = service.post("/recommendations", {"events": [{"item_id": "never seen"}], "k": 2})
+    assert {item["source"] for item in unknown["items"]} == {"popular"}
+
+
+def test_no_model_yet_is_a_popular_answer_that_says_so(bare):
+    bare.post("/events", [{"user_id": "u", "item_id": "a"}, {"user_id": "v", "item_id": "a"}])
+    answer = bare.get("/users/u/recommendations")
+    assert answer["model_version"] is None
+    assert "no model" in answer["degraded"]
+    assert answer["items"][0] | {"item": None} == {
+        "item_id": "a",
+        "rank": 1,
+        "score": 2.0,
+        "source": "popular",
+        "item": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "query", ["k=0", "k=1001", "k=1000000000", "k=x", "k=1&k=2", "colour=red", "exclude_seen="]
+)
+def test_bad_queries_name_the_field(service, query):
+    problem = service.call("GET", f"/users/u/recommendations?{query}", status=422).get_json()
+    assert problem["errors"][0]["field"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS)
+def test_ids_of_any_kind_round_trip(service, odd):
+    service.post("/events", {"user_id": odd, "item_id": odd})
+    inside = quote(odd, safe="")
+    if odd != "..":  # clients fold dots away before they send
+        assert service.get(f"/users/{inside}/recommendations")["user_id"] == odd
+        service.call("PUT", "/items", json={"item_id": odd, "title": "odd"})
+        assert service.get(f"/items/{inside}")["item_id"] == odd
+        assert service.call("DELETE", f"/items/{inside}").get_json()["item_id"] == odd
+        service.call("GET", f"/items/{inside}", status=404)
+    by_query = service.get(f"/users/recommendations?user_id={inside}")
+    assert (by_query["user_id"], by_query["sequence_length"]) == (odd, 1)
+
+
+@pytest.mark.parametrize("bad", ["%00", "a%0Ab", "x" * 257])
+def test_ids_that_cannot_be_are_refused(service, bad):
+    service.call("GET", f"/users/{bad}/recommendations", status=422)
+    service.call("GET", f"/users/recommendations?user_id={bad}", status=422)
+
+
+def test_an_address_that_is_no_text_is_refused(service):
+    service.call("GET", "/users/%ED%A0%80/recommendations", status=400)
+
+
+# --- items, models, jobs, health --------------------------------------------------------------
+
+
+def test_items_are_put_in_bulk_searched_and_paged(bare):
+    rows = [{"item_id": f"i{n}", "title": f"Tea {n}", "categories": ["tea"]} for n in range(5)]
+    answer = bare.call("PUT", "/items", json=[*rows, {"item_id": "x", "price": -1}]).get_json()
+    assert (answer["stored"], answer["rejected"]) == (5, 1)
+    assert "price" in answer["results"][5]["error"]
+    seen, cursor = [], None
+    while True:
+        more = f"&cursor={cursor}" if cursor else ""
+        page = bare.get(f"/items?category=tea&q=TEA&limit=2{more}")
+        seen += [item["item_id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == ["i0", "i1", "i2", "i3", "i4"]
+    bare.call("GET", "/items?cursor=tampered!", status=422)
+    bare.call("PATCH", "/items/nothing", json={"available": True}, status=404)
+
+
+def test_similar_and_next(service, tiny_shop):
+    item = tiny_shop.bundle.vocabulary.item_ids[0]
+    for what in ("similar", "next"):
+        by_path = service.get(f"/items/{item}/{what}?k=3")
+        assert by_path == service.get(f"/items/{what}?item_id={item}&k=3")
+        assert 1 <= len(by_path["items"]) <= 3
+        assert item not in recommended(by_path)
+        service.call("GET", f"/items/nothing/{what}", status=404)
+
+
+def test_models_are_listed_and_shown(service, tiny_shop):
+    (model,) = service.get("/models")["models"]
+    assert model["champion"] is True
+    assert model["version"] == tiny_shop.bundle.version
+    assert service.get(f"/models/{model['version']}") == model
+    service.call("GET", "/models/nothing", status=404)
+
+
+def test_a_run_is_asked_for_shown_and_cancelled(bare):
+    run = bare.call("POST", "/jobs/retrain/run", status=202).get_json()
+    assert run["state"] == "requested"
+    bare.call("POST", "/jobs/retrain/run", status=409)
+    bare.call("POST", "/jobs/nothing/run", status=404)
+    assert bare.get(f"/jobs/runs/{run['run_id']}") == run
+    assert bare.get("/jobs")["runs"] == [run]
+    cancelled = bare.call("POST", f"/jobs/runs/{run['run_id']}/cancel").get_json()
+    assert cancelled["state"] == "cancelled"
+    bare.call("POST", f"/jobs/runs/{run['run_id']}/cancel", status=409)
+    bare.call("GET", "/jobs/runs/999999", status=404)
+    bare.call("GET", f"/jobs/runs/{10**30}", status=404)
+
+
+def test_health(service, bare):
+    assert service.client.get("/health/live").status_code == 200
+    ready = service.client.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.get_json()["checks"] == {"database": "ok", "model": "ok"}
+
+
+def test_a_damaged_model_is_refused_and_the_old_one_serves(service, tiny_shop, publish, tmp_path):
+    service.get("/users/u/recommendations")
+    newer = publish(tiny_shop, service.database, tmp_path / "models", "20990101-000000-aaaaaa")
+    weights = tmp_path / "models" / newer / "network.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    service.app.extensions["recsys"].recommender.active._next_look = 0.0
+    answer = service.get("/users/u/recommendations")
+    assert answer["model_version"] == tiny_shop.bundle.version
+    ready = service.client.get("/health/ready").get_json()
+    assert newer in ready["checks"]["model"]
+
+
+def test_promotion_reaches_a_running_service(service, tiny_shop, publish, tmp_path):
+    service.get("/users/u/recommendations")
+    newer = publish(tiny_shop, service.database, tmp_path / "models", "20990101-000000-aaaaaa")
+    service.app.extensions["recsys"].recommender.active._next_look = 0.0
+    assert service.get("/users/u/recommendations")["model_version"] == newer
+
+
+def test_a_lost_database_degrades_reads_and_refuses_writes(tmp_path, tiny_shop, publish):
+    from recsys.storage import migrate
+
+    database = Database(f"sqlite:///{tmp_path}/gone/x.db", busy_timeout_seconds=0.1)
+    migrate.upgrade(database)
+    publish(tiny_shop, database, tmp_path / "models")
+    settings = settings_for(tmp_path / "models").model_copy(
+        update={"auth": Settings(auth={"enabled": False}).auth}
+    )
+    client = create_app(settings, database).test_client()
+    item = tiny_shop.bundle.vocabulary.item_ids[0]
+    body = {"events": [{"item_id": item}], "k": 3}
+    before = client.post("/api/v1/recommendations", json=body).get_json()
+    database.close()
+    (tmp_path / "gone").rename(tmp_path / "elsewhere")
+    after = client.post("/api/v1/recommendations", json=body)
+    assert after.status_code == 200
+    assert recommended(after.get_json()) == recommended(before)
+    assert "database" in after.get_json()["degraded"]
+    refused = client.post("/api/v1/events", json={"user_id": "u", "item_id": "a"})
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) > 0
+    assert str(tmp_path) not in refused.get_data(as_text=True)
+    assert client.get("/health/ready").status_code == 503
+
+
+# --- the document -----------------------------------------------------------------------------
+
+
+def test_the_document_names_every_route_and_the_page_needs_no_other_host(bare):
+    document = json.loads(bare.client.get("/openapi.json").data)
+    assert document["openapi"] == "3.1.0"
+    described = {
+        (method.upper(), path) for path, methods in document["paths"].items() for method in methods
+    }
+    routed = set()
+    for rule in bare.app.url_map.iter_rules():
+        if rule.rule.startswith(("/api/", "/health")):
+            path = rule.rule
+            for name in rule.arguments:
+                path = path.replace(f"<id:{name}>", f"{{{name}}}")
+                path = path.replace(f"<int:{name}>", f"{{{name}}}")
+            routed |= {(method, path) for method in rule.methods - {"HEAD", "OPTIONS"}}
+    assert described == routed
+    page = bare.client.get("/docs")
+    assert page.status_code == 200
+    text = page.get_data(as_text=True)
+    assert "http" not in text.replace("http-equiv", "")
+    for asset in ("swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css", "docs.js"):
+        with bare.client.get(f"/static/{asset}") as response:
+            assert response.status_code == 200
+
+
+def test_unknown_addresses_and_methods_are_problems(bare):
+    for path, method, status in (("/nothing", "GET", 404), ("/events", "GET", 405)):
+        bare.call(method, path, status=status)
+
+
+def test_check_item_and_the_schema_agree_on_fields():
+    from recsys.data.event_check import EVENT_FIELDS
+    from recsys.data.item_check import ITEM_FIELDS
+    from recsys.web.schemas import EventIn, ItemIn
+
+    assert set(EventIn.model_fields) == set(EVENT_FIELDS)
+    assert set(ItemIn.model_fields) == set(ITEM_FIELDS)
+    assert check_item({"item_id": "x"}).available

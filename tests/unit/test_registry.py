@@ -1,0 +1,128 @@
+"""Versions as files: what comes back is what went in, or nothing does."""
+
+import hashlib
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import orjson
+import pytest
+
+from recsys.data.sequences import Histories
+from recsys.errors import ModelFileError
+from recsys.registry import delete_version, read_version, sweep_parts, write_version
+from recsys.serving.ranking import rankings, scores
+
+HISTORIES = Histories.from_lists([[2, 3, 4], [9], [30, 2]])
+
+
+@pytest.fixture
+def written(tiny_shop, tmp_path):
+    digest, size = write_version(tmp_path, tiny_shop.bundle)
+    folder = tmp_path / tiny_shop.bundle.version
+    assert size == sum(file.stat().st_size for file in folder.iterdir())
+    return tmp_path, tiny_shop.bundle, digest
+
+
+def test_saved_and_loaded_every_ranking_scores_the_same(written):
+    root, bundle, digest = written
+    loaded = read_version(root, bundle.version, digest)
+    assert loaded.vocabulary == bundle.vocabulary
+    assert (loaded.event_types, loaded.repeats) == (bundle.event_types, bundle.repeats)
+    assert set(rankings(loaded)) == set(rankings(bundle))
+    for name in rankings(bundle):
+        assert np.array_equal(scores(loaded, HISTORIES, name), scores(bundle, HISTORIES, name))
+
+
+def test_padding_and_unknown_are_never_ranked(written):
+    _, bundle, _ = written
+    for name in rankings(bundle):
+        assert np.isneginf(scores(bundle, HISTORIES, name)[:, :2]).all()
+
+
+FILES = ["network.safetensors", "rankers.safetensors", "vocabulary.json", "manifest.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut", "flip", "absent", "pickle", "longer", "empty"])
+def test_a_damaged_or_foreign_file_is_refused_by_name(written, name, damage):
+    root, bundle, digest = written
+    path = root / bundle.version / name
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif damage == "flip":
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    elif damage == "absent":
+        path.unlink()
+    elif damage == "pickle":
+        path.write_bytes(pickle.dumps({"weights": [1.0]}))
+    elif damage == "longer":
+        path.write_bytes(data + b"x")
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match=name.replace(".", r"\.")) as caught:
+        read_version(root, bundle.version, digest)
+    assert str(root) not in str(caught.value)
+
+
+def rewrite(root, bundle, **changes):
+    """The manifest with some keys changed, and its new hash."""
+    path = root / bundle.version / "manifest.json"
+    data = orjson.dumps({**orjson.loads(path.read_bytes()), **changes})
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 99},
+        {"rankers": ["telepathy"]},
+        {"network": {"rows": 5}},
+        {"repeats": {}},
+        {"max_length": "x"},
+        {"files": {"../../secret": {"sha256": "", "bytes": 1}}},
+    ],
+)
+def test_files_that_do_not_fit_together_are_refused(written, changes):
+    root, bundle, _ = written
+    digest = rewrite(root, bundle, **changes)
+    with pytest.raises(ModelFileError):
+        read_version(root, bundle.version, digest)
+
+
+def test_a_network_of_another_vocabulary_is_refused(written):
+    root, bundle, _ = written
+    path = root / bundle.version / "vocabulary.json"
+    words = {"item_ids": bundle.vocabulary.item_ids[:-1], "event_types": bundle.event_types}
+    path.write_bytes(orjson.dumps(words))
+    files = orjson.loads((root / bundle.version / "manifest.json").read_bytes())["files"]
+    data = path.read_bytes()
+    files["vocabulary.json"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    digest = rewrite(root, bundle, files=files)
+    with pytest.raises(ModelFileError, match="vocabulary"):
+        read_version(root, bundle.version, digest)
+
+
+@pytest.mark.parametrize("version", ["../x", "", "20250101-000000-zzzzzz", "a/b"])
+def test_a_version_name_cannot_leave_the_folder(tmp_path, version):
+    with pytest.raises(ModelFileError):
+        read_version(tmp_path, version, "0" * 64)
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path, tiny_shop):
+    (tmp_path / ".20250101-000000-aaaaaa.1.part").mkdir(parents=True)
+    write_version(tmp_path, tiny_shop.bundle)
+    assert sweep_parts(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [tiny_shop.bundle.version]
+    delete_version(tmp_path, tiny_shop.bundle.version)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_is_never_written_over(tmp_path, tiny_shop):
+    write_version(tmp_path, tiny_shop.bundle)
+    with pytest.raises(OSError, match="not empty"):
+        write_version(tmp_path, replace(tiny_shop.bundle, ranking="popular"))
+    assert len(list(tmp_path.iterdir())) == 1
