@@ -23,9 +23,8 @@ import structlog
 from jobs import prune, refresh, retrain
 from recsys.config import Settings
 from recsys.errors import RecsysError
-from recsys.pipeline import open_database
 from recsys.storage import job_rows
-from recsys.storage.database import Database
+from recsys.storage.database import Database, open_database
 
 log = structlog.get_logger(__name__)
 

@@ -22,10 +22,10 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from jobs.runs import Child, now_us, sweep_lost
 from recsys.config import Settings
+from recsys.data.times import to_us
 from recsys.errors import ConfigError, RecsysError
-from recsys.pipeline import open_database, to_us
 from recsys.storage import job_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.database import Database, open_database
 
 log = structlog.get_logger(__name__)
 

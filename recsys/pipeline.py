@@ -19,6 +19,7 @@ from recsys.data.events import EventFrame
 from recsys.data.item_files import ItemMap, ItemOptions, read_items
 from recsys.data.readers import ReadOptions, read_events, read_rejected
 from recsys.data.splits import cut_for_share
+from recsys.data.times import to_us
 from recsys.data.vocabulary import Vocabulary
 from recsys.data.writers import writing
 from recsys.engines.learning import Log, learn, learn_window, make_log, window_positions
@@ -39,12 +40,6 @@ DAY_US = 86_400 * 1_000_000
 REPLAY_ROWS = 10_000
 PRUNE_ROWS = 5_000
 Say = Callable[[str], None]
-
-
-def open_database(settings: Settings) -> Database:
-    """The configured database; nothing connects yet."""
-    chosen = settings.database
-    return Database(chosen.url.get_secret_value(), chosen.pool_size, chosen.busy_timeout_seconds)
 
 
 def import_events(
@@ -312,12 +307,6 @@ def load_champion(settings: Settings, database: Database, say: Say) -> Bundle | 
     except ModelFileError as error:
         say(f"the champion cannot be compared with: {error}")
         return None
-
-
-def to_us(moment: datetime) -> int:
-    """Microseconds since 1970 of an aware moment."""
-    seconds = int(moment.timestamp())
-    return seconds * 1_000_000 + moment.microsecond
 
 
 def _horizon(settings: Settings, now: datetime) -> int:

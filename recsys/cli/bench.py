@@ -36,9 +36,9 @@ def quality(
     """
     from recsys.bench import quality as bench
     from recsys.data.readers import ColumnMap, ReadOptions
+    from recsys.data.times import to_us
     from recsys.evaluation.report import text_table
     from recsys.model.training import Progress
-    from recsys.pipeline import to_us
 
     settings = settings_of(config)
     options = ReadOptions(
@@ -79,7 +79,7 @@ def ingest(
     Example: recsys bench ingest --events 200000
     """
     from recsys.bench.ingest import run_ingest
-    from recsys.pipeline import to_us
+    from recsys.data.times import to_us
 
     show(run_ingest(events, seed, to_us(now()), postgresql), as_json)
 
@@ -95,7 +95,7 @@ def sequences(
     Example: recsys bench sequences --events 1000000
     """
     from recsys.bench.sequence_building import run_sequences
-    from recsys.pipeline import to_us
+    from recsys.data.times import to_us
 
     show(run_sequences(events, seed, to_us(now())), as_json)
 

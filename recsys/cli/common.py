@@ -68,7 +68,12 @@ def say(line: str) -> None:
 def show(result: dict[str, Any], as_json: bool, text: str | None = None) -> None:
     """The result on stdout: one JSON line, or text for people."""
     if as_json:
-        sys.stdout.write(orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY).decode() + "\n")
+        sys.stdout.write(
+            orjson.dumps(
+                result, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+            ).decode()
+            + "\n"
+        )
     elif text is not None:
         sys.stdout.write(text.rstrip("\n") + "\n")
     else:

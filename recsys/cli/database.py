@@ -15,8 +15,8 @@ def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys db upgrade
     """
-    from recsys.pipeline import open_database
     from recsys.storage import migrate
+    from recsys.storage.database import open_database
 
     show({"revision": migrate.upgrade(open_database(settings_of(config)))}, as_json)
 
@@ -27,8 +27,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys db check
     """
-    from recsys.pipeline import open_database
     from recsys.storage import migrate
+    from recsys.storage.database import open_database
 
     database = open_database(settings_of(config))
     migrate.check(database)

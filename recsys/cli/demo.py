@@ -93,8 +93,9 @@ def demo(
 
 def result_key(settings: Settings) -> str:
     """A new admin key of the demo."""
-    from recsys.pipeline import open_database, to_us
+    from recsys.data.times import to_us
     from recsys.storage import key_rows
+    from recsys.storage.database import open_database
 
     with open_database(settings).begin() as connection:
         return key_rows.create_key(connection, "demo", ["admin"], to_us(now()))
@@ -117,22 +118,24 @@ def _train(
     from recsys import pipeline
     from recsys.data.readers import ReadOptions
     from recsys.data.simulation import Shop, ShopSize
+    from recsys.data.times import to_us
     from recsys.data.writers import writing
     from recsys.model.training import Progress
     from recsys.storage import item_rows, migrate
+    from recsys.storage.database import open_database
 
     moment = now()
-    database = pipeline.open_database(settings)
+    database = open_database(settings)
     migrate.upgrade(database)
     say(f"simulating a shop: {products:,} products, {shoppers:,} shoppers")
-    shop = Shop(ShopSize(products, shoppers, events), seed, pipeline.to_us(moment))
+    shop = Shop(ShopSize(products, shoppers, events), seed, to_us(moment))
     log = folder / "events.parquet"
     with writing(log) as write:
         for table in shop.events():
             for batch in table.to_batches():
                 write(batch)
     with database.begin() as connection:
-        item_rows.put_items(connection, shop.items, pipeline.to_us(moment))
+        item_rows.put_items(connection, shop.items, to_us(moment))
     options = ReadOptions()
     with progress_bar(f"importing {log.name}", None) as (progress, task):
         summary = pipeline.import_events(

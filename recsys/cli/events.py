@@ -52,7 +52,8 @@ def import_(
     Example: recsys events import clicks.csv.gz --map user=uid,item=sku,timestamp=ts --unit ms
     """
     from recsys.data.readers import ColumnMap, ReadOptions, file_size
-    from recsys.pipeline import import_events, open_database
+    from recsys.pipeline import import_events
+    from recsys.storage.database import open_database
 
     options = ReadOptions(
         columns=ColumnMap.parse(columns),
@@ -87,7 +88,8 @@ def export(
 
     Example: recsys events export events.parquet
     """
-    from recsys.pipeline import export_events, open_database
+    from recsys.pipeline import export_events
+    from recsys.storage.database import open_database
 
     database = open_database(settings_of(config))
     show({"events": export_events(database, path), "path": str(path)}, as_json)
@@ -112,8 +114,9 @@ def rejected(
     Example: recsys events rejected --replay --map user=uid,item=sku,timestamp=ts --unit ms
     """
     from recsys.data.readers import ColumnMap, ReadOptions
-    from recsys.pipeline import open_database, replay_rejected
+    from recsys.pipeline import replay_rejected
     from recsys.storage import rejected_rows
+    from recsys.storage.database import open_database
 
     database = open_database(settings_of(config))
     if replay:

@@ -31,8 +31,9 @@ def init(
 
     Example: recsys init
     """
-    from recsys.pipeline import open_database, to_us
+    from recsys.data.times import to_us
     from recsys.storage import key_rows, migrate
+    from recsys.storage.database import open_database
 
     path = folder / "config.toml"
     if path.exists() and path.resolve() != template().resolve():

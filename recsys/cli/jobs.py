@@ -22,9 +22,9 @@ def list_(
 
     Example: recsys jobs list
     """
-    from recsys.pipeline import open_database
+    from recsys.data.times import rfc3339
     from recsys.storage import job_rows
-    from recsys.web.schemas import rfc3339
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).connect() as connection:
         schedules = job_rows.list_schedules(connection)
@@ -52,8 +52,9 @@ def run(
 
     Example: recsys jobs run retrain
     """
-    from recsys.pipeline import open_database, to_us
+    from recsys.data.times import to_us
     from recsys.storage import job_rows
+    from recsys.storage.database import open_database
 
     if job not in job_rows.JOBS:
         raise NotFoundError("job", job)
@@ -72,8 +73,9 @@ def cancel(
 
     Example: recsys jobs cancel 12
     """
-    from recsys.pipeline import open_database, to_us
+    from recsys.data.times import to_us
     from recsys.storage import job_rows
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).begin() as connection:
         state = job_rows.cancel_run(connection, run_id, to_us(now()))
@@ -90,9 +92,9 @@ def logs(
 
     Example: recsys jobs logs 12
     """
-    from recsys.pipeline import open_database
+    from recsys.data.times import rfc3339
     from recsys.storage import job_rows
-    from recsys.web.schemas import rfc3339
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).connect() as connection:
         job_rows.get_run(connection, run_id)

@@ -22,8 +22,9 @@ def create(
 
     Example: recsys keys create shop --scope read --scope write
     """
-    from recsys.pipeline import open_database, to_us
+    from recsys.data.times import to_us
     from recsys.storage import key_rows
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).begin() as connection:
         key = key_rows.create_key(connection, name, scope, to_us(now()))
@@ -38,9 +39,9 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys keys list
     """
-    from recsys.pipeline import open_database
+    from recsys.data.times import rfc3339
     from recsys.storage import key_rows
-    from recsys.web.schemas import rfc3339
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).connect() as connection:
         rows = key_rows.list_keys(connection)
@@ -72,8 +73,9 @@ def revoke(
 
     Example: recsys keys revoke 0a1b2c3d4e5f
     """
-    from recsys.pipeline import open_database, to_us
+    from recsys.data.times import to_us
     from recsys.storage import key_rows
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).begin() as connection:
         key_rows.revoke_key(connection, key_id, to_us(now()))

@@ -21,9 +21,9 @@ def list_(
 
     Example: recsys models list
     """
-    from recsys.pipeline import open_database
+    from recsys.data.times import rfc3339
     from recsys.storage import version_rows
-    from recsys.web.schemas import rfc3339
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).connect() as connection:
         champion = version_rows.champion_name(connection)
@@ -59,8 +59,8 @@ def show_(
     Example: recsys models show 20250131-093000-a1b2c3
     """
     from recsys.evaluation.report import text_table
-    from recsys.pipeline import open_database
     from recsys.storage import version_rows
+    from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).connect() as connection:
         row = version_rows.get_version(connection, version)
@@ -84,8 +84,9 @@ def promote(
     Example: recsys models promote 20250131-093000-a1b2c3 --reason "back to the old one"
     """
     from recsys import pipeline
+    from recsys.storage.database import open_database
 
-    pipeline.promote(pipeline.open_database(settings_of(config)), version, now(), "cli", reason)
+    pipeline.promote(open_database(settings_of(config)), version, now(), "cli", reason)
     show({"champion": version}, as_json)
 
 
@@ -100,6 +101,7 @@ def rollback(
     Example: recsys models rollback
     """
     from recsys import pipeline
+    from recsys.storage.database import open_database
 
-    database = pipeline.open_database(settings_of(config))
+    database = open_database(settings_of(config))
     show({"champion": pipeline.roll_back(database, now(), "cli", reason)}, as_json)

@@ -31,10 +31,11 @@ def recommend(
     """
     from recsys import pipeline
     from recsys.serving.recommender import Recommender, Request
+    from recsys.storage.database import open_database
     from recsys.web.schemas import answer_out
 
     settings = settings_of(config)
-    database = pipeline.open_database(settings)
+    database = open_database(settings)
     if everyone:
         if output is None:
             raise InputError("--output", None, "expected a .parquet file to write with --all")

@@ -26,8 +26,8 @@ def serve(
     Example: recsys serve --port 8080 --workers 4
     """
     limit_threads()
-    from recsys.pipeline import open_database
     from recsys.storage import migrate
+    from recsys.storage.database import open_database
     from recsys.web.server import serve as run
 
     given: dict[str, Any] = {"host": host, "port": port, "workers": workers}

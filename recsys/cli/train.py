@@ -28,9 +28,10 @@ def train(
     """
     from recsys import pipeline
     from recsys.model.training import Progress
+    from recsys.storage.database import open_database
 
     settings = settings_of(config)
-    database = pipeline.open_database(settings)
+    database = open_database(settings)
     with progress_bar("training", 1.0) as (progress, task):
 
         def on_progress(at: Progress) -> None:
@@ -70,9 +71,10 @@ def evaluate(
     """
     from recsys import pipeline
     from recsys.evaluation.report import text_table
+    from recsys.storage.database import open_database
 
     settings = settings_of(config)
-    database = pipeline.open_database(settings)
+    database = open_database(settings)
     found = pipeline.evaluate(settings, database, now(), version)
     text = f"{text_table(found.metrics)}\n\n{found.positions:,} positions, {found.note}"
     show(vars(found), as_json, text)

@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
     TimeoutError,
 )
 
+from recsys.config import Settings
 from recsys.errors import ConfigError, RecsysError, StorageUnavailableError
 
 MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn")
@@ -97,6 +98,12 @@ class Database:
             pool_timeout=self._busy_timeout_seconds,
             connect_args={"connect_timeout": max(2, round(self._busy_timeout_seconds))},
         )
+
+
+def open_database(settings: Settings) -> Database:
+    """The configured database; nothing connects yet."""
+    chosen = settings.database
+    return Database(chosen.url.get_secret_value(), chosen.pool_size, chosen.busy_timeout_seconds)
 
 
 def upsert(connection: Connection, table: Table) -> Any:

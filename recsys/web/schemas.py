@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from recsys.data.event_check import text_problem
 from recsys.data.events import MAX_ID_LENGTH
+from recsys.data.times import rfc3339
 from recsys.serving.recommender import Answer, RankedItem
 from recsys.storage.item_rows import StoredItem
 
@@ -26,18 +26,6 @@ Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidato
 TypeName = Annotated[str, Field(min_length=1, max_length=64)]
 K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def rfc3339(time_us: int | None) -> str | None:
-    """
-    >>> rfc3339(1592955233000001)
-    '2020-06-23T23:33:53.000001Z'
-    """
-    if time_us is None:
-        return None
-    moment = _EPOCH + timedelta(microseconds=time_us)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Strict(BaseModel):

@@ -6,12 +6,13 @@ from typing import Any
 
 from flask import Blueprint
 
+from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
 from recsys.storage import job_rows
 from recsys.storage.job_rows import JOBS, RunRow
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.operations import operation
-from recsys.web.schemas import JobsAnswer, PageQuery, RunOut, rfc3339
+from recsys.web.schemas import JobsAnswer, PageQuery, RunOut
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/v1")

@@ -6,11 +6,12 @@ from typing import Any
 
 from flask import Blueprint
 
+from recsys.data.times import rfc3339
 from recsys.storage import version_rows
 from recsys.storage.version_rows import VersionRow
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.operations import operation
-from recsys.web.schemas import ModelOut, ModelPage, PageQuery, rfc3339
+from recsys.web.schemas import ModelOut, ModelPage, PageQuery
 from recsys.web.services import services
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/v1")

@@ -1,0 +1,330 @@
+"""The commands as a user types them, in processes of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.storage import migrate
+from recsys.storage.database import Database
+
+SMALL = {
+    "RECSYS_MODEL__WIDTH": "16",
+    "RECSYS_TRAINING__EPOCHS": "2",
+    "RECSYS_TRAINING__BATCH_EVENTS": "128",
+    "RECSYS_TRAINING__THREADS": "1",
+    "RECSYS_EVALUATION__BOOTSTRAP_DRAWS": "100",
+    "RECSYS_PROMOTION__MIN_POSITIONS": "50",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+class Shell:
+    """`recsys …` in a folder with a database of its own."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")},
+            **SMALL,
+            "RECSYS_DATABASE__URL": url,
+            "RECSYS_REGISTRY__PATH": str(folder / "models"),
+        }
+
+    def run(self, *arguments: object, status: int = 0, module: str = "recsys") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        if status:
+            assert "Traceback" not in done.stderr
+            return done.stderr
+        return done.stdout
+
+    def json(self, *arguments: object) -> dict:
+        return json.loads(self.run(*arguments, "--json").splitlines()[-1])
+
+    def start(self, *arguments: object, module: str = "recsys") -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@pytest.fixture
+def shell(tmp_path, database_url):
+    return Shell(tmp_path, database_url)
+
+
+@pytest.fixture
+def lone_shell(tmp_path):
+    """For what does not depend on the kind of database."""
+    url = f"sqlite:///{tmp_path}/recsys.db"
+    database = Database(url)
+    migrate.upgrade(database)
+    database.close()
+    return Shell(tmp_path, url)
+
+
+@pytest.fixture
+def log_file(tmp_path, tiny_shop):
+    path = tmp_path / "clicks.parquet"
+    pq.write_table(tiny_shop.events, path)
+    return path
+
+
+def wait_for(condition, seconds=90.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError("it did not happen in time")
+
+
+def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path):
+    made = shell.json("init")
+    assert made["admin_key"].startswith("rk_")
+    assert (tmp_path / "config.toml").is_file()
+    assert "exists already" in shell.run("init", status=1)
+    imported = shell.json("events", "import", log_file)
+    assert imported["accepted"] == imported["read"]
+    again = shell.json("events", "import", log_file)
+    assert (again["accepted"], again["duplicates"]) == (0, imported["read"])
+
+    trained = shell.json("train")
+    assert trained["promoted"] is True
+    assert {"served", "lstm", "session_knn", "transitions", "popular"} <= set(trained["metrics"])
+    evaluated = shell.json("evaluate")
+    assert evaluated["version"] == trained["version"]
+    assert evaluated["metrics"]["lstm"]["mrr@20_low"] <= evaluated["metrics"]["lstm"]["mrr@20"]
+    assert "recall@20" in shell.run("evaluate")
+
+    answer = shell.json("recommend", "shopper-000001", "-k", 3)
+    assert len(answer["items"]) == 3
+    assert answer["model_version"] == trained["version"]
+    session = shell.json("recommend", "--session", "shopper-000001-0", "-k", 3)
+    assert session["sequence_length"] >= 1
+    out = tmp_path / "all.parquet"
+    everyone = shell.json("recommend", "--all", "-k", 4, "--output", out)
+    table = pq.read_table(out)
+    assert table.num_rows == everyone["users"]
+    first = table.filter(pa.compute.equal(table["user_id"], "shopper-000001"))
+    alone = shell.json("recommend", "shopper-000001", "-k", 4)
+    assert first["item_id"].to_pylist() == [item["item_id"] for item in alone["items"]]
+
+    assert shell.json("models", "list")["models"][0]["champion"] is True
+    assert trained["version"] in shell.run("models", "show", trained["version"])
+    second = shell.json("train", "--no-promote")
+    assert second["promoted"] is False
+    shell.run("models", "promote", second["version"])
+    assert shell.json("models", "rollback")["champion"] == trained["version"]
+    assert "no model version" in shell.run("models", "promote", "nothing", status=1)
+
+
+def test_failures_are_one_line_and_a_status(lone_shell, tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("u,i,t\na,x,100\n")
+    for arguments, words in [
+        (("events", "import", tmp_path / "absent.csv"), "absent.csv"),
+        (("events", "import", log, "--map", "user=u,item=i,timestamp=when"), "when"),
+        (("events", "import", log, "--map", "user=u,item=i,timestamp=t"), "--unit"),
+        (("train",), "events"),
+        (("recommend",), "USER"),
+        (("jobs", "run", "nothing"), "nothing"),
+        (("keys", "create", "x", "--scope", "root"), "root"),
+        (("--config", "x", "train"), ""),
+    ]:
+        status = 2 if arguments[0] == "--config" else 1
+        error = lone_shell.run(*arguments, status=status)
+        assert words in error
+    lone_shell.environment["RECSYS_MODEL__WIDTH"] = "enormous"
+    assert "model.width" in lone_shell.run("train", status=1)
+
+
+def test_no_tables_no_model_no_panic(tmp_path):
+    shell = Shell(tmp_path, f"sqlite:///{tmp_path}/x.db")
+    assert "recsys db upgrade" in shell.run("train", status=1)
+    assert "recsys db upgrade" in shell.run("serve", status=1)
+    assert shell.json("db", "upgrade")["revision"]
+    assert shell.json("db", "check")["current"] is True
+    assert "no version" in shell.run("evaluate", status=1)
+    assert "no model" in shell.run("recommend", "u")
+
+
+def test_help_shows_an_example_everywhere():
+    import typer
+    from typer.main import get_command
+
+    from recsys.cli import app
+    from recsys.cli.commands import register
+
+    if not app.registered_commands:
+        register(app)
+    seen = []
+
+    def walk(command, path):
+        if hasattr(command, "commands"):
+            for name, child in command.commands.items():
+                walk(child, [*path, name])
+        else:
+            seen.append(" ".join(path))
+            assert f"Example: recsys {' '.join(path)}" in command.help, path
+
+    walk(get_command(app), [])
+    assert len(seen) > 20
+    assert typer
+
+
+def test_bench_quality_on_tab_separated_files(lone_shell, tmp_path, tiny_shop):
+    views = tiny_shop.events.filter(pa.compute.equal(tiny_shop.events["event_type"], "view"))
+    table = pa.table(
+        {
+            "SessionId": views["session_id"],
+            "ItemId": views["item_id"],
+            "Time": pa.compute.divide(views["timestamp_us"], 1_000_000),
+        }
+    )
+    cut = sorted(table["Time"].to_pylist())[int(table.num_rows * 0.8)]
+    late = pa.compute.greater_equal(table["Time"], cut)
+    options = pa_csv.WriteOptions(delimiter="\t", quoting_style="needed")
+    pa_csv.write_csv(table.filter(pa.compute.invert(late)), tmp_path / "train.tsv", options)
+    pa_csv.write_csv(table.filter(late), tmp_path / "test.tsv", options)
+    columns = "session=SessionId,item=ItemId,timestamp=Time"
+    found = lone_shell.json(
+        "bench", "quality", "--train", "train.tsv", "--test", "test.tsv", "--map", columns
+    )
+    assert found["positions"] > 100
+    assert found["train_seconds"] > 0
+    for name in ("served", "lstm", "session_knn", "transitions", "popular"):
+        row = found["results"][name]
+        for metric in ("recall@20", "mrr@20", "ndcg@10"):
+            assert 0 <= row[f"{metric}_low"] <= row[metric] <= row[f"{metric}_high"] <= 1
+        assert 0 < row["coverage@20"] <= 1
+    pq.write_table(table, tmp_path / "log.parquet")
+    one = lone_shell.json(
+        "bench", "quality", "--log", "log.parquet", "--cut", cut, "--map", columns, "--unit", "s"
+    )
+    assert one["positions"] > 100
+
+
+def test_small_measurements(lone_shell):
+    found = lone_shell.json("bench", "ingest", "--events", 5_000)
+    assert found["sqlite"]["ratio"] > 0
+    assert found["postgresql"] is None
+    built = lone_shell.json("bench", "sequences", "--events", 5_000)
+    assert built["events"] > 4_000
+    assert built["peak_mib"] >= built["interpreter_mib"] > 0
+
+
+def test_the_demo_prints_its_summary(tmp_path):
+    shell = Shell(tmp_path, "sqlite:///unused.db")
+    del shell.environment["RECSYS_DATABASE__URL"], shell.environment["RECSYS_REGISTRY__PATH"]
+    small = ("--products", 60, "--shoppers", 150, "--events", 4_000, "--folder", "shop")
+    found = shell.json("demo", "--no-serve", *small)
+    assert found["promoted"] is True
+    assert found["events"] > 3_000
+    assert {"served", "lstm", "popular", "transitions", "session_knn", "oracle"} <= set(
+        found["metrics"]
+    )
+    oracle = found["metrics"]["oracle"]["mrr@20"]
+    assert all(row["mrr@20"] <= oracle for row in found["metrics"].values())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_the_service_under_its_real_server(shell, log_file):
+    shell.run("db", "upgrade")
+    shell.run("events", "import", log_file)
+    shell.run("train")
+    key = shell.json("keys", "create", "t", "--scope", "read", "--scope", "write")["key"]
+    port = free_port()
+    server = shell.start("serve", "--port", port, "--workers", 2)
+
+    def call(path, body=None):
+        headers = {"X-API-Key": key, "Content-Type": "application/json"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:
+                return json.load(response)
+        except (urllib.error.URLError, ConnectionError):
+            return None
+
+    try:
+        wait_for(lambda: call("/health/ready"))
+        for n in range(20):  # whichever worker took the event, any worker's answer has it
+            item = f"P{n:04d}"
+            posted = call("/api/v1/events", {"user_id": "live/user", "item_id": item})
+            answer = call("/api/v1/users/live%2Fuser/recommendations?k=5")
+            assert answer["last_event_id"] == posted["results"][0]["event_id"]
+            assert answer["user_id"] == "live/user"
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=60) == 0
+
+
+def test_the_scheduler_runs_what_is_requested_and_marks_what_is_killed(shell, log_file):
+    shell.run("db", "upgrade")
+    shell.run("events", "import", log_file)
+    shell.environment["RECSYS_SCHEDULE__POLL_SECONDS"] = "0.2"
+    scheduler = shell.start(module="jobs")
+
+    def state(run_id):
+        runs = {run["id"]: run for run in shell.json("jobs", "list")["runs"]}
+        return runs[run_id]
+
+    try:
+        schedules = wait_for(lambda: shell.json("jobs", "list")["schedules"])
+        assert {row["job"] for row in schedules} == {"retrain", "refresh", "prune"}
+        assert all(row["next_run_us"] for row in schedules)
+        run_id = shell.json("jobs", "run", "retrain")["run_id"]
+        done = wait_for(lambda: (r := state(run_id))["state"] in ("succeeded", "failed") and r)
+        assert done["state"] == "succeeded", done
+        assert done["outcome"]["promoted"] is True
+        assert "promoted" in shell.run("jobs", "logs", run_id)
+
+        shell.environment["RECSYS_TRAINING__EPOCHS"] = "2"
+        second = shell.json("jobs", "run", "retrain")["run_id"]
+        running = wait_for(lambda: (r := state(second))["state"] == "running" and r)
+        os.kill(running["pid"], signal.SIGKILL)
+        killed = wait_for(lambda: (r := state(second))["state"] != "running" and r)
+        assert killed["state"] == "failed"
+        assert "exit status" in killed["error"]
+        champion = [m for m in shell.json("models", "list")["models"] if m["champion"]]
+        assert champion[0]["version"] == done["outcome"]["version"]
+    finally:
+        scheduler.send_signal(signal.SIGTERM)
+        assert scheduler.wait(timeout=60) == 0
+
+
+def test_a_cron_line_that_cannot_be_is_refused(lone_shell):
+    lone_shell.environment["RECSYS_SCHEDULE__RETRAIN"] = "99 * * * *"
+    assert "schedule.retrain" in lone_shell.run(status=1, module="jobs")
+    lone_shell.environment["RECSYS_SCHEDULE__RETRAIN"] = "0 3 * * *"
+    lone_shell.environment["RECSYS_SCHEDULE__TIMEZONE"] = "Mars/Base"
+    assert "schedule.timezone" in lone_shell.run(status=1, module="jobs")
+    assert "usage" in lone_shell.run("walk", status=2, module="jobs")
