@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
-from sqlalchemy import text
 
 from recsys.data.content_hash import content_hashes
 from recsys.data.events import user_bucket
@@ -115,7 +114,7 @@ def _bulk(database: Database, tables: list[pa.Table]) -> None:
             with cursor.copy(f"COPY events ({COLUMNS}) FROM STDIN (FORMAT csv)") as copy:
                 for payload in payloads:
                     copy.write(payload)
-            connection.execute(text("ANALYZE events"))
+            connection.exec_driver_sql("ANALYZE events")
         return
     marks = ", ".join("?" * len(COLUMNS.split(", ")))
     with database.begin() as connection:

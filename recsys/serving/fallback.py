@@ -5,12 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator
 
-from sqlalchemy import Connection
-
 from recsys.errors import StorageUnavailableError
 from recsys.registry import Bundle
 from recsys.storage import event_rows, item_rows
-from recsys.storage.database import Database
+from recsys.storage.database import Connection, Database
 
 DAY_US = 86_400 * 1_000_000
 KEEP_SECONDS = 60.0
