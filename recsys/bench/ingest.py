@@ -114,7 +114,6 @@ def _bulk(database: Database, tables: list[pa.Table]) -> None:
             with cursor.copy(f"COPY events ({COLUMNS}) FROM STDIN (FORMAT csv)") as copy:
                 for payload in payloads:
                     copy.write(payload)
-            connection.exec_driver_sql("ANALYZE events")
         return
     marks = ", ".join("?" * len(COLUMNS.split(", ")))
     with database.begin() as connection:
