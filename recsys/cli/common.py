@@ -62,7 +62,7 @@ def now() -> datetime:
 
 def say(line: str) -> None:
     """A line for people, on stderr."""
-    errors.print(line, markup=False)
+    errors.print(line, markup=False, soft_wrap=True)
 
 
 def show(result: dict[str, Any], as_json: bool, text: str | None = None) -> None:
