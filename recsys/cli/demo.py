@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -181,6 +182,8 @@ def _train(
 
 def _serve(config: Path) -> None:
     """The scheduler and the service, until one of them ends or Ctrl-C."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
     own = [sys.executable, "-m"]
     scheduler = subprocess.Popen([*own, "recsys", "schedule", "--config", str(config)])  # noqa: S603
     server = subprocess.Popen([*own, "recsys", "serve", "--config", str(config)])  # noqa: S603
