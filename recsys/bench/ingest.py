@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def run_ingest(events: int, seed: int, now_us: int, postgresql_url: str | None) 
 
 
 def _measure(database: Database, path: Path, rows: int, now_us: int) -> dict[str, float]:
-    ready = list(_ready(path, now_us))
+    ready = _payload(database, _ready(path, now_us))
     _fresh(database)
     started = time.perf_counter()
     _bulk(database, ready)
@@ -101,23 +101,27 @@ def _ready(path: Path, now_us: int) -> Iterator[pa.Table]:
             yield table.select(COLUMNS.split(", "))
 
 
-def _bulk(database: Database, tables: list[pa.Table]) -> None:
-    """COPY, or one transaction of executemany, of tuples that are ready."""
-    if database.dialect == "postgresql":
-        payloads = []
-        for table in tables:
+def _payload(database: Database, tables: Iterable[pa.Table]) -> list[Any]:
+    """What the bulk path is fed with: CSV text for COPY, tuples for executemany."""
+    payload: list[Any] = []
+    for table in tables:
+        if database.dialect == "postgresql":
             buffer = io.BytesIO()
             pa_csv.write_csv(table, buffer, pa_csv.WriteOptions(include_header=False))
-            payloads.append(buffer.getvalue())
-        with database.begin() as connection:
-            cursor = connection.connection.cursor()
-            with cursor.copy(f"COPY events ({COLUMNS}) FROM STDIN (FORMAT csv)") as copy:
-                for payload in payloads:
-                    copy.write(payload)
-        return
-    marks = ", ".join("?" * len(COLUMNS.split(", ")))
+            payload.append(buffer.getvalue())
+        else:
+            payload += zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return payload
+
+
+def _bulk(database: Database, payload: list[Any]) -> None:
+    """COPY, or one transaction of executemany, of rows that are ready."""
     with database.begin() as connection:
         cursor = connection.connection.cursor()
-        for table in tables:
-            rows = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-            cursor.executemany(f"INSERT INTO events ({COLUMNS}) VALUES ({marks})", rows)  # noqa: S608
+        if database.dialect == "postgresql":
+            with cursor.copy(f"COPY events ({COLUMNS}) FROM STDIN (FORMAT csv)") as copy:
+                for part in payload:
+                    copy.write(part)
+        else:
+            marks = ", ".join("?" * len(COLUMNS.split(", ")))
+            cursor.executemany(f"INSERT INTO events ({COLUMNS}) VALUES ({marks})", payload)  # noqa: S608
