@@ -55,8 +55,10 @@ def train(
         "positions": len(trained.trial.positions),
         "metrics": trained.trial.metrics,
     }
-    state = "promoted" if trained.promoted else "not promoted"
-    text = f"{trained.trial.table()}\n\nversion {trained.version} {state}: {trained.verdict.reason}"
+    state = "serves" if trained.promoted else "does not serve"
+    text = (
+        f"{trained.trial.table()}\n\nversion {trained.version} {state} ({trained.verdict.reason})"
+    )
     show(result, as_json, text)
 
 
