@@ -71,29 +71,45 @@ class SequencesSettings(_Section):
 
 
 class ModelSettings(_Section):
-    width: int = Field(128, ge=4, le=1_024)
+    network: Literal["lstm", "gru", "sasrec"] = "lstm"
+    width: int = Field(128, ge=4, le=1_024, multiple_of=2)
     layers: int = Field(1, ge=1, le=4)
-    embedding_dropout: Share = 0.5
+    channels: tuple[Literal["event_type", "gap", "session", "category"], ...] = (
+        "event_type",
+        "gap",
+        "session",
+        "category",
+    )
+    copy_head: bool = True
+    embedding_dropout: Share = 0.6
     dropout: Share = 0.2
 
 
 class TrainingSettings(_Section):
-    epochs: int = Field(10, ge=1, le=1_000)
+    epochs: int = Field(8, ge=1, le=1_000)
     patience: int = Field(2, ge=1, le=1_000)
-    batch_events: int = Field(512, ge=16, le=1_000_000)
-    learning_rate: float = Field(0.005, gt=0, le=1)
+    batch_events: int = Field(1_024, ge=16, le=1_000_000)
+    learning_rate: float = Field(0.007, gt=0, le=1)
     weight_decay: float = Field(0.01, ge=0, le=10)
     warmup_steps: int = Field(100, ge=0, le=1_000_000)
     gradient_clip: float = Field(5.0, gt=0, le=1_000)
-    full_softmax_items: int = Field(10_000, ge=1, le=10_000_000)
-    negatives: int = Field(2_048, ge=1, le=1_000_000)
+    full_softmax_items: int = Field(2_000, ge=1, le=10_000_000)
+    negatives: int = Field(1_024, ge=1, le=1_000_000)
+    neighbour_start: bool = True
+    refit: bool = True
     final_epochs: int = Field(1, ge=0, le=100)
+    warm_start: bool = True
+    warm_epochs: int = Field(2, ge=1, le=1_000)
+    cold_start_days: float = Field(7.0, ge=0, le=3_650)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = Field(7, ge=0, le=2**31 - 1)
     threads: int = Field(0, ge=0, le=1_024)
     min_events: int = Field(100, ge=10)
 
 
 class EvaluationSettings(_Section):
+    target: Literal["auto", "next_item", "next_basket"] = "auto"
     window_share: float = Field(0.1, gt=0, le=0.5)
     validation_share: float = Field(0.1, gt=0, le=0.5)
     max_positions: int = Field(20_000, ge=100, le=10_000_000)
@@ -121,6 +137,7 @@ class ServingSettings(_Section):
     exclude_seen: ExcludeSeen = "purchase"
     reload_seconds: float = Field(2.0, ge=0.1, le=3_600)
     popular_days: int = Field(7, ge=1, le=3_650)
+    item_matrix: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
 class ScheduleSettings(_Section):

@@ -10,7 +10,8 @@
     ├── StorageUnavailableError     database locked, absent or full: try again
     ├── NotEnoughDataError          too little to train or evaluate on
     ├── TrainingError               the loss is not finite, a worker died
-    └── ModelFileError              a model file damaged, foreign or of an unknown format
+    ├── ModelFileError              a model file damaged, foreign or of an unknown format
+    └── MissingExtraError           an optional part is not installed: says which
 
 Messages are written for the person who reads them. They never hold a traceback, SQL, a secret,
 or, once they leave over HTTP, a path (`recsys.web.errors` is the one translator).
@@ -75,6 +76,13 @@ class TrainingError(RecsysError):
 
 class ModelFileError(RecsysError):
     """A model file is missing, damaged, foreign or of a format this release does not know."""
+
+
+class MissingExtraError(RecsysError):
+    """An optional part is not installed."""
+
+    def __init__(self, extra: str, purpose: str) -> None:
+        super().__init__(f"the extra '{extra}' is needed {purpose}: pip install 'recsys[{extra}]'")
 
 
 def shown(value: object, limit: int = 80) -> str:

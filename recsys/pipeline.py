@@ -22,11 +22,22 @@ from recsys.data.splits import cut_for_share
 from recsys.data.times import to_us
 from recsys.data.vocabulary import Vocabulary
 from recsys.data.writers import writing
-from recsys.engines.learning import Log, learn, learn_window, make_log, window_positions
-from recsys.engines.trial import Trial, run_trial
+from recsys.engines.learning import (
+    Learned,
+    Log,
+    learn,
+    learn_window,
+    make_log,
+    window_positions,
+)
+from recsys.engines.memory import peak_mib
+from recsys.engines.trial import Trial, matrix_costs, run_trial
+from recsys.engines.tuning import Tuned
+from recsys.engines.tuning import tune as search
 from recsys.errors import ModelFileError, NotEnoughDataError
 from recsys.evaluation.gate import Verdict, verdict
 from recsys.evaluation.report import Scorer
+from recsys.model.onnx_export import export_onnx
 from recsys.model.training import Progress
 from recsys.registry import Bundle, delete_version, new_version, read_version, write_version
 from recsys.serving.everyone import rank_everyone
@@ -134,11 +145,23 @@ def train(
     """
     frame = read_frame(database, since_us=_horizon(settings, now))
     say(f"read {len(frame):,} events of {len(frame.user_keys):,} users")
-    log = make_log(frame, settings)
+    with database.connect() as connection:
+        categories = item_rows.first_categories(connection)
+    log = make_log(frame, settings, categories)
     champion = load_champion(settings, database, say)
     cut_us = _cut(log, settings, champion)
 
-    learned, trainer = learn(log, settings, new_version(now), cut_us, on_progress)
+    learned = learn(
+        log,
+        settings,
+        new_version(now),
+        cut_us,
+        on_progress,
+        champion=_warm_champion(settings, champion, now),
+        workplace=settings.registry.path / ".training",
+    )
+    if learned.warm:
+        say("started from the champion's weights")
     say(f"best on validation: {learned.bundle.ranking} (MRR@20 of each: {_shown(learned)})")
     others = extra(learned.bundle.vocabulary)
     trial = run_trial(log, learned.bundle, champion, cut_us, settings, others)
@@ -158,12 +181,17 @@ def train(
     bundle, window = learned.bundle, {"learned": False}
     if settings.promotion.learn_window and len(trial.positions):
         positions = window_positions(log, learned.bundle, cut_us)
-        bundle, window = learn_window(log, learned, trainer, positions, settings, on_progress)
+        bundle, window = learn_window(log, learned, positions, settings, on_progress)
     facts = {
         "metrics": trial.metrics,
         "breakdown": trial.breakdown,
         "validation_mrr@20": learned.validation,
         "learning_curve": learned.curve.plain(),
+        "blends": {name: blend.plain() for name, blend in bundle.blends.items()},
+        "cold_started_us": _cold_started(learned, champion, now),
+        "network_bytes": bundle.network_bytes,
+        "item_matrix": matrix_costs(log, learned.bundle, cut_us),
+        "peak_mib": peak_mib(),
         "window": {"from_us": cut_us, "positions": len(trial.positions), **window},
         "settings": {
             name: getattr(settings, name).model_dump(mode="json")
@@ -221,6 +249,25 @@ def evaluate(
         metrics = row.facts["metrics"]
         cut_us, positions = row.facts["window"]["from_us"], row.facts["window"]["positions"]
     return Evaluated(row.version, metrics, positions, cut_us, note)
+
+
+def tune(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    trials: int,
+    timeout_seconds: float | None,
+    on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
+    on_trial: Callable[[int, float | None, dict[str, Any]], None] = lambda number, mrr, found: None,
+) -> Tuned:
+    """Search for settings that rank validation better; goes on where an earlier search stopped."""
+    frame = read_frame(database, since_us=_horizon(settings, now))
+    with database.connect() as connection:
+        categories = item_rows.first_categories(connection)
+    log = make_log(frame, settings, categories)
+    cut_us = _cut(log, settings, None)
+    folder = settings.registry.path / ".tuning"
+    return search(log, settings, cut_us, folder, trials, timeout_seconds, on_progress, on_trial)
 
 
 def recommend(recommender: Recommender, request: Request, now: datetime) -> Answer:
@@ -296,6 +343,19 @@ def roll_back(database: Database, now: datetime, by: str, reason: str) -> str:
         return version_rows.roll_back(connection, to_us(now), by, reason)
 
 
+def export_model(settings: Settings, database: Database, version: str, path: Path) -> float:
+    """A version's network as an ONNX file; the largest difference found to the network itself.
+
+    Raises NotFoundError, ModelFileError, MissingExtraError.
+    """
+    with database.connect() as connection:
+        row = version_rows.get_version(connection, version)
+    bundle = read_version(settings.registry.path, row.version, row.manifest_sha256)
+    if bundle.network is None:
+        raise ModelFileError(f"version {version} holds no network")
+    return export_onnx(bundle.network, bundle.repeats.current_may_recur, path)
+
+
 def load_champion(settings: Settings, database: Database, say: Say) -> Bundle | None:
     """The champion's bundle; None where there is none, or where its files are damaged."""
     with database.connect() as connection:
@@ -307,6 +367,21 @@ def load_champion(settings: Settings, database: Database, say: Say) -> Bundle | 
     except ModelFileError as error:
         say(f"the champion cannot be compared with: {error}")
         return None
+
+
+def _warm_champion(settings: Settings, champion: Bundle | None, now: datetime) -> Bundle | None:
+    """The champion to start from; None where a cold start is due, wanted, or all there is."""
+    if champion is None or not settings.training.warm_start:
+        return None
+    cold_us = champion.facts.get("cold_started_us", 0)
+    due = cold_us + settings.training.cold_start_days * DAY_US
+    return champion if to_us(now) < due else None
+
+
+def _cold_started(learned: Learned, champion: Bundle | None, now: datetime) -> int:
+    if learned.warm and champion is not None:
+        return int(champion.facts.get("cold_started_us", 0))
+    return to_us(now)
 
 
 def _horizon(settings: Settings, now: datetime) -> int:
@@ -362,6 +437,6 @@ def _publish(
         version_rows.add_version(connection, row)
 
 
-def _shown(learned: Any) -> str:
+def _shown(learned: Learned) -> str:
     pairs = sorted(learned.validation.items(), key=lambda pair: -pair[1])
     return ", ".join(f"{name} {figure:.3f}" for name, figure in pairs)

@@ -4,7 +4,7 @@ A version is a folder `<registry.path>/<version>/`:
 
     network.safetensors    the LSTM's weights (absent where none was trained)
     rankers.safetensors    every ranker's arrays, named '<ranker>.<array>'
-    vocabulary.json        item ids by index, event types by code
+    vocabulary.json        item ids by index, event types and categories by code
     manifest.json          format, shapes, settings, data window, metrics, and each file's SHA-256
 
 The row keeps the manifest's own SHA-256, so that a file changed, cut or swapped anywhere is found
@@ -19,26 +19,31 @@ import re
 import secrets
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from recsys.data.repeats import RepeatPolicy
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ModelFileError
 from recsys.model.checkpoint import network_bytes, network_from, shape_plain
+from recsys.model.item_matrix import ItemMatrix
 from recsys.model.network import NextItemNetwork
 from recsys.model.scoring import NetworkScorer
 from recsys.rankers import RANKERS, Ranker
-from recsys.rankers.repeats import RepeatPolicy
+from recsys.rankers.blend import Blend
+from recsys.rankers.session_knn import SessionKnn
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -54,15 +59,54 @@ class Bundle:
     network: NextItemNetwork | None
     rankers: Mapping[str, Ranker]
     repeats: RepeatPolicy
-    ranking: str  # what is served: 'lstm' or a ranker's name
+    ranking: str  # what is served: a blend's name or a ranker's
     max_length: int  # events of a history the network sees
     session_gap_seconds: float
     input_event_types: tuple[str, ...]  # empty = all
     facts: dict[str, Any]  # data window, settings, metrics, learning curve; JSON-ready
+    blends: Mapping[str, Blend] = field(default_factory=dict)  # 'lstm' alone, and 'blend'
+    categories: list[str] = field(default_factory=list)  # code 1.. in order; code 0 is missing
+    matrix: ItemMatrix | None = None  # in place of the network's item table; see `compacted`
+
+    @cached_property
+    def scorer(self) -> NetworkScorer | None:
+        if self.network is None:
+            return None
+        return NetworkScorer(self.network, self.max_length, self.repeats, self.matrix)
+
+    @cached_property
+    def recent(self) -> NDArray[np.float32]:
+        """log(1 + events of the data's last days) of each row; (V,)."""
+        ranker = self.rankers["popular_recent"]
+        items, counts = ranker.votes(np.empty(0, np.int32))
+        found = np.zeros(len(self.vocabulary), np.float32)
+        found[items] = np.log1p(counts)
+        return found
 
     @property
-    def scorer(self) -> NetworkScorer | None:
-        return NetworkScorer(self.network, self.max_length) if self.network else None
+    def network_bytes(self) -> int:
+        """What the network's weights take in memory."""
+        if self.network is None:
+            return 0
+        return sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
+
+    def voice(self, name: str) -> Ranker:
+        """A ranker as a voice of a blend: the copy head sees to copies, so it adds none itself."""
+        ranker = self.rankers[name]
+        return replace(ranker, copy_share=0.0) if isinstance(ranker, SessionKnn) else ranker
+
+
+def compacted(bundle: Bundle, kind: str, *, drop: bool = True) -> Bundle:
+    """`bundle` with its item table in a compact form (`recsys.model.item_matrix.KINDS`).
+
+    With `drop` the float32 table is let go, and the bundle can only serve from then on.
+    """
+    if bundle.network is None or kind == "float32":
+        return bundle
+    matrix = ItemMatrix.of(bundle.network, kind)
+    if drop:
+        bundle.network.drop_table()
+    return replace(bundle, matrix=matrix)
 
 
 def new_version(now: datetime) -> str:
@@ -77,7 +121,11 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
     """
     files: dict[str, bytes] = {
         "vocabulary.json": orjson.dumps(
-            {"item_ids": bundle.vocabulary.item_ids, "event_types": bundle.event_types}
+            {
+                "item_ids": bundle.vocabulary.item_ids,
+                "event_types": bundle.event_types,
+                "categories": bundle.categories,
+            }
         ),
         "rankers.safetensors": save_arrays(
             {
@@ -95,6 +143,7 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
         "ranking": bundle.ranking,
         "network": shape_plain(bundle.network) if bundle.network is not None else None,
         "rankers": sorted(bundle.rankers),
+        "blends": {name: blend.plain() for name, blend in bundle.blends.items()},
         "repeats": bundle.repeats.plain(),
         "max_length": bundle.max_length,
         "session_gap_seconds": bundle.session_gap_seconds,
@@ -161,6 +210,8 @@ def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
             session_gap_seconds=float(manifest["session_gap_seconds"]),
             input_event_types=tuple(manifest["input_event_types"]),
             facts=manifest["facts"],
+            blends={name: Blend(**blend) for name, blend in manifest["blends"].items()},
+            categories=list(words["categories"]),
         )
     except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
         kind = type(error).__name__

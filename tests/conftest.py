@@ -181,7 +181,7 @@ def tiny_shop() -> TinyShop:
     )
     log = make_log(frame_from_table(events), settings)
     version = new_version(datetime(2025, 3, 1, tzinfo=UTC))
-    learned, _ = learn(log, settings, version, cut_for_share(log.sequences, 0.1))
+    learned = learn(log, settings, version, cut_for_share(log.sequences, 0.1))
     bundle = replace(learned.bundle, ranking="lstm", facts={"data_end_us": end_us, "metrics": {}})
     return TinyShop(shop, events, bundle, settings)
 

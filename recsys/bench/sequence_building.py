@@ -15,6 +15,7 @@ from typing import Any
 
 from recsys.bench.ingest import write_log
 from recsys.data.readers import ReadOptions, read_events
+from recsys.engines.memory import peak_mib
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
@@ -65,16 +66,8 @@ def _work(what: str, url: str) -> dict[str, Any]:
         sequences = build_sequences(read_frame(database), 1_800)
         result.update(events=sequences.event_count, sequences=len(sequences))
     result["seconds"] = round(time.perf_counter() - started, 3)
-    result["peak_mib"] = _peak_mib()
+    result["peak_mib"] = peak_mib()
     return result
-
-
-def _peak_mib() -> float:
-    """This process's own peak; getrusage would begin with the parent's."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return round(int(line.split()[1]) / 1024, 1)
-    return 0.0
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""recsys bench quality | ingest | sequences"""
+"""recsys bench quality | train | ingest | sequences"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
 from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.data.times import to_us
 from recsys.errors import InputError
+
+if TYPE_CHECKING:
+    from recsys.data.readers import ReadOptions
 
 app = typer.Typer(name="bench", help="Measurements, self-contained.", no_args_is_help=True)
 
@@ -27,6 +31,7 @@ def quality(
     where: WhereOption = None,
     format_: FormatOption = None,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings to average.")] = 1,
+    networks: Annotated[str, typer.Option(help="Of lstm, gru, sasrec, by commas.")] = "lstm",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,18 +40,16 @@ def quality(
     Example: recsys bench quality --train a.tsv --test b.tsv --map session=S,item=I,timestamp=T
     """
     from recsys.bench import quality as bench
-    from recsys.data.readers import ColumnMap, ReadOptions
-    from recsys.data.times import to_us
     from recsys.evaluation.report import text_table
     from recsys.model.training import Progress
 
+    chosen = [name.strip() for name in networks.split(",")]
+    for name in chosen:
+        if name not in bench.NETWORKS or chosen.count(name) > 1:
+            known = ", ".join(bench.NETWORKS)
+            raise InputError("--networks", name, f"expected some of {known}, each once")
     settings = settings_of(config)
-    options = ReadOptions(
-        columns=ColumnMap.parse(columns),
-        unit=unit or (None if format_ else "s"),
-        where=tuple(where or ()),
-        format=format_,
-    )
+    options = _read_options(columns, unit, where, format_)
     now_us = to_us(now())
     if train is not None and test is not None:
         inputs = bench.session_files(train, test, options, settings, now_us)
@@ -61,8 +64,65 @@ def quality(
             label = f"{at.stage} {at.epoch}/{at.epochs}"
             progress.update(task, description=label, completed=at.done, note=note)
 
-        result = bench.run_quality(settings, inputs, seeds, on_progress, say)
+        result = bench.run_quality(settings, inputs, seeds, chosen, on_progress, say)
     show(result, as_json, text_table(result["results"]))
+
+
+@app.command("train")
+def train(
+    data: Annotated[Path | None, typer.Option(help="A real log; simulated without.")] = None,
+    cut: Annotated[
+        str | None, typer.Option(help="With --data: train before it and rank what follows.")
+    ] = None,
+    reach: Annotated[
+        str, typer.Option(help="With --cut: the recall@20,mrr@20 to be timed.")
+    ] = "0.617,0.279",
+    warm: Annotated[
+        float, typer.Option(help="With --cut: a warm start on this share of new events.")
+    ] = 0.0,
+    items: Annotated[str, typer.Option(help="Catalogue sizes, by commas.")] = "17000",
+    events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 100_000,
+    epochs: Annotated[int, typer.Option(min=1, max=100)] = 3,
+    columns: MapOption = "",
+    unit: UnitOption = None,
+    where: WhereOption = None,
+    format_: FormatOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the training loop beside the machine's own matrix products.
+
+    Example: recsys bench train --items 20000,100000,1000000 --events 500000 --epochs 1
+    """
+    from recsys.bench import training as bench
+    from recsys.bench.quality import cut_log
+    from recsys.model.training import Progress
+
+    settings = settings_of(config)
+    with progress_bar("training", 1.0) as (progress, task):
+
+        def on_progress(at: Progress) -> None:
+            note = f"{at.events_per_second:,.0f} events/s"
+            progress.update(task, description=f"epoch {at.epoch}", completed=at.done, note=note)
+
+        if data is None:
+            sizes = [_whole("--items", part, 10, 10_000_000) for part in items.split(",")]
+            result = bench.run_training(settings, sizes, events, epochs, on_progress)
+        else:
+            options = _read_options(columns, unit, where, format_)
+            cut_us = 0 if cut is None else _moment(cut, unit or "s")
+            log = cut_log(data, cut_us, options, settings, to_us(now())).log
+            if cut is None:
+                result = bench.run_on_log(settings, log, epochs, on_progress)
+            elif warm:
+                share = _share("--warm", str(warm))
+                result = bench.run_warm(settings, log, cut_us, share, on_progress)
+            else:
+                goal = [_share("--reach", part) for part in reach.split(",")]
+                if len(goal) != 2:
+                    raise InputError("--reach", reach, "expected RECALL,MRR")
+                result = bench.run_until(settings, log, cut_us, (goal[0], goal[1]), on_progress)
+    show(result, as_json)
 
 
 @app.command("ingest")
@@ -112,4 +172,33 @@ def _moment(text: str, unit: str) -> int:
     found = rfc3339_us(text)
     if found is None:
         raise InputError("--cut", text, "expected RFC 3339 with an offset, or a whole number")
+    return found
+
+
+def _read_options(
+    columns: str, unit: UnitOption, where: list[str] | None, format_: FormatOption
+) -> ReadOptions:
+    from recsys.data.readers import ColumnMap, ReadOptions
+
+    return ReadOptions(
+        columns=ColumnMap.parse(columns),
+        unit=unit or (None if format_ else "s"),
+        where=tuple(where or ()),
+        format=format_,
+    )
+
+
+def _whole(name: str, text: str, low: int, high: int) -> int:
+    if not text.strip().isdecimal() or not low <= int(text) <= high:
+        raise InputError(name, text, f"expected whole numbers from {low:,} to {high:,}")
+    return int(text)
+
+
+def _share(name: str, text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise InputError(name, text, "expected numbers from 0 to 1")
     return found

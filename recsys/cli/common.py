@@ -28,9 +28,9 @@ JsonOption = Annotated[
 errors = Console(stderr=True, highlight=False)
 
 
-def settings_of(config: Path | None) -> Settings:
-    """The settings, with logging set up after them."""
-    settings = load_settings(config)
+def settings_of(config: Path | None, **overrides: dict[str, Any]) -> Settings:
+    """The settings, with logging set up after them; `overrides` as in `load_settings`."""
+    settings = load_settings(config, **overrides)
     set_up_logging(settings)
     return settings
 

@@ -1,12 +1,14 @@
-"""recsys models list | show | promote | rollback"""
+"""recsys models list | show | promote | rollback | export"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.errors import InputError
 
 app = typer.Typer(name="models", help="The registry of model versions.", no_args_is_help=True)
 
@@ -105,3 +107,26 @@ def rollback(
 
     database = open_database(settings_of(config))
     show({"champion": pipeline.roll_back(database, now(), "cli", reason)}, as_json)
+
+
+@app.command("export")
+def export(
+    version: Annotated[str, typer.Argument(help="A version's name.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    format_: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version's network for a runtime without torch, checked against the network itself.
+
+    Example: recsys models export 20250131-093000-a1b2c3 --output model.onnx
+    """
+    from recsys import pipeline
+    from recsys.storage.database import open_database
+
+    if format_ != "onnx":
+        raise InputError("--format", format_, "expected onnx")
+    settings = settings_of(config)
+    worst = pipeline.export_model(settings, open_database(settings), version, output)
+    result = {"path": str(output), "bytes": output.stat().st_size, "largest_difference": worst}
+    show(result, as_json, f"written to {output}; largest difference to the network {worst:.1e}")

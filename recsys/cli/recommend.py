@@ -22,6 +22,7 @@ def recommend(
     k: Annotated[int, typer.Option("-k", min=1, max=1_000, help="How many items.")] = 10,
     everyone: Annotated[bool, typer.Option("--all", help="Every user, into --output.")] = False,
     output: Annotated[Path | None, typer.Option(help="A .parquet file, for --all.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say which events led there.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,14 +47,22 @@ def recommend(
         raise InputError("USER", None, "expected a user's id, or --session")
     recommender = Recommender(settings, database, time.monotonic)
     request = Request(
-        user_id=user, session_id=session, k=k, exclude_seen=settings.serving.exclude_seen
+        user_id=user,
+        session_id=session,
+        k=k,
+        exclude_seen=settings.serving.exclude_seen,
+        explain=explain,
     )
     answer = pipeline.recommend(recommender, request, now())
-    lines = [
-        f"{item.rank:>4}  {item.item_id:<24} {item.score:>9.3f}  {item.source:<12} "
-        f"{item.item.title or '' if item.item else ''}".rstrip()
-        for item in answer.items
-    ]
+    lines = []
+    for item in answer.items:
+        title = item.item.title or "" if item.item else ""
+        line = f"{item.rank:>4}  {item.item_id:<24} {item.score:>9.4f}  {item.source:<16} {title}"
+        lines.append(line.rstrip())
+        lines += [
+            f"{'':6}after {reason.item_id} ({reason.share:.0%} of its score)"
+            for reason in item.reason or ()
+        ]
     head = f"{answer.sequence_length} events read, model {answer.model_version or '-'}"
     if answer.degraded:
         head += f"; {answer.degraded}"

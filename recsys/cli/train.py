@@ -1,17 +1,23 @@
-"""recsys train | evaluate"""
+"""recsys train | evaluate | tune"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.errors import InputError
+
+TUNED_SECTIONS = ("model", "training", "sequences")
 
 
 def register(app: typer.Typer) -> None:
     app.command("train")(train)
     app.command("evaluate")(evaluate)
+    app.command("tune")(tune)
 
 
 def train(
@@ -19,6 +25,9 @@ def train(
     force_promote: Annotated[
         bool, typer.Option("--force-promote", help="Promote it whatever the gate says.")
     ] = False,
+    tuned: Annotated[
+        Path | None, typer.Option(help="A settings file that `recsys tune` wrote.")
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -30,7 +39,7 @@ def train(
     from recsys.model.training import Progress
     from recsys.storage.database import open_database
 
-    settings = settings_of(config)
+    settings = settings_of(config, **(read_tuned(tuned) if tuned else {}))
     database = open_database(settings)
     with progress_bar("training", 1.0) as (progress, task):
 
@@ -54,10 +63,13 @@ def train(
         "reason": trained.verdict.reason,
         "positions": len(trained.trial.positions),
         "metrics": trained.trial.metrics,
+        "network_mib": round(trained.facts["network_bytes"] / 2**20, 1),
+        "peak_mib": trained.facts["peak_mib"],
     }
     state = "serves" if trained.promoted else "does not serve"
     text = (
-        f"{trained.trial.table()}\n\nversion {trained.version} {state} ({trained.verdict.reason})"
+        f"{trained.trial.table()}\n\nversion {trained.version} {state} ({trained.verdict.reason})\n"
+        f"network {result['network_mib']} MiB, most memory held {result['peak_mib']:,} MiB"
     )
     show(result, as_json, text)
 
@@ -80,3 +92,61 @@ def evaluate(
     found = pipeline.evaluate(settings, database, now(), version)
     text = f"{text_table(found.metrics)}\n\n{found.positions:,} positions, {found.note}"
     show(vars(found), as_json, text)
+
+
+def tune(
+    trials: Annotated[int, typer.Option(min=1, max=10_000, help="Trials to add.")] = 20,
+    timeout_minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Begin no trial after this long.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where the best settings go.")] = Path("tuned.toml"),
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search for better settings by validation MRR@20; repeat it to go on with the search.
+
+    Example: recsys tune --trials 20 && recsys train --tuned tuned.toml
+    """
+    from recsys import pipeline
+    from recsys.model.training import Progress
+    from recsys.storage.database import open_database
+
+    settings = settings_of(config)
+    database = open_database(settings)
+    with progress_bar("tuning", float(trials)) as (progress, task):
+        done = 0
+
+        def on_progress(number: int, at: Progress) -> None:
+            note = f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.3f}"
+            progress.update(
+                task, description=f"trial {number}", completed=done + at.done, note=note
+            )
+
+        def on_trial(number: int, mrr: float | None, found: dict[str, Any]) -> None:
+            nonlocal done
+            done += 1
+            figure = "pruned" if mrr is None else f"mrr@20 {mrr:.4f}"
+            values = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
+            say(f"trial {number}: {figure}  ({values})")
+
+        timeout = None if timeout_minutes is None else timeout_minutes * 60
+        tuned = pipeline.tune(settings, database, now(), trials, timeout, on_progress, on_trial)
+    lines = [f"# validation mrr@20 {tuned.mrr:.4f}, best of {tuned.trials} trials"]
+    for section, values in tuned.best.items():
+        lines += [f"\n[{section}]", *(f"{key} = {value}" for key, value in values.items())]
+    output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join([*lines, "", f"written to {output}; use it: recsys train --tuned {output}"])
+    show({**vars(tuned), "path": str(output)}, as_json, text)
+
+
+def read_tuned(path: Path) -> dict[str, dict[str, Any]]:
+    """Settings of a file that `tune` wrote. Raises InputError where it is not one."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        kind = type(error).__name__
+        raise InputError("--tuned", str(path), f"expected a readable TOML file ({kind})") from None
+    for section, values in found.items():
+        if section not in TUNED_SECTIONS or not isinstance(values, dict):
+            raise InputError("--tuned", section, f"expected sections {', '.join(TUNED_SECTIONS)}")
+    return found

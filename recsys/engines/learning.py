@@ -5,15 +5,18 @@ The way of one training, in time:
     |------ fit ------|-- validation --|---- test window ----|
     |            training             cut
 
-The network stops on validation, the ranking to serve is chosen there, a short final pass learns
-fit and validation together. Then every system ranks the test window, which none has seen. Only
-after the verdict may the window itself be learned.
+The network stops on validation; there its word is weighed, its blend with the rankers and the
+ranking to serve are chosen. Then fit and validation are learned together, from the start or, from
+a champion's weights, in a short pass. Then every system ranks the test window, which none has seen.
+Only after the verdict may the window itself be learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,25 +24,46 @@ from numpy.typing import NDArray
 
 from recsys.config import Settings
 from recsys.data.events import EventFrame
+from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
 from recsys.data.sequences import Histories, Sequences, build_sequences
-from recsys.data.splits import Positions, cut_for_share, events_before, positions_from
+from recsys.data.splits import (
+    Positions,
+    baskets_from,
+    cut_for_share,
+    events_before,
+    positions_from,
+    tied_share,
+)
 from recsys.data.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
+from recsys.engines.blending import calibrate, candidates_of, choose_blend, choose_session_knn
 from recsys.errors import NotEnoughDataError
-from recsys.evaluation.metrics import ranks, reciprocal_rank
+from recsys.evaluation.metrics import reciprocal_rank, target_ranks
 from recsys.evaluation.report import Scorer
+from recsys.model.checkpoint import TrainingCheckpoint
 from recsys.model.scoring import NetworkScorer
-from recsys.model.training import LearningCurve, Progress, Trainer, final_pass, train_network
+from recsys.model.trainer import Trainer, start_from
+from recsys.model.training import (
+    WARM_RATE,
+    LearningCurve,
+    Progress,
+    final_pass,
+    start_cold,
+    train_network,
+)
 from recsys.rankers import RANKERS, Ranker
-from recsys.rankers.repeats import learn_repeat_policy
+from recsys.rankers.blend import Blend
+from recsys.rankers.session_knn import SessionKnn
 from recsys.registry import Bundle
-from recsys.serving.ranking import rankings, scores
+from recsys.serving.ranking import BLEND, BLENDED, LSTM, rankings, scores
 
 Float32Array = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
 
 VALIDATION_POSITIONS = 5_000
 EPOCH_POSITIONS = 2_000  # ranked after each epoch
+ENOUGH_POSITIONS = 200  # to choose weights by
 HARM_POSITIONS = 2_000
+TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
 HARM_MARGIN = 0.05  # of the MRR before the window was learned
 K = 20
 
@@ -53,6 +77,16 @@ class Log:
     type_names: list[str]
     target_codes: tuple[int, ...]  # event type codes that are targets; empty = all
     weights: Float32Array  # (type codes,) weight of a target of each type
+    categories: Mapping[str, str] = field(default_factory=dict)  # item id -> its category
+    baskets: bool = False  # whether a target is any item of the next moment
+
+    def positions(self, encoded: Sequences, cut_us: int, end_us: int | None = None) -> Positions:
+        """The targets in [cut_us, end_us) of `encoded`, which are this log's own sequences."""
+        mask = None
+        if self.target_codes:
+            mask = np.isin(self.sequences.event_types, self.target_codes)
+        cut = baskets_from if self.baskets else positions_from
+        return cut(encoded, cut_us, end_us, mask)
 
     def encoded(self, vocabulary: Vocabulary, event_types: list[str]) -> Sequences:
         """The sequences in the indices of `vocabulary` and the codes of `event_types` (1..)."""
@@ -70,8 +104,13 @@ class Log:
         return self.weights[self.sequences.event_types]
 
 
-def make_log(frame: EventFrame, settings: Settings) -> Log:
-    """Order the frame's events and keep the types that are inputs or targets."""
+def make_log(
+    frame: EventFrame, settings: Settings, categories: Mapping[str, str] | None = None
+) -> Log:
+    """Order the frame's events and keep the types that are inputs or targets.
+
+    `categories`: the category of each item that has one.
+    """
     chosen = settings.sequences
     sequences = build_sequences(frame, chosen.session_gap_minutes * 60)
     names = frame.type_names
@@ -92,7 +131,9 @@ def make_log(frame: EventFrame, settings: Settings) -> Log:
         ],
         np.float32,
     )
-    return Log(sequences, frame.item_ids, names, target_codes, weights)
+    asked = settings.evaluation.target
+    baskets = asked == "next_basket" or (asked == "auto" and tied_share(sequences) > TIED)
+    return Log(sequences, frame.item_ids, names, target_codes, weights, categories or {}, baskets)
 
 
 @dataclass(frozen=True)
@@ -100,9 +141,11 @@ class Learned:
     """What a training gives: the bundle, and what the network's learning looked like."""
 
     bundle: Bundle
+    trainer: Trainer
     curve: LearningCurve
     validation: dict[str, float]  # MRR@20 of each ranking on validation
     cut_us: int  # the test window's start
+    warm: bool  # whether it started from a champion's weights
 
 
 def learn(
@@ -111,10 +154,132 @@ def learn(
     version: str,
     cut_us: int,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Learned, Trainer]:
+    *,
+    champion: Bundle | None = None,
+    workplace: Path | None = None,
+) -> Learned:
     """Train on the events before `cut_us`; nothing at or after it is looked at.
 
-    Raises NotEnoughDataError where too little is left, TrainingError where the loss breaks.
+    With a `champion` its weights are where the training starts, if they fit. Epochs are written
+    down in the folder `workplace`, and a training that was killed goes on from there. Raises
+    NotEnoughDataError where too little is left, TrainingError where the loss breaks.
+    """
+    lesson = prepare(log, settings, cut_us, champion)
+    trainer = lesson.trainer()
+    warm = champion is not None and _start_warm(trainer, champion, lesson.vocabulary)
+    if not warm:
+        start_cold(trainer, lesson.fit)
+    bundle = lesson.bundle(version, trainer)
+    glance = lesson.positions.sample(EPOCH_POSITIONS, lesson.rng())
+
+    def validate(_scorer: NetworkScorer) -> float:
+        return calibrate(candidates_of(bundle, glance, ()))[1]
+
+    key = _fingerprint(lesson, warm)
+    curve = train_network(
+        lesson.fit,
+        lesson.weights[lesson.before],
+        trainer,
+        validate if lesson.enough else None,
+        on_progress,
+        epochs=settings.training.warm_epochs if warm else None,
+        rate_share=WARM_RATE if warm else 1.0,
+        checkpoint=_checkpoint(workplace, "fit", key),
+    )
+    bundle = _weigh(bundle, lesson, champion if warm else None)
+    validation = {
+        name: mean_reciprocal_rank(scorer_of(bundle, name), lesson.positions)
+        for name in rankings(bundle)
+    }
+    best = max(validation, key=lambda name: validation[name]) if lesson.enough else BLEND
+    if settings.training.refit and not warm and not lesson.before.all():
+        trainer = lesson.trainer()
+        start_cold(trainer, lesson.train)
+        train_network(
+            lesson.train,
+            lesson.weights,
+            trainer,
+            None,
+            on_progress,
+            stage="refit",
+            epochs=curve.best_epoch,
+            checkpoint=_checkpoint(workplace, "refit", key),
+        )
+    else:
+        epochs = settings.training.final_epochs
+        final_pass(lesson.train, lesson.weights, trainer, epochs, on_progress)
+    for stage in ("fit", "refit"):
+        if (written := _checkpoint(workplace, stage, key)) is not None:
+            written.remove()
+    bundle = replace(
+        bundle,
+        network=trainer.network,
+        rankers=fit_rankers(lesson.train, trainer.network.shape.rows, bundle.rankers),
+        ranking=best,
+    )
+    return Learned(bundle, trainer, curve, validation, cut_us, warm)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned from, cut in two: the fit part trains, validation decides."""
+
+    settings: Settings
+    vocabulary: Vocabulary
+    event_types: list[str]
+    categories: list[str]
+    item_categories: Int32Array  # (V,)
+    repeats: RepeatPolicy
+    train: Sequences
+    weights: Float32Array  # (E,) of `train`
+    before: NDArray[np.bool_]  # (E,) which of its events are in the fit part
+    fit: Sequences
+    positions: Positions  # validation; VALIDATION_POSITIONS at most
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are positions enough to choose by."""
+        return len(self.positions) >= ENOUGH_POSITIONS
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.settings.training.seed)
+
+    def trainer(self) -> Trainer:
+        """A fresh network and its optimisers."""
+        return Trainer(
+            len(self.vocabulary),
+            len(self.event_types) + 1,
+            self.settings.sequences.max_length,
+            self.settings.model,
+            self.settings.training,
+            self.repeats,
+            self.item_categories,
+        )
+
+    def bundle(self, version: str, trainer: Trainer) -> Bundle:
+        """The trainer's network and the rankers of the fit part; nothing weighed yet."""
+        sequences = self.settings.sequences
+        return Bundle(
+            version=version,
+            vocabulary=self.vocabulary,
+            event_types=self.event_types,
+            network=trainer.network,
+            rankers=fit_rankers(self.fit, len(self.vocabulary)),
+            repeats=self.repeats,
+            ranking=LSTM,
+            max_length=sequences.max_length,
+            session_gap_seconds=sequences.session_gap_minutes * 60,
+            input_event_types=sequences.input_event_types,
+            facts={},
+            blends={LSTM: Blend({LSTM: 1.0})},
+            categories=self.categories,
+        )
+
+
+def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None = None) -> Lesson:
+    """The events before `cut_us`, encoded and cut into fit part and validation.
+
+    Raises NotEnoughDataError where there are too few.
     """
     history = replace(log, sequences=events_before(log.sequences, cut_us))
     if history.sequences.event_count < settings.training.min_events:
@@ -122,59 +287,54 @@ def learn(
             f"{history.sequences.event_count} events to train on; "
             f"training.min_events asks for {settings.training.min_events}"
         )
-    vocabulary, event_types = _words(history)
+    vocabulary, event_types, categories = _words(history, champion)
     train = history.encoded(vocabulary, event_types)
-    weights = history.target_weights()
     validation_cut = cut_for_share(train, settings.evaluation.validation_share)
+    if champion is not None:
+        # What the champion has learned cannot tell whether this training is any good.
+        validation_cut = max(validation_cut, champion.facts["data_end_us"] + 1)
     before = train.timestamps_us < validation_cut
     fit = train.keep(before)
-    rows = len(vocabulary)
-    repeats = learn_repeat_policy(train)
-    trainer = Trainer(
-        rows,
-        len(event_types) + 1,
-        settings.sequences.max_length,
-        settings.model,
-        settings.training,
-    )
-    bundle = Bundle(
-        version=version,
+    rng = np.random.default_rng(settings.training.seed)
+    positions = _known_positions(history, train, fit, validation_cut)
+    return Lesson(
+        settings=settings,
         vocabulary=vocabulary,
         event_types=event_types,
-        network=trainer.network,
-        rankers=fit_rankers(fit, rows),
-        repeats=repeats,
-        ranking="lstm",
-        max_length=settings.sequences.max_length,
-        session_gap_seconds=settings.sequences.session_gap_minutes * 60,
-        input_event_types=settings.sequences.input_event_types,
-        facts={},
+        categories=categories,
+        item_categories=_category_codes(log.categories, vocabulary, categories),
+        repeats=learn_repeat_policy(train),
+        train=train,
+        weights=history.target_weights(),
+        before=before,
+        fit=fit,
+        positions=positions.sample(VALIDATION_POSITIONS, rng),
     )
-    rng = np.random.default_rng(settings.training.seed)
-    positions = _positions(train, fit, validation_cut, history.target_codes, event_types, log)
-    positions = positions.sample(VALIDATION_POSITIONS, rng)
-    glance = positions.sample(EPOCH_POSITIONS, rng)
 
-    def validate(_scorer: NetworkScorer) -> float:
-        return mean_reciprocal_rank(scorer_of(bundle, "lstm"), glance)
 
-    curve = train_network(
-        fit, weights[before], trainer, validate if len(glance) else None, on_progress
-    )
-    validation = {
-        name: mean_reciprocal_rank(scorer_of(bundle, name), positions) if len(positions) else 0.0
-        for name in rankings(bundle)
-    }
-    final_pass(train, weights, trainer, settings.training.final_epochs, on_progress)
-    best = max(validation, key=lambda name: validation[name]) if len(positions) else "lstm"
-    learned = replace(bundle, rankers=fit_rankers(train, rows), ranking=best)
-    return Learned(learned, curve, validation, cut_us), trainer
+def _weigh(bundle: Bundle, lesson: Lesson, champion: Bundle | None) -> Bundle:
+    """`bundle` with its session kNN tuned and its blends chosen on validation.
+
+    With too few positions the champion's choices are taken over, else the plain ones kept.
+    """
+    if not lesson.enough:
+        blends = dict(champion.blends) if champion else {}
+        blends = {LSTM: Blend({LSTM: 1.0}), BLEND: Blend({LSTM: 1.0}), **blends}
+        return replace(bundle, blends=blends)
+    rankers = dict(bundle.rankers)
+    knn = rankers["session_knn"]
+    assert isinstance(knn, SessionKnn)
+    rankers["session_knn"] = choose_session_knn(knn, lesson.positions, bundle)
+    bundle = replace(bundle, rankers=rankers)
+    candidates = candidates_of(bundle, lesson.positions, BLENDED)
+    alone, _ = calibrate(candidates)
+    blend, _ = choose_blend(candidates, alone)
+    return replace(bundle, blends={LSTM: alone, BLEND: blend})
 
 
 def learn_window(
     log: Log,
     learned: Learned,
-    trainer: Trainer,
     positions: Positions,
     settings: Settings,
     on_progress: Callable[[Progress], None] = lambda progress: None,
@@ -188,22 +348,30 @@ def learn_window(
     sample = positions.sample(HARM_POSITIONS, np.random.default_rng(settings.training.seed))
     old = learned.bundle
     before = mean_reciprocal_rank(scorer_of(old), sample)
-    window_first = int(np.searchsorted(np.sort(log.sequences.timestamps_us), learned.cut_us))
-    seen = set(old.vocabulary.item_ids)
-    fresh = np.unique(log.sequences.items[log.sequences.timestamps_us >= learned.cut_us])
-    added = [log.item_ids[code] for code in fresh if log.item_ids[code] not in seen]
-    vocabulary = Vocabulary([*old.vocabulary.item_ids, *added])
-    grown = trainer.grown(len(vocabulary))
-    everything = log.encoded(vocabulary, old.event_types)
+    vocabulary, event_types, categories = _words(log, old)
+    trainer = Trainer(
+        len(vocabulary),
+        len(event_types) + 1,
+        old.max_length,
+        settings.model,
+        settings.training,
+        old.repeats,
+        _category_codes(log.categories, vocabulary, categories),
+    )
+    if not _start_warm(trainer, old, vocabulary):
+        return old, {"learned": False}
+    everything = log.encoded(vocabulary, event_types)
     # Only sequences that reach into the window are passed over; older ones were learned already.
-    reach = np.maximum.reduceat(everything.timestamps_us, everything.offsets[:-1]) >= learned.cut_us
-    mask = np.repeat(reach, everything.lengths)
-    final_pass(everything.keep(mask), log.target_weights()[mask], grown, 1, on_progress)
+    newest = np.maximum.reduceat(everything.timestamps_us, everything.offsets[:-1])
+    mask = np.repeat(newest >= learned.cut_us, everything.lengths)
+    final_pass(everything.keep(mask), log.target_weights()[mask], trainer, 1, on_progress)
     bundle = replace(
         old,
         vocabulary=vocabulary,
-        network=grown.network,
-        rankers=fit_rankers(everything, len(vocabulary)),
+        event_types=event_types,
+        categories=categories,
+        network=trainer.network,
+        rankers=fit_rankers(everything, len(vocabulary), old.rankers),
     )
     after = mean_reciprocal_rank(scorer_of(bundle), sample)
     kept = after >= before * (1.0 - HARM_MARGIN)
@@ -211,15 +379,24 @@ def learn_window(
         "learned": kept,
         "mrr_before": before,
         "mrr_after": after,
-        "new_items": len(added),
-        "events": log.sequences.event_count - window_first,
+        "new_items": len(vocabulary) - len(old.vocabulary),
+        "events": int((log.sequences.timestamps_us >= learned.cut_us).sum()),
     }
     return (bundle if kept else old), facts
 
 
-def fit_rankers(sequences: Sequences, rows: int) -> dict[str, Ranker]:
-    """Every ranker, fitted to sequences of vocabulary indices."""
-    return {name: kind.fit(sequences, rows) for name, kind in RANKERS.items()}
+def fit_rankers(
+    sequences: Sequences, rows: int, settings: Mapping[str, Ranker] | None = None
+) -> dict[str, Ranker]:
+    """Every ranker, fitted to sequences of vocabulary indices, with the settings of `settings`."""
+    fitted: dict[str, Ranker] = {name: kind.fit(sequences, rows) for name, kind in RANKERS.items()}
+    chosen = (settings or {}).get("session_knn")
+    knn = fitted["session_knn"]
+    if isinstance(chosen, SessionKnn) and isinstance(knn, SessionKnn):
+        fitted["session_knn"] = replace(
+            knn, order_decay=chosen.order_decay, copy_share=chosen.copy_share
+        )
+    return fitted
 
 
 def window_positions(log: Log, bundle: Bundle, cut_us: int, end_us: int | None = None) -> Positions:
@@ -228,9 +405,7 @@ def window_positions(log: Log, bundle: Bundle, cut_us: int, end_us: int | None =
     Two bundles over one log give the same positions, each with its own numbers for the items.
     """
     sequences = log.encoded(bundle.vocabulary, bundle.event_types)
-    mask = np.isin(log.sequences.event_types, log.target_codes) if log.target_codes else None
-    positions = positions_from(sequences, cut_us, end_us)
-    return positions if mask is None else positions.where(mask[positions.histories.ends])
+    return log.positions(sequences, cut_us, end_us)
 
 
 def scorer_of(bundle: Bundle, ranking: str | None = None) -> Scorer:
@@ -242,34 +417,76 @@ def scorer_of(bundle: Bundle, ranking: str | None = None) -> Scorer:
     return scorer
 
 
-def mean_reciprocal_rank(scorer: Scorer, positions: Positions, batch: int = 256) -> float:
+def mean_reciprocal_rank(scorer: Scorer, positions: Positions, batch: int = 128) -> float:
     """MRR@20 over `positions`."""
     total = 0.0
     for at in range(0, len(positions), batch):
         found = scorer(positions.histories.batch(at, at + batch))
-        total += float(reciprocal_rank(ranks(found, positions.targets[at : at + batch]), K).sum())
+        total += float(reciprocal_rank(target_ranks(found, positions, at), K).sum())
     return total / max(1, len(positions))
 
 
-def _words(log: Log) -> tuple[Vocabulary, list[str]]:
-    """Vocabulary and event types of the log's events alone: nothing later leaks in."""
+def _words(log: Log, champion: Bundle | None) -> tuple[Vocabulary, list[str], list[str]]:
+    """Items, event types and categories of the log's events alone: nothing later leaks in.
+
+    Those a champion knows come first and in its order, so that its weights keep their meaning.
+    """
     codes = np.unique(log.sequences.items)
-    types = np.unique(log.sequences.event_types)
-    return Vocabulary([log.item_ids[code] for code in codes]), [log.type_names[t] for t in types]
+    items = [log.item_ids[code] for code in codes]
+    types = [log.type_names[code] for code in np.unique(log.sequences.event_types)]
+    categories = sorted({log.categories[item] for item in items if item in log.categories})
+    if champion is None:
+        return Vocabulary(items), types, categories
+    known = set(champion.vocabulary.item_ids)
+    return (
+        Vocabulary([*champion.vocabulary.item_ids, *(i for i in items if i not in known)]),
+        [*champion.event_types, *(t for t in types if t not in champion.event_types)],
+        [*champion.categories, *(c for c in categories if c not in champion.categories)],
+    )
 
 
-def _positions(
-    train: Sequences,
-    fit: Sequences,
-    cut_us: int,
-    target_codes: Collection[int],
-    event_types: list[str],
-    log: Log,
-) -> Positions:
+def _category_codes(
+    category_of: Mapping[str, str], vocabulary: Vocabulary, categories: list[str]
+) -> Int32Array:
+    """The category code of each vocabulary row, 0 where there is none; (V,)."""
+    codes = {name: code for code, name in enumerate(categories, 1)}
+    found = [codes.get(category_of.get(item, ""), 0) for item in vocabulary.item_ids]
+    return np.array([0] * FIRST_ITEM + found, np.int32)
+
+
+def _start_warm(trainer: Trainer, champion: Bundle, vocabulary: Vocabulary) -> bool:
+    """Give the trainer the champion's weights; False where they do not fit it."""
+    if champion.network is None:
+        return False
+    rows = np.concatenate(
+        (np.arange(FIRST_ITEM), champion.vocabulary.encode(vocabulary.item_ids))
+    ).astype(np.int64)
+    rows[FIRST_ITEM:][rows[FIRST_ITEM:] == UNKNOWN] = -1
+    return start_from(trainer, champion.network, rows)
+
+
+def _fingerprint(lesson: Lesson, warm: bool) -> str:
+    """Names a training by its data and settings, so that only the same one is gone on with."""
+    digest = hashlib.sha256()
+    train, settings = lesson.train, lesson.settings
+    for array in (train.offsets, train.items, train.timestamps_us, train.event_types):
+        digest.update(np.ascontiguousarray(array).data)
+    for section in (settings.sequences, settings.model, settings.training, settings.evaluation):
+        digest.update(section.model_dump_json().encode())
+    digest.update(f"{len(lesson.vocabulary)} {warm}".encode())
+    return digest.hexdigest()
+
+
+def _checkpoint(workplace: Path | None, stage: str, key: str) -> TrainingCheckpoint | None:
+    return None if workplace is None else TrainingCheckpoint(workplace / f"{stage}.bin", key)
+
+
+def _known_positions(history: Log, train: Sequences, fit: Sequences, cut_us: int) -> Positions:
     """Validation positions whose target the fit part has seen."""
-    codes = {name: code for code, name in enumerate(event_types, 1)}
-    wanted = [codes[log.type_names[code]] for code in target_codes if log.type_names[code] in codes]
-    positions = positions_from(train, cut_us, target_types=wanted)
+    positions = history.positions(train, cut_us)
     known = np.zeros(max(int(train.items.max(initial=UNKNOWN)) + 1, FIRST_ITEM), np.bool_)
     known[fit.items] = True
-    return positions.where(known[positions.targets])
+    if positions.baskets is None or len(positions) == 0:
+        return positions.where(known[positions.targets])
+    hits = np.add.reduceat(known[positions.baskets.items], positions.baskets.offsets[:-1])
+    return positions.where(hits > 0)

@@ -10,6 +10,7 @@ import numpy as np
 from recsys.config import Settings
 from recsys.data.splits import Positions
 from recsys.engines.learning import Log, scorer_of, window_positions
+from recsys.evaluation.metrics import recall, reciprocal_rank
 from recsys.evaluation.report import (
     Outcome,
     Scorer,
@@ -19,8 +20,9 @@ from recsys.evaluation.report import (
     summarise,
     text_table,
 )
-from recsys.registry import Bundle
-from recsys.serving.ranking import rankings
+from recsys.model.item_matrix import KINDS, ItemMatrix
+from recsys.registry import Bundle, compacted
+from recsys.serving.ranking import LSTM, rankings
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,30 @@ class Trial:
 
     def table(self) -> str:
         return text_table(self.metrics)
+
+
+MATRIX_POSITIONS = 1_000
+
+
+def matrix_costs(log: Log, bundle: Bundle, cut_us: int) -> dict[str, dict[str, float]]:
+    """recall@20 and MRR@20 of the network with its item table in each form, and the form's size.
+
+    On a sample of the window; serving a form costs the difference to float32.
+    """
+    if bundle.network is None:
+        return {}
+    positions = window_positions(log, bundle, cut_us).known
+    positions = positions.sample(MATRIX_POSITIONS, np.random.default_rng(0))
+    found = {}
+    for kind in KINDS:
+        held = compacted(bundle, kind, drop=False)
+        outcome = rank_positions(positions, scorer_of(held, LSTM), len(bundle.vocabulary))
+        found[kind] = {
+            "recall@20": float(recall(outcome.ranks, 20).mean()) if len(positions) else 0.0,
+            "mrr@20": float(reciprocal_rank(outcome.ranks, 20).mean()) if len(positions) else 0.0,
+            "mib": round(ItemMatrix.of(bundle.network, kind).size_bytes / 2**20, 3),
+        }
+    return found
 
 
 def run_trial(

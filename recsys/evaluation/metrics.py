@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.splits import Positions
 from recsys.data.vocabulary import FIRST_ITEM
 
 Int32Array = NDArray[np.int32]
@@ -34,6 +35,23 @@ def ranks(scores: Float32Array, targets: Int32Array) -> Int64Array:
     found = (scores >= own[:, None]).sum(axis=1)
     missed = (targets < FIRST_ITEM) | np.isneginf(own)
     return np.where(missed, scores.shape[1], found).astype(np.int64)
+
+
+def target_ranks(scores: Float32Array, positions: Positions, first: int) -> Int64Array:
+    """1-based conservative rank of the best wanted item of positions first, first + 1, ...
+
+    scores (P, V) are of those positions.
+    """
+    last = first + len(scores)
+    if positions.baskets is None:
+        return ranks(scores, positions.targets[first:last])
+    best = positions.targets[first:last].copy()
+    for row in range(len(scores)):
+        wanted = positions.wanted(first + row)
+        known = wanted[wanted >= FIRST_ITEM]
+        if len(known):
+            best[row] = known[np.argmax(scores[row, known])]
+    return ranks(scores, best)
 
 
 def recall(ranks: Int64Array, k: int) -> Float64Array:

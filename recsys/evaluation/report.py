@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from recsys.data.sequences import Histories
 from recsys.data.splits import Positions
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.evaluation.metrics import coverage, ndcg, ranks, recall, reciprocal_rank
+from recsys.evaluation.metrics import coverage, ndcg, recall, reciprocal_rank, target_ranks
 
 Int64Array = NDArray[np.int64]
 Float64Array = NDArray[np.float64]
@@ -47,7 +47,7 @@ def rank_positions(positions: Positions, scorer: Scorer, rows: int, batch: int =
     shown = np.zeros(rows, np.bool_)
     for at in range(0, len(positions), batch):
         scores = scorer(positions.histories.batch(at, at + batch))
-        found[at : at + batch] = ranks(scores, positions.targets[at : at + batch])
+        found[at : at + batch] = target_ranks(scores, positions, at)
         k = min(K, rows - FIRST_ITEM)
         if k > 0:
             best = np.argpartition(scores, rows - k, axis=1)[:, -k:]
@@ -141,7 +141,7 @@ def breakdown(outcome: Outcome, positions: Positions) -> dict[str, dict[str, flo
     """Recall and MRR apart for returning and new owners, and for repeated and new targets."""
     histories = positions.histories
     repeated = np.fromiter(
-        (positions.targets[p] in histories[p] for p in range(len(positions))), np.bool_
+        (np.isin(positions.wanted(p), histories[p]).any() for p in range(len(positions))), np.bool_
     )
     known = positions.targets >= FIRST_ITEM
     groups = {

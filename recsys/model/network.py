@@ -1,24 +1,27 @@
-"""The LSTM next-item network.
+"""The next-item network.
 
 Legend: B batch, T time, V vocabulary rows, D width, R rows of the embedding table in use.
 
     x_t = LayerNorm(dropout(E[item_t] + channels_t))
-    i, f, o = sigmoid(...), g = tanh(...);  c_t = f * c_(t-1) + i * g;  h_t = o * tanh(c_t)
-    y_t = LayerNorm(dropout(h_t) + x_t)
+    y_t = LayerNorm(body(x)_t)                    body: LSTM with a residual; see `bodies`
     score of item j after step t = y_t . E[j] + b[j]
+    P(j after t) = (1 - g_t) * softmax(scores)_j + g_t * pointer_t(j)        see `copy_head`
 
-LSTM: Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000, as in `torch.nn.LSTM`.
 Input and output embeddings are tied (Press and Wolf 2017).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.model.batches import GAP_BUCKETS
+from recsys.model.batches import GAP_BUCKETS, Inputs
+from recsys.model.bodies import BODIES
+from recsys.model.copy_head import CopyHead
+from recsys.model.dropout import ByteDropout
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,23 @@ class NetworkShape:
     rows: int  # V: vocabulary rows, padding and unknown included
     width: int  # D
     layers: int
-    event_types: int  # rows of the event type channel, missing included
+    max_length: int
+    body: str = "lstm"  # a key of `bodies.BODIES`
+    copy: bool = True
+    channels: dict[str, int] = field(default_factory=dict)  # name -> rows; row 0 = missing
     embedding_dropout: float = 0.0
     dropout: float = 0.0
+
+
+def channel_rows(names: tuple[str, ...], event_types: int, categories: int) -> dict[str, int]:
+    """Rows of each configured channel; both counts include the row of missing values."""
+    rows = {
+        "event_type": event_types,
+        "gap": GAP_BUCKETS,
+        "session": 2,
+        "category": categories,
+    }
+    return {name: rows[name] for name in names}
 
 
 @dataclass(frozen=True)
@@ -38,13 +55,26 @@ class InputTensors:
     """A batch as tensors, each (B, T); see `recsys.model.batches.Inputs`."""
 
     items: Tensor
-    event_types: Tensor
-    gaps: Tensor
-    session_starts: Tensor
+    channels: dict[str, Tensor]  # 'event_type', 'gap', 'session'
+
+    @classmethod
+    def of(cls, inputs: Inputs, device: torch.device, items: Tensor | None = None) -> InputTensors:
+        """`items` stand in for the batch's own, where they are numbered otherwise."""
+        channels = {
+            "event_type": inputs.event_types,
+            "gap": inputs.gaps,
+            "session": inputs.session_starts,
+        }
+        return cls(
+            items=torch.from_numpy(inputs.items).to(device) if items is None else items,
+            channels={k: torch.from_numpy(v).to(device) for k, v in channels.items()},
+        )
 
 
 class NextItemNetwork(nn.Module):
     """Maps (B, T) histories to (B, T, D) states whose products with the item table are scores."""
+
+    item_categories: Tensor  # (V,) the category of each row, 0 = missing
 
     def __init__(self, shape: NetworkShape) -> None:
         super().__init__()
@@ -52,23 +82,30 @@ class NextItemNetwork(nn.Module):
         width = shape.width
         self.items = nn.Embedding(shape.rows, width)  # (V, D)
         self.item_bias = nn.Parameter(torch.zeros(shape.rows))  # (V,)
-        self.event_types = nn.Embedding(shape.event_types, width)
-        self.gaps = nn.Embedding(GAP_BUCKETS, width)
-        self.session_starts = nn.Embedding(2, width)
-        self.embedding_dropout = nn.Dropout(shape.embedding_dropout)
-        self.input_norm = nn.LayerNorm(width)
-        between = shape.dropout if shape.layers > 1 else 0.0
-        self.lstm = nn.LSTM(width, width, shape.layers, batch_first=True, dropout=between)
-        self.dropout = nn.Dropout(shape.dropout)
-        self.output_norm = nn.LayerNorm(width)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        nn.init.normal_(self.items.weight, std=0.5 / self.shape.width**0.5)
-        for channel in (self.event_types, self.gaps, self.session_starts):
+        self.register_buffer("item_categories", torch.zeros(shape.rows, dtype=torch.int32))
+        self.channels = nn.ModuleDict()
+        for name, rows in shape.channels.items():
+            channel = nn.Embedding(rows, width)
             nn.init.zeros_(channel.weight)
+            self.channels[name] = channel
+        self.embedding_dropout = ByteDropout(shape.embedding_dropout)
+        self.input_norm = nn.LayerNorm(width)
+        self.body = BODIES[shape.body](width, shape.layers, shape.dropout, shape.max_length)
+        self.output_norm = nn.LayerNorm(width)
+        self.copy_head = CopyHead(width) if shape.copy else None
+        nn.init.normal_(self.items.weight, std=0.5 / width**0.5)
 
-    def body(self) -> dict[str, nn.Parameter]:
+    def drop_table(self) -> None:
+        """Let go of the item table, where an `ItemMatrix` has taken its place."""
+        self.items.weight = nn.Parameter(torch.empty(0, self.shape.width), requires_grad=False)
+
+    def share_randomness(self, rng: np.random.Generator) -> None:
+        """Have every dropout draw from `rng`."""
+        for module in self.modules():
+            if isinstance(module, ByteDropout):
+                module.rng = rng
+
+    def dense_parameters(self) -> dict[str, nn.Parameter]:
         """All parameters but the item table and the item bias, which are updated by row."""
         return {
             name: parameter
@@ -76,19 +113,24 @@ class NextItemNetwork(nn.Module):
             if name not in ("items.weight", "item_bias")
         }
 
-    def forward(self, inputs: InputTensors, table: Tensor | None = None) -> Tensor:
-        """States (B, T, D).
+    def forward(
+        self, inputs: InputTensors, table: Tensor | None = None, categories: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Inputs x and states y, both (B, T, D).
 
-        `table` (R, D) stands in for the item table where `inputs.items` are numbered by its rows.
+        `table` (R, D) and `categories` (R,) stand in for those of the network where `inputs.items`
+        are numbered by their rows.
         """
         table = self.items.weight if table is None else table
         x = nn.functional.embedding(inputs.items, table)  # (B, T, D)
-        x = x + self.event_types(inputs.event_types)
-        x = x + self.gaps(inputs.gaps) + self.session_starts(inputs.session_starts)
+        for name, channel in self.channels.items():
+            if name == "category":
+                known = self.item_categories if categories is None else categories
+                x = x + channel(known[inputs.items])
+            else:
+                x = x + channel(inputs.channels[name])
         x = self.input_norm(self.embedding_dropout(x))
-        h, _ = self.lstm(x)  # (B, T, D)
-        y: Tensor = self.output_norm(self.dropout(h) + x)
-        return y
+        return x, self.output_norm(self.body(x))
 
     def scores(self, states: Tensor) -> Tensor:
         """Scores (..., V) of every row for states (..., D)."""

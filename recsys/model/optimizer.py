@@ -40,7 +40,7 @@ class TableAdamW:
         beta1, beta2 = self.betas
         second, values = self.second, self.table
         if rows is not None:
-            second, values = second[rows], values[rows]
+            second, values = second.index_select(0, rows), values.index_select(0, rows)
         rate = learning_rate
         if self.first is not None:
             gradient_mean = self.first.lerp_(gradient, 1.0 - beta1)
@@ -52,4 +52,5 @@ class TableAdamW:
         values.mul_(1.0 - learning_rate * self.weight_decay)
         values.addcdiv_(gradient_mean, second.sqrt().div_(scale).add_(self.epsilon), value=-rate)
         if rows is not None:
-            self.second[rows], self.table[rows] = second, values
+            self.second.index_copy_(0, rows, second)
+            self.table.index_copy_(0, rows, values)

@@ -1,4 +1,4 @@
-"""The training loop: seeded, stopped by validation, its learning curve kept.
+"""The training loop: seeded, stopped by validation, its learning curve kept, resumable.
 
 Training knows no metric: the caller hands it `validate`, which maps a scorer to the figure to be
 maximised (the pipeline's is MRR@20 on the validation window).
@@ -16,21 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.config import ModelSettings, TrainingSettings
 from recsys.data.sequences import Sequences
-from recsys.data.vocabulary import FIRST_ITEM, PADDING, UNKNOWN
-from recsys.errors import NotEnoughDataError, TrainingError
-from recsys.model.batches import TrainingBatch, Windows, batch_count, cut_windows, training_batches
-from recsys.model.losses import NegativeSampler, full_loss, sampled_loss
-from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork
-from recsys.model.optimizer import TableAdamW
+from recsys.errors import NotEnoughDataError
+from recsys.model.batches import Windows, batch_count
+from recsys.model.checkpoint import TrainingCheckpoint
+from recsys.model.embedding_start import neighbour_vectors
+from recsys.model.losses import NegativeSampler
 from recsys.model.scoring import NetworkScorer
+from recsys.model.trainer import Rate, Trainer
 
 Float32Array = NDArray[np.float32]
 
-BETAS = (0.9, 0.98)
-UNKNOWN_SHARE = 0.01  # inputs shown as unknown, so that the unknown row learns a meaning
 FINAL_RATE = 0.2  # learning rate of the final pass, as a share of the peak
+WARM_RATE = 0.5  # likewise, of a training that starts from another's weights
 
 Validate = Callable[[NetworkScorer], float]
 
@@ -39,7 +37,7 @@ Validate = Callable[[NetworkScorer], float]
 class Progress:
     """What a progress bar or a run's row shows."""
 
-    stage: str  # 'train' or 'final pass'
+    stage: str  # 'train', 'refit' or 'final pass'
     epoch: int  # 1-based
     epochs: int
     done: float  # 0..1 of the whole training, early stop aside
@@ -71,164 +69,18 @@ class LearningCurve:
         return asdict(self)
 
 
-@dataclass
-class _Rate:
-    """The learning rate: linear warm-up, then half a cosine down to a hundredth."""
-
-    peak: float
-    warmup: int
-    steps: int
-    at: int = 0
-
-    def next(self) -> float:
-        self.at += 1
-        if self.at <= self.warmup:
-            return self.peak * self.at / self.warmup
-        share = min(1.0, (self.at - self.warmup) / max(1, self.steps - self.warmup))
-        return self.peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-class Trainer:
-    """One network and its optimisers; `epoch` and `final_pass` move it on."""
-
-    def __init__(
-        self,
-        rows: int,
-        event_types: int,
-        max_length: int,
-        model: ModelSettings,
-        training: TrainingSettings,
-    ) -> None:
-        """`rows` = V; `event_types` = rows of the event type channel, missing included."""
-        if training.threads:
-            torch.set_num_threads(training.threads)
-        torch.manual_seed(training.seed)
-        self.rng = np.random.default_rng(training.seed)
-        self.settings = training
-        self._model = model
-        self.max_length = max_length
-        self.network = NextItemNetwork(
-            NetworkShape(
-                rows=rows,
-                width=model.width,
-                layers=model.layers,
-                event_types=event_types,
-                embedding_dropout=model.embedding_dropout,
-                dropout=model.dropout,
-            )
-        )
-        self._body = list(self.network.body().values())
-        decayed = [p for p in self._body if p.dim() > 1]
-        plain = [p for p in self._body if p.dim() <= 1]
-        groups = [
-            {"params": decayed, "weight_decay": training.weight_decay},
-            {"params": plain, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS)
-        table, bias = self.network.items.weight.data, self.network.item_bias.data
-        self._full = rows - FIRST_ITEM <= training.full_softmax_items
-        self.table_rows = TableAdamW(table, BETAS, training.weight_decay, lazy=not self._full)
-        self.bias_rows = TableAdamW(bias, BETAS, 0.0, lazy=not self._full)
-
-    def grown(self, rows: int) -> Trainer:
-        """A trainer of the same network with new rows at the table's end, drawn as at the start."""
-        types = self.network.shape.event_types
-        grown = Trainer(rows, types, self.max_length, self._model, self.settings)
-        state = self.network.state_dict()
-        for name in ("items.weight", "item_bias"):
-            fresh = grown.network.state_dict()[name].clone()
-            fresh[: len(state[name])] = state[name]
-            state[name] = fresh
-        grown.network.load_state_dict(state)
-        return grown
-
-    def scorer(self) -> NetworkScorer:
-        return NetworkScorer(self.network, self.max_length)
-
-    def windows(self, sequences: Sequences, weights: Float32Array) -> Windows:
-        return cut_windows(sequences, self.max_length, weights)
-
-    def epoch(
-        self,
-        windows: Windows,
-        sampler: NegativeSampler,
-        rate: _Rate,
-        on_step: Callable[[int, float], None],
-    ) -> tuple[float, int]:
-        """Train over `windows` once: mean loss in nats a target, and events seen.
-
-        Raises TrainingError where the loss stops being a number.
-        """
-        self.network.train()
-        total, targets, events = 0.0, 0.0, 0
-        for batch in training_batches(
-            windows, self.max_length, self.settings.batch_events, self.rng
-        ):
-            weight = float(batch.weights.sum())
-            if weight == 0:
-                continue
-            loss = self._step(batch, sampler, rate.next())
-            total, targets = total + loss, targets + weight
-            seen = int((batch.inputs.items != PADDING).sum())
-            events += seen
-            on_step(seen, total / targets)
-        return total / max(targets, 1e-9), events
-
-    def _step(self, batch: TrainingBatch, sampler: NegativeSampler, rate: float) -> float:
-        items = batch.inputs.items
-        hidden = (self.rng.random(items.shape) < UNKNOWN_SHARE) & (items != PADDING)
-        items = np.where(hidden, UNKNOWN, items)
-        chosen = batch.weights > 0  # (B, T)
-        targets = batch.targets[chosen]  # (P,)
-        negatives = None if self._full else sampler.draw(self.rng)
-        table: Tensor = self.network.items.weight
-        bias: Tensor = self.network.item_bias
-        rows: Tensor | None = None
-        if negatives is not None:
-            # Only the rows a step needs become its table, so that its cost does not grow with V.
-            used = np.unique(np.concatenate((items.ravel(), targets, negatives)))
-            rows = torch.from_numpy(used)
-            items, targets = np.searchsorted(used, items), np.searchsorted(used, targets)
-            table = table.detach()[rows].requires_grad_()
-            bias = bias.detach()[rows].requires_grad_()
-        states = self.network(
-            InputTensors(
-                items=torch.from_numpy(items),
-                event_types=torch.from_numpy(batch.inputs.event_types),
-                gaps=torch.from_numpy(batch.inputs.gaps),
-                session_starts=torch.from_numpy(batch.inputs.session_starts),
-            ),
-            table,
-        )[torch.from_numpy(chosen)]  # (P, D)
-        weights = torch.from_numpy(batch.weights[chosen])
-        if negatives is None:
-            loss = full_loss(states, table, bias, torch.from_numpy(targets), weights)
-        else:
-            loss = sampled_loss(
-                states,
-                table,
-                bias,
-                torch.from_numpy(targets),
-                weights,
-                torch.from_numpy(np.searchsorted(used, negatives)),
-                torch.from_numpy(sampler.log_expected(negatives)),
-            )
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"the loss became {value}; lower training.learning_rate")
-        # A fixed divisor, so that the small batches of rare lengths do not count for more.
-        (loss / self.settings.batch_events).backward()  # type: ignore[no-untyped-call]
-        assert table.grad is not None and bias.grad is not None
-        clip = torch.nn.utils.clip_grad_norm_
-        clip([*self._body, table, bias], self.settings.gradient_clip, error_if_nonfinite=False)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.table_rows.step(rows, table.grad, rate)
-        self.bias_rows.step(rows, bias.grad, rate)
-        self.network.items.weight.grad = self.network.item_bias.grad = None
-        return value
+def start_cold(trainer: Trainer, sequences: Sequences) -> None:
+    """Item vectors from what stood beside what; see `embedding_start`."""
+    settings = trainer.settings
+    if not settings.neighbour_start:
+        return
+    shape = trainer.network.shape
+    vectors = neighbour_vectors(sequences, shape.rows, shape.width, settings.seed)
+    if vectors is None:
+        return
+    with torch.no_grad():
+        found = vectors.norm(dim=1) > 0
+        trainer.network.items.weight[found] = vectors[found].to(trainer.device)
 
 
 def train_network(
@@ -237,38 +89,94 @@ def train_network(
     trainer: Trainer,
     validate: Validate | None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    *,
+    stage: str = "train",
+    epochs: int | None = None,
+    rate_share: float = 1.0,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> LearningCurve:
     """Train until validation stops improving for `patience` epochs; the best weights are kept.
 
     sequences: items are vocabulary indices; weights (E,): weight of each event as a target, 0 for
-    none. Raises NotEnoughDataError where no sequence has a target, TrainingError where the loss
-    stops being a number.
+    none; `epochs` in place of the settings'; `rate_share` of the settings' learning rate. With a
+    `checkpoint`, each finished epoch is written down, and a training of the same key goes on after
+    the last one. Raises NotEnoughDataError where no sequence has a target, TrainingError where the
+    loss stops being a number.
     """
     settings = trainer.settings
+    epochs = settings.epochs if epochs is None else epochs
     windows = trainer.windows(sequences, weights)
-    sampler = _sampler(trainer, sequences, weights)
-    steps = settings.epochs * batch_count(windows, trainer.max_length, settings.batch_events)
+    sampler = trainer.sampler(sequences, weights)
+    steps = epochs * batch_count(windows, trainer.max_length, settings.batch_events)
     if steps == 0:
         raise NotEnoughDataError("no sequence has two events, so there is nothing to predict")
-    rate = _Rate(settings.learning_rate, min(settings.warmup_steps, steps // 4), steps)
+    peak = settings.learning_rate * rate_share
+    rate = Rate(peak, min(settings.warmup_steps, steps // 4), steps)
     curve = LearningCurve()
     best, best_weights = -math.inf, None
-    meter = _Meter(settings.epochs, sequences.event_count, on_progress)
-    for epoch in range(1, settings.epochs + 1):
-        loss, events, seconds = meter.run("train", epoch, trainer, windows, sampler, rate)
+    saved = checkpoint.load() if checkpoint else None
+    if saved is not None:
+        best, best_weights = _resume(trainer, rate, curve, *saved)
+    meter = _Meter(epochs, sequences.event_count, on_progress)
+    for epoch in range(len(curve.epochs) + 1, epochs + 1):
+        if curve.best_epoch and epoch - 1 - curve.best_epoch >= settings.patience:
+            break
+        torch.manual_seed(settings.seed + epoch)
+        loss, events, seconds = meter.run(stage, epoch, trainer, windows, sampler, rate)
         figure = validate(trainer.scorer()) if validate else None
         curve.epochs.append(EpochRecord(epoch, loss, figure, seconds, events / seconds))
         if figure is None or figure > best:
             best, curve.best_epoch = figure if figure is not None else best, epoch
             best_weights = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-        elif epoch - curve.best_epoch >= settings.patience:
-            break
+        if checkpoint is not None and epoch < epochs:
+            _write_down(checkpoint, trainer, rate, curve, best, best_weights)
     if best_weights is not None:
         trainer.network.load_state_dict(best_weights)
     trainer.network.eval()
-    curve.seconds = meter.seconds
-    curve.events_per_second = meter.events / max(meter.seconds, 1e-9)
+    curve.seconds = sum(record.seconds for record in curve.epochs)
+    curve.events_per_second = float(
+        np.average(
+            [record.events_per_second for record in curve.epochs],
+            weights=[max(record.seconds, 1e-9) for record in curve.epochs],
+        )
+    )
     return curve
+
+
+def _write_down(
+    checkpoint: TrainingCheckpoint,
+    trainer: Trainer,
+    rate: Rate,
+    curve: LearningCurve,
+    best: float,
+    best_weights: dict[str, Tensor] | None,
+) -> None:
+    tensors, plain = trainer.state()
+    tensors.update({f"best.{k}": v for k, v in (best_weights or {}).items()})
+    facts = {
+        "trainer": plain,
+        "rate_at": rate.at,
+        "best": best if math.isfinite(best) else None,
+        "best_epoch": curve.best_epoch,
+        "epochs": [asdict(record) for record in curve.epochs],
+    }
+    checkpoint.save(tensors, facts)
+
+
+def _resume(
+    trainer: Trainer,
+    rate: Rate,
+    curve: LearningCurve,
+    tensors: dict[str, Tensor],
+    facts: dict[str, object],
+) -> tuple[float, dict[str, Tensor]]:
+    """Put everything back as `_write_down` found it; the best figure and its weights."""
+    trainer.restore(tensors, facts["trainer"])  # type: ignore[arg-type]
+    rate.at = int(facts["rate_at"])  # type: ignore[call-overload]
+    curve.epochs = [EpochRecord(**record) for record in facts["epochs"]]  # type: ignore[attr-defined]
+    curve.best_epoch = int(facts["best_epoch"])  # type: ignore[call-overload]
+    best = -math.inf if facts["best"] is None else float(facts["best"])  # type: ignore[arg-type]
+    return best, {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}
 
 
 def final_pass(
@@ -282,19 +190,13 @@ def final_pass(
     if epochs == 0:
         return
     windows = trainer.windows(sequences, weights)
-    sampler = _sampler(trainer, sequences, weights)
+    sampler = trainer.sampler(sequences, weights)
     steps = epochs * batch_count(windows, trainer.max_length, trainer.settings.batch_events)
-    rate = _Rate(trainer.settings.learning_rate * FINAL_RATE, 1, steps)
+    rate = Rate(trainer.settings.learning_rate * FINAL_RATE, 1, steps)
     meter = _Meter(epochs, sequences.event_count, on_progress)
     for epoch in range(1, epochs + 1):
         meter.run("final pass", epoch, trainer, windows, sampler, rate)
     trainer.network.eval()
-
-
-def _sampler(trainer: Trainer, sequences: Sequences, weights: Float32Array) -> NegativeSampler:
-    rows = trainer.network.shape.rows
-    counts = np.bincount(sequences.items[weights > 0], minlength=rows)
-    return NegativeSampler(counts, trainer.settings.negatives)
 
 
 @dataclass
@@ -314,7 +216,7 @@ class _Meter:
         trainer: Trainer,
         windows: Windows,
         sampler: NegativeSampler,
-        rate: _Rate,
+        rate: Rate,
     ) -> tuple[float, int, float]:
         started = reported = time.perf_counter()
         done = 0

@@ -1,7 +1,7 @@
-"""VMIS-kNN: the sessions most like this one vote for what they hold.
+"""Session kNN: the sessions most like this one vote for what they hold.
 
-Kersbergen, Sprangers and Schelter, "Serenade: Low-Latency Session-Based Recommendation in
-e-Commerce at Scale" (SIGMOD 2022), algorithm 1:
+VMIS-kNN, from Kersbergen, Sprangers and Schelter, "Serenade: Low-Latency Session-Based
+Recommendation in e-Commerce at Scale" (SIGMOD 2022), algorithm 1:
 
     similarity of a session = sum over shared items of pi(position of the item in this session)
     score of an item = sum over the K most similar sessions of
@@ -9,11 +9,15 @@ e-Commerce at Scale" (SIGMOD 2022), algorithm 1:
 
 with pi(p) = p / length, and lambda(d) = 1 - 0.1 d for a latest match d steps from the end (d < 10).
 Of each item only its M most recent sessions are looked at. The index is two CSR tables: the
-sessions of each item, newest first, and the items of each session.
+sessions of each item, newest first, and the items of each session, both with the item's place.
 
-Deviation: the score also gets a share for earlier items of this session that falls with distance
-("copying"), because in many logs a third of the next items were already in the session. The share
-is a setting; 0 is the paper's ranking.
+Two additions, both settings that validation chooses, both off in the paper's ranking:
+
+`order_decay`  a neighbour's item votes with exp(-steps / order_decay) for its steps from the latest
+               match, one step ahead counting as none: after VSTAN (Ludewig, Mauro, Latifi and
+               Jannach, "Empirical analysis of session-based recommendation algorithms", 2021).
+`copy_share`   a share for earlier items of this session that falls with distance, because in many
+               logs a third of the next items were already in the session.
 """
 
 from __future__ import annotations
@@ -40,50 +44,56 @@ from recsys.rankers.base import (
 RECENT_SESSIONS = 500  # M: sessions looked at for each item
 NEIGHBOURS = 100  # K
 WINDOW = 10  # newest items of the history that are matched
-COPY_SHARE = 0.0
 
 
 @dataclass(frozen=True)
 class SessionKnn:
-    """The VMIS-kNN index of a log's sessions."""
+    """The index of a log's sessions. An item twice in a session counts at its last place."""
 
     name: ClassVar[str] = "session_knn"
     item_offsets: Int64Array  # (V + 1,)
     item_sessions: Int32Array  # sessions of each item, newest first, at most M
+    item_places: Int32Array  # where in that session the item stands
     session_offsets: Int64Array  # (S + 1,)
     session_items: Int32Array  # distinct items of each session
+    session_places: Int32Array  # where each stands
     idf: Float32Array  # (V,)
-    copy_share: float = COPY_SHARE
+    order_decay: float = 0.0  # steps; 0 = off
+    copy_share: float = 0.0  # of the best vote; 0 = off
 
     @classmethod
-    def fit(cls, sequences: Sequences, rows: int, copy_share: float = COPY_SHARE) -> Self:
+    def fit(cls, sequences: Sequences, rows: int) -> Self:
         known = sequences.items >= FIRST_ITEM
         starts = sequences.session_starts.copy()
         starts[sequences.offsets[:-1]] = True
+        heads = np.flatnonzero(starts)
         sessions = np.cumsum(starts) - 1  # (E,)
-        count = int(sessions[-1]) + 1 if len(sessions) else 0
+        count = len(heads)
         last_us = np.zeros(count, np.int64)
         np.maximum.at(last_us, sessions, sequences.timestamps_us)
         order = np.lexsort((np.arange(count), last_us))
         age = np.empty(count, np.int64)
         age[order] = np.arange(count)  # sessions renumbered from the oldest to the newest
-        pairs = np.unique(age[sessions[known]] * rows + sequences.items[known])
+        keys = (age[sessions] * rows + sequences.items)[known]
+        places = (np.arange(sequences.event_count) - heads[sessions])[known]
+        by_key = np.argsort(keys, kind="stable")  # within a key, the last place comes last
+        last = np.append(keys[by_key][1:] != keys[by_key][:-1], True)[: len(keys)]
+        pairs, places = keys[by_key][last], places[by_key][last]
         session, item = pairs // rows, pairs % rows
         frequency = np.bincount(item, minlength=rows)
-        idf = np.log(np.maximum(count, 1) / np.maximum(frequency, 1)).astype(np.float32)
-        session_offsets = np.searchsorted(session, np.arange(count + 1))
+        idf = np.log(max(count, 1) / np.maximum(frequency, 1)).astype(np.float32)
         by_item = np.lexsort((-session, item))
-        item, session_of = item[by_item], session[by_item]
-        first = np.searchsorted(item, np.arange(rows + 1))
-        kept = np.arange(len(item)) - first[item] < RECENT_SESSIONS
-        counts = np.bincount(item[kept], minlength=rows)
+        of = item[by_item]
+        kept = np.arange(len(of)) - np.searchsorted(of, np.arange(rows + 1))[of] < RECENT_SESSIONS
+        counts = np.bincount(of[kept], minlength=rows)
         return cls(
             item_offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-            item_sessions=session_of[kept].astype(np.int32),
-            session_offsets=session_offsets.astype(np.int64),
-            session_items=(pairs % rows).astype(np.int32),
+            item_sessions=session[by_item][kept].astype(np.int32),
+            item_places=places[by_item][kept].astype(np.int32),
+            session_offsets=np.searchsorted(session, np.arange(count + 1)).astype(np.int64),
+            session_items=item.astype(np.int32),
+            session_places=places.astype(np.int32),
             idf=idf,
-            copy_share=copy_share,
         )
 
     def votes(self, history: Int32Array) -> Votes:
@@ -92,8 +102,8 @@ class SessionKnn:
             return NO_VOTES
         # An item seen twice counts at its latest place.
         newest_first, at = np.unique(recent[::-1], return_index=True)
-        distance = at[newest_first >= FIRST_ITEM]  # 0 = the last item
-        items = newest_first[newest_first >= FIRST_ITEM].astype(np.int64)
+        known = newest_first >= FIRST_ITEM
+        distance, items = at[known], newest_first[known].astype(np.int64)  # 0 = the last item
         if len(items) == 0:
             return NO_VOTES
         places, of = gather(self.item_offsets, items)
@@ -103,16 +113,25 @@ class SessionKnn:
         length = len(recent)
         found, number = np.unique(sessions, return_inverse=True)
         similarity = np.bincount(number, (length - distance[of]) / length)
-        nearest = np.full(len(found), WINDOW)
-        np.minimum.at(nearest, number, distance[of])
+        # The latest match of each session: written last where the oldest matches go first.
+        oldest_first = np.argsort(-distance[of], kind="stable")
+        nearest = np.empty(len(found), np.int64)
+        nearest[number[oldest_first]] = distance[of][oldest_first]
+        matched = np.empty(len(found), np.int64)
+        matched[number[oldest_first]] = self.item_places[places][oldest_first]
         if len(found) > NEIGHBOURS:
             # Most similar first, of equals the newest: sessions are numbered by age.
             best = np.lexsort((-found, -similarity))[:NEIGHBOURS]
-            found, similarity, nearest = found[best], similarity[best], nearest[best]
+            found, similarity = found[best], similarity[best]
+            nearest, matched = nearest[best], matched[best]
         weight = similarity * (1.0 - 0.1 * nearest)
         places, of = gather(self.session_offsets, found.astype(np.int64))
         voted = self.session_items[places]
-        candidates, scores = add_up(voted, weight[of] * self.idf[voted])
+        vote = weight[of] * self.idf[voted]
+        if self.order_decay > 0:
+            ahead = self.session_places[places] - matched[of]
+            vote = vote * np.exp(-np.where(ahead > 0, ahead - 1, -ahead) / self.order_decay)
+        candidates, scores = add_up(voted, vote)
         if self.copy_share > 0:
             share = self.copy_share * float(scores.max(initial=0.0)) / (1.0 + distance)
             candidates, scores = add_up(
@@ -126,19 +145,21 @@ class SessionKnn:
         return {
             "item_offsets": self.item_offsets,
             "item_sessions": self.item_sessions,
+            "item_places": self.item_places,
             "session_offsets": self.session_offsets,
             "session_items": self.session_items,
+            "session_places": self.session_places,
             "idf": self.idf,
-            "copy_share": np.array([self.copy_share]),
+            "settings": np.array([self.order_decay, self.copy_share]),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        names = ("item_offsets", "item_sessions", "item_places", "session_offsets")
+        rest = ("session_items", "session_places", "idf")
+        order_decay, copy_share = arrays["settings"].tolist()
         return cls(
-            item_offsets=arrays["item_offsets"],
-            item_sessions=arrays["item_sessions"],
-            session_offsets=arrays["session_offsets"],
-            session_items=arrays["session_items"],
-            idf=arrays["idf"],
-            copy_share=float(arrays["copy_share"][0]),
+            **{name: arrays[name] for name in (*names, *rest)},
+            order_decay=order_decay,
+            copy_share=copy_share,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from recsys.errors import ModelFileError
-from recsys.registry import Bundle, read_version
+from recsys.registry import Bundle, compacted, read_version
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +29,18 @@ class Champion:
 class ActiveModel:
     """The model of one process. `current` is called on the way of every request and is cheap."""
 
-    def __init__(self, root: Path, reload_seconds: float, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds that never go back, such as time.monotonic."""
+    def __init__(
+        self,
+        root: Path,
+        reload_seconds: float,
+        clock: Callable[[], float],
+        matrix: str = "float32",
+    ) -> None:
+        """`clock` gives seconds that never go back, such as time.monotonic; `matrix` is how the
+        item table is held (`recsys.model.item_matrix.KINDS`).
+        """
         self._root = root
+        self._matrix = matrix
         self._reload_seconds = reload_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -71,7 +80,9 @@ class ActiveModel:
             self._refused = None
             return
         try:
-            bundle = read_version(self._root, champion.version, champion.manifest_sha256)
+            bundle = compacted(
+                read_version(self._root, champion.version, champion.manifest_sha256), self._matrix
+            )
         except ModelFileError as error:
             if self._refused != champion.version:
                 log.error("model refused", version=champion.version, reason=str(error))

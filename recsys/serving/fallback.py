@@ -11,6 +11,7 @@ from recsys.storage import event_rows, item_rows
 from recsys.storage.database import Connection, Database
 
 DAY_US = 86_400 * 1_000_000
+MINUTE_US = 60 * 1_000_000
 KEEP_SECONDS = 60.0
 LONGEST = 2_000  # items counted for one window
 MAX_CACHED = 1_000
@@ -27,6 +28,7 @@ class Popularity:
         self._days = days
         self._lock = threading.Lock()
         self._counts: dict[tuple[int, str | None], tuple[float, list[tuple[str, int]]]] = {}
+        self._recent_counts: tuple[int, list[tuple[str, int]]] | None = None
 
     def counts(
         self, connection: Connection, now_us: int, days: int, category: str | None
@@ -45,10 +47,28 @@ class Popularity:
             self._counts[key] = (self._clock(), found)
         return found
 
+    def recent(self, connection: Connection, now_us: int, days: int) -> list[tuple[str, int]]:
+        """(item id, events) of the `days` before the last whole minute, up to LONGEST.
+
+        Every worker counts the same events, so that a ranking built on them is the same everywhere.
+        The list is the same object until it is counted anew.
+        """
+        until_us = now_us - now_us % MINUTE_US
+        with self._lock:
+            known = self._recent_counts
+        if known is not None and known[0] == until_us:
+            return known[1]
+        since_us = max(0, until_us - days * DAY_US)
+        found = event_rows.popular_items(connection, since_us, None, LONGEST, until_us)
+        with self._lock:
+            self._recent_counts = (until_us, found)
+        return found
+
     def forget(self) -> None:
         """Count anew at the next request."""
         with self._lock:
             self._counts.clear()
+            self._recent_counts = None
 
     def chain(
         self,

@@ -13,35 +13,73 @@ from numpy.typing import NDArray
 
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
+from recsys.rankers.blend import NETWORK, Blend, Voices, blended, blended_by_source
 from recsys.rankers.dense import dense_scores
 from recsys.registry import Bundle
 
 Float32Array = NDArray[np.float32]
 
-LSTM = "lstm"
+LSTM = NETWORK
+BLEND = "blend"
+BLENDED = ("session_knn", "sequential_rules", "transitions")  # the rankers a blend may hold
 
 
-def scores(bundle: Bundle, histories: Histories, ranking: str | None = None) -> Float32Array:
+def scores(
+    bundle: Bundle,
+    histories: Histories,
+    ranking: str | None = None,
+    recent: Float32Array | None = None,
+) -> Float32Array:
     """Scores (B, V) by `ranking` (default: the one the bundle serves).
 
     What may not come next (padding, unknown, and what the learned repeat policy rules out) is -inf.
+    `recent` (V,): log(1 + recent count) of each item, in place of the bundle's own.
     Raises KeyError where the bundle holds no such ranking.
     """
     name = ranking or bundle.ranking
-    rows = len(bundle.vocabulary)
-    if name == LSTM:
-        if bundle.scorer is None:
-            raise KeyError(name)
-        found = bundle.scorer.scores(histories)
-    else:
-        found = dense_scores(bundle.rankers[name], histories, rows)
-    bundle.repeats.mask(found, histories)
-    return found
+    if name in bundle.rankers:
+        found = dense_scores(bundle.rankers[name], histories, len(bundle.vocabulary))
+        bundle.repeats.mask(found, histories)
+        return found
+    blend = bundle.blends[name]
+    return blended(blend, voices_of(bundle, histories, _rankers_in(blend), recent))
+
+
+def scores_by_source(
+    bundle: Bundle, histories: Histories, recent: Float32Array | None = None
+) -> dict[str, Float32Array]:
+    """The parts (B, V) that add up to the scores the bundle serves, by the voice they come from."""
+    if bundle.ranking in bundle.rankers:
+        return {bundle.ranking: scores(bundle, histories)}
+    blend = bundle.blends[bundle.ranking]
+    return blended_by_source(blend, voices_of(bundle, histories, _rankers_in(blend), recent))
+
+
+def voices_of(
+    bundle: Bundle,
+    histories: Histories,
+    names: Sequence[str],
+    recent: Float32Array | None = None,
+) -> Voices:
+    """What the network and the rankers called `names` say of each history."""
+    assert bundle.scorer is not None
+    said = bundle.scorer.predict(histories)
+    votes = {
+        name: [bundle.voice(name).votes(histories[row]) for row in range(len(histories))]
+        for name in names
+    }
+    if recent is None:
+        recent = bundle.recent
+    return Voices(said.scores, said.pointed, said.shares, said.gate, votes, recent)
 
 
 def rankings(bundle: Bundle) -> list[str]:
-    """The rankings a bundle can serve, the LSTM first."""
-    return ([LSTM] if bundle.network is not None else []) + list(bundle.rankers)
+    """The rankings a bundle can serve, the blends first."""
+    return [*bundle.blends, *bundle.rankers]
+
+
+def _rankers_in(blend: Blend) -> list[str]:
+    return [name for name, weight in blend.weights.items() if weight and name != NETWORK]
 
 
 def encode_history(

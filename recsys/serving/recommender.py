@@ -19,14 +19,17 @@ from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import NotFoundError, StorageUnavailableError
 from recsys.registry import Bundle
 from recsys.serving.active_model import ActiveModel, Champion
+from recsys.serving.explanation import contributions
 from recsys.serving.fallback import Popularity
-from recsys.serving.ranking import encode_history, scores, top_k
+from recsys.serving.ranking import LSTM, encode_history, scores_by_source, top_k
 from recsys.storage import event_rows, item_rows, version_rows
 from recsys.storage.database import Database
 from recsys.storage.event_rows import HistoryEvent
 from recsys.storage.item_rows import StoredItem
 
 MAX_K = 1_000
+RECENT_DAYS = 7  # as `recsys.rankers.popular.PopularRecent` counts
+REASONS = 3  # past events named for an item
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
 
 
@@ -43,6 +46,17 @@ class Request:
     categories: frozenset[str] = frozenset()  # any of them; empty = all
     candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue
     scenario: str | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A past event that moved an item up, and the share of the item's score that rests on it."""
+
+    item_id: str
+    event_id: str
+    timestamp_us: int
+    share: float  # 0..1
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class RankedItem:
     score: float  # comparable within one answer and one source only
     source: str
     item: StoredItem | None
+    reason: tuple[Reason, ...] | None = None  # None where no explanation was asked for
 
 
 @dataclass(frozen=True)
@@ -87,8 +102,12 @@ class Recommender:
         """`clock` gives seconds that never go back, such as time.monotonic."""
         self.settings = settings
         self.database = database
-        self.active = ActiveModel(settings.registry.path, settings.serving.reload_seconds, clock)
+        serving = settings.serving
+        self.active = ActiveModel(
+            settings.registry.path, serving.reload_seconds, clock, serving.item_matrix
+        )
         self.popularity = Popularity(clock, settings.serving.popular_days)
+        self._recent_rows: tuple[str, object, np.ndarray] | None = None
 
     def bundle(self) -> Bundle | None:
         """The model to answer with; the one in memory where the database cannot be asked."""
@@ -116,6 +135,7 @@ class Recommender:
             degraded = "no model has been promoted yet: popular items are shown"
         items = self._fill(request, bundle, past, filters, now_us)
         found = self._look_up([item_id for item_id, _, _ in items])
+        reasons = self._reasons(bundle, past, items, now_us) if request.explain else None
         return Answer(
             recommendation_id=secrets.token_urlsafe(16),
             user_id=request.user_id,
@@ -126,7 +146,14 @@ class Recommender:
             last_event_id=past[-1].event_id if past else None,
             degraded=degraded,
             items=[
-                RankedItem(item_id, rank, score, source, found.get(item_id))
+                RankedItem(
+                    item_id,
+                    rank,
+                    score,
+                    source,
+                    found.get(item_id),
+                    None if reasons is None else reasons.get(item_id, ()),
+                )
                 for rank, (item_id, score, source) in enumerate(items, 1)
             ],
         )
@@ -232,15 +259,9 @@ class Recommender:
         now_us: int,
     ) -> Iterator[tuple[str, float, str]]:
         if bundle is not None and past:
-            history = encode_history(
-                bundle,
-                [event.item_id for event in past],
-                [event.event_type for event in past],
-                [event.timestamp_us for event in past],
-                [event.session_id for event in past],
-            )
+            history = _encoded(bundle, past)
             if len(history[0]) and (history[0] >= FIRST_ITEM).any():
-                yield from self._ranked(bundle, history, request.k, filters)
+                yield from self._ranked(bundle, history, request.k, filters, now_us)
                 yield from self._followers(bundle, history)
         yield from self.popularity.chain(
             self.database, bundle, now_us, request.categories, request.k + len(filters.excluded)
@@ -250,9 +271,12 @@ class Recommender:
             yield item_id, 0.0, "latest"
 
     def _ranked(
-        self, bundle: Bundle, history: Histories, k: int, filters: _Filters
+        self, bundle: Bundle, history: Histories, k: int, filters: _Filters, now_us: int
     ) -> Iterator[tuple[str, float, str]]:
-        row = scores(bundle, history)[0]
+        parts = scores_by_source(bundle, history, self._recent(bundle, now_us))
+        names = list(parts)
+        table = np.stack([parts[name][0] for name in names])  # (sources, V)
+        row = table.sum(axis=0)
         vocabulary = bundle.vocabulary
         if filters.allowed is not None:
             kept = np.zeros(len(row), np.bool_)
@@ -261,10 +285,68 @@ class Recommender:
         if filters.excluded:
             excluded = vocabulary.encode(filters.excluded)
             row[excluded[excluded >= FIRST_ITEM]] = -np.inf
-        if bundle.ranking != "lstm":
+        if bundle.ranking in bundle.rankers:
             row[row <= 0] = -np.inf  # no vote is no recommendation: the chain goes on instead
         for index in top_k(row, k):
-            yield vocabulary.item_id(int(index)), float(row[index]), bundle.ranking
+            source = names[int(table[:, index].argmax())]
+            yield vocabulary.item_id(int(index)), float(row[index]), source
+
+    def _recent(self, bundle: Bundle, now_us: int) -> np.ndarray | None:
+        """log(1 + events of the last days) by row, as they stand now; None for the bundle's own.
+
+        Those are taken where the ranking does not ask, nothing is recent, or the database is away.
+        """
+        blend = bundle.blends.get(bundle.ranking)
+        if blend is None or blend.recency == 0:
+            return None
+        try:
+            with self.database.connect() as connection:
+                counts = self.popularity.recent(connection, now_us, RECENT_DAYS)
+        except StorageUnavailableError:
+            return None
+        known = self._recent_rows
+        if known is None or known[0] != bundle.version or known[1] is not counts:
+            rows = np.zeros(len(bundle.vocabulary), np.float32)
+            index = bundle.vocabulary.encode(item_id for item_id, _ in counts)
+            rows[index] = np.log1p([events for _, events in counts]).astype(np.float32)
+            rows[:FIRST_ITEM] = 0
+            # Replaced whole, so that another thread reads the old one or the new one.
+            self._recent_rows = known = (bundle.version, counts, rows)
+        return known[2] if known[2].any() else None
+
+    def _reasons(
+        self,
+        bundle: Bundle | None,
+        past: list[HistoryEvent],
+        items: list[tuple[str, float, str]],
+        now_us: int,
+    ) -> dict[str, tuple[Reason, ...]]:
+        """The past events that raised each item most; nothing for what came from popularity."""
+        if bundle is None or not past:
+            return {}
+        read = past_read(bundle, past)
+        history = _encoded(bundle, read)
+        asked = [(i, score) for i, score, source in items if source in (*bundle.rankers, LSTM)]
+        asked = [(i, score) for i, score in asked if i in bundle.vocabulary]
+        if not asked or len(read) == 0:
+            return {}
+        index = bundle.vocabulary.encode(item_id for item_id, _ in asked).astype(np.int64)
+        added = contributions(bundle, history, index, self._recent(bundle, now_us))  # (N, T)
+        read = read[-added.shape[1] :]
+        reasons = {}
+        for row, (item_id, score) in enumerate(asked):
+            best = np.argsort(-added[row], kind="stable")[:REASONS]
+            reasons[item_id] = tuple(
+                Reason(
+                    read[at].item_id,
+                    read[at].event_id,
+                    read[at].timestamp_us,
+                    round(min(1.0, float(added[row, at]) / max(score, 1e-12)), 4),
+                )
+                for at in best
+                if added[row, at] > 0
+            )
+        return reasons
 
     def _followers(self, bundle: Bundle, history: Histories) -> Iterator[tuple[str, float, str]]:
         known = history[0][history[0] >= FIRST_ITEM]
@@ -295,6 +377,22 @@ class Recommender:
             RankedItem(item_id, rank, score, source, found.get(item_id))
             for rank, (item_id, score) in enumerate(best, 1)
         ]
+
+
+def past_read(bundle: Bundle, past: list[HistoryEvent]) -> list[HistoryEvent]:
+    """The events of `past` whose type the bundle's model reads."""
+    inputs = set(bundle.input_event_types)
+    return [event for event in past if not inputs or event.event_type in inputs]
+
+
+def _encoded(bundle: Bundle, past: list[HistoryEvent]) -> Histories:
+    return encode_history(
+        bundle,
+        [event.item_id for event in past],
+        [event.event_type for event in past],
+        [event.timestamp_us for event in past],
+        [event.session_id for event in past],
+    )
 
 
 def _given(events: Iterable[Event]) -> list[HistoryEvent]:

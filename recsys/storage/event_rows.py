@@ -7,7 +7,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
 from recsys.data.event_check import Event
 from recsys.data.events import user_bucket
@@ -97,6 +108,12 @@ def _newest(condition: object, limit: int) -> Select[tuple[object, ...]]:
 # Built once: the statement cache then knows them by identity, and a request pays no compilation.
 _OF_USER = _newest(events.c.user_id == bindparam("owner"), bindparam("row_limit"))  # type: ignore[arg-type]
 _OF_SESSION = _newest(events.c.session_id == bindparam("owner"), bindparam("row_limit"))  # type: ignore[arg-type]
+# Of a session that is read along with a user: another user's events in it are not this user's.
+_UNOWNED = or_(events.c.user_id.is_(None), events.c.user_id == bindparam("user"))
+_OF_SESSION_WITH_USER = _newest(
+    and_(events.c.session_id == bindparam("owner"), _UNOWNED),
+    bindparam("row_limit"),  # type: ignore[arg-type]
+)
 _ALIASES = select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner"))
 
 
@@ -111,13 +128,17 @@ def history(
     Oldest first. With both, the session's events that no user owns yet are read along.
     """
     rows: list[Any] = []
+
+    def read(statement: Select[tuple[object, ...]], owner: str) -> None:
+        values = {"owner": owner, "user": user_id, "row_limit": limit}
+        rows.extend(connection.execute(statement, values).all())
+
     if user_id is not None:
-        rows += connection.execute(_OF_USER, {"owner": user_id, "row_limit": limit}).all()
+        read(_OF_USER, user_id)
         for (key,) in connection.execute(_ALIASES, {"owner": user_id}).all():
-            statement = _OF_SESSION if key.startswith("s:") else _OF_USER
-            rows += connection.execute(statement, {"owner": key[2:], "row_limit": limit}).all()
+            read(_OF_SESSION_WITH_USER if key.startswith("s:") else _OF_USER, key[2:])
     if session_id is not None:
-        rows += connection.execute(_OF_SESSION, {"owner": session_id, "row_limit": limit}).all()
+        read(_OF_SESSION if user_id is None else _OF_SESSION_WITH_USER, session_id)
     # A row may come twice, as the user's and as the session's.
     unique = {row.id: row for row in rows}.values()
     newest = sorted(unique, key=lambda row: (row.timestamp_us, row.id))[-limit:]
@@ -134,14 +155,18 @@ def seen_items(
     event_types: Collection[str] | None,
 ) -> set[str]:
     """Items of the newest events of these types (None: all), `MAX_SEEN_EVENTS` at most."""
-    owners = []
+    owners: list[ColumnElement[bool]] = []
+    unowned = or_(events.c.user_id.is_(None), events.c.user_id == user_id)
     if user_id is not None:
         owners.append(events.c.user_id == user_id)
         for (key,) in connection.execute(_ALIASES, {"owner": user_id}).all():
-            column = events.c.session_id if key.startswith("s:") else events.c.user_id
-            owners.append(column == key[2:])
+            if key.startswith("s:"):
+                owners.append(and_(events.c.session_id == key[2:], unowned))
+            else:
+                owners.append(events.c.user_id == key[2:])
     if session_id is not None:
-        owners.append(events.c.session_id == session_id)
+        of_session = events.c.session_id == session_id
+        owners.append(of_session if user_id is None else and_(of_session, unowned))
     if not owners:
         return set()
     parts = []
@@ -155,11 +180,17 @@ def seen_items(
 
 
 def popular_items(
-    connection: Connection, since_us: int, category: str | None = None, limit: int = 100
+    connection: Connection,
+    since_us: int,
+    category: str | None = None,
+    limit: int = 100,
+    until_us: int | None = None,
 ) -> list[tuple[str, int]]:
-    """(item id, events) of the items with most events since `since_us`, most first."""
+    """(item id, events) of the items with most events in [since_us, until_us), most first."""
     count = func.count().label("events")
     statement = select(events.c.item_id, count).where(events.c.timestamp_us >= since_us)
+    if until_us is not None:
+        statement = statement.where(events.c.timestamp_us < until_us)
     if category is not None:
         statement = statement.join(
             item_categories, item_categories.c.item_id == events.c.item_id

@@ -113,6 +113,13 @@ def items_in(connection: Connection, categories: Collection[str]) -> set[str]:
     return set(connection.execute(statement).scalars())
 
 
+def first_categories(connection: Connection) -> dict[str, str]:
+    """The category of each item that has one; of several, the first by name."""
+    first = func.min(item_categories.c.category)
+    statement = select(item_categories.c.item_id, first).group_by(item_categories.c.item_id)
+    return dict(connection.execute(statement).tuples().all())
+
+
 _UNAVAILABLE = select(items.c.item_id).where(~items.c.available)
 
 

@@ -68,6 +68,7 @@ class RecommendationQuery(Strict):
     exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
     categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
     scenario: TypeName | None = None
+    explain: bool = Field(False, description="Name the past events behind each item")
 
 
 class RecommendationByIdQuery(RecommendationQuery):
@@ -88,6 +89,7 @@ class RecommendationBody(Strict):
     categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
     candidates: Annotated[list[Id], Field(max_length=10_000)] = []
     scenario: TypeName | None = None
+    explain: bool = False
 
 
 class ItemOut(BaseModel):
@@ -100,12 +102,22 @@ class ItemOut(BaseModel):
     properties: dict[str, Any]
 
 
+class ReasonOut(BaseModel):
+    item_id: str
+    event_id: str
+    timestamp: str
+    share: float = Field(description="How much of the item's score rests on this event, 0..1")
+
+
 class RankedItemOut(BaseModel):
     item_id: str
     rank: int
     score: float
     source: str = Field(description="lstm, session_knn, transitions, popular, latest, …")
     item: ItemOut | None
+    reason: list[ReasonOut] | None = Field(
+        description="With explain: the past events that raised the item most"
+    )
 
 
 class RecommendationAnswer(BaseModel):
@@ -252,6 +264,17 @@ def ranked_out(ranked: RankedItem) -> dict[str, Any]:
         "score": ranked.score,
         "source": ranked.source,
         "item": item_out(ranked.item) if ranked.item else None,
+        "reason": None
+        if ranked.reason is None
+        else [
+            {
+                "item_id": reason.item_id,
+                "event_id": reason.event_id,
+                "timestamp": rfc3339(reason.timestamp_us),
+                "share": reason.share,
+            }
+            for reason in ranked.reason
+        ],
     }
 
 

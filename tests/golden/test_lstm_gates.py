@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from recsys.model.batches import Inputs
-from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork
-from recsys.model.scoring import _tensors
+from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork, channel_rows
 
 WIDTH = 8
 
@@ -22,8 +21,12 @@ def layer_norm(x, norm):
 
 def test_each_gate_of_each_step_matches_the_network():
     torch.manual_seed(3)
-    network = NextItemNetwork(NetworkShape(rows=11, width=WIDTH, layers=1, event_types=3)).double()
-    for channel in (network.event_types, network.gaps, network.session_starts):
+    channels = channel_rows(("event_type", "gap", "session", "category"), 3, 4)
+    network = NextItemNetwork(
+        NetworkShape(rows=11, width=WIDTH, layers=1, max_length=5, channels=channels)
+    ).double()
+    network.item_categories[:] = torch.tensor([0, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+    for channel in network.channels.values():
         torch.nn.init.normal_(channel.weight, std=0.3)
     network.eval()
     inputs = Inputs(
@@ -33,18 +36,20 @@ def test_each_gate_of_each_step_matches_the_network():
         session_starts=np.array([[1, 0, 1]]),
     )
     with torch.no_grad():
-        states = network(_tensors(inputs))[0].numpy()  # (T, D)
+        _, y = network(InputTensors.of(inputs, torch.device("cpu")))
+        states = y[0].numpy()  # (T, D)
 
     table = {name: value.detach().numpy() for name, value in network.state_dict().items()}
-    w_input, w_hidden = table["lstm.weight_ih_l0"], table["lstm.weight_hh_l0"]
-    bias = table["lstm.bias_ih_l0"] + table["lstm.bias_hh_l0"]
+    w_input, w_hidden = table["body.lstm.weight_ih_l0"], table["body.lstm.weight_hh_l0"]
+    bias = table["body.lstm.bias_ih_l0"] + table["body.lstm.bias_hh_l0"]
     h, c = np.zeros(WIDTH), np.zeros(WIDTH)
     for t in range(3):
         x = (
             table["items.weight"][inputs.items[0, t]]
-            + table["event_types.weight"][inputs.event_types[0, t]]
-            + table["gaps.weight"][inputs.gaps[0, t]]
-            + table["session_starts.weight"][inputs.session_starts[0, t]]
+            + table["channels.event_type.weight"][inputs.event_types[0, t]]
+            + table["channels.gap.weight"][inputs.gaps[0, t]]
+            + table["channels.session.weight"][inputs.session_starts[0, t]]
+            + table["channels.category.weight"][table["item_categories"][inputs.items[0, t]]]
         )
         x = layer_norm(x, network.input_norm)
         gates = w_input @ x + w_hidden @ h + bias  # (4 D,) in torch's order i, f, g, o
@@ -58,7 +63,3 @@ def test_each_gate_of_each_step_matches_the_network():
     np.testing.assert_allclose(
         scores, table["items.weight"] @ states[-1] + table["item_bias"], atol=1e-6
     )
-
-
-def test_inputs_are_the_four_channels():
-    assert list(InputTensors.__dataclass_fields__) == list(Inputs.__dataclass_fields__)

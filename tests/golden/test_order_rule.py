@@ -4,7 +4,8 @@ import numpy as np
 
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.data.sequences import Histories, Sequences
-from recsys.model.training import Trainer, train_network
+from recsys.model.trainer import Trainer
+from recsys.model.training import train_network
 
 A, B, C, D, E = range(2, 7)
 
@@ -28,7 +29,7 @@ def test_the_network_remembers_what_came_before_the_last_item():
     model = ModelSettings(width=16, embedding_dropout=0.0, dropout=0.0)
     trainer = Trainer(rows=7, event_types=1, max_length=10, model=model, training=settings)
     train_network(log, np.ones(log.event_count, np.float32), trainer, validate=None)
-    scores = trainer.scorer().scores(Histories.from_lists([[A, B], [D, B]]))
+    scores = trainer.scorer().predict(Histories.from_lists([[A, B], [D, B]])).scores
     assert scores.argmax(axis=1).tolist() == [C, E]
     margin = scores[[0, 1], [C, E]] - scores[[0, 1], [E, C]]
     assert (margin > 2.0).all()
@@ -48,5 +49,5 @@ def test_swapping_the_first_items_swaps_the_answer():
     model = ModelSettings(width=16, embedding_dropout=0.0, dropout=0.0)
     trainer = Trainer(rows=7, event_types=1, max_length=10, model=model, training=settings)
     train_network(swapped, np.ones(log.event_count, np.float32), trainer, validate=None)
-    scores = trainer.scorer().scores(Histories.from_lists([[A, B], [D, B]]))
+    scores = trainer.scorer().predict(Histories.from_lists([[A, B], [D, B]])).scores
     assert scores.argmax(axis=1).tolist() == [E, C]

@@ -1,6 +1,7 @@
 """VMIS-kNN against a slow, literal reading of its paper (algorithm 1 of Serenade)."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,7 +73,40 @@ def test_fast_equals_literal(monkeypatch, seed, m, k):
 
 def test_copying_favours_the_nearest_of_the_session():
     sessions = [[2, 3, 9], [4, 5, 9], [6, 7, 9]]
-    index = SessionKnn.fit(log_of(sessions, [1, 2, 3]), ROWS, copy_share=1.0)
+    index = replace(SessionKnn.fit(log_of(sessions, [1, 2, 3]), ROWS), copy_share=1.0)
     items, scores = index.votes(np.array([20, 21, 2], np.int32))
     found = dict(zip(items.tolist(), scores.tolist(), strict=True))
     assert found[21] > found[20] > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_order_decay_weighs_by_steps_from_the_latest_match(seed):
+    """Literally: a vote is multiplied by exp(-steps / decay), one step ahead counting as none."""
+    rng = np.random.default_rng(seed)
+    sessions = [
+        rng.permutation(np.arange(2, ROWS))[: rng.integers(2, 8)].tolist() for _ in range(40)
+    ]
+    times = list(range(40))
+    plain = SessionKnn.fit(log_of(sessions, times), ROWS)
+    decayed = replace(plain, order_decay=2.5)
+    history = rng.permutation(np.arange(2, ROWS))[:4].tolist()
+    length = len(history)
+    expected: dict[int, float] = {}
+    for session in sessions:
+        shared = [item for item in history if item in session]
+        if not shared:
+            continue
+        similarity = sum((history.index(item) + 1) / length for item in shared)
+        latest = max(shared, key=history.index)
+        weight = similarity * (1 - 0.1 * (length - 1 - history.index(latest)))
+        for place, item in enumerate(session):
+            ahead = place - session.index(latest)
+            steps = ahead - 1 if ahead > 0 else -ahead
+            frequency = sum(item in other for other in sessions)
+            vote = weight * math.log(len(sessions) / frequency) * math.exp(-steps / 2.5)
+            expected[item] = expected.get(item, 0.0) + vote
+    items, scores = decayed.votes(np.array(history, np.int32))
+    found = dict(zip(items.tolist(), scores.tolist(), strict=True))
+    for item, vote in found.items():
+        assert vote == pytest.approx(expected[item], rel=1e-5)
+    assert {item for item, vote in expected.items() if vote > 1e-9} == set(found)

@@ -260,7 +260,28 @@ def test_no_model_yet_is_a_popular_answer_that_says_so(bare):
         "score": 2.0,
         "source": "popular",
         "item": None,
+        "reason": None,
     }
+
+
+def test_explain_names_the_past_events_behind_each_item(service, tiny_shop):
+    ids = tiny_shop.bundle.vocabulary.item_ids
+    for number, item in enumerate(ids[:3]):
+        service.post("/events", {"user_id": "why", "item_id": item, "event_id": f"e{number}"})
+    plain = service.get("/users/why/recommendations?k=5")
+    assert all(item["reason"] is None for item in plain["items"])
+    told = service.get("/users/why/recommendations?k=5&explain=true")
+    assert recommended(told) == recommended(plain)
+    own = [item for item in told["items"] if item["source"] == "lstm"]
+    assert own
+    assert any(item["reason"] for item in own)
+    for item in own:
+        for reason in item["reason"]:
+            number = int(reason["event_id"][1:])
+            assert reason["item_id"] == ids[number]
+            assert 0 < reason["share"] <= 1
+        shares = [reason["share"] for reason in item["reason"]]
+        assert shares == sorted(shares, reverse=True)
 
 
 @pytest.mark.parametrize(

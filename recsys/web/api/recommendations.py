@@ -33,6 +33,7 @@ def _answer(query: Any, **more: Any) -> dict[str, Any]:
         exclude_items=frozenset(query.exclude_items),
         categories=frozenset(query.categories),
         scenario=query.scenario,
+        explain=query.explain,
         **more,
     )
     return answer_out(services().recommender.recommend(request, now_us()))

@@ -106,7 +106,9 @@ def test_no_event_at_or_after_the_cut_reaches_training():
 def test_target_types_and_first_events():
     sequences = build_sequences(frame_from_table(table(ROWS)), 1800)
     assert len(positions_from(sequences, 0)) == 3
-    assert len(positions_from(sequences, 0, target_types=[1])) == 0  # pot was 7's first event
+    assert (
+        len(positions_from(sequences, 0, target_mask=sequences.event_types == 1)) == 0
+    )  # pot was 7's first event
 
 
 def test_sampling_takes_whole_sequences():

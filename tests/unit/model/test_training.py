@@ -7,7 +7,8 @@ from recsys.data.sequences import Histories, Sequences
 from recsys.errors import ModelFileError, NotEnoughDataError, TrainingError
 from recsys.model.checkpoint import network_bytes, network_from, shape_plain
 from recsys.model.scoring import NetworkScorer
-from recsys.model.training import Trainer, final_pass, train_network
+from recsys.model.trainer import Trainer
+from recsys.model.training import final_pass, train_network
 
 MODEL = ModelSettings(width=12, embedding_dropout=0.1, dropout=0.1)
 ROWS = 40
@@ -65,18 +66,22 @@ def test_the_loss_falls(full):
 def test_batch_equals_single_and_padding_changes_nothing():
     scorer = trained(True).scorer()
     log = random_log(seed=9, count=25)
-    together = scorer.scores(log.histories())
+    together = scorer.predict(log.histories())
     for number in range(len(log)):
-        alone = scorer.scores(log.histories().select(np.array([number])))
-        np.testing.assert_allclose(together[number], alone[0], atol=1e-5)
-    assert np.isneginf(together[:, :2]).all()
-    assert np.isfinite(together[:, 2:]).all()
+        alone = scorer.predict(log.histories().select(np.array([number])))
+        np.testing.assert_allclose(together.scores[number], alone.scores[0], atol=1e-5)
+        np.testing.assert_allclose(together.gate[number], alone.gate[0], atol=1e-5)
+        length = alone.shares.shape[1]
+        np.testing.assert_allclose(together.shares[number, :length], alone.shares[0], atol=1e-5)
+        assert (together.shares[number, length:] == 0).all()
+    assert np.isneginf(together.scores[:, :2]).all()
+    assert np.isfinite(together.scores[:, 2:]).all()
 
 
 def test_only_the_newest_max_length_events_count():
     scorer = trained(True).scorer()
     long = list(range(2, 20))
-    scores = scorer.scores(Histories.from_lists([long, long[-8:], [39, *long[-8:]], []]))
+    scores = scorer.predict(Histories.from_lists([long, long[-8:], [39, *long[-8:]], []])).scores
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
     np.testing.assert_allclose(scores[2], scores[1], atol=1e-5)
 
@@ -85,8 +90,12 @@ def test_saved_and_loaded_scores_are_identical():
     trainer = trained(False)
     network = network_from(network_bytes(trainer.network), shape_plain(trainer.network))
     histories = random_log(seed=4).histories()
-    before = trainer.scorer().scores(histories)
-    assert np.array_equal(before, NetworkScorer(network, 8).scores(histories))
+    before, after = (
+        trainer.scorer().predict(histories),
+        NetworkScorer(network, 8).predict(histories),
+    )
+    assert np.array_equal(before.scores, after.scores)
+    assert np.array_equal(before.shares, after.shares)
 
 
 @pytest.mark.parametrize("damage", ["cut", "shape", "foreign", "nan"])
@@ -95,7 +104,7 @@ def test_a_damaged_file_is_refused(damage):
     shape = shape_plain(network)
     if damage == "nan":
         with torch.no_grad():
-            network.lstm.weight_hh_l0[0, 0] = torch.nan
+            network.body.lstm.weight_hh_l0[0, 0] = torch.nan
     data = network_bytes(network)
     if damage == "cut":
         data = data[: len(data) // 2]

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
 from recsys.data.sequences import Histories, Sequences
 from recsys.rankers import RANKERS
 from recsys.rankers.dense import dense_scores
 from recsys.rankers.popular import Popular, PopularRecent
-from recsys.rankers.repeats import RepeatPolicy, learn_repeat_policy
 from recsys.rankers.sequential_rules import SequentialRules
 from recsys.rankers.transitions import Transitions
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,18 @@ class RepeatPolicy:
                     scores[row, current] = kept
             elif history[-1] >= FIRST_ITEM:
                 scores[row, history[-1]] = -np.inf
+
+    def allows(
+        self, items: NDArray[np.integer[Any]], history: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        """Which of `items` (n,) may come after `history` (T,)."""
+        if len(history) == 0 or (self.seen_may_recur and self.current_may_recur):
+            return np.ones(len(items), np.bool_)
+        current = items == history[-1]
+        if self.seen_may_recur:
+            return ~current
+        barred = np.isin(items, history)
+        return ~(barred & ~current) if self.current_may_recur else ~barred
 
     def plain(self) -> dict[str, bool]:
         return asdict(self)

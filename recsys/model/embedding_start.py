@@ -1,0 +1,97 @@
+"""Where item vectors start: what stood beside what, factorised.
+
+Legend: V vocabulary rows, D width, K = D + OVERSAMPLING.
+
+Most items of a shop are seen a handful of times, too few to be learned from random vectors. Their
+neighbours in the sequences say much at once: the positive pointwise mutual information of items at
+most WINDOW steps apart, weighted 1 / distance (Levy and Goldberg 2014: skip-gram factorises the
+same), by a randomised truncated SVD (Halko, Martinsson and Tropp 2011). A vector's length is set to
+the usual start's, and the axes are turned at random, so that no coordinate is special.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.sequences import Sequences
+from recsys.data.vocabulary import FIRST_ITEM
+
+WINDOW = 2
+CONTEXT_POWER = 0.75  # of the counts of contexts, as in word2vec
+OVERSAMPLING = 16
+ROUNDS = 3  # of the power iteration
+LENGTH = 0.5
+MAX_PAIRS = 8_000_000  # newest pairs taken; bounds time and memory
+
+
+def neighbour_vectors(sequences: Sequences, rows: int, width: int, seed: int) -> Tensor | None:
+    """Vectors (V, D) of length LENGTH; zero for rows without a neighbour.
+
+    None where there are too few items or pairs to factorise. Deterministic for one seed.
+    """
+    first, second, weights = _pairs(sequences)
+    if rows < 4 * (width + OVERSAMPLING) or len(first) < rows:
+        return None
+    unique, places = np.unique(first * rows + second, return_inverse=True)
+    together = np.bincount(places, weights)
+    first, second = unique // rows, unique % rows
+    totals = np.bincount(first, together, minlength=rows)
+    context = totals**CONTEXT_POWER
+    information = np.log(together * context.sum() / (totals[first] * context[second]))
+    kept = information > 0
+    if not kept.any():
+        return None
+    first, second = first[kept], second[kept]
+    values = torch.from_numpy(information[kept].astype(np.float32))
+    forward = _sparse(first, second, values, rows)
+    order = np.lexsort((first, second))
+    backward = _sparse(second[order], first[order], values[torch.from_numpy(order)], rows)
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(rows, width + OVERSAMPLING, generator=generator)
+    basis = torch.linalg.qr(forward @ basis)[0]  # (V, K)
+    for _ in range(ROUNDS):
+        basis = torch.linalg.qr(backward @ basis)[0]
+        basis = torch.linalg.qr(forward @ basis)[0]
+    small = backward @ basis  # (V, K) = (basis^T M)^T
+    # The small side's left factors come from a K x K problem instead of a V x K one.
+    squares, turned = torch.linalg.eigh(small.T @ small)
+    strongest = torch.argsort(squares, descending=True)[:width]
+    strength = squares[strongest].clamp(min=0).sqrt()
+    vectors = basis @ turned[:, strongest] * strength.sqrt()  # (V, D)
+    turn = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
+    vectors = vectors @ turn
+    lengths = vectors.norm(dim=1, keepdim=True)
+    return torch.where(lengths > 1e-6, vectors / lengths.clamp(min=1e-6) * LENGTH, 0.0)
+
+
+def _pairs(
+    sequences: Sequences,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Both directions of every pair of different known items at most WINDOW steps apart."""
+    newest = sequences.event_count
+    if newest * WINDOW * 2 > MAX_PAIRS:
+        kept = np.partition(sequences.timestamps_us, -MAX_PAIRS // (2 * WINDOW))
+        sequences = sequences.keep(sequences.timestamps_us >= kept[-MAX_PAIRS // (2 * WINDOW)])
+    owners, items = sequences.owners(), sequences.items
+    first, second, weights = [], [], []
+    for distance in range(1, WINDOW + 1):
+        a, b = items[:-distance], items[distance:]
+        chosen = owners[distance:] == owners[:-distance]
+        chosen &= (a != b) & (a >= FIRST_ITEM) & (b >= FIRST_ITEM)
+        a, b = a[chosen].astype(np.int64), b[chosen].astype(np.int64)
+        first += [a, b]
+        second += [b, a]
+        weights.append(np.full(2 * len(a), 1.0 / distance, np.float32))
+    return np.concatenate(first), np.concatenate(second), np.concatenate(weights)
+
+
+def _sparse(of: np.ndarray, to: np.ndarray, values: Tensor, rows: int) -> Tensor:
+    """A CSR matrix (V, V) from pairs in the order of their rows."""
+    starts = torch.from_numpy(np.searchsorted(of, np.arange(rows + 1)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse")  # beta, and invariants not checked
+        return torch.sparse_csr_tensor(starts, torch.from_numpy(to), values, (rows, rows))

@@ -1,0 +1,303 @@
+"""One network and its optimisers: a step, an epoch, and their state for a later day.
+
+Legend: B batch, T time, P targets in a batch, V vocabulary rows, R rows in use, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.config import ModelSettings, TrainingSettings
+from recsys.data.repeats import RepeatPolicy
+from recsys.data.sequences import Sequences
+from recsys.data.vocabulary import FIRST_ITEM, PADDING, UNKNOWN
+from recsys.errors import TrainingError
+from recsys.model.batches import TrainingBatch, Windows, cut_windows, training_batches
+from recsys.model.losses import NegativeSampler, log_softmax_at, mix_with_copies
+from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork, channel_rows
+from recsys.model.optimizer import TableAdamW
+from recsys.model.precision import choose_device, choose_product, narrow_network
+from recsys.model.scoring import NetworkScorer
+
+Float32Array = NDArray[np.float32]
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+
+BETAS = (0.9, 0.98)
+UNKNOWN_SHARE = 0.01  # inputs shown as unknown, so that the unknown row learns a meaning
+LAST_RATE = 0.01  # of the peak, at the end of the cosine
+
+
+@dataclass
+class Rate:
+    """The learning rate: linear warm-up, then half a cosine down to LAST_RATE of the peak."""
+
+    peak: float
+    warmup: int
+    steps: int
+    at: int = 0
+
+    def next(self) -> float:
+        self.at += 1
+        if self.at <= self.warmup:
+            return self.peak * self.at / self.warmup
+        share = min(1.0, (self.at - self.warmup) / max(1, self.steps - self.warmup))
+        return self.peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+class Trainer:
+    """One network and its optimisers; `epoch` moves it on."""
+
+    def __init__(
+        self,
+        rows: int,
+        event_types: int,
+        max_length: int,
+        model: ModelSettings,
+        training: TrainingSettings,
+        repeats: RepeatPolicy | None = None,
+        item_categories: Int32Array | None = None,
+    ) -> None:
+        """`rows` = V; `event_types` = rows of that channel, missing included; `item_categories`
+        (V,): the category of each row, 0 = missing.
+        """
+        if training.threads:
+            torch.set_num_threads(training.threads)
+        torch.manual_seed(training.seed)
+        self.rng = np.random.default_rng(training.seed)
+        self.settings = training
+        self.repeats = repeats = repeats or RepeatPolicy(True, True)
+        self.max_length = max_length
+        self.device = choose_device(training.device)
+        self.product = choose_product(training.precision, self.device)
+        self._narrow = narrow_network(self.product, self.device)
+        categories = np.zeros(rows, np.int32) if item_categories is None else item_categories[:rows]
+        channels = channel_rows(model.channels, event_types, int(categories.max(initial=0)) + 1)
+        self.network = NextItemNetwork(
+            NetworkShape(
+                rows=rows,
+                width=model.width,
+                layers=model.layers,
+                max_length=max_length,
+                body=model.network,
+                copy=model.copy_head and (repeats.current_may_recur or repeats.seen_may_recur),
+                channels=channels,
+                embedding_dropout=model.embedding_dropout,
+                dropout=model.dropout,
+            )
+        )
+        self.network.item_categories.copy_(torch.from_numpy(categories))
+        self.network.to(self.device)
+        self.network.share_randomness(self.rng)
+        self._full = rows - FIRST_ITEM <= training.full_softmax_items
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Fresh optimiser states for the network as it stands."""
+        training = self.settings
+        self._dense = list(self.network.dense_parameters().values())
+        groups = [
+            {
+                "params": [p for p in self._dense if p.dim() > 1],
+                "weight_decay": training.weight_decay,
+            },
+            {"params": [p for p in self._dense if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=training.learning_rate, betas=BETAS, fused=True
+        )
+        table, bias = self.network.items.weight.data, self.network.item_bias.data
+        self.table_rows = TableAdamW(table, BETAS, training.weight_decay, lazy=not self._full)
+        self.bias_rows = TableAdamW(bias, BETAS, 0.0, lazy=not self._full)
+
+    def scorer(self) -> NetworkScorer:
+        return NetworkScorer(self.network, self.max_length, self.repeats)
+
+    def windows(self, sequences: Sequences, weights: Float32Array) -> Windows:
+        return cut_windows(sequences, self.max_length, weights)
+
+    def sampler(self, sequences: Sequences, weights: Float32Array) -> NegativeSampler:
+        rows = self.network.shape.rows
+        counts = np.bincount(sequences.items[weights > 0], minlength=rows)
+        return NegativeSampler(counts, self.settings.negatives)
+
+    def epoch(
+        self,
+        windows: Windows,
+        sampler: NegativeSampler,
+        rate: Rate,
+        on_step: Callable[[int, float], None],
+    ) -> tuple[float, int]:
+        """Train over `windows` once: mean loss in nats a target, and events seen.
+
+        Raises TrainingError where the loss stops being a number.
+        """
+        self.network.train()
+        total, targets, events = 0.0, 0.0, 0
+        for batch in training_batches(
+            windows, self.max_length, self.settings.batch_events, self.rng
+        ):
+            if not self.repeats.current_may_recur:
+                # What is never shown cannot be learned from: the current item as its own successor.
+                batch.weights[batch.targets == batch.inputs.items] = 0
+            weight = float(batch.weights.sum())
+            if weight == 0:
+                continue
+            loss = self._step(batch, sampler, rate.next())
+            total, targets = total + loss, targets + weight
+            seen = int(np.count_nonzero(batch.inputs.items))
+            events += seen
+            on_step(seen, total / targets)
+        return total / max(targets, 1e-9), events
+
+    def _step(self, batch: TrainingBatch, sampler: NegativeSampler, rate: float) -> float:
+        hidden = self.rng.random(batch.inputs.items.shape, np.float32) < UNKNOWN_SHARE
+        items = np.where(hidden & (batch.inputs.items != PADDING), UNKNOWN, batch.inputs.items)
+        chosen = batch.weights > 0  # (B, T)
+        targets = batch.targets[chosen]  # (P,)
+        network, device = self.network, self.device
+        table: Tensor = network.items.weight
+        bias: Tensor = network.item_bias
+        rows: Tensor | None = None
+        if self._full:
+            negatives = np.arange(FIRST_ITEM, len(table))
+            log_expected = np.zeros(len(negatives), np.float32)
+            numbered = items
+        else:
+            # Only the rows a step needs become its table, so that its cost does not grow with V.
+            drawn = sampler.draw(self.rng)
+            log_expected = sampler.log_expected(drawn)
+            used = np.unique(np.concatenate((items.ravel(), targets, drawn)))
+            rows = torch.from_numpy(used).to(device)
+            numbered, targets = np.searchsorted(used, items), np.searchsorted(used, targets)
+            negatives = np.searchsorted(used, drawn)
+            table = table.detach().index_select(0, rows).requires_grad_()
+            bias = bias.detach().index_select(0, rows).requires_grad_()
+        categories = network.item_categories if rows is None else network.item_categories[rows]
+        inputs = InputTensors.of(batch.inputs, device, torch.from_numpy(numbered).to(device))
+        with torch.autocast(device.type, torch.bfloat16, self._narrow):
+            x, y = network(inputs, table, categories)
+        x, y = x.float(), y.float()
+        flat = torch.from_numpy(np.flatnonzero(chosen)).to(device)  # (P,)
+        states = y.flatten(0, 1).index_select(0, flat)  # (P, D)
+        value = log_softmax_at(states, table, bias, targets, negatives, log_expected, self.product)
+        if network.copy_head is not None:
+            seen = torch.from_numpy(items).to(device)
+            shares, gate = network.copy_head(x, y, seen, self.repeats.current_may_recur)
+            wanted = torch.from_numpy(batch.targets).to(device)
+            pointed = (shares * (seen[:, None, :] == wanted[:, :, None])).sum(-1)  # (B, T)
+            value = mix_with_copies(value, pointed.flatten()[flat], gate.flatten()[flat])
+        loss = -(value * torch.from_numpy(batch.weights[chosen]).to(device)).sum()
+        found = float(loss.detach())
+        if not math.isfinite(found):
+            raise TrainingError(f"the loss became {found}; lower training.learning_rate")
+        # A fixed divisor, so that the small batches of rare lengths do not count for more.
+        (loss / self.settings.batch_events).backward()  # type: ignore[no-untyped-call]
+        self._update(rows, table, bias, rate)
+        return found
+
+    def _update(self, rows: Tensor | None, table: Tensor, bias: Tensor, rate: float) -> None:
+        assert table.grad is not None and bias.grad is not None
+        parameters = [*self._dense, table, bias]
+        torch.nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.table_rows.step(rows, table.grad, rate)
+        self.bias_rows.step(rows, bias.grad, rate)
+        self.network.items.weight.grad = self.network.item_bias.grad = None
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that the next epoch depends on: tensors by name, and JSON-ready values."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        steps = 0.0
+        for number, parameter in enumerate(self._dense):
+            moments = self.optimizer.state.get(parameter)
+            if moments:
+                tensors[f"first.{number}"] = moments["exp_avg"]
+                tensors[f"second.{number}"] = moments["exp_avg_sq"]
+                steps = float(moments["step"])
+        for name, part in (("table", self.table_rows), ("bias", self.bias_rows)):
+            tensors[f"{name}.second"] = part.second
+            if part.first is not None:
+                tensors[f"{name}.first"] = part.first
+        plain = {
+            "rng": self.rng.bit_generator.state,
+            "steps": steps,
+            "table_steps": self.table_rows.steps,
+        }
+        return tensors, plain
+
+    def restore(self, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+        """Go back to what `state` gave. Raises KeyError or RuntimeError where it does not fit."""
+        prefix = "network."
+        self.network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+        self._prepare()
+        for number, parameter in enumerate(self._dense):
+            if f"first.{number}" in tensors:
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(plain["steps"])),
+                    "exp_avg": tensors[f"first.{number}"].to(self.device),
+                    "exp_avg_sq": tensors[f"second.{number}"].to(self.device),
+                }
+        for name, part in (("table", self.table_rows), ("bias", self.bias_rows)):
+            part.second.copy_(tensors[f"{name}.second"])
+            part.steps = int(plain["table_steps"])
+            if part.first is not None:
+                part.first.copy_(tensors[f"{name}.first"])
+        self.rng.bit_generator.state = dict(plain["rng"])
+
+
+def start_from(trainer: Trainer, old: NextItemNetwork, rows: Int64Array) -> bool:
+    """Give `trainer` the weights of `old`; False where the shapes are too different for that.
+
+    rows (V,): for each row of the new table its row in the old one, or -1 for a new item, which
+    starts from the mean of its category's items, else from the mean of all. Event type and category
+    rows keep their codes: `old` and the trainer must have been given the same ones, new ones last.
+    """
+    network = trainer.network
+    ours, theirs = network.shape, old.shape
+    same = ("width", "layers", "body", "copy", "max_length")
+    if any(getattr(ours, name) != getattr(theirs, name) for name in same):
+        return False
+    if list(ours.channels) != list(theirs.channels):
+        return False
+    state = {k: v.clone() for k, v in network.state_dict().items()}
+    for name, weights in old.state_dict().items():
+        if name in ("items.weight", "item_bias", "item_categories"):
+            continue
+        if name.startswith("channels."):
+            state[name][: len(weights)] = weights[: len(state[name])]
+        else:
+            state[name] = weights.clone()
+    known = torch.from_numpy(rows >= 0)
+    source = torch.from_numpy(rows[rows >= 0])
+    for name in ("items.weight", "item_bias"):
+        state[name][known] = old.state_dict()[name][source]
+    fresh = (~known).nonzero().squeeze(1)
+    fresh = fresh[fresh >= FIRST_ITEM]
+    if len(fresh) and bool(known[FIRST_ITEM:].any()):
+        categories = network.item_categories.long()
+        count = int(categories.max()) + 1
+        members = known.clone()
+        members[:FIRST_ITEM] = False
+        for name in ("items.weight", "item_bias"):
+            values = state[name][members]
+            sums = torch.zeros(count, *values.shape[1:]).index_add_(0, categories[members], values)
+            sizes = torch.bincount(categories[members], minlength=count)
+            means = sums / sizes.clamp(min=1).view(-1, *([1] * (values.dim() - 1)))
+            means[sizes == 0] = values.mean(0)
+            state[name][fresh] = means[categories[fresh]]
+    network.load_state_dict(state)
+    return True

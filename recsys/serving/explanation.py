@@ -1,0 +1,64 @@
+"""Which past events moved an item up: each event of the history is left out in turn.
+
+Legend: T events of one history, N items asked about.
+
+The contribution of an event to an item is the item's score with the whole history, minus its score
+without that event, both by the ranking that is served. All T + 1 histories are ranked as one batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.data.sequences import Histories
+from recsys.registry import Bundle
+from recsys.serving.ranking import scores
+
+Float32Array = NDArray[np.float32]
+Int64Array = NDArray[np.int64]
+
+
+def contributions(
+    bundle: Bundle,
+    history: Histories,
+    items: Int64Array,
+    recent: Float32Array | None = None,
+) -> Float32Array:
+    """(N, T): what each of the newest `max_length` events adds to each item's score, oldest first.
+
+    history: one history (B = 1); items: (N,) indices. An item that may not come next without an
+    event (or with it) gets 0 for that event.
+    """
+    own = history.last(bundle.max_length)
+    whole = scores(bundle, own, recent=recent)[0, items]  # (N,)
+    without = scores(bundle, leave_one_out(own), recent=recent)[:, items]  # (T, N)
+    with np.errstate(invalid="ignore"):
+        change = whole[None, :] - without
+    found: Float32Array = np.where(np.isfinite(change), change, np.float32(0)).T
+    return found
+
+
+def leave_one_out(history: Histories) -> Histories:
+    """T histories of T - 1 events: number t lacks event t. Where that event began a session, the
+    next one does.
+    """
+    first, last = int(history.starts[0]), int(history.ends[0])
+    count = last - first
+    index = np.arange(first, last)[None, :].repeat(count, axis=0)
+    kept = index[~np.eye(count, dtype=np.bool_)]  # (T * (T - 1),)
+    starts = history.session_starts[kept].reshape(count, count - 1)
+    for out in range(count - 1):
+        starts[out, out] |= history.session_starts[first + out]
+    offsets = np.arange(count, dtype=np.int64) * (count - 1)
+    return replace(
+        history,
+        items=history.items[kept],
+        event_types=history.event_types[kept],
+        timestamps_us=history.timestamps_us[kept],
+        session_starts=starts.ravel(),
+        starts=offsets,
+        ends=offsets + count - 1,
+    )

@@ -1,0 +1,70 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.data.sequences import Histories
+from recsys.model import item_matrix
+from recsys.model.item_matrix import KINDS, ItemMatrix
+from recsys.registry import compacted, read_version, write_version
+from recsys.serving.ranking import scores
+
+HISTORIES = Histories.from_lists([[2, 3, 4], [9], [30, 2, 30, 7], []])
+
+
+def table():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(500, 16, generator=generator), torch.randn(500, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1), ("int8", 0.2)]
+)
+def test_products_come_close_and_a_row_does_not_depend_on_others(kind, tolerance):
+    weights, bias = table()
+    matrix = ItemMatrix(weights, bias, kind)
+    states = torch.randn(7, 16, generator=torch.Generator().manual_seed(2))
+    found = matrix.scores(states)
+    torch.testing.assert_close(found, states @ weights.T + bias, atol=tolerance, rtol=0)
+    for row in range(7):
+        torch.testing.assert_close(matrix.scores(states[row : row + 1])[0], found[row])
+    index = torch.tensor([4, 0, 499])
+    torch.testing.assert_close(matrix.rows(index), matrix.everything()[index])
+
+
+def test_int8_without_the_fast_product_is_the_same(monkeypatch):
+    weights, bias = table()
+    matrix = ItemMatrix(weights, bias, "int8")
+    states = torch.randn(3, 16)
+    fast = matrix.scores(states)
+    monkeypatch.delattr(torch, "_weight_int8pack_mm")
+    monkeypatch.setattr(item_matrix, "CHUNK_ROWS", 64)
+    torch.testing.assert_close(matrix.scores(states), fast, atol=1e-4, rtol=1e-4)
+
+
+def test_sizes_are_a_half_and_about_a_quarter():
+    weights, bias = torch.randn(1_000, 128), torch.zeros(1_000)
+    full, half, quarter = (ItemMatrix(weights, bias, kind).size_bytes for kind in KINDS)
+    assert half < 0.51 * full
+    assert quarter < 0.27 * full
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+def test_a_compacted_version_serves_almost_the_same(tiny_shop, tmp_path, kind):
+    digest, _ = write_version(tmp_path, tiny_shop.bundle)
+    loaded = read_version(tmp_path, tiny_shop.bundle.version, digest)
+    held = compacted(loaded, kind)
+    assert loaded.network.items.weight.numel() == 0
+    whole = scores(tiny_shop.bundle, HISTORIES, "lstm")
+    found = scores(held, HISTORIES, "lstm")
+    assert np.array_equal(np.isneginf(whole), np.isneginf(found))
+    finite = np.isfinite(whole)
+    np.testing.assert_allclose(found[finite], whole[finite], rtol=0.15, atol=1e-4)
+    vectors = held.scorer.item_vectors()
+    np.testing.assert_allclose(vectors, tiny_shop.bundle.scorer.item_vectors(), atol=0.01)
+
+
+def test_an_unknown_kind_is_refused(tiny_shop):
+    with pytest.raises(ValueError, match="no such item matrix: int3"):
+        compacted(replace(tiny_shop.bundle), "int3")
