@@ -99,7 +99,7 @@ class TrainingSettings(_Section):
     refit: bool = True
     final_epochs: int = Field(1, ge=0, le=100)
     warm_start: bool = True
-    warm_epochs: int = Field(2, ge=1, le=1_000)
+    warm_epochs: int = Field(3, ge=1, le=1_000)
     cold_start_days: float = Field(7.0, ge=0, le=3_650)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -10,7 +10,7 @@ candidates: the best of each voice, and its own history.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -54,15 +54,24 @@ class Candidates:
     votes: Mapping[str, Float32Array]  # ranker -> (P, C), each row a share of its sum
     recent: Float32Array  # (P, C) log(1 + recent count)
     wanted: NDArray[np.bool_]  # (P, C) which candidates are a hit
+    _kept: dict[tuple[float, float], Float32Array] = field(default_factory=dict)
+
+    def network_share(self, recency: float, sharpness: float) -> Float32Array:
+        """The network's softmax over the candidates, (P, C); the latest one is kept."""
+        key = (recency, sharpness)
+        if key not in self._kept:
+            sharp = (self.scores + np.float32(recency) * self.recent) * np.float32(sharpness)
+            best = (self.best + np.float32(recency) * self.best_recent) * np.float32(sharpness)
+            sharp -= log_sum_of_best(best)[:, None]
+            self._kept.clear()
+            self._kept[key] = np.exp(sharp, out=sharp)
+        return self._kept[key]
 
     def ranks(self, blend: Blend) -> Int64Array:
         """Conservative ranks (P,) of the targets."""
-        recency = np.float32(blend.recency)
-        sharp = (self.scores + recency * self.recent) * np.float32(blend.sharpness)
-        best = (self.best + recency * self.best_recent) * np.float32(blend.sharpness)
-        log_total = log_sum_of_best(best)
         gate = gate_of(self.gate, blend)[:, None]
-        total = np.float32(blend.weights.get(NETWORK, 0.0)) * np.exp(sharp - log_total[:, None])
+        share = self.network_share(blend.recency, blend.sharpness)
+        total = np.float32(blend.weights.get(NETWORK, 0.0)) * share
         for name, votes in self.votes.items():
             weight = blend.weights.get(name, 0.0)
             if weight:

@@ -61,6 +61,7 @@ Int32Array = NDArray[np.int32]
 
 VALIDATION_POSITIONS = 5_000
 EPOCH_POSITIONS = 2_000  # ranked after each epoch
+CHOICE_POSITIONS = 2_000  # ranked by each ranking, to choose the one that serves
 ENOUGH_POSITIONS = 200  # to choose weights by
 HARM_POSITIONS = 2_000
 TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
@@ -166,45 +167,42 @@ def learn(
     """
     lesson = prepare(log, settings, cut_us, champion)
     trainer = lesson.trainer()
-    warm = champion is not None and _start_warm(trainer, champion, lesson.vocabulary)
+    warm = champion is not None and _start_warm(trainer, champion, lesson.vocabulary, lesson.fit)
     if not warm:
         start_cold(trainer, lesson.fit)
     bundle = lesson.bundle(version, trainer)
-    glance = lesson.positions.sample(EPOCH_POSITIONS, lesson.rng())
-
-    def validate(_scorer: NetworkScorer) -> float:
-        return calibrate(candidates_of(bundle, glance, ()))[1]
-
     key = _fingerprint(lesson, warm)
-    curve = train_network(
-        lesson.fit,
-        lesson.weights[lesson.before],
-        trainer,
-        validate if lesson.enough else None,
-        on_progress,
-        epochs=settings.training.warm_epochs if warm else None,
-        rate_share=WARM_RATE if warm else 1.0,
-        checkpoint=_checkpoint(workplace, "fit", key),
-    )
+    if warm:
+        assert champion is not None
+        _catch_up(lesson, trainer, champion, on_progress)
+        curve = None
+    else:
+        curve = _fit(lesson, trainer, bundle, on_progress, _checkpoint(workplace, "fit", key))
     bundle = _weigh(bundle, lesson, champion if warm else None)
+    choice = lesson.positions.sample(CHOICE_POSITIONS, lesson.rng())
     validation = {
-        name: mean_reciprocal_rank(scorer_of(bundle, name), lesson.positions)
-        for name in rankings(bundle)
+        name: mean_reciprocal_rank(scorer_of(bundle, name), choice) for name in rankings(bundle)
     }
     best = max(validation, key=lambda name: validation[name]) if lesson.enough else BLEND
-    if settings.training.refit and not warm and not lesson.before.all():
+    if curve is None or (settings.training.refit and not lesson.before.all()):
         trainer = lesson.trainer()
-        start_cold(trainer, lesson.train)
-        train_network(
+        if curve is None:
+            assert champion is not None
+            _start_warm(trainer, champion, lesson.vocabulary, lesson.train)
+        else:
+            start_cold(trainer, lesson.train)
+        again = train_network(
             lesson.train,
             lesson.weights,
             trainer,
             None,
             on_progress,
             stage="refit",
-            epochs=curve.best_epoch,
+            epochs=settings.training.warm_epochs if curve is None else curve.best_epoch,
+            rate_share=WARM_RATE if curve is None else 1.0,
             checkpoint=_checkpoint(workplace, "refit", key),
         )
+        curve = curve or again
     else:
         epochs = settings.training.final_epochs
         final_pass(lesson.train, lesson.weights, trainer, epochs, on_progress)
@@ -218,6 +216,44 @@ def learn(
         ranking=best,
     )
     return Learned(bundle, trainer, curve, validation, cut_us, warm)
+
+
+def _fit(
+    lesson: Lesson,
+    trainer: Trainer,
+    bundle: Bundle,
+    on_progress: Callable[[Progress], None],
+    checkpoint: TrainingCheckpoint | None,
+) -> LearningCurve:
+    """Train on the fit part, stopped by validation."""
+    glance = lesson.positions.sample(EPOCH_POSITIONS, lesson.rng())
+
+    def validate(_scorer: NetworkScorer) -> float:
+        return calibrate(candidates_of(bundle, glance, ()))[1]
+
+    return train_network(
+        lesson.fit,
+        lesson.weights[lesson.before],
+        trainer,
+        validate if lesson.enough else None,
+        on_progress,
+        checkpoint=checkpoint,
+    )
+
+
+def _catch_up(
+    lesson: Lesson,
+    trainer: Trainer,
+    champion: Bundle,
+    on_progress: Callable[[Progress], None],
+) -> None:
+    """One pass over the fit part if the champion has not seen all of it.
+
+    Otherwise its weights are fit for validation as they are, and all that is new is validation.
+    """
+    if (lesson.fit.timestamps_us > champion.facts["data_end_us"]).any():
+        weights = lesson.weights[lesson.before]
+        final_pass(lesson.fit, weights, trainer, 1, on_progress)
 
 
 @dataclass(frozen=True)
@@ -315,7 +351,8 @@ def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None =
 def _weigh(bundle: Bundle, lesson: Lesson, champion: Bundle | None) -> Bundle:
     """`bundle` with its session kNN tuned and its blends chosen on validation.
 
-    With too few positions the champion's choices are taken over, else the plain ones kept.
+    A warm start keeps the `champion`'s session kNN, and all its choices where there are too few
+    positions; a cold one then keeps the plain ones.
     """
     if not lesson.enough:
         blends = dict(champion.blends) if champion else {}
@@ -324,7 +361,10 @@ def _weigh(bundle: Bundle, lesson: Lesson, champion: Bundle | None) -> Bundle:
     rankers = dict(bundle.rankers)
     knn = rankers["session_knn"]
     assert isinstance(knn, SessionKnn)
-    rankers["session_knn"] = choose_session_knn(knn, lesson.positions, bundle)
+    if champion is None:
+        rankers["session_knn"] = choose_session_knn(knn, lesson.positions, bundle)
+    else:
+        rankers["session_knn"] = _with_choices(knn, champion.rankers)
     bundle = replace(bundle, rankers=rankers)
     candidates = candidates_of(bundle, lesson.positions, BLENDED)
     alone, _ = calibrate(candidates)
@@ -358,9 +398,9 @@ def learn_window(
         old.repeats,
         _category_codes(log.categories, vocabulary, categories),
     )
-    if not _start_warm(trainer, old, vocabulary):
-        return old, {"learned": False}
     everything = log.encoded(vocabulary, event_types)
+    if not _start_warm(trainer, old, vocabulary, everything):
+        return old, {"learned": False}
     # Only sequences that reach into the window are passed over; older ones were learned already.
     newest = np.maximum.reduceat(everything.timestamps_us, everything.offsets[:-1])
     mask = np.repeat(newest >= learned.cut_us, everything.lengths)
@@ -390,13 +430,18 @@ def fit_rankers(
 ) -> dict[str, Ranker]:
     """Every ranker, fitted to sequences of vocabulary indices, with the settings of `settings`."""
     fitted: dict[str, Ranker] = {name: kind.fit(sequences, rows) for name, kind in RANKERS.items()}
-    chosen = (settings or {}).get("session_knn")
     knn = fitted["session_knn"]
-    if isinstance(chosen, SessionKnn) and isinstance(knn, SessionKnn):
-        fitted["session_knn"] = replace(
-            knn, order_decay=chosen.order_decay, copy_share=chosen.copy_share
-        )
+    assert isinstance(knn, SessionKnn)
+    fitted["session_knn"] = _with_choices(knn, settings or {})
     return fitted
+
+
+def _with_choices(knn: SessionKnn, settings: Mapping[str, Ranker]) -> SessionKnn:
+    """`knn` with what was chosen on validation for the one among `settings`, if there is one."""
+    chosen = settings.get("session_knn")
+    if not isinstance(chosen, SessionKnn):
+        return knn
+    return replace(knn, order_decay=chosen.order_decay, copy_share=chosen.copy_share)
 
 
 def window_positions(log: Log, bundle: Bundle, cut_us: int, end_us: int | None = None) -> Positions:
@@ -454,7 +499,9 @@ def _category_codes(
     return np.array([0] * FIRST_ITEM + found, np.int32)
 
 
-def _start_warm(trainer: Trainer, champion: Bundle, vocabulary: Vocabulary) -> bool:
+def _start_warm(
+    trainer: Trainer, champion: Bundle, vocabulary: Vocabulary, sequences: Sequences
+) -> bool:
     """Give the trainer the champion's weights; False where they do not fit it."""
     if champion.network is None:
         return False
@@ -462,7 +509,7 @@ def _start_warm(trainer: Trainer, champion: Bundle, vocabulary: Vocabulary) -> b
         (np.arange(FIRST_ITEM), champion.vocabulary.encode(vocabulary.item_ids))
     ).astype(np.int64)
     rows[FIRST_ITEM:][rows[FIRST_ITEM:] == UNKNOWN] = -1
-    return start_from(trainer, champion.network, rows)
+    return start_from(trainer, champion.network, rows, sequences)
 
 
 def _fingerprint(lesson: Lesson, warm: bool) -> str:

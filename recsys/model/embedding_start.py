@@ -68,6 +68,30 @@ def neighbour_vectors(sequences: Sequences, rows: int, width: int, seed: int) ->
     return torch.where(lengths > 1e-6, vectors / lengths.clamp(min=1e-6) * LENGTH, 0.0)
 
 
+def place_among_neighbours(
+    vectors: Tensor, fresh: Tensor, sequences: Sequences, known: Tensor
+) -> None:
+    """Put each of the items `fresh` (indices) in the middle of its neighbours that are `known`.
+
+    In place, on `vectors` (V, D); `known` is a mask (V,). The middle gets the mean length of its
+    neighbours, as a mean of vectors is shorter than they are. Items without a known neighbour stay.
+    """
+    first, second, weights = _pairs(sequences)
+    mine = np.zeros(len(vectors), np.bool_)
+    mine[fresh.numpy()] = True
+    chosen = mine[first] & known.numpy()[second]
+    of, to = torch.from_numpy(first[chosen]), torch.from_numpy(second[chosen])
+    if not len(of):
+        return
+    share = torch.from_numpy(weights[chosen])[:, None]
+    places, of = torch.unique(of, return_inverse=True)
+    sums = torch.zeros(len(places), vectors.shape[1]).index_add_(0, of, share * vectors[to])
+    lengths = torch.zeros(len(places), 1)
+    lengths.index_add_(0, of, share * vectors[to].norm(dim=1, keepdim=True))
+    totals = torch.zeros(len(places), 1).index_add_(0, of, share)
+    vectors[places] = sums / sums.norm(dim=1, keepdim=True).clamp(min=1e-6) * lengths / totals
+
+
 def _pairs(
     sequences: Sequences,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

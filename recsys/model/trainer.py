@@ -21,6 +21,7 @@ from recsys.data.sequences import Sequences
 from recsys.data.vocabulary import FIRST_ITEM, PADDING, UNKNOWN
 from recsys.errors import TrainingError
 from recsys.model.batches import TrainingBatch, Windows, cut_windows, training_batches
+from recsys.model.embedding_start import place_among_neighbours
 from recsys.model.losses import NegativeSampler, log_softmax_at, mix_with_copies
 from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork, channel_rows
 from recsys.model.optimizer import TableAdamW
@@ -259,12 +260,15 @@ class Trainer:
         self.rng.bit_generator.state = dict(plain["rng"])
 
 
-def start_from(trainer: Trainer, old: NextItemNetwork, rows: Int64Array) -> bool:
+def start_from(
+    trainer: Trainer, old: NextItemNetwork, rows: Int64Array, sequences: Sequences
+) -> bool:
     """Give `trainer` the weights of `old`; False where the shapes are too different for that.
 
     rows (V,): for each row of the new table its row in the old one, or -1 for a new item, which
-    starts from the mean of its category's items, else from the mean of all. Event type and category
-    rows keep their codes: `old` and the trainer must have been given the same ones, new ones last.
+    starts among the items that stood beside it in `sequences`, else from the mean of its category's
+    items, else from the mean of all. Event type and category rows keep their codes: `old` and the
+    trainer must have been given the same ones, new ones last.
     """
     network = trainer.network
     ours, theirs = network.shape, old.shape
@@ -299,5 +303,6 @@ def start_from(trainer: Trainer, old: NextItemNetwork, rows: Int64Array) -> bool
             means = sums / sizes.clamp(min=1).view(-1, *([1] * (values.dim() - 1)))
             means[sizes == 0] = values.mean(0)
             state[name][fresh] = means[categories[fresh]]
+        place_among_neighbours(state["items.weight"], fresh, sequences, members)
     network.load_state_dict(state)
     return True

@@ -28,7 +28,7 @@ from recsys.model.trainer import Rate, Trainer
 Float32Array = NDArray[np.float32]
 
 FINAL_RATE = 0.2  # learning rate of the final pass, as a share of the peak
-WARM_RATE = 0.5  # likewise, of a training that starts from another's weights
+WARM_RATE = 0.7  # likewise, of a training that starts from another's weights
 
 Validate = Callable[[NetworkScorer], float]
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,9 @@ def log(rows: int, count: int, seed: int = 0, step: int = 1) -> Sequences:
         session_starts=heads,
         keys=[f"u:{n}" for n in range(count)],
     )
+
+
+NOTHING_SEEN = log(30, 1).keep(np.zeros(6, np.bool_))
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -78,7 +83,7 @@ def test_warm_start_keeps_known_items_and_gives_new_ones_their_category_mean():
     grown = np.array([0, 0, 1, 1, 2, 2, 1, 2, 0, 3], np.int32)
     new = Trainer(10, 3, 10, ModelSettings(width=8), SETTINGS, item_categories=grown)
     rows = np.array([0, 1, 2, 3, 4, 5, -1, -1, -1, -1])
-    assert start_from(new, old.network, rows)
+    assert start_from(new, old.network, rows, NOTHING_SEEN)
     ours, theirs = new.network.items.weight, old.network.items.weight
     assert torch.equal(ours[:6], theirs)
     torch.testing.assert_close(ours[6], theirs[2:4].mean(0))
@@ -91,10 +96,32 @@ def test_warm_start_keeps_known_items_and_gives_new_ones_their_category_mean():
     assert channel.shape[0] == 3
 
 
+def test_warm_start_puts_new_items_among_what_stood_beside_them():
+    old = Trainer(6, 2, 10, ModelSettings(width=8), SETTINGS)
+    new = Trainer(8, 2, 10, ModelSettings(width=8), SETTINGS)
+    seen = replace(
+        NOTHING_SEEN,
+        offsets=np.array([0, 3, 5]),
+        items=np.array([2, 6, 3, 6, 3], np.int32),
+        timestamps_us=np.arange(5),
+        keys=["a", "b"],
+    )  # 7 stood beside nothing
+    rows = np.array([0, 1, 2, 3, 4, 5, -1, -1])
+    assert start_from(new, old.network, rows, seen)
+    ours, theirs = new.network.items.weight.detach(), old.network.items.weight.detach()
+    middle = theirs[2] + 2 * theirs[3]  # each beside it once a sequence, 3 in both
+    length = (theirs[2].norm() + 2 * theirs[3].norm()) / 3
+    torch.testing.assert_close(ours[6], middle / middle.norm() * length)
+    torch.testing.assert_close(ours[7], theirs[2:6].mean(0))
+    assert torch.equal(ours[:6], theirs)
+
+
 def test_another_shape_is_not_started_from():
     old = Trainer(6, 2, 10, ModelSettings(width=8), SETTINGS)
     for model in (ModelSettings(width=16), ModelSettings(width=8, network="gru")):
-        assert not start_from(Trainer(6, 2, 10, model, SETTINGS), old.network, np.arange(6))
+        assert not start_from(
+            Trainer(6, 2, 10, model, SETTINGS), old.network, np.arange(6), NOTHING_SEEN
+        )
 
 
 def test_what_may_not_recur_is_neither_learned_nor_ranked():
