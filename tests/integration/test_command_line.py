@@ -141,6 +141,35 @@ def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path):
     assert "no model version" in shell.run("models", "promote", "nothing", status=1)
 
 
+def test_settings_are_tuned_used_exported_and_explained(lone_shell, log_file, tmp_path):
+    lone_shell.run("events", "import", log_file)
+    tuned = lone_shell.json("tune", "--trials", 2)
+    assert tuned["trials"] == 2
+    assert tuned["mrr"] > 0
+    more = lone_shell.json("tune", "--trials", 1)  # goes on with the same search
+    assert more["trials"] == 3
+    assert more["mrr"] >= tuned["mrr"]
+    trained = lone_shell.json("train", "--tuned", "tuned.toml")
+    shown = lone_shell.json("models", "show", trained["version"])
+    assert shown["facts"]["peak_mib"] > 0
+    assert shown["facts"]["network_bytes"] > 0
+    (tmp_path / "other.toml").write_text("[database]\nurl = 'sqlite:///else.db'\n")
+    error = lone_shell.run("train", "--tuned", "other.toml", status=1)
+    assert "--tuned" in error and "database" in error
+
+    exported = lone_shell.json("models", "export", trained["version"], "--output", "model.onnx")
+    assert exported["largest_difference"] <= 1e-4
+    assert (tmp_path / "model.onnx").stat().st_size == exported["bytes"]
+    name = ("models", "export", trained["version"], "--output", "x", "--format", "pickle")
+    assert "pickle" in lone_shell.run(*name, status=1)
+
+    answer = lone_shell.json("recommend", "shopper-000001", "-k", 5, "--explain")
+    sources = {event["item_id"] for item in answer["items"] for event in item["reason"]}
+    assert sources
+    plain = lone_shell.json("recommend", "shopper-000001", "-k", 5)
+    assert [i["item_id"] for i in plain["items"]] == [i["item_id"] for i in answer["items"]]
+
+
 def test_failures_are_one_line_and_a_status(lone_shell, tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("u,i,t\na,x,100\n")
@@ -222,15 +251,31 @@ def test_bench_quality_on_tab_separated_files(lone_shell, tmp_path, tiny_shop):
         assert 0 < row["coverage@20"] <= 1
     pq.write_table(table, tmp_path / "log.parquet")
     one = lone_shell.json(
-        "bench", "quality", "--log", "log.parquet", "--cut", cut, "--map", columns, "--unit", "s"
+        *("bench", "quality", "--log", "log.parquet", "--cut", cut, "--map", columns),
+        *("--unit", "s", "--networks", "lstm,gru"),
     )
     assert one["positions"] > 100
+    rows = {"served", "lstm", "gru", "lstm_blend", "gru_blend", "session_knn", "vmis_knn"}
+    assert rows <= set(one["results"])
+    for versus in one["served_minus"].values():
+        assert versus["mrr@20"]["low"] <= versus["mrr@20"]["difference"] <= versus["mrr@20"]["high"]
+    assert set(one["served_minus"]) == set(one["results"]) - {"served"}
+    fast = lone_shell.json(
+        *("bench", "train", "--data", "log.parquet", "--cut", cut, "--map", columns),
+        *("--unit", "s", "--reach", "0.01,0.001"),
+    )
+    assert fast["seconds_to_goal"] == fast["curve"][0]["seconds"]
 
 
 def test_small_measurements(lone_shell):
     found = lone_shell.json("bench", "ingest", "--events", 5_000)
     assert found["sqlite"]["ratio"] > 0
     assert found["postgresql"] is None
+    trained = lone_shell.json(
+        "bench", "train", "--items", "500,5000", "--events", 5_000, "--epochs", 1
+    )
+    assert [run["items"] for run in trained["runs"]] == [500, 5_000]
+    assert 0 < trained["share_of_limit"] < 1
     built = lone_shell.json("bench", "sequences", "--events", 5_000)
     assert built["events"] > 4_000
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
