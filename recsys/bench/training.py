@@ -9,7 +9,8 @@ An event costs at least, forward and backward (three products where forward has 
     copying   3 * 2 * 2 * 64 D   query and key
 
 multiplications and additions. Divided by the rate of the machine's own large products, measured in
-the same run, that is the share of the limit; the rest goes to exponentials, rows and overhead.
+the same run and precision, that is the share of the limit; the rest goes to exponentials, rows and
+overhead.
 """
 
 from __future__ import annotations
@@ -192,9 +193,9 @@ def _timed(
     start_cold(trainer, sequences)
     start_seconds = time.perf_counter() - started
     weights = np.ones(sequences.event_count, np.float32)
-    before = gemm_gflops()
+    before = gemm_gflops(trainer.product)
     curve = train_network(sequences, weights, trainer, None, on_progress, epochs=epochs)
-    gflops = (before + gemm_gflops()) / 2
+    gflops = (before + gemm_gflops(trainer.product)) / 2
     width, items = settings.model.width, rows - FIRST_ITEM
     full = items <= settings.training.full_softmax_items
     negatives = items if full else settings.training.negatives

@@ -25,6 +25,7 @@ CONTEXT_POWER = 0.75  # of the counts of contexts, as in word2vec
 OVERSAMPLING = 16
 ROUNDS = 3  # of the power iteration
 LENGTH = 0.5
+CHUNK_ROWS = 65_536
 MAX_PAIRS = 8_000_000  # newest pairs taken; bounds time and memory
 
 
@@ -47,25 +48,48 @@ def neighbour_vectors(sequences: Sequences, rows: int, width: int, seed: int) ->
         return None
     first, second = first[kept], second[kept]
     values = torch.from_numpy(information[kept].astype(np.float32))
+    del unique, places, together, information, weights
     forward = _sparse(first, second, values, rows)
     order = np.lexsort((first, second))
     backward = _sparse(second[order], first[order], values[torch.from_numpy(order)], rows)
     generator = torch.Generator().manual_seed(seed)
     basis = torch.randn(rows, width + OVERSAMPLING, generator=generator)
-    basis = torch.linalg.qr(forward @ basis)[0]  # (V, K)
+    basis = _orthonormal(forward @ basis)  # (V, K)
     for _ in range(ROUNDS):
-        basis = torch.linalg.qr(backward @ basis)[0]
-        basis = torch.linalg.qr(forward @ basis)[0]
+        basis = _orthonormal(backward @ basis)
+        basis = _orthonormal(forward @ basis)
     small = backward @ basis  # (V, K) = (basis^T M)^T
     # The small side's left factors come from a K x K problem instead of a V x K one.
     squares, turned = torch.linalg.eigh(small.T @ small)
+    del small
     strongest = torch.argsort(squares, descending=True)[:width]
     strength = squares[strongest].clamp(min=0).sqrt()
-    vectors = basis @ turned[:, strongest] * strength.sqrt()  # (V, D)
     turn = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
-    vectors = vectors @ turn
+    vectors = basis @ ((turned[:, strongest] * strength.sqrt()) @ turn)  # (V, D)
+    del basis
     lengths = vectors.norm(dim=1, keepdim=True)
-    return torch.where(lengths > 1e-6, vectors / lengths.clamp(min=1e-6) * LENGTH, 0.0)
+    return vectors.mul_(torch.where(lengths > 1e-6, LENGTH / lengths.clamp(min=1e-6), 0.0))
+
+
+def _orthonormal(basis: Tensor) -> Tensor:
+    """An orthonormal basis of the columns of `basis` (V, K), written over it.
+
+    By the eigenvectors of the K x K Gram matrix, twice for its accuracy: a QR factorisation would
+    hold three copies of a matrix that is the largest thing of a training. Columns beyond the rank
+    are zero.
+    """
+    for _ in range(2):
+        gram = torch.zeros(basis.shape[1], basis.shape[1], dtype=torch.float64)
+        for at in range(0, len(basis), CHUNK_ROWS):
+            wide = basis[at : at + CHUNK_ROWS].double()
+            gram += wide.T @ wide
+        squares, axes = torch.linalg.eigh(gram)
+        kept = squares > squares[-1] * 1e-12
+        scale = torch.where(kept, squares.clamp(min=1e-300).rsqrt(), 0.0)
+        turn = (axes * scale).float()
+        for at in range(0, len(basis), CHUNK_ROWS):
+            basis[at : at + CHUNK_ROWS] = basis[at : at + CHUNK_ROWS] @ turn
+    return basis
 
 
 def place_among_neighbours(

@@ -50,10 +50,9 @@ def narrow_network(product: torch.dtype, device: torch.device) -> bool:
     return True
 
 
-def gemm_gflops(size: int = 2_048, rounds: int = 3) -> float:
-    """What the machine multiplies in float32, in GFLOP/s: the best of some square products."""
-    best = _seconds(torch.float32, size, rounds)
-    return 2 * size**3 / best / 1e9
+def gemm_gflops(dtype: torch.dtype = torch.float32, size: int = 2_048, rounds: int = 3) -> float:
+    """What the machine multiplies in `dtype`, in GFLOP/s: the best of some square products."""
+    return 2 * size**3 / _seconds(dtype, size, rounds) / 1e9
 
 
 def _seconds(dtype: torch.dtype, size: int = PROBE_SIZE, rounds: int = PROBE_ROUNDS) -> float:

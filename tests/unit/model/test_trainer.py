@@ -152,7 +152,7 @@ def test_device_and_precision_are_taken_at_their_word():
     cpu = choose_device("cpu")
     assert choose_product("float32", cpu) == torch.float32
     assert choose_product("auto", cpu) in (torch.float32, torch.bfloat16)
-    assert gemm_gflops(128, 1) > 0
+    assert gemm_gflops(torch.float32, 128, 1) > 0
 
 
 def test_byte_dropout_keeps_the_mean_and_the_share():
