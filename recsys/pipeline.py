@@ -162,7 +162,9 @@ def train(
     )
     if learned.warm:
         say("started from the champion's weights")
-    say(f"best on validation: {learned.bundle.ranking} (MRR@20 of each: {_shown(learned)})")
+    say(
+        f"best on validation: {learned.bundle.ranking} (recall@20/MRR@20 of each: {_shown(learned)})"
+    )
     others = extra(learned.bundle.vocabulary)
     trial = run_trial(log, learned.bundle, champion, cut_us, settings, others)
     decision = verdict(
@@ -185,7 +187,7 @@ def train(
     facts = {
         "metrics": trial.metrics,
         "breakdown": trial.breakdown,
-        "validation_mrr@20": learned.validation,
+        "validation": {name: found.plain() for name, found in learned.validation.items()},
         "learning_curve": learned.curve.plain(),
         "blends": {name: blend.plain() for name, blend in bundle.blends.items()},
         "cold_started_us": _cold_started(learned, champion, now),
@@ -438,5 +440,5 @@ def _publish(
 
 
 def _shown(learned: Learned) -> str:
-    pairs = sorted(learned.validation.items(), key=lambda pair: -pair[1])
-    return ", ".join(f"{name} {figure:.3f}" for name, figure in pairs)
+    pairs = sorted(learned.validation.items(), key=lambda pair: -pair[1].figure)
+    return ", ".join(f"{name} {found.recall:.3f}/{found.mrr:.3f}" for name, found in pairs)

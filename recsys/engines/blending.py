@@ -84,8 +84,7 @@ class Candidates:
 
     def figure(self, blend: Blend) -> float:
         """The geometric mean of recall@20 and MRR@20."""
-        found = self.ranks(blend)
-        return float(np.sqrt(recall(found, K).mean() * reciprocal_rank(found, K).mean()))
+        return Quality.of(self.ranks(blend)).figure
 
 
 def candidates_of(bundle: Bundle, positions: Positions, names: Sequence[str]) -> Candidates:
@@ -220,21 +219,42 @@ def _weighted(blend: Blend, name: str, weight: float) -> Blend:
 def choose_session_knn(knn: SessionKnn, positions: Positions, bundle: Bundle) -> SessionKnn:
     """The order decay, then the copy share, that rank a sample of validation best."""
     sample = positions.sample(KNN_POSITIONS, np.random.default_rng(0))
-    best, figure = knn, _ranker_figure(knn, sample, bundle)
+    best, figure = knn, ranker_quality(knn, sample, bundle).figure
     for decay in ORDER_DECAYS[1:]:
         other = replace(knn, order_decay=decay)
-        found = _ranker_figure(other, sample, bundle)
+        found = ranker_quality(other, sample, bundle).figure
         if found > figure:
             best, figure = other, found
     for share in COPY_SHARES[1:]:
         other = replace(best, copy_share=share)
-        found = _ranker_figure(other, sample, bundle)
+        found = ranker_quality(other, sample, bundle).figure
         if found > figure:
             best, figure = other, found
     return best
 
 
-def _ranker_figure(ranker: Ranker, positions: Positions, bundle: Bundle) -> float:
+@dataclass(frozen=True)
+class Quality:
+    """How well a ranking did on validation."""
+
+    recall: float  # @20
+    mrr: float  # @20
+
+    @classmethod
+    def of(cls, ranks: Int64Array) -> Quality:
+        return cls(float(recall(ranks, K).mean()), float(reciprocal_rank(ranks, K).mean()))
+
+    @property
+    def figure(self) -> float:
+        """The geometric mean of both."""
+        return float(np.sqrt(self.recall * self.mrr))
+
+    def plain(self) -> dict[str, float]:
+        return {"recall@20": self.recall, "mrr@20": self.mrr}
+
+
+def ranker_quality(ranker: Ranker, positions: Positions, bundle: Bundle) -> Quality:
+    """Of a ranker by itself; an item without a vote is a miss."""
     ranks = np.full(len(positions), 1_000_000, np.int64)
     for number in range(len(positions)):
         history = positions.histories[number]
@@ -243,4 +263,4 @@ def _ranker_figure(ranker: Ranker, positions: Positions, bundle: Bundle) -> floa
         own = votes[np.isin(items, positions.wanted(number))].max(initial=0.0)
         if own > 0:
             ranks[number] = int((votes >= own).sum())
-    return float(np.sqrt(recall(ranks, K).mean() * reciprocal_rank(ranks, K).mean()))
+    return Quality.of(ranks)

@@ -35,7 +35,14 @@ from recsys.data.splits import (
     tied_share,
 )
 from recsys.data.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
-from recsys.engines.blending import calibrate, candidates_of, choose_blend, choose_session_knn
+from recsys.engines.blending import (
+    Quality,
+    calibrate,
+    candidates_of,
+    choose_blend,
+    choose_session_knn,
+    ranker_quality,
+)
 from recsys.errors import NotEnoughDataError
 from recsys.evaluation.metrics import reciprocal_rank, target_ranks
 from recsys.evaluation.report import Scorer
@@ -54,14 +61,13 @@ from recsys.rankers import RANKERS, Ranker
 from recsys.rankers.blend import Blend
 from recsys.rankers.session_knn import SessionKnn
 from recsys.registry import Bundle
-from recsys.serving.ranking import BLEND, BLENDED, LSTM, rankings, scores
+from recsys.serving.ranking import BLEND, BLENDED, LSTM, scores
 
 Float32Array = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
 
 VALIDATION_POSITIONS = 5_000
 EPOCH_POSITIONS = 2_000  # ranked after each epoch
-CHOICE_POSITIONS = 2_000  # ranked by each ranking, to choose the one that serves
 ENOUGH_POSITIONS = 200  # to choose weights by
 HARM_POSITIONS = 2_000
 TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
@@ -144,7 +150,7 @@ class Learned:
     bundle: Bundle
     trainer: Trainer
     curve: LearningCurve
-    validation: dict[str, float]  # MRR@20 of each ranking on validation
+    validation: dict[str, Quality]  # of each ranking; empty where there was too little to choose by
     cut_us: int  # the test window's start
     warm: bool  # whether it started from a champion's weights
 
@@ -178,12 +184,8 @@ def learn(
         curve = None
     else:
         curve = _fit(lesson, trainer, bundle, on_progress, _checkpoint(workplace, "fit", key))
-    bundle = _weigh(bundle, lesson, champion if warm else None)
-    choice = lesson.positions.sample(CHOICE_POSITIONS, lesson.rng())
-    validation = {
-        name: mean_reciprocal_rank(scorer_of(bundle, name), choice) for name in rankings(bundle)
-    }
-    best = max(validation, key=lambda name: validation[name]) if lesson.enough else BLEND
+    bundle, validation = _weigh(bundle, lesson, champion if warm else None)
+    best = max(validation, key=lambda name: validation[name].figure) if validation else BLEND
     if curve is None or (settings.training.refit and not lesson.before.all()):
         trainer = lesson.trainer()
         if curve is None:
@@ -348,16 +350,18 @@ def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None =
     )
 
 
-def _weigh(bundle: Bundle, lesson: Lesson, champion: Bundle | None) -> Bundle:
-    """`bundle` with its session kNN tuned and its blends chosen on validation.
+def _weigh(
+    bundle: Bundle, lesson: Lesson, champion: Bundle | None
+) -> tuple[Bundle, dict[str, Quality]]:
+    """`bundle` with its session kNN tuned and its blends chosen; each ranking's validation quality.
 
     A warm start keeps the `champion`'s session kNN, and all its choices where there are too few
-    positions; a cold one then keeps the plain ones.
+    positions; a cold one then keeps the plain ones, and there is no quality to speak of.
     """
     if not lesson.enough:
         blends = dict(champion.blends) if champion else {}
         blends = {LSTM: Blend({LSTM: 1.0}), BLEND: Blend({LSTM: 1.0}), **blends}
-        return replace(bundle, blends=blends)
+        return replace(bundle, blends=blends), {}
     rankers = dict(bundle.rankers)
     knn = rankers["session_knn"]
     assert isinstance(knn, SessionKnn)
@@ -369,7 +373,10 @@ def _weigh(bundle: Bundle, lesson: Lesson, champion: Bundle | None) -> Bundle:
     candidates = candidates_of(bundle, lesson.positions, BLENDED)
     alone, _ = calibrate(candidates)
     blend, _ = choose_blend(candidates, alone)
-    return replace(bundle, blends={LSTM: alone, BLEND: blend})
+    bundle = replace(bundle, blends={LSTM: alone, BLEND: blend})
+    found = {name: Quality.of(candidates.ranks(each)) for name, each in bundle.blends.items()}
+    found |= {n: ranker_quality(r, lesson.positions, bundle) for n, r in rankers.items()}
+    return bundle, found
 
 
 def learn_window(

@@ -80,6 +80,14 @@ Index(
 # For windows and pruning. Events arrive nearly in order of time, which is what BRIN is for.
 Index("ix_events_time", events.c.timestamp_us, postgresql_using="brin")
 
+# For attribution: the few events that name the answer they came from.
+Index(
+    "ix_events_recommended",
+    events.c.received_at_us,
+    postgresql_where=events.c.recommendation_id.is_not(None),
+    sqlite_where=events.c.recommendation_id.is_not(None),
+)
+
 rejected_events = Table(
     "rejected_events",
     metadata,
@@ -222,6 +230,19 @@ deployments = Table(
     Column("reason", Text, nullable=False),
 )
 
+# The one row says how often each kind of thing has changed. What a process holds in memory is held
+# under these numbers, so that a change is seen by the next request of any process.
+stamps = Table(
+    "stamps",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    *(
+        Column(name, BigInteger, nullable=False, server_default=text("0"))
+        for name in ("items", "keys", "deployments", "aliases", "tombstones")
+    ),
+)
+
+# What was answered, and later what was clicked of it.
 impressions = Table(
     "impressions",
     metadata,
@@ -233,8 +254,68 @@ impressions = Table(
     Column("model_version", Text),
     Column("scenario", Text),
     Column("items", Text, nullable=False),  # JSON list of [item_id, source, score]
+    Column("arm", Text),  # 'champion', 'control' or null
+    Column("page_of", Text),  # the answer that this one goes on from
+    Column("last_event_id", Text),
+    Column("sequence_length", Integer),
+    Column("reasons", Text),  # JSON object: item_id -> past events, where asked for
+    Column("shown", Text),  # JSON list of the items really shown, where the caller said so
 )
 Index("ix_impressions_created", impressions.c.created_at_us)
+Index(
+    "ix_impressions_user",
+    impressions.c.user_id,
+    postgresql_where=impressions.c.user_id.is_not(None),
+    sqlite_where=impressions.c.user_id.is_not(None),
+)
+Index(
+    "ix_impressions_session",
+    impressions.c.session_id,
+    postgresql_where=impressions.c.session_id.is_not(None),
+    sqlite_where=impressions.c.session_id.is_not(None),
+)
+
+# An event that carried a recommendation_id and was among its items; each event counts once.
+attributed_clicks = Table(
+    "attributed_clicks",
+    metadata,
+    Column("event_row_id", RowNumber, primary_key=True, autoincrement=False),
+    Column("recommendation_id", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("attributed_at_us", Micros, nullable=False),
+)
+Index("ix_attributed_clicks_recommendation", attributed_clicks.c.recommendation_id)
+
+# Impressions and clicks by hour of the answer; what reports read, however many answers there are.
+answer_counts = Table(
+    "answer_counts",
+    metadata,
+    Column("hour_us", Micros, primary_key=True),
+    Column("model_version", Text, primary_key=True),  # '' = none
+    Column("arm", Text, primary_key=True),  # '' = none
+    Column("scenario", Text, primary_key=True),  # '' = none
+    Column("source", Text, primary_key=True),  # '' = the answer as a whole
+    Column("shown", BigInteger, nullable=False),  # items; of the answer as a whole: answers
+    Column("clicks", BigInteger, nullable=False),
+)
+
+# Who was erased: a keyed hash, so that nobody can be looked up without the key.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("user_hash", Text, primary_key=True),
+    Column("erased_at_us", Micros, nullable=False),
+)
+
+# Random values this installation made for itself.
+installation = Table(
+    "installation",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
 
 api_keys = Table(
     "api_keys",

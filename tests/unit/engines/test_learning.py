@@ -44,6 +44,9 @@ def test_the_same_seed_gives_the_same_version(case):
     assert one.bundle.blends == two.bundle.blends
     assert one.validation == two.validation
     assert set(one.bundle.blends) == {LSTM, BLEND}
+    figures = {name: found.figure for name, found in one.validation.items()}
+    assert figures[one.bundle.ranking] == max(figures.values())
+    assert figures.keys() == {*one.bundle.blends, *one.bundle.rankers}
 
 
 def test_a_warm_start_keeps_the_champions_items_and_is_not_judged_on_what_it_knows(case):
@@ -142,4 +145,4 @@ def test_a_log_of_baskets_is_one(case, tiny_shop):
     assert not make_log(tied, wanted).baskets
     baskets = make_log(tied, settings)
     learned = learn(baskets, settings, "v", cut_for_share(baskets.sequences, 0.1))
-    assert learned.validation[LSTM] > 0
+    assert learned.validation[LSTM].figure > 0
