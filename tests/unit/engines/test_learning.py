@@ -145,4 +145,6 @@ def test_a_log_of_baskets_is_one(case, tiny_shop):
     assert not make_log(tied, wanted).baskets
     baskets = make_log(tied, settings)
     learned = learn(baskets, settings, "v", cut_for_share(baskets.sequences, 0.1))
-    assert learned.validation[LSTM].figure > 0
+    assert set(learned.bundle.blends) == {LSTM, BLEND}
+    positions = window_positions(baskets, learned.bundle, learned.cut_us)
+    assert positions.baskets is not None
