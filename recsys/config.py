@@ -137,7 +137,11 @@ class ServingSettings(_Section):
     exclude_seen: ExcludeSeen = "purchase"
     reload_seconds: float = Field(2.0, ge=0.1, le=3_600)
     popular_days: int = Field(7, ge=1, le=3_650)
-    item_matrix: Literal["float32", "bfloat16", "int8"] = "float32"
+    item_matrix: Literal["float32", "bfloat16", "int8"] = "int8"
+    control_share: float = Field(0.05, ge=0, le=0.5)
+    impression_share: float = Field(1.0, ge=0, le=1)
+    impression_days: int = Field(30, ge=1, le=3_650)
+    trusted_proxies: int = Field(0, ge=0, le=10)
 
 
 class ScheduleSettings(_Section):
@@ -151,6 +155,8 @@ class ScheduleSettings(_Section):
 
 class AuthSettings(_Section):
     enabled: bool = True
+    requests_per_minute: int = Field(0, ge=0, le=10_000_000)
+    collect_per_minute: int = Field(120, ge=1, le=1_000_000)
 
 
 class LoggingSettings(_Section):

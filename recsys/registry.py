@@ -3,12 +3,14 @@
 A version is a folder `<registry.path>/<version>/`:
 
     network.safetensors    the LSTM's weights (absent where none was trained)
+    items.safetensors      its item table in int8, with a scale for each row
     rankers.safetensors    every ranker's arrays, named '<ranker>.<array>'
     vocabulary.json        item ids by index, event types and categories by code
     manifest.json          format, shapes, settings, data window, metrics, and each file's SHA-256
 
 The row keeps the manifest's own SHA-256, so that a file changed, cut or swapped anywhere is found
-before a byte of it is used. A folder is written beside its place and renamed into it.
+before a byte of it is used. A folder is written beside its place and renamed into it. Arrays are
+mapped, not read: the processes of one machine hold each of them once.
 """
 
 from __future__ import annotations
@@ -29,13 +31,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from recsys.data.repeats import RepeatPolicy
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ModelFileError
-from recsys.model.checkpoint import network_bytes, network_from, shape_plain
+from recsys.model.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
 from recsys.model.item_matrix import ItemMatrix
 from recsys.model.network import NextItemNetwork
 from recsys.model.scoring import NetworkScorer
@@ -43,7 +44,7 @@ from recsys.rankers import RANKERS, Ranker
 from recsys.rankers.blend import Blend
 from recsys.rankers.session_knn import SessionKnn
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -66,7 +67,8 @@ class Bundle:
     facts: dict[str, Any]  # data window, settings, metrics, learning curve; JSON-ready
     blends: Mapping[str, Blend] = field(default_factory=dict)  # 'lstm' alone, and 'blend'
     categories: list[str] = field(default_factory=list)  # code 1.. in order; code 0 is missing
-    matrix: ItemMatrix | None = None  # in place of the network's item table; see `compacted`
+    light: ItemMatrix | None = None  # the item table in int8, as the version's file holds it
+    matrix: ItemMatrix | None = None  # what the catalogue is scanned with, if not with the table
 
     @cached_property
     def scorer(self) -> NetworkScorer | None:
@@ -96,17 +98,12 @@ class Bundle:
         return replace(ranker, copy_share=0.0) if isinstance(ranker, SessionKnn) else ranker
 
 
-def compacted(bundle: Bundle, kind: str, *, drop: bool = True) -> Bundle:
-    """`bundle` with its item table in a compact form (`recsys.model.item_matrix.KINDS`).
-
-    With `drop` the float32 table is let go, and the bundle can only serve from then on.
-    """
+def compacted(bundle: Bundle, kind: str) -> Bundle:
+    """`bundle` that scans its catalogue in a compact form (`recsys.model.item_matrix.KINDS`)."""
     if bundle.network is None or kind == "float32":
-        return bundle
-    matrix = ItemMatrix.of(bundle.network, kind)
-    if drop:
-        bundle.network.drop_table()
-    return replace(bundle, matrix=matrix)
+        return replace(bundle, matrix=None)
+    light = bundle.light if kind == "int8" else None
+    return replace(bundle, matrix=light or ItemMatrix.of(bundle.network, kind))
 
 
 def new_version(now: datetime) -> str:
@@ -137,6 +134,7 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
     }
     if bundle.network is not None:
         files["network.safetensors"] = network_bytes(bundle.network)
+        files["items.safetensors"] = ItemMatrix.of(bundle.network, "int8").packed()
     manifest = {
         "format": FORMAT,
         "version": bundle.version,
@@ -178,11 +176,13 @@ def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
         raise ModelFileError("the version's name is not one this registry gives")
     folder = root / version
     manifest = _read_manifest(folder, version, manifest_sha256)
-    data = {name: _read_file(folder, version, name, manifest) for name in manifest["files"]}
+    for name in manifest["files"]:
+        _check_file(folder, version, name, manifest)
     try:
-        words = orjson.loads(data["vocabulary.json"])
+        words = orjson.loads((folder / "vocabulary.json").read_bytes())
         vocabulary = Vocabulary(words["item_ids"])
-        arrays = load_arrays(data["rankers.safetensors"])
+        stored = mapped_tensors(folder / "rankers.safetensors")
+        arrays = {name: tensor.numpy() for name, tensor in stored.items()}
         rankers: dict[str, Ranker] = {
             name: RANKERS[name].from_arrays(
                 {
@@ -193,11 +193,16 @@ def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
             )
             for name in manifest["rankers"]
         }
-        network = None
+        network = light = None
         if manifest["network"] is not None:
             if manifest["network"]["rows"] != len(vocabulary):
                 raise ModelFileError(f"version {version}: the network is of another vocabulary")
-            network = network_from(data["network.safetensors"], manifest["network"])
+            weights = mapped_tensors(folder / "network.safetensors")
+            network = network_from(weights, manifest["network"])
+            parts = mapped_tensors(folder / "items.safetensors")
+            if len(parts["table"]) != len(vocabulary):
+                raise ModelFileError(f"version {version}: the item matrix is of another vocabulary")
+            light = ItemMatrix.stored(parts, network.item_bias.detach())
         return Bundle(
             version=version,
             vocabulary=vocabulary,
@@ -212,6 +217,7 @@ def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
             facts=manifest["facts"],
             blends={name: Blend(**blend) for name, blend in manifest["blends"].items()},
             categories=list(words["categories"]),
+            light=light,
         )
     except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
         kind = type(error).__name__
@@ -248,14 +254,20 @@ def _read_manifest(folder: Path, version: str, manifest_sha256: str) -> dict[str
     return manifest
 
 
-def _read_file(folder: Path, version: str, name: str, manifest: dict[str, Any]) -> bytes:
+def _check_file(folder: Path, version: str, name: str, manifest: dict[str, Any]) -> None:
+    """Raises ModelFileError where the file is not the one that was written."""
     if Path(name).name != name:
         raise ModelFileError(f"version {version}: {MANIFEST} names a file outside its folder")
     said = manifest["files"][name]
-    data = _read_bytes(folder / name, version, int(said["bytes"]))
-    if hashlib.sha256(data).hexdigest() != said["sha256"]:
+    try:
+        with open(folder / name, "rb") as file:
+            same = os.fstat(file.fileno()).st_size == int(said["bytes"])
+            digest = hashlib.file_digest(file, "sha256").hexdigest() if same else ""
+    except OSError as error:
+        kind = type(error).__name__
+        raise ModelFileError(f"version {version}: {name} cannot be read ({kind})") from None
+    if digest != said["sha256"]:
         raise ModelFileError(f"version {version}: {name} is damaged (its SHA-256 differs)")
-    return data
 
 
 def _read_bytes(path: Path, version: str, limit: int) -> bytes:

@@ -53,7 +53,7 @@ def matrix_costs(log: Log, bundle: Bundle, cut_us: int) -> dict[str, dict[str, f
     positions = positions.sample(MATRIX_POSITIONS, np.random.default_rng(0))
     found = {}
     for kind in KINDS:
-        held = compacted(bundle, kind, drop=False)
+        held = compacted(bundle, kind)
         outcome = rank_positions(positions, scorer_of(held, LSTM), len(bundle.vocabulary))
         found[kind] = {
             "recall@20": float(recall(outcome.ranks, 20).mean()) if len(positions) else 0.0,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -29,17 +30,29 @@ def shape_plain(network: NextItemNetwork) -> dict[str, Any]:
     return asdict(network.shape)
 
 
-def network_from(data: bytes, shape: dict[str, Any]) -> NextItemNetwork:
-    """The network of `shape` with the weights in `data`, in evaluation mode.
+def mapped_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, mapped: processes that map one file share its memory.
 
-    Raises ModelFileError where the file is damaged, or its tensors are not those of the shape, or
-    hold a number that is not finite.
+    Raises ModelFileError where it is not such a file.
     """
     try:
-        network = NextItemNetwork(NetworkShape(**shape))
-        tensors = load_tensors(data)
-        network.load_state_dict(tensors)
-    except (SafetensorError, TypeError, ValueError, RuntimeError, KeyError) as error:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        kind = type(error).__name__
+        raise ModelFileError(f"{path.name} cannot be read ({kind})") from None
+
+
+def network_from(tensors: dict[str, Tensor], shape: dict[str, Any]) -> NextItemNetwork:
+    """The network of `shape` whose weights are `tensors` themselves, in evaluation mode.
+
+    Raises ModelFileError where the tensors are not those of the shape, or hold a number that is not
+    finite.
+    """
+    try:
+        with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
+            network = NextItemNetwork(NetworkShape(**shape))
+        network.load_state_dict(tensors, assign=True)
+    except (TypeError, ValueError, RuntimeError, KeyError) as error:
         kind = type(error).__name__
         raise ModelFileError(f"the network's weights do not fit its manifest ({kind})") from None
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):

@@ -8,7 +8,10 @@ float32, so a row's score does not depend on what is ranked beside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from recsys.model.network import NextItemNetwork
@@ -38,6 +41,17 @@ class ItemMatrix:
         """The matrix of a network's item table."""
         return cls(network.items.weight.detach(), network.item_bias.detach(), kind)
 
+    @classmethod
+    def stored(cls, parts: Mapping[str, Tensor], bias: Tensor) -> ItemMatrix:
+        """An int8 matrix from its own `parts`, which stay where they are."""
+        matrix = cls(torch.empty(0, 1), bias)
+        matrix.kind, matrix._table, matrix._scales = "int8", parts["table"], parts["scales"]
+        return matrix
+
+    def packed(self) -> bytes:
+        """The table and its scales in safetensors form; `stored` takes those of int8 back."""
+        return save_tensors({"table": self._table, "scales": self._scales})
+
     @property
     def size_bytes(self) -> int:
         parts = (self._table, self._scales, self.bias)
@@ -54,14 +68,6 @@ class ItemMatrix:
             part = slice(at, min(at + CHUNK_ROWS, len(self._table)))
             out[:, part] = states @ self._rows(part).T
         return out.add_(self.bias)
-
-    def rows(self, index: Tensor) -> Tensor:
-        """Rows (R, D) at index (R,), as float32."""
-        return self._rows(index)
-
-    def everything(self) -> Tensor:
-        """All rows (V, D) as float32."""
-        return self._rows(slice(None))
 
     def _rows(self, index: Tensor | slice) -> Tensor:
         if self.kind == "int8":

@@ -95,10 +95,6 @@ class NextItemNetwork(nn.Module):
         self.copy_head = CopyHead(width) if shape.copy else None
         nn.init.normal_(self.items.weight, std=0.5 / width**0.5)
 
-    def drop_table(self) -> None:
-        """Let go of the item table, where an `ItemMatrix` has taken its place."""
-        self.items.weight = nn.Parameter(torch.empty(0, self.shape.width), requires_grad=False)
-
     def share_randomness(self, rng: np.random.Generator) -> None:
         """Have every dropout draw from `rng`."""
         for module in self.modules():

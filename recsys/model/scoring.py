@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from recsys.data.repeats import RepeatPolicy
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.model.batches import Inputs, length_buckets, pad
+from recsys.model.batches import length_buckets, pad
 from recsys.model.item_matrix import ItemMatrix
 from recsys.model.network import InputTensors, NextItemNetwork
 
@@ -37,6 +37,16 @@ class Predictions:
     gate: Float32Array  # (B,) logit of copying; very negative where there is nothing to copy
 
 
+@dataclass(frozen=True)
+class Reading:
+    """B histories as the network has read them, before any item is scored."""
+
+    states: torch.Tensor  # (B, D); zero where a history holds no known item
+    pointed: Int64Array  # as in `Predictions`, and so on
+    shares: Float32Array
+    gate: Float32Array
+
+
 class NetworkScorer:
     """Predictions of a trained network, which sees the newest `max_length` events of a history."""
 
@@ -47,8 +57,9 @@ class NetworkScorer:
         repeats: RepeatPolicy | None = None,
         matrix: ItemMatrix | None = None,
     ) -> None:
-        """`matrix` stands in for the network's own item table, which may then be gone."""
+        """`matrix`: a compact form of the network's item table to score the catalogue with."""
         self.network = network
+        self._norms: torch.Tensor | None = None
         self.matrix = matrix
         self.max_length = max_length
         self.repeats = repeats or RepeatPolicy(True, True)
@@ -60,6 +71,17 @@ class NetworkScorer:
     @torch.inference_mode()
     def predict(self, histories: Histories) -> Predictions:
         """See `Predictions`. Padding and unknown, and what the repeat policy bars, score -inf."""
+        read = self.read(histories)
+        states = read.states
+        found = self.network.scores(states) if self.matrix is None else self.matrix.scores(states)
+        scores: Float32Array = found.cpu().numpy()
+        scores[:, :FIRST_ITEM] = -np.inf
+        self.repeats.mask(scores, histories)
+        return Predictions(scores, read.pointed, read.shares, read.gate)
+
+    @torch.inference_mode()
+    def read(self, histories: Histories) -> Reading:
+        """The histories as states; they are ranked by `scan` and `score`, or by `predict`."""
         network = self.network
         network.eval()
         device = network.item_bias.device
@@ -76,7 +98,7 @@ class NetworkScorer:
                 chosen = numbers[at : at + size]
                 inputs = pad(seen.select(chosen), length)
                 tensors = InputTensors.of(inputs, device)
-                x, y = self._run(inputs, tensors)  # (B, T, D)
+                x, y = network(tensors)  # (B, T, D)
                 last = torch.from_numpy(lengths[chosen] - 1).to(device)
                 final = y[torch.arange(len(chosen), device=device), last]  # (B, D)
                 states[torch.from_numpy(chosen)] = final
@@ -88,29 +110,34 @@ class NetworkScorer:
                     )
                     shares[chosen, :width] = pointer[:, :width].cpu().numpy()
                     gate[chosen] = logits.cpu().numpy()
-        found = network.scores(states) if self.matrix is None else self.matrix.scores(states)
-        scores: Float32Array = found.cpu().numpy()
-        scores[:, :FIRST_ITEM] = -np.inf
-        self.repeats.mask(scores, histories)
-        return Predictions(scores, pointed, shares, gate)
+        return Reading(states, pointed, shares, gate)
+
+    @torch.inference_mode()
+    def scan(self, state: torch.Tensor) -> Float32Array:
+        """Scores (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
+        row = state[None]
+        found = self.network.scores(row) if self.matrix is None else self.matrix.scores(row)
+        scores: Float32Array = found[0].cpu().numpy()
+        return scores
+
+    @torch.inference_mode()
+    def score(self, state: torch.Tensor, items: Int64Array) -> Float32Array:
+        """Exact scores (N,) of some items (N,) for one state (D,)."""
+        index = torch.from_numpy(items)
+        rows, bias = self.network.items.weight[index], self.network.item_bias[index]
+        scores: Float32Array = torch.addmv(bias, rows, state).cpu().numpy()
+        return scores
 
     def item_vectors(self) -> Float32Array:
         """The item table (V, D)."""
-        table = self.network.items.weight if self.matrix is None else self.matrix.everything()
-        vectors: Float32Array = table.detach().cpu().numpy()
+        vectors: Float32Array = self.network.items.weight.detach().cpu().numpy()
         return vectors
 
-    def _run(self, inputs: Inputs, tensors: InputTensors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs x and states y of the network, both (B, T, D)."""
-        x: torch.Tensor
-        y: torch.Tensor
-        if self.matrix is None:
-            x, y = self.network(tensors)
-            return x, y
-        used, numbered = np.unique(inputs.items, return_inverse=True)
-        rows = torch.from_numpy(used)
-        items = torch.from_numpy(numbered.reshape(inputs.items.shape))
-        own = InputTensors(items, tensors.channels)
-        categories = self.network.item_categories[rows]
-        x, y = self.network(own, self.matrix.rows(rows), categories)
-        return x, y
+    @torch.inference_mode()
+    def similar(self, item: int) -> Float32Array:
+        """Cosines (V,) of every item's vector with that of `item`."""
+        table = self.network.items.weight
+        if self._norms is None:
+            self._norms = table.norm(dim=1).clamp(min=1e-9)
+        cosines: Float32Array = (table @ table[item] / (self._norms * self._norms[item])).numpy()
+        return cosines

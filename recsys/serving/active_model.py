@@ -1,4 +1,4 @@
-"""Holds the version that serves; swaps it atomically when another is promoted.
+"""Holds the versions that serve, champion and control; swaps them when others are deployed.
 
 A version that cannot be loaded is refused: the one in memory goes on serving.
 """
@@ -6,28 +6,41 @@ A version that cannot be loaded is refused: the one in memory goes on serving.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
-from recsys.errors import ModelFileError
+from recsys.data.sequences import Histories
+from recsys.data.vocabulary import FIRST_ITEM
+from recsys.errors import ModelFileError, RecsysError
 from recsys.registry import Bundle, compacted, read_version
+from recsys.serving.ranking import best
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Champion:
-    """Which version should serve, as the deployments say."""
+class Deployed(NamedTuple):
+    """A version that should serve, as the deployments say."""
 
     version: str
     manifest_sha256: str
 
 
+class Models(NamedTuple):
+    """What answers: everyone by the champion, the control's share of users by the one before it."""
+
+    champion: Bundle | None = None
+    control: Bundle | None = None
+
+
+# The champion and then the one it replaced; either may be missing.
+Look = Callable[[], Sequence[tuple[str, str]]]
+
+
 class ActiveModel:
-    """The model of one process. `current` is called on the way of every request and is cheap."""
+    """The models of one process. `current` is called on the way of every request and is cheap."""
 
     def __init__(
         self,
@@ -35,58 +48,99 @@ class ActiveModel:
         reload_seconds: float,
         clock: Callable[[], float],
         matrix: str = "float32",
+        *,
+        control: bool = False,
     ) -> None:
         """`clock` gives seconds that never go back, such as time.monotonic; `matrix` is how the
-        item table is held (`recsys.model.item_matrix.KINDS`).
+        catalogue is scanned (`recsys.model.item_matrix.KINDS`); with `control` the champion before
+        the present one is held too.
         """
         self._root = root
         self._matrix = matrix
+        self._wanted = 2 if control else 1
         self._reload_seconds = reload_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._bundle: Bundle | None = None
+        self._models = Models()
         self._refused: str | None = None
         self._next_look = float("-inf")
+        self._followed = False
 
     @property
-    def bundle(self) -> Bundle | None:
+    def models(self) -> Models:
         """What is in memory now."""
-        return self._bundle
+        return self._models
 
     @property
     def refused(self) -> str | None:
         """The version that should serve but was refused, if there is one."""
         return self._refused
 
-    def current(self, champion: Callable[[], Champion | None]) -> Bundle | None:
-        """The bundle to answer with; looks for a newer one every `reload_seconds`.
+    def current(self, look: Look) -> Models:
+        """The models to answer with; looks for newer ones every `reload_seconds`.
 
-        `champion` reads the deployments. While one thread loads, the others go on with the old one.
+        While one thread loads, the others go on with the old ones. Where `follow` runs, that one
+        loads and nobody waits.
         """
-        if self._clock() >= self._next_look and self._lock.acquire(blocking=self._bundle is None):
+        if self._followed:
+            return self._models
+        waiting = self._models.champion is None
+        if self._clock() >= self._next_look and self._lock.acquire(blocking=waiting):
             try:
                 if self._clock() >= self._next_look:
-                    self._look(champion())
+                    self._take(look())
                     self._next_look = self._clock() + self._reload_seconds
             finally:
                 self._lock.release()
-        return self._bundle
+        return self._models
 
-    def _look(self, champion: Champion | None) -> None:
+    def follow(self, look: Look, stop: threading.Event) -> None:
+        """Look every `reload_seconds` until `stop` is set; for a thread of its own."""
+        self._followed = True
+        while not stop.wait(self._reload_seconds):
+            try:
+                with self._lock:
+                    self._take(look())
+            except RecsysError as error:
+                log.warning("deployments cannot be read", reason=str(error))
+            except Exception:
+                log.exception("looking for a new version failed")
+
+    def _take(self, names: Sequence[tuple[str, str]]) -> None:
+        wanted = [Deployed(*name) for name in names[: self._wanted]]
+        if not wanted:
+            self._models, self._refused = Models(), None
+            return
+        held = {bundle.version: bundle for bundle in self._models if bundle is not None}
+        champion = held.get(wanted[0].version) or self._load(wanted[0])
         if champion is None:
-            self._bundle, self._refused = None, None
-            return
-        if self._bundle is not None and self._bundle.version == champion.version:
+            if self._refused != wanted[0].version:
+                self._refused = wanted[0].version
+            champion = self._models.champion
+        else:
             self._refused = None
-            return
+        control = None
+        if len(wanted) > 1:
+            control = held.get(wanted[1].version) or self._load(wanted[1])
+        if (champion, control) != self._models:
+            # One assignment, so that a request sees both old or both new.
+            self._models = Models(champion, control)
+
+    def _load(self, wanted: Deployed) -> Bundle | None:
         try:
             bundle = compacted(
-                read_version(self._root, champion.version, champion.manifest_sha256), self._matrix
+                read_version(self._root, wanted.version, wanted.manifest_sha256), self._matrix
             )
+            warm(bundle)
         except ModelFileError as error:
-            if self._refused != champion.version:
-                log.error("model refused", version=champion.version, reason=str(error))
-            self._refused = champion.version
-            return
-        self._bundle, self._refused = bundle, None
-        log.info("model loaded", version=champion.version, ranking=bundle.ranking)
+            if self._refused != wanted.version:
+                log.error("model refused", version=wanted.version, reason=str(error))
+            return None
+        log.info("model loaded", version=wanted.version, ranking=bundle.ranking)
+        return bundle
+
+
+def warm(bundle: Bundle) -> None:
+    """Rank once, so that the first request does not pay for what is built on first use."""
+    known = range(FIRST_ITEM, min(FIRST_ITEM + 5, len(bundle.vocabulary)))
+    best(bundle, Histories.from_lists([list(known)]), 10)

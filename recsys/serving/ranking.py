@@ -1,11 +1,17 @@
 """A bundle's ranking of histories: the one way from history to scores, in training and serving.
 
-Legend: B histories, V vocabulary rows.
+`scores` ranks whole batches over the whole catalogue. `best` gives the same top k of one history
+without touching most of it: one pass of products over the item matrix finds the items whose score
+by the network could matter, those and the voted and copied ones are scored exactly, and they alone
+are blended. An item outside of them has less than the k-th of them by every voice.
+
+Legend: B histories, V vocabulary rows, C candidates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -13,12 +19,21 @@ from numpy.typing import NDArray
 
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.rankers.blend import NETWORK, Blend, Voices, blended, blended_by_source
+from recsys.rankers.blend import (
+    NETWORK,
+    SHARPEST,
+    Blend,
+    Voices,
+    blended,
+    blended_by_source,
+)
 from recsys.rankers.dense import dense_scores
 from recsys.registry import Bundle
 
 Float32Array = NDArray[np.float32]
 
+SLACK = 56  # candidates beyond those wanted: a compact matrix may misplace some at the edge
+BLOCK = 64  # scores looked at together when the largest are searched
 LSTM = NETWORK
 BLEND = "blend"
 BLENDED = ("session_knn", "sequential_rules", "transitions")  # the rankers a blend may hold
@@ -112,9 +127,128 @@ def encode_history(
     )
 
 
-def top_k(scores: Float32Array, k: int) -> NDArray[np.int64]:
-    """Indices of the k largest finite scores of one row (V,), best first; ties by lower index."""
-    k = min(k, len(scores) - FIRST_ITEM)
+@dataclass(frozen=True)
+class Bounds:
+    """Which rows may be shown."""
+
+    allowed: NDArray[np.bool_] | None = None  # (V,); None = all
+    barred: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def open(self) -> bool:
+        """Whether everything may be shown."""
+        return self.allowed is None and len(self.barred) == 0
+
+    def close(self, values: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> None:
+        """Set to -inf what may not be shown; values (V,), or (C,) of `rows` (C,), which ascend."""
+        if self.allowed is not None:
+            values[~(self.allowed if rows is None else self.allowed[rows])] = -np.inf
+        if len(self.barred):
+            values[self.barred if rows is None else np.isin(rows, self.barred)] = -np.inf
+
+
+EVERYTHING = Bounds()
+
+
+def best(
+    bundle: Bundle,
+    history: Histories,
+    k: int,
+    recent: Float32Array | None = None,
+    bounds: Bounds = EVERYTHING,
+    factors: Float32Array | None = None,
+) -> list[tuple[int, float, str]]:
+    """(row, score, source) of the k best items after one history (B = 1), best first.
+
+    `factors` (V,) multiply the scores; `recent` as in `scores`. The source of an item is the voice
+    that gives it most. Where a ranker serves, an item without a vote is left out.
+    """
+    if factors is not None:
+        parts = scores_by_source(bundle, history, recent)
+        rows = np.arange(len(bundle.vocabulary))
+        parts = {name: part * factors for name, part in parts.items()}
+    elif bundle.ranking in bundle.rankers:
+        voted, votes = bundle.rankers[bundle.ranking].votes(history[0])
+        order = np.argsort(voted)
+        rows, votes = voted[order].astype(np.int64), votes[order].astype(np.float32)
+        kept = bundle.repeats.allows(rows, history[0]) & (rows >= FIRST_ITEM) & (votes > 0)
+        parts = {bundle.ranking: np.where(kept, votes, np.float32(-np.inf))[None]}
+    else:
+        rows, parts = _blended_candidates(bundle, history, k, recent, bounds)
+    names = list(parts)
+    table = np.stack([parts[name][0] for name in names])  # (sources, C)
+    total = table.sum(axis=0)
+    bounds.close(total, rows)
+    if bundle.ranking in bundle.rankers:
+        total[total <= 0] = -np.inf
+    return [
+        (int(rows[at]), float(total[at]), names[int(table[:, at].argmax())])
+        for at in top_k(total, k, first=0)
+    ]
+
+
+def _blended_candidates(
+    bundle: Bundle, history: Histories, k: int, recent: Float32Array | None, bounds: Bounds
+) -> tuple[NDArray[np.int64], dict[str, Float32Array]]:
+    """Candidate rows (C,), ascending, and each voice's part of their shares (1, C)."""
+    assert bundle.scorer is not None
+    blend = bundle.blends[bundle.ranking]
+    if recent is None:
+        recent = bundle.recent
+    read = bundle.scorer.read(history)
+    scan = bundle.scorer.scan(read.states[0])
+    if blend.recency:
+        scan += np.float32(blend.recency) * recent
+    past = np.unique(history[0])
+    scan[:FIRST_ITEM] = -np.inf
+    scan[past[~bundle.repeats.allows(past, history[0])]] = -np.inf
+    votes = {name: bundle.voice(name).votes(history[0]) for name in _rankers_in(blend)}
+    chosen = [largest(scan, SHARPEST + SLACK), read.pointed[0], *(v[0] for v in votes.values())]
+    if not bounds.open:
+        bounds.close(scan)
+        chosen.append(largest(scan, k + SLACK))
+    elif k > SHARPEST:
+        chosen.append(largest(scan, k + SLACK))
+    chosen.append(np.arange(FIRST_ITEM))
+    rows = np.unique(np.concatenate(chosen)).astype(np.int64)
+    exact = bundle.scorer.score(read.states[0], rows)
+    exact[(rows < FIRST_ITEM) | ~bundle.repeats.allows(rows, history[0])] = -np.inf
+    voices = Voices(
+        exact[None],
+        np.searchsorted(rows, read.pointed),
+        read.shares,
+        read.gate,
+        {
+            name: [(np.searchsorted(rows, items).astype(np.int32), given)]
+            for name, (items, given) in votes.items()
+        },
+        recent[rows],
+    )
+    return rows, blended_by_source(blend, voices)
+
+
+def largest(values: Float32Array, count: int) -> NDArray[np.int64]:
+    """Indices of the `count` largest of `values` (V,), of more where some are equal, in no order.
+
+    -inf is left out. The largest of each block bounds the search: the count-th largest value is no
+    smaller than the count-th largest of them.
+    """
+    whole = len(values) // BLOCK * BLOCK
+    tops = values[:whole].reshape(-1, BLOCK).max(axis=1) if whole else values
+    edge = np.partition(tops, len(tops) - count)[-count] if len(tops) > count else -np.inf
+    found = np.flatnonzero(values >= edge) if np.isfinite(edge) else np.flatnonzero(values > edge)
+    if len(found) > count:
+        kept = values[found]
+        found = found[kept >= np.partition(kept, len(kept) - count)[-count]]
+    return found
+
+
+def top_k(scores: Float32Array, k: int, first: int = FIRST_ITEM) -> NDArray[np.int64]:
+    """Indices of the k largest finite scores of one row, best first; ties by lower index.
+
+    `first`: how many of the row's places are no items.
+    """
+    k = min(k, len(scores) - first)
     if k <= 0:
         return np.empty(0, np.int64)
     chosen = np.argpartition(-scores, k - 1)[:k]

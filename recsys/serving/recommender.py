@@ -6,31 +6,46 @@ is popular, then what is newest. An item takes its place from the first of them 
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from recsys.config import Settings
+from recsys.data.conditions import Condition
 from recsys.data.event_check import Event
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import NotFoundError, StorageUnavailableError
 from recsys.registry import Bundle
-from recsys.serving.active_model import ActiveModel, Champion
+from recsys.serving.active_model import ActiveModel, Models
+from recsys.serving.catalogue import Catalogue, Shelf
 from recsys.serving.explanation import contributions
 from recsys.serving.fallback import Popularity
-from recsys.serving.ranking import LSTM, encode_history, scores_by_source, top_k
+from recsys.serving.ranking import LSTM, Bounds, best, encode_history, top_k
 from recsys.storage import event_rows, item_rows, version_rows
-from recsys.storage.database import Database
-from recsys.storage.event_rows import HistoryEvent
+from recsys.storage.database import Connection, Database
+from recsys.storage.event_rows import History, HistoryEvent
 from recsys.storage.item_rows import StoredItem
+from recsys.storage.stamps import Stamps, read_stamps
 
 MAX_K = 1_000
 RECENT_DAYS = 7  # as `recsys.rankers.popular.PopularRecent` counts
 REASONS = 3  # past events named for an item
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
+GROWTH = 8  # how many times more items are ranked where filters left too few
+MAX_MERGED = 10_000  # users whose merged ids are kept
+CHAMPION, CONTROL = "champion", "control"
+
+
+@dataclass(frozen=True)
+class Boost:
+    """Items that meet `condition` have their score multiplied."""
+
+    condition: Condition
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,12 @@ class Request:
     exclude_items: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()  # any of them; empty = all
     candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue
+    conditions: tuple[Condition, ...] = ()  # all of them must be met
+    boosts: tuple[Boost, ...] = ()
+    max_per_category: int | None = None
     scenario: str | None = None
+    page_of: str | None = None  # the answer this one goes on from
+    shown_before: tuple[str, ...] = ()  # what that one and those before it showed
     explain: bool = False
 
 
@@ -82,21 +102,50 @@ class Answer:
     last_event_id: str | None
     degraded: str | None
     items: list[RankedItem] = field(default_factory=list)
+    arm: str | None = None  # 'champion' or 'control'; None without a model
+    scenario: str | None = None
+    page_of: str | None = None
 
 
 @dataclass(frozen=True)
 class _Filters:
     """What may be shown."""
 
-    excluded: set[str]
-    allowed: set[str] | None  # None = everything
+    shelf: Shelf
+    excluded: frozenset[str]
+    allowed: tuple[frozenset[str], ...]  # an item must be in each
+    factors: tuple[tuple[frozenset[str], float], ...] = ()
 
     def keeps(self, item_id: str) -> bool:
-        return item_id not in self.excluded and (self.allowed is None or item_id in self.allowed)
+        if item_id in self.excluded or item_id in self.shelf.hidden:
+            return False
+        return all(item_id in one for one in self.allowed)
+
+    def bounds(self, bundle: Bundle) -> Bounds:
+        """The same in a bundle's rows."""
+        allowed = None
+        for one in self.allowed:
+            inside = np.zeros(len(bundle.vocabulary), np.bool_)
+            inside[self.shelf.rows(bundle, one, one)] = True
+            allowed = inside if allowed is None else allowed & inside
+        barred = self.shelf.rows(bundle, "hidden", self.shelf.hidden)
+        if self.excluded:
+            encoded = bundle.vocabulary.encode(self.excluded).astype(np.int64)
+            barred = np.concatenate((barred, encoded[encoded >= FIRST_ITEM]))
+        return Bounds(allowed, barred)
+
+    def row_factors(self, bundle: Bundle) -> np.ndarray | None:
+        """What each row's score is multiplied by; None where there is no boost."""
+        if not self.factors:
+            return None
+        found = np.ones(len(bundle.vocabulary), np.float32)
+        for meeting, factor in self.factors:
+            found[self.shelf.rows(bundle, meeting, meeting)] *= np.float32(factor)
+        return found
 
 
 class Recommender:
-    """Answers requests from one database and the active model. Holds no user's state."""
+    """Answers requests from one database and the active models. Holds no user's state."""
 
     def __init__(self, settings: Settings, database: Database, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that never go back, such as time.monotonic."""
@@ -104,37 +153,57 @@ class Recommender:
         self.database = database
         serving = settings.serving
         self.active = ActiveModel(
-            settings.registry.path, serving.reload_seconds, clock, serving.item_matrix
+            settings.registry.path,
+            serving.reload_seconds,
+            clock,
+            serving.item_matrix,
+            control=serving.control_share > 0,
         )
-        self.popularity = Popularity(clock, settings.serving.popular_days)
-        self._recent_rows: tuple[str, object, np.ndarray] | None = None
+        self.popularity = Popularity(clock, serving.popular_days)
+        self.catalogue = Catalogue()
+        self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
+        self._merged: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
+
+    def models(self) -> Models:
+        """The models to answer with; those in memory where the database cannot be asked."""
+        try:
+            return self.active.current(self.deployed)
+        except StorageUnavailableError:
+            return self.active.models
+
+    def deployed(self) -> list[tuple[str, str]]:
+        """Names and manifests of the versions that should serve."""
+        with self.database.connect() as connection:
+            return version_rows.deployed_names(connection)
 
     def bundle(self) -> Bundle | None:
-        """The model to answer with; the one in memory where the database cannot be asked."""
-        try:
-            return self.active.current(self._champion)
-        except StorageUnavailableError:
-            return self.active.bundle
+        """The champion."""
+        return self.models().champion
 
-    def recommend(self, request: Request, now_us: int) -> Answer:
+    def recommend(self, request: Request, now_us: int, stamps: Stamps | None = None) -> Answer:
         """The best k items for the history as it stands in the database at this moment.
 
-        Where the database cannot be reached, events in the request and the last known popular items
-        still give an answer, marked degraded. Raises StorageUnavailableError where neither helps.
+        `stamps`: as read from the database for this very request, where they were. Where the
+        database cannot be reached, events in the request and the last known popular items still
+        give an answer, marked degraded.
         """
-        bundle = self.bundle()
+        bundle, arm = self._choose(request)
         degraded: str | None = None
         try:
-            past = self._history(request, bundle)
-            filters = self._filters(request)
+            with self.database.connect() as connection:
+                stamps = stamps or read_stamps(connection)
+                shelf = self.catalogue.at(connection, stamps.items)
+                history = self._history(connection, request, bundle, stamps)
+                filters = self._filters(connection, request, history, shelf)
+            past = history.events
         except StorageUnavailableError:
             degraded = "the database cannot be reached: stored history and filters are left out"
             past = _given(request.events)
-            filters = _Filters(set(request.exclude_items), set(request.candidates) or None)
+            filters = self._bare_filters(request)
         if bundle is None and degraded is None:
             degraded = "no model has been promoted yet: popular items are shown"
         items = self._fill(request, bundle, past, filters, now_us)
-        found = self._look_up([item_id for item_id, _, _ in items])
+        found = self._look_up(filters.shelf, [item_id for item_id, _, _ in items])
         reasons = self._reasons(bundle, past, items, now_us) if request.explain else None
         return Answer(
             recommendation_id=secrets.token_urlsafe(16),
@@ -154,26 +223,48 @@ class Recommender:
                     found.get(item_id),
                     None if reasons is None else reasons.get(item_id, ()),
                 )
-                for rank, (item_id, score, source) in enumerate(items, 1)
+                for rank, (item_id, score, source) in enumerate(
+                    items, 1 + len(request.shown_before)
+                )
             ],
+            arm=arm,
+            scenario=request.scenario,
+            page_of=request.page_of,
         )
 
-    def similar(self, item_id: str, k: int) -> list[RankedItem]:
-        """Items whose vectors point the same way (cosine). Raises NotFoundError."""
+    def _choose(self, request: Request) -> tuple[Bundle | None, str | None]:
+        """The model for whoever asks, and the arm that it is."""
+        models = self.models()
+        if models.champion is None:
+            return None, None
+        share = self.settings.serving.control_share
+        who = request.user_id or request.session_id
+        if models.control is not None and who is not None and in_control(who, share):
+            return models.control, CONTROL
+        return models.champion, CHAMPION
+
+    def similar(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
+        """Items whose vectors point the same way (cosine).
+
+        For an item newer than the model: what is popular in its category. Raises NotFoundError for
+        an item that neither the model nor the catalogue knows.
+        """
         bundle = self._bundle_with(item_id)
+        if bundle is None:
+            return self._of_its_category(item_id, k, now_us)
         if bundle.scorer is None:
-            return self.following(item_id, k)
-        vectors = bundle.scorer.item_vectors()
-        norms = np.linalg.norm(vectors, axis=1) + 1e-9
+            return self.following(item_id, k, now_us)
         index = bundle.vocabulary.index(item_id)
-        cosines = (vectors @ vectors[index] / (norms * norms[index])).astype(np.float32)
+        cosines = bundle.scorer.similar(index)
         cosines[:FIRST_ITEM] = -np.inf
         cosines[index] = -np.inf
         return self._shown(bundle, cosines, k, "lstm")
 
-    def following(self, item_id: str, k: int) -> list[RankedItem]:
-        """What most often came right after the item. Raises NotFoundError."""
+    def following(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
+        """What most often came right after the item; otherwise as `similar`."""
         bundle = self._bundle_with(item_id)
+        if bundle is None:
+            return self._of_its_category(item_id, k, now_us)
         row = np.full(len(bundle.vocabulary), -np.inf, np.float32)
         history = np.array([bundle.vocabulary.index(item_id)], np.int32)
         places, votes = bundle.rankers["transitions"].votes(history)
@@ -184,54 +275,91 @@ class Recommender:
     def popular(self, days: int, category: str | None, k: int, now_us: int) -> list[RankedItem]:
         """The items with most events in the last `days`."""
         with self.database.connect() as connection:
-            hidden = item_rows.unavailable_items(connection)
+            shelf = self.catalogue.at(connection, read_stamps(connection).items)
             counts = self.popularity.counts(connection, now_us, days, category)
-        shown = [(item_id, count) for item_id, count in counts if item_id not in hidden][:k]
-        found = self._look_up([item_id for item_id, _ in shown])
+        shown = [(item_id, count) for item_id, count in counts if item_id not in shelf.hidden][:k]
+        found = self._look_up(shelf, [item_id for item_id, _ in shown])
         return [
             RankedItem(item_id, rank, float(count), "popular", found.get(item_id))
             for rank, (item_id, count) in enumerate(shown, 1)
         ]
 
-    def _champion(self) -> Champion | None:
-        with self.database.connect() as connection:
-            row = version_rows.champion_name(connection)
-        return None if row is None else Champion(*row)
-
-    def _bundle_with(self, item_id: str) -> Bundle:
+    def _bundle_with(self, item_id: str) -> Bundle | None:
         bundle = self.bundle()
-        if bundle is None or item_id not in bundle.vocabulary:
-            raise NotFoundError("item that the model knows", item_id)
-        return bundle
+        return None if bundle is None or item_id not in bundle.vocabulary else bundle
 
-    def _history(self, request: Request, bundle: Bundle | None) -> list[HistoryEvent]:
-        stored: list[HistoryEvent] = []
+    def _of_its_category(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
+        with self.database.connect() as connection:
+            item = item_rows.get_items(connection, [item_id]).get(item_id)
+        if item is None:
+            raise NotFoundError("item that the model or the catalogue knows", item_id)
+        category = item.categories[0] if item.categories else None
+        popular = self.popular(self.settings.serving.popular_days, category, k + 1, now_us)
+        others = [one for one in popular if one.item_id != item_id][:k]
+        return [replace(one, rank=rank) for rank, one in enumerate(others, 1)]
+
+    def _history(
+        self, connection: Connection, request: Request, bundle: Bundle | None, stamps: Stamps
+    ) -> History:
+        stored = History([], True)
         if request.user_id is not None or request.session_id is not None:
             limit = (bundle.max_length if bundle else 0) + EXTRA_HISTORY
-            with self.database.connect() as connection:
-                stored = event_rows.history(connection, request.user_id, request.session_id, limit)
-        known = {event.event_id for event in stored}
-        return stored + [event for event in _given(request.events) if event.event_id not in known]
+            stored = event_rows.history(
+                connection,
+                request.user_id,
+                request.session_id,
+                limit,
+                self._merged_into(connection, request.user_id, stamps.aliases),
+            )
+        if not request.events:
+            return stored
+        known = {event.event_id for event in stored.events}
+        given = [event for event in _given(request.events) if event.event_id not in known]
+        return replace(stored, events=stored.events + given)
 
-    def _filters(self, request: Request) -> _Filters:
-        excluded = set(request.exclude_items)
-        allowed: set[str] | None = set(request.candidates) or None
-        with self.database.connect() as connection:
-            excluded |= item_rows.unavailable_items(connection)
-            if request.exclude_seen != "none":
-                types = None if request.exclude_seen == "all" else [request.exclude_seen]
+    def _merged_into(
+        self, connection: Connection, user_id: str | None, stamp: int
+    ) -> tuple[str, ...]:
+        """What was merged into a user, kept until any merge happens."""
+        if user_id is None:
+            return ()
+        if self._merged[0] != stamp or len(self._merged[1]) >= MAX_MERGED:
+            self._merged = (stamp, {})
+        kept = self._merged[1]
+        found = kept.get(user_id)
+        if found is None:
+            found = kept[user_id] = event_rows.merged_into(connection, user_id)
+        return found
+
+    def _filters(
+        self, connection: Connection, request: Request, history: History, shelf: Shelf
+    ) -> _Filters:
+        excluded = set(request.exclude_items).union(request.shown_before)
+        if request.exclude_seen != "none":
+            types = None if request.exclude_seen == "all" else [request.exclude_seen]
+            excluded.update(
+                event.item_id
+                for event in history.events
+                if types is None or event.event_type in types
+            )
+            if not history.complete:
                 excluded |= event_rows.seen_items(
                     connection, request.user_id, request.session_id, types
                 )
-                excluded |= {
-                    event.item_id
-                    for event in request.events
-                    if types is None or event.event_type in types
-                }
-            if request.categories:
-                within = item_rows.items_in(connection, request.categories)
-                allowed = within if allowed is None else allowed & within
-        return _Filters(excluded, allowed)
+        allowed = [frozenset(request.candidates)] if request.candidates else []
+        if request.categories:
+            allowed.append(shelf.within(connection, request.categories))
+        allowed += [shelf.meeting(connection, condition) for condition in request.conditions]
+        factors = tuple(
+            (shelf.meeting(connection, boost.condition), boost.factor) for boost in request.boosts
+        )
+        return _Filters(shelf, frozenset(excluded), tuple(allowed), factors)
+
+    def _bare_filters(self, request: Request) -> _Filters:
+        """What can be filtered without the database."""
+        excluded = frozenset(request.exclude_items).union(request.shown_before)
+        allowed = (frozenset(request.candidates),) if request.candidates else ()
+        return _Filters(self.catalogue.latest, excluded, allowed)
 
     def _fill(
         self,
@@ -243,11 +371,20 @@ class Recommender:
     ) -> list[tuple[str, float, str]]:
         """(item id, score, source) of the answer, each item once."""
         chosen: dict[str, tuple[str, float, str]] = {}
+        room: dict[str, int] = {}
         for item_id, score, source in self._chain(request, bundle, past, filters, now_us):
-            if item_id not in chosen and filters.keeps(item_id):
-                chosen[item_id] = (item_id, score, source)
-                if len(chosen) == request.k:
-                    break
+            if item_id in chosen or not filters.keeps(item_id):
+                continue
+            if request.max_per_category is not None:
+                found = self._look_up(filters.shelf, [item_id]).get(item_id)
+                categories = found.categories if found else []
+                if any(room.get(one, 0) >= request.max_per_category for one in categories):
+                    continue
+                for one in categories:
+                    room[one] = room.get(one, 0) + 1
+            chosen[item_id] = (item_id, score, source)
+            if len(chosen) == request.k:
+                break
         return list(chosen.values())
 
     def _chain(
@@ -273,23 +410,17 @@ class Recommender:
     def _ranked(
         self, bundle: Bundle, history: Histories, k: int, filters: _Filters, now_us: int
     ) -> Iterator[tuple[str, float, str]]:
-        parts = scores_by_source(bundle, history, self._recent(bundle, now_us))
-        names = list(parts)
-        table = np.stack([parts[name][0] for name in names])  # (sources, V)
-        row = table.sum(axis=0)
-        vocabulary = bundle.vocabulary
-        if filters.allowed is not None:
-            kept = np.zeros(len(row), np.bool_)
-            kept[vocabulary.encode(filters.allowed)] = True
-            row[~kept] = -np.inf
-        if filters.excluded:
-            excluded = vocabulary.encode(filters.excluded)
-            row[excluded[excluded >= FIRST_ITEM]] = -np.inf
-        if bundle.ranking in bundle.rankers:
-            row[row <= 0] = -np.inf  # no vote is no recommendation: the chain goes on instead
-        for index in top_k(row, k):
-            source = names[int(table[:, index].argmax())]
-            yield vocabulary.item_id(int(index)), float(row[index]), source
+        """The version's ranking, lazily: more of it is ranked only where more of it is asked for."""
+        recent, bounds = self._recent(bundle, now_us), filters.bounds(bundle)
+        factors = filters.row_factors(bundle)
+        given, wanted = 0, k
+        while True:
+            ranked = best(bundle, history, wanted, recent, bounds, factors)
+            for row, score, source in ranked[given:]:
+                yield bundle.vocabulary.item_id(row), score, source
+            if len(ranked) < wanted:
+                return
+            given, wanted = len(ranked), wanted * GROWTH
 
     def _recent(self, bundle: Bundle, now_us: int) -> np.ndarray | None:
         """log(1 + events of the last days) by row, as they stand now; None for the bundle's own.
@@ -304,15 +435,17 @@ class Recommender:
                 counts = self.popularity.recent(connection, now_us, RECENT_DAYS)
         except StorageUnavailableError:
             return None
-        known = self._recent_rows
-        if known is None or known[0] != bundle.version or known[1] is not counts:
+        known = self._recent_rows.get(bundle.version)
+        if known is None or known[0] is not counts:
             rows = np.zeros(len(bundle.vocabulary), np.float32)
             index = bundle.vocabulary.encode(item_id for item_id, _ in counts)
             rows[index] = np.log1p([events for _, events in counts]).astype(np.float32)
             rows[:FIRST_ITEM] = 0
-            # Replaced whole, so that another thread reads the old one or the new one.
-            self._recent_rows = known = (bundle.version, counts, rows)
-        return known[2] if known[2].any() else None
+            known = (counts, rows)
+            # Replaced whole, so that another thread reads the old ones or the new ones.
+            others = {v: kept for v, kept in self._recent_rows.items() if kept[0] is counts}
+            self._recent_rows = {**others, bundle.version: known}
+        return known[1] if known[1].any() else None
 
     def _reasons(
         self,
@@ -359,24 +492,35 @@ class Recommender:
                     "transitions",
                 )
 
-    def _look_up(self, item_ids: Iterable[str]) -> dict[str, StoredItem]:
+    def _look_up(self, shelf: Shelf, item_ids: Sequence[str]) -> dict[str, StoredItem]:
+        if shelf.holds(item_ids):
+            return shelf.known(item_ids)
         try:
             with self.database.connect() as connection:
-                return item_rows.get_items(connection, list(item_ids))
+                return shelf.items(connection, item_ids)
         except StorageUnavailableError:
-            return {}
+            return shelf.known(item_ids)
 
     def _shown(self, bundle: Bundle, row: np.ndarray, k: int, source: str) -> list[RankedItem]:
         with self.database.connect() as connection:
-            hidden = item_rows.unavailable_items(connection)
-        encoded = bundle.vocabulary.encode(hidden)
-        row[encoded[encoded >= FIRST_ITEM]] = -np.inf
-        best = [(bundle.vocabulary.item_id(int(i)), float(row[i])) for i in top_k(row, k)]
-        found = self._look_up([item_id for item_id, _ in best])
+            shelf = self.catalogue.at(connection, read_stamps(connection).items)
+        row[shelf.rows(bundle, "hidden", shelf.hidden)] = -np.inf
+        chosen = [(bundle.vocabulary.item_id(int(i)), float(row[i])) for i in top_k(row, k)]
+        found = self._look_up(shelf, [item_id for item_id, _ in chosen])
         return [
             RankedItem(item_id, rank, score, source, found.get(item_id))
-            for rank, (item_id, score) in enumerate(best, 1)
+            for rank, (item_id, score) in enumerate(chosen, 1)
         ]
+
+
+def in_control(who: str, share: float) -> bool:
+    """Whether a user or session is in the control arm: the same ones at every call.
+
+    >>> in_control("u1", 0.0), in_control("u1", 1.0)
+    (False, True)
+    """
+    digest = hashlib.blake2b(who.encode(), digest_size=8, person=b"control").digest()
+    return int.from_bytes(digest, "big") < share * 2**64
 
 
 def past_read(bundle: Bundle, past: list[HistoryEvent]) -> list[HistoryEvent]:

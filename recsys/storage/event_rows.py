@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from recsys.data.event_check import Event
 from recsys.data.events import user_bucket
-from recsys.storage.database import upsert
+from recsys.storage.database import HotSelect, upsert
 from recsys.storage.tables import aliases, events, item_categories
 
 MAX_SEEN_EVENTS = 10_000  # newest events that are searched for items already seen
@@ -106,15 +106,30 @@ def _newest(condition: object, limit: int) -> Select[tuple[object, ...]]:
 
 
 # Built once: the statement cache then knows them by identity, and a request pays no compilation.
-_OF_USER = _newest(events.c.user_id == bindparam("owner"), bindparam("row_limit"))  # type: ignore[arg-type]
-_OF_SESSION = _newest(events.c.session_id == bindparam("owner"), bindparam("row_limit"))  # type: ignore[arg-type]
+_OF_USER = HotSelect(_newest(events.c.user_id == bindparam("owner"), bindparam("row_limit")))  # type: ignore[arg-type]
+_OF_SESSION = HotSelect(_newest(events.c.session_id == bindparam("owner"), bindparam("row_limit")))  # type: ignore[arg-type]
 # Of a session that is read along with a user: another user's events in it are not this user's.
 _UNOWNED = or_(events.c.user_id.is_(None), events.c.user_id == bindparam("user"))
-_OF_SESSION_WITH_USER = _newest(
-    and_(events.c.session_id == bindparam("owner"), _UNOWNED),
-    bindparam("row_limit"),  # type: ignore[arg-type]
+_OF_SESSION_WITH_USER = HotSelect(
+    _newest(
+        and_(events.c.session_id == bindparam("owner"), _UNOWNED),
+        bindparam("row_limit"),  # type: ignore[arg-type]
+    )
 )
-_ALIASES = select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner"))
+_ALIASES = HotSelect(select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner")))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest events of a user or session."""
+
+    events: list[HistoryEvent]  # oldest first
+    complete: bool  # whether there are no older ones
+
+
+def merged_into(connection: Connection, user_id: str) -> tuple[str, ...]:
+    """Keys of what was merged into a user: 's:<session_id>' and 'u:<user_id>'."""
+    return tuple(key for (key,) in _ALIASES(connection, owner=user_id))
 
 
 def history(
@@ -122,30 +137,35 @@ def history(
     user_id: str | None = None,
     session_id: str | None = None,
     limit: int = 50,
-) -> list[HistoryEvent]:
+    merged: Sequence[str] | None = None,
+) -> History:
     """The newest `limit` events of a user (of the ids merged into it too), or of a session.
 
-    Oldest first. With both, the session's events that no user owns yet are read along.
+    With both, the session's events that no user owns yet are read along. `merged`: what
+    `merged_into` said, where the caller knows it.
     """
     rows: list[Any] = []
+    complete = True
 
-    def read(statement: Select[tuple[object, ...]], owner: str) -> None:
-        values = {"owner": owner, "user": user_id, "row_limit": limit}
-        rows.extend(connection.execute(statement, values).all())
+    def read(statement: HotSelect, owner: str) -> None:
+        nonlocal complete
+        found = statement(connection, owner=owner, user=user_id, row_limit=limit).all()
+        complete = complete and len(found) < limit
+        rows.extend(found)
 
     if user_id is not None:
         read(_OF_USER, user_id)
-        for (key,) in connection.execute(_ALIASES, {"owner": user_id}).all():
+        for key in merged_into(connection, user_id) if merged is None else merged:
             read(_OF_SESSION_WITH_USER if key.startswith("s:") else _OF_USER, key[2:])
-    if session_id is not None:
-        read(_OF_SESSION if user_id is None else _OF_SESSION_WITH_USER, session_id)
+        if session_id is not None:
+            read(_OF_SESSION_WITH_USER, session_id)
+    elif session_id is not None:
+        read(_OF_SESSION, session_id)
     # A row may come twice, as the user's and as the session's.
-    unique = {row.id: row for row in rows}.values()
-    newest = sorted(unique, key=lambda row: (row.timestamp_us, row.id))[-limit:]
-    return [
-        HistoryEvent(r.item_id, r.event_type, r.timestamp_us, r.session_id, r.event_id)
-        for r in newest
-    ]
+    unique = {row[5]: row for row in rows}.values()
+    newest = sorted(unique, key=lambda row: (row[2], row[5]))[-limit:]
+    events_ = [HistoryEvent(row[0], row[1], row[2], row[3], row[4]) for row in newest]
+    return History(events_, complete and len(unique) <= limit)
 
 
 def seen_items(
@@ -159,7 +179,7 @@ def seen_items(
     unowned = or_(events.c.user_id.is_(None), events.c.user_id == user_id)
     if user_id is not None:
         owners.append(events.c.user_id == user_id)
-        for (key,) in connection.execute(_ALIASES, {"owner": user_id}).all():
+        for (key,) in _ALIASES(connection, owner=user_id):
             if key.startswith("s:"):
                 owners.append(and_(events.c.session_id == key[2:], unowned))
             else:
@@ -205,7 +225,7 @@ def user_events(
     connection: Connection, user_id: str, limit: int, before_id: int | None = None
 ) -> list[dict[str, object]]:
     """A page of a user's events, newest arrival first; `before_id` is the last id of the page before."""
-    keys = connection.execute(_ALIASES, {"owner": user_id}).scalars().all()
+    keys = merged_into(connection, user_id)
     sessions = [key[2:] for key in keys if key.startswith("s:")]
     merged = [key[2:] for key in keys if key.startswith("u:")]
     owners = [events.c.user_id.in_([user_id, *merged])]

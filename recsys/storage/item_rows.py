@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, delete, func, or_, select
 
 from recsys.data.item_check import Item
 from recsys.storage.database import upsert
+from recsys.storage.stamps import bump
 from recsys.storage.tables import item_categories, items
 
 CHUNK = 500  # ids a statement
@@ -44,6 +45,7 @@ def put_items(connection: Connection, given: Sequence[Item], now_us: int) -> int
     )
     connection.execute(statement, [_row(item, now_us) for item in unique.values()])
     _put_categories(connection, unique)
+    bump(connection, "items")
     return len(unique) - len(known)
 
 
@@ -59,12 +61,16 @@ def update_item(connection: Connection, item_id: str, changes: dict[str, Any], n
     if categories is not None:
         connection.execute(delete(item_categories).where(item_categories.c.item_id == item_id))
         _insert_categories(connection, [(name, item_id) for name in categories])
+    bump(connection, "items")
     return True
 
 
 def delete_item(connection: Connection, item_id: str) -> bool:
     """Remove an item's metadata; its events stay. False where there is no such item."""
-    return connection.execute(delete(items).where(items.c.item_id == item_id)).rowcount > 0
+    gone = connection.execute(delete(items).where(items.c.item_id == item_id)).rowcount > 0
+    if gone:
+        bump(connection, "items")
+    return gone
 
 
 _BY_ID = select(items).where(items.c.item_id.in_(bindparam("ids", expanding=True)))
@@ -118,6 +124,23 @@ def first_categories(connection: Connection) -> dict[str, str]:
     first = func.min(item_categories.c.category)
     statement = select(item_categories.c.item_id, first).group_by(item_categories.c.item_id)
     return dict(connection.execute(statement).tuples().all())
+
+
+FIELDS = ("item_id", "title", "price", "image", "available")
+
+
+def field_values(connection: Connection, name: str) -> Iterator[tuple[str, Any]]:
+    """(item id, value) of every item: of one of FIELDS, of `category` as a list, or of a property."""
+    if name in FIELDS:
+        statement = select(items.c.item_id, items.c[name])
+        for item_id, value in connection.execute(statement):
+            yield item_id, bool(value) if name == "available" else value
+    elif name == "category":
+        for item_id, text in connection.execute(select(items.c.item_id, items.c.categories)):
+            yield item_id, json.loads(text)
+    else:
+        for item_id, text in connection.execute(select(items.c.item_id, items.c.properties)):
+            yield item_id, json.loads(text).get(name)
 
 
 _UNAVAILABLE = select(items.c.item_id).where(~items.c.available)

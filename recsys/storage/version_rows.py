@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from recsys.errors import ConflictError, NotFoundError
+from recsys.storage.stamps import bump
 from recsys.storage.tables import deployments, model_versions
 
 
@@ -91,6 +92,7 @@ def deploy(connection: Connection, version: str, now_us: int, by: str, reason: s
         {"version": version, "deployed_at_us": now_us, "deployed_by": by, "reason": reason},
     )
     set_state(connection, version, "promoted")
+    bump(connection, "deployments")
 
 
 def roll_back(connection: Connection, now_us: int, by: str, reason: str) -> str:
@@ -99,20 +101,39 @@ def roll_back(connection: Connection, now_us: int, by: str, reason: str) -> str:
     Two roll backs in a row go two versions back, not to and fro. Raises ConflictError where there
     is nothing to go back to.
     """
+    for version in _earlier_champions(connection):
+        deploy(connection, version, now_us, by, reason)
+        return version
+    raise ConflictError("there is no earlier champion to roll back to")
+
+
+def _earlier_champions(connection: Connection) -> list[str]:
+    """Versions that a roll back can still reach, the latest first; deleted ones are left out."""
     rows = connection.execute(
-        select(deployments.c.version, deployments.c.reason).order_by(deployments.c.id)
+        select(deployments.c.version, model_versions.c.state)
+        .join(model_versions, model_versions.c.version == deployments.c.version)
+        .order_by(deployments.c.id)
     ).all()
-    line: list[str] = []  # champions that a roll back can still reach, oldest first
+    line: list[str] = []
     for row in rows:
         if row.version in line:
             del line[line.index(row.version) + 1 :]
         else:
             line.append(row.version)
-    for version in reversed(line[:-1]):
-        if get_version(connection, version).state != "deleted":
-            deploy(connection, version, now_us, by, reason)
-            return version
-    raise ConflictError("there is no earlier champion to roll back to")
+    deleted = {row.version for row in rows if row.state == "deleted"}
+    return [version for version in reversed(line[:-1]) if version not in deleted]
+
+
+def deployed_names(connection: Connection) -> list[tuple[str, str]]:
+    """(version, SHA-256 of its manifest) of the champion and, after it, the one it replaced."""
+    champion_now = champion_name(connection)
+    if champion_now is None:
+        return []
+    earlier = _earlier_champions(connection)[:1]
+    return [
+        champion_now,
+        *((name, get_version(connection, name).manifest_sha256) for name in earlier),
+    ]
 
 
 def set_state(connection: Connection, version: str, state: str) -> None:

@@ -103,7 +103,7 @@ def popular(query: PopularQuery) -> dict[str, Any]:
 )
 def similar(item_id: str, query: KQuery) -> dict[str, Any]:
     """Items that the model holds for alike."""
-    return _list(services().recommender.similar(item_id, query.k))
+    return _list(services().recommender.similar(item_id, query.k, now_us()))
 
 
 @operation(
@@ -117,7 +117,7 @@ def similar(item_id: str, query: KQuery) -> dict[str, Any]:
 )
 def similar_by_query(query: KByIdQuery) -> dict[str, Any]:
     """The same with the item's id as a query parameter."""
-    return _list(services().recommender.similar(query.item_id, query.k))
+    return _list(services().recommender.similar(query.item_id, query.k, now_us()))
 
 
 @operation(
@@ -131,7 +131,7 @@ def similar_by_query(query: KByIdQuery) -> dict[str, Any]:
 )
 def following(item_id: str, query: KQuery) -> dict[str, Any]:
     """What most often came right after an item."""
-    return _list(services().recommender.following(item_id, query.k))
+    return _list(services().recommender.following(item_id, query.k, now_us()))
 
 
 @operation(
@@ -145,7 +145,7 @@ def following(item_id: str, query: KQuery) -> dict[str, Any]:
 )
 def following_by_query(query: KByIdQuery) -> dict[str, Any]:
     """The same with the item's id as a query parameter."""
-    return _list(services().recommender.following(query.item_id, query.k))
+    return _list(services().recommender.following(query.item_id, query.k, now_us()))
 
 
 @operation(

