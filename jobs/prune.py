@@ -1,4 +1,4 @@
-"""Retention: old events go in small batches, and versions beyond those to be kept."""
+"""Retention: old events and answers go in small batches, and versions beyond those to be kept."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """The outcome counts what went."""
     log.at("events", 0.0)
     events = pipeline.prune_events(settings, database, datetime.now(UTC), log.at)
+    log.at("answers", 0.8)
+    answers = pipeline.prune_impressions(settings, database, datetime.now(UTC))
     log.at("versions", 0.9)
     versions = pipeline.prune_versions(settings, database)
-    return {"events": events, "versions": versions}
+    return {"events": events, "answers": answers, "versions": versions}

@@ -1,12 +1,15 @@
-"""What needs no training and should be fresh: planner statistics for the queries of a request.
+"""What needs no training and should be fresh: clicks attributed to the answers they came from, and
+planner statistics for the queries of a request.
 
 Popular items are counted by the serving processes themselves, at most once a minute.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from recsys import pipeline
 from recsys.config import Settings
 from recsys.storage.database import Database
 from recsys.storage.upkeep import analyse
@@ -17,5 +20,7 @@ if TYPE_CHECKING:
 
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """Refresh; the outcome counts what was looked at."""
-    log.at("statistics", 0.0)
-    return analyse(database)
+    log.at("clicks", 0.0)
+    looked_at = pipeline.attribute_clicks(database, datetime.now(UTC))
+    log.at("statistics", 0.5)
+    return {"clicks_looked_at": looked_at, **analyse(database)}

@@ -7,6 +7,7 @@
     ├── ConflictError               the state of things forbids it
     ├── AuthenticationError         no key, or an unknown one
     ├── AccessError                 a key without the scope
+    ├── RateLimitError              too many requests: try again later
     ├── StorageUnavailableError     database locked, absent or full: try again
     ├── NotEnoughDataError          too little to train or evaluate on
     ├── TrainingError               the loss is not finite, a worker died
@@ -56,6 +57,14 @@ class AuthenticationError(RecsysError):
 
 class AccessError(RecsysError):
     """The key is known but lacks the scope."""
+
+
+class RateLimitError(RecsysError):
+    """The caller has used up its requests for now."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        self.retry_after_seconds = max(1, round(retry_after_seconds + 0.5))
+        super().__init__("too many requests")
 
 
 class StorageUnavailableError(RecsysError):

@@ -40,15 +40,24 @@ from recsys.evaluation.report import Scorer
 from recsys.model.onnx_export import export_onnx
 from recsys.model.training import Progress
 from recsys.registry import Bundle, delete_version, new_version, read_version, write_version
+from recsys.serving.erasure import erase
 from recsys.serving.everyone import rank_everyone
 from recsys.serving.recommender import Answer, Recommender, Request
-from recsys.storage import event_rows, item_rows, rejected_rows, version_rows
+from recsys.storage import (
+    event_rows,
+    impression_rows,
+    item_rows,
+    rejected_rows,
+    version_rows,
+)
 from recsys.storage.database import Database
 from recsys.storage.event_import import ImportSummary, add_rejections, import_chunks
 from recsys.storage.event_reading import EXPORT_COLUMNS, read_batches, read_frame
 
 DAY_US = 86_400 * 1_000_000
 REPLAY_ROWS = 10_000
+ATTRIBUTION_ROWS = 5_000
+ATTRIBUTION_OVERLAP_US = 600 * 1_000_000
 PRUNE_ROWS = 5_000
 Say = Callable[[str], None]
 
@@ -331,6 +340,38 @@ def prune_versions(settings: Settings, database: Database) -> int:
         delete_version(settings.registry.path, row.version)
         gone += 1
     return gone
+
+
+def prune_impressions(settings: Settings, database: Database, now: datetime) -> int:
+    """Delete answers past `serving.impression_days`, a small batch a transaction; how many went."""
+    before_us = to_us(now) - settings.serving.impression_days * DAY_US
+    gone = 0
+    while True:
+        with database.begin() as connection:
+            batch = impression_rows.delete_impressions_before(connection, before_us, PRUNE_ROWS)
+        gone += batch
+        if batch < PRUNE_ROWS:
+            return gone
+
+
+def attribute_clicks(database: Database, now: datetime) -> int:
+    """Attribute new events to the answers they came from; how many events were looked at."""
+    seen = 0
+    while True:
+        with database.begin() as connection:
+            batch = impression_rows.attribute_clicks(
+                connection, to_us(now), ATTRIBUTION_OVERLAP_US, ATTRIBUTION_ROWS
+            )
+        seen += batch
+        if batch < ATTRIBUTION_ROWS:
+            return seen
+
+
+def erase_user(
+    settings: Settings, database: Database, user_id: str, now: datetime
+) -> dict[str, Any]:
+    """Delete all that is stored of a user, for good; the receipt, JSON-ready."""
+    return erase(settings, database, user_id, to_us(now))
 
 
 def promote(database: Database, version: str, now: datetime, by: str, reason: str) -> None:

@@ -17,6 +17,7 @@ from recsys.cli import (
     recommend,
     serve,
     train,
+    users,
 )
 
 
@@ -24,5 +25,5 @@ def register(app: typer.Typer) -> None:
     """Add all commands to `app`."""
     for module in (init, train, recommend, serve, demo):
         module.register(app)
-    for module in (database, events, items, models, jobs, keys, bench):
+    for module in (database, events, items, users, models, jobs, keys, bench):
         app.add_typer(module.app)

@@ -14,7 +14,12 @@ app = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
 @app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="What it is for.")],
-    scope: Annotated[list[str], typer.Option(help="read, write or admin; may be repeated.")],
+    scope: Annotated[
+        list[str], typer.Option(help="read, write, admin or collect; may be repeated.")
+    ],
+    origin: Annotated[
+        list[str] | None, typer.Option(help="For collect: a page's origin; may be repeated.")
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,7 +32,7 @@ def create(
     from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).begin() as connection:
-        key = key_rows.create_key(connection, name, scope, to_us(now()))
+        key = key_rows.create_key(connection, name, scope, to_us(now()), origin or [])
     if not as_json:
         say("The key is shown this once; only its hash is stored.")
     show({"key": key, "scopes": ",".join(scope)}, as_json)

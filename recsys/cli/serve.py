@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +29,14 @@ def serve(
     Example: recsys serve --port 8080 --workers 4
     """
     limit_threads()
+    with tempfile.TemporaryDirectory(prefix="recsys-metrics-") as folder:
+        # The workers' figures meet in its files; prometheus_client looks for it when imported.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        _serve(host, port, workers, config)
+
+
+def _serve(host: str | None, port: int | None, workers: int | None, config: Path | None) -> None:
+    from recsys.serving.impressions import disk_note
     from recsys.storage import migrate
     from recsys.storage.database import open_database
     from recsys.web.server import serve as run
@@ -42,6 +53,7 @@ def serve(
     say(f"serving on http://{serving.host}:{serving.port} (docs at /docs)")
     if database.dialect == "postgresql":
         say(f"up to {most} database connections")
+    say(disk_note(serving.impression_share, serving.impression_days, serving.default_k))
     if not settings.auth.enabled:
         say("auth.enabled is false: anyone who reaches this port may read and write")
     run(settings)

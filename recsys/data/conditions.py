@@ -58,11 +58,11 @@ class Condition:
     literal: str
 
     @classmethod
-    def parse(cls, text: str) -> Condition:
-        """Raises InputError where `text` is not COLUMN OP VALUE."""
+    def parse(cls, text: str, field: str = "--where") -> Condition:
+        """Raises InputError, of `field`, where `text` is not COLUMN OP VALUE."""
         found = _EXPRESSION.fullmatch(text)
         if found is None:
-            raise InputError("--where", text, "expected COLUMN OP VALUE, OP one of = != < <= > >=")
+            raise InputError(field, text, "expected COLUMN OP VALUE, OP one of = != < <= > >=")
         column, symbol, literal = found.groups()
         return cls(column, "=" if symbol == "==" else symbol, literal)
 

@@ -37,6 +37,7 @@ REASONS = 3  # past events named for an item
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
 GROWTH = 8  # how many times more items are ranked where filters left too few
 MAX_MERGED = 10_000  # users whose merged ids are kept
+FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")
 CHAMPION, CONTROL = "champion", "control"
 
 
@@ -103,6 +104,7 @@ class Answer:
     degraded: str | None
     items: list[RankedItem] = field(default_factory=list)
     arm: str | None = None  # 'champion' or 'control'; None without a model
+    fallback: str | None = None  # why some item is not of the model's ranking: one of FALLBACKS
     scenario: str | None = None
     page_of: str | None = None
 
@@ -228,6 +230,7 @@ class Recommender:
                 )
             ],
             arm=arm,
+            fallback=_fallback(bundle, past, items, degraded),
             scenario=request.scenario,
             page_of=request.page_of,
         )
@@ -511,6 +514,25 @@ class Recommender:
             RankedItem(item_id, rank, score, source, found.get(item_id))
             for rank, (item_id, score) in enumerate(chosen, 1)
         ]
+
+
+def _fallback(
+    bundle: Bundle | None,
+    past: list[HistoryEvent],
+    items: list[tuple[str, float, str]],
+    degraded: str | None,
+) -> str | None:
+    """Which of FALLBACKS says why the version's ranking did not give every item, or None."""
+    if bundle is None:
+        return "database" if degraded and not degraded.startswith("no model") else "no_model"
+    if degraded:
+        return "database"
+    if all(source in (LSTM, *bundle.rankers) and source != "popular" for _, _, source in items):
+        return None
+    if not past:
+        return "no_history"
+    known = any(event.item_id in bundle.vocabulary for event in past_read(bundle, past))
+    return "too_few" if known else "unknown_items"
 
 
 def in_control(who: str, share: float) -> bool:

@@ -29,6 +29,7 @@ from recsys.data.events import user_bucket
 from recsys.data.readers import EventChunk, Rejection, content_hashes
 from recsys.storage.database import Database, translated, upsert
 from recsys.storage.tables import rejected_events
+from recsys.storage.user_rows import Tombstones
 
 MOVE_ROWS = 200_000
 
@@ -85,7 +86,7 @@ class ImportSummary:
     duplicates: int  # already stored, or a second row with the same event id
     repeats: int  # rows equal to an earlier row of this file; accepted the first time, kept
     rejected: int  # in quarantine, with a reason
-    skipped: int  # left out by --where
+    skipped: int  # left out by --where, or of a user who was erased
     seconds: float
 
     def plain(self) -> dict[str, Any]:
@@ -108,14 +109,21 @@ def import_chunks(
     with translated(), database.engine.connect() as connection:
         staging = _Staging(connection)
         try:
+            with _transaction(connection, write=False):
+                tombstones = Tombstones(connection)
             for chunk in chunks:
                 read, skipped = read + chunk.read, skipped + chunk.skipped
-                rejected += len(chunk.rejections)
+                events, rejections = chunk.events, list(chunk.rejections)
+                if tombstones:
+                    events, rejections = _without_erased(events, rejections, tombstones)
+                    skipped += chunk.events.num_rows - events.num_rows
+                    skipped += len(chunk.rejections) - len(rejections)
+                rejected += len(rejections)
                 with _transaction(connection, write=False):
-                    staging.add(chunk.events)
-                if chunk.rejections:
+                    staging.add(events)
+                if rejections:
                     with _transaction(connection, write=True):
-                        add_rejections(connection, source, chunk.rejections, now_us)
+                        add_rejections(connection, source, rejections, now_us)
                 last = read
                 on_progress("read", read)
             with _transaction(connection, write=False):
@@ -205,6 +213,19 @@ class _Staging:
         if not self.connection.closed and not self.connection.invalidated:
             with _transaction(self.connection, write=False):
                 self.connection.execute(text("DROP TABLE IF EXISTS staged_events"))
+
+
+def _without_erased(
+    events: pa.Table, rejections: list[Rejection], tombstones: Tombstones
+) -> tuple[pa.Table, list[Rejection]]:
+    """What is left when the rows of erased users are taken out; nothing else is kept of those."""
+    users = events["user_id"].to_pylist()
+    sessions = events["session_id"].to_pylist()
+    keys = [f"u:{u}" if u is not None else f"s:{s}" for u, s in zip(users, sessions, strict=True)]
+    erased = {key for key in set(keys) if tombstones.covers(key)}
+    if erased:
+        events = events.filter(pa.array([key not in erased for key in keys]))
+    return events, [one for one in rejections if not tombstones.in_raw(one.raw)]
 
 
 def _staged_columns(events: pa.Table) -> pa.Table:

@@ -221,17 +221,23 @@ def popular_items(
     return [(row.item_id, row.events) for row in connection.execute(statement)]
 
 
+def events_of(user_id: str, merged: Collection[str]) -> ColumnElement[bool]:
+    """The condition on an event of being a user's, given what was merged into that user."""
+    ids = [user_id, *(key[2:] for key in merged if key.startswith("u:"))]
+    sessions = [key[2:] for key in merged if key.startswith("s:")]
+    owned: ColumnElement[bool] = events.c.user_id.in_(ids)
+    if sessions:  # another user's events in a merged session are not this user's
+        unowned = and_(events.c.session_id.in_(sessions), events.c.user_id.is_(None))
+        owned = or_(owned, unowned)
+    return owned
+
+
 def user_events(
     connection: Connection, user_id: str, limit: int, before_id: int | None = None
 ) -> list[dict[str, object]]:
     """A page of a user's events, newest arrival first; `before_id` is the last id of the page before."""
-    keys = merged_into(connection, user_id)
-    sessions = [key[2:] for key in keys if key.startswith("s:")]
-    merged = [key[2:] for key in keys if key.startswith("u:")]
-    owners = [events.c.user_id.in_([user_id, *merged])]
-    if sessions:
-        owners.append(events.c.session_id.in_(sessions))
-    statement = select(events).where(or_(*owners)).order_by(events.c.id.desc()).limit(limit)
+    owned = events_of(user_id, merged_into(connection, user_id))
+    statement = select(events).where(owned).order_by(events.c.id.desc()).limit(limit)
     if before_id is not None:
         statement = statement.where(events.c.id < before_id)
     return [dict(row._mapping) for row in connection.execute(statement)]

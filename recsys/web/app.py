@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from typing import Any
 
 import orjson
 import structlog
 from flask import Flask, Response, g, render_template, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from recsys.config import Settings
+from recsys.errors import RecsysError
+from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.storage.database import Database
-from recsys.web import errors
-from recsys.web.api import events, health, items, jobs, models, recommendations
+from recsys.web import errors, metrics
+from recsys.web.api import events, health, items, jobs, models, recommendations, users
 from recsys.web.keys import Keys
+from recsys.web.limits import RateLimits
 from recsys.web.openapi import document
 from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
 from recsys.web.services import Services
@@ -23,6 +28,7 @@ from recsys.web.services import Services
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 MAX_QUERY = 65_536  # bytes of a query string
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -35,23 +41,31 @@ DOCS_POLICY = (
 )
 
 
-def create_app(settings: Settings, database: Database) -> Flask:
-    """The application over one database. Connects at the first request, not here."""
+def create_app(settings: Settings, database: Database, limits: RateLimits | None = None) -> Flask:
+    """The application over one database. Connects at the first request, not here.
+
+    `limits`: made before the workers were forked, so that they count together.
+    """
     app = Flask("recsys.web")
     app.url_map.converters["id"] = IdConverter
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
     app.config["MAX_CONTENT_LENGTH"] = settings.serving.max_body_bytes
-    app.extensions["recsys"] = Services(
+    serving = settings.serving
+    shared = app.extensions["recsys"] = Services(
         settings=settings,
         database=database,
         recommender=Recommender(settings, database, time.monotonic),
-        keys=Keys(database, settings.auth.enabled),
+        keys=Keys(database, settings.auth, limits or RateLimits()),
+        impressions=Impressions(database, serving.impression_share, metrics.lost.inc),
     )
-    for module in (events, recommendations, items, models, jobs, health):
+    for module in (events, recommendations, users, items, models, jobs, health):
         app.register_blueprint(module.blueprint)
     errors.register(app)
-    app.wsgi_app = SlashKeeper(app.wsgi_app)  # type: ignore[method-assign]
+    wrapped: Any = SlashKeeper(app.wsgi_app)
+    if hops := serving.trusted_proxies:
+        wrapped = ProxyFix(wrapped, x_for=hops, x_proto=hops, x_host=hops)
+    app.wsgi_app = wrapped  # type: ignore[method-assign]
 
     @app.before_request
     def begin() -> Response | None:
@@ -62,6 +76,8 @@ def create_app(settings: Settings, database: Database) -> Flask:
             return errors.problem(414, "the query string is too long")
         if NOT_UTF8 in request.environ:
             return errors.problem(400, "the address is not UTF-8")
+        if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+            return Response(status=204)
         return None
 
     @app.after_request
@@ -70,16 +86,43 @@ def create_app(settings: Settings, database: Database) -> Flask:
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
-        spent_ms = (time.perf_counter() - g.get("started", time.perf_counter())) * 1e3
+        if "Origin" in request.headers and request.path.startswith("/api/"):
+            allow_page(response)
+        spent = time.perf_counter() - g.get("started", time.perf_counter())
+        route = request.url_rule.rule if request.url_rule else "-"
+        method = request.method if request.method in METHODS else "-"
+        metrics.requests.labels(method, route, response.status_code).inc()
+        metrics.seconds.labels(route).observe(spent)
         log.debug(
             "request",
             request_id=g.get("request_id", ""),
-            method=request.method,
-            route=str(request.url_rule or "-"),
+            method=method,
+            route=route,
             status=response.status_code,
-            ms=round(spent_ms, 2),
+            ms=round(spent * 1e3, 2),
         )
         return response
+
+    def allow_page(response: Response) -> None:
+        """Let a page of an allowed origin read the answer."""
+        response.headers["Vary"] = "Origin"
+        origin = request.headers["Origin"]
+        try:
+            if not shared.keys.allows_origin(origin):
+                return
+        except RecsysError:
+            return
+        response.headers["Access-Control-Allow-Origin"] = origin
+        if request.method == "OPTIONS":
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+            response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-API-Key"
+            response.headers["Access-Control-Max-Age"] = "600"
+
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        metrics.waiting.set(len(shared.impressions))
+        content = metrics.exposition(shared.recommender.active.models)
+        return Response(content, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/openapi.json")
     def openapi() -> Response:

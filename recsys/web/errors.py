@@ -22,6 +22,7 @@ from recsys.errors import (
     ModelFileError,
     NotEnoughDataError,
     NotFoundError,
+    RateLimitError,
     RecsysError,
     StorageUnavailableError,
 )
@@ -62,6 +63,7 @@ STATUS: list[tuple[type[RecsysError], int]] = [
     (AccessError, 403),
     (NotFoundError, 404),
     (ConflictError, 409),
+    (RateLimitError, 429),
     (StorageUnavailableError, 503),
     (NotEnoughDataError, 409),
 ]
@@ -98,7 +100,7 @@ def register(app: Flask) -> None:
             errors = error.errors
         elif isinstance(error, InputError):
             errors = [FieldError(field=error.field, message=error.expected)]
-        elif isinstance(error, StorageUnavailableError):
+        elif isinstance(error, StorageUnavailableError | RateLimitError):
             headers["Retry-After"] = str(error.retry_after_seconds)
         elif isinstance(error, AuthenticationError):
             headers["WWW-Authenticate"] = 'Bearer realm="recsys"'

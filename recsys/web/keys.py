@@ -1,43 +1,114 @@
-"""Who is asking: API keys by scope. `admin` may do what `read` and `write` may."""
+"""Who is asking: API keys by scope. `admin` may do what `read` and `write` may.
+
+A key of scope `collect` may stand in a page for everyone to see. It may post events and ask for
+recommendations of a session, and nothing else; only from the origins it names; and so often.
+"""
 
 from __future__ import annotations
 
+import hashlib
+
 from flask import g, request
 
-from recsys.errors import AccessError, AuthenticationError
+from recsys.config import AuthSettings
+from recsys.errors import (
+    AccessError,
+    AuthenticationError,
+    RateLimitError,
+    StorageUnavailableError,
+)
 from recsys.storage.database import Database
-from recsys.storage.key_rows import KeyRow, find_key
+from recsys.storage.key_rows import KeyRow, find_key_and_stamps, origins
+from recsys.storage.stamps import Stamps
+from recsys.web import metrics
+from recsys.web.limits import RateLimits
 
 MAX_HEADER = 200
+MAX_SEEN = 10_000  # live keys remembered for when the database is away
+COLLECT = "collect"
 
 
 class Keys:
     """Checks the key of the request at hand. A revoked key is refused from the next request on."""
 
-    def __init__(self, database: Database, enabled: bool) -> None:
+    def __init__(self, database: Database, settings: AuthSettings, limits: RateLimits) -> None:
         self._database = database
-        self._enabled = enabled
+        self._settings = settings
+        self._limits = limits
+        self._seen: dict[bytes, KeyRow] = {}
+        self._origins: tuple[int, frozenset[str]] = (-1, frozenset())
 
-    def require(self, scope: str) -> KeyRow | None:
+    def require(self, scope: str, *, collect: bool = False) -> KeyRow | None:
         """The caller's key; None where keys are switched off.
 
-        Raises AuthenticationError without a live key, AccessError where it lacks `scope`.
+        `collect`: whether a key of that scope will do too. Raises AuthenticationError without a live
+        key, AccessError where it lacks `scope` or comes from elsewhere, RateLimitError where it has
+        come too often.
         """
-        if not self._enabled:
+        if not self._settings.enabled:
             return None
         given = _given()
         if given is None:
             raise AuthenticationError(
                 "an API key is needed: X-API-Key: <key> or Authorization: Bearer <key>"
             )
-        with self._database.connect() as connection:
-            key = find_key(connection, given) if len(given) <= MAX_HEADER else None
+        key = self._find(given[:MAX_HEADER])
         if key is None:
             raise AuthenticationError("the API key is not known or was revoked")
-        if scope not in key.scopes and "admin" not in key.scopes:
-            raise AccessError(f"the API key lacks the scope {scope}")
         g.key = key
+        if COLLECT in key.scopes:
+            self._check_page(key, collect)
+        elif scope not in key.scopes and "admin" not in key.scopes:
+            raise AccessError(f"the API key lacks the scope {scope}")
+        elif self._settings.requests_per_minute:
+            self._limit(f"key {key.key_id}", self._settings.requests_per_minute)
         return key
+
+    def allows_origin(self, origin: str) -> bool:
+        """Whether pages of `origin` may read answers: some live key of scope collect names it."""
+        stamps: Stamps | None = g.get("stamps")
+        if stamps is None or stamps.keys != self._origins[0]:
+            with self._database.connect() as connection:
+                _, stamps = find_key_and_stamps(connection, "")
+                self._origins = (stamps.keys, origins(connection))
+        return origin in self._origins[1]
+
+    def _find(self, given: str) -> KeyRow | None:
+        """The live key. With the database away, one that was live when it was last asked about."""
+        digest = hashlib.sha256(given.encode()).digest()
+        try:
+            with self._database.connect() as connection:
+                key, g.stamps = find_key_and_stamps(connection, given)
+        except StorageUnavailableError:
+            key = self._seen.get(digest)
+            if key is None:
+                raise
+            return key
+        if key is None:
+            self._seen.pop(digest, None)
+        elif len(self._seen) < MAX_SEEN:
+            self._seen[digest] = key
+        return key
+
+    def _check_page(self, key: KeyRow, collect: bool) -> None:
+        if not collect:
+            raise AccessError("the API key is for pages: it posts events and asks for its session")
+        if request.headers.get("Origin") not in key.allowed_origins:
+            raise AccessError("the API key is not for pages of this origin")
+        address = request.remote_addr or "-"
+        self._limit(f"{key.key_id} {address}", self._settings.collect_per_minute)
+
+    def _limit(self, caller: str, per_minute: int) -> None:
+        wait = self._limits.seconds_to_wait(caller, per_minute)
+        if wait > 0:
+            metrics.limited.inc()
+            raise RateLimitError(wait)
+
+
+def from_page() -> bool:
+    """Whether the request at hand comes with a key that anyone can read."""
+    key: KeyRow | None = g.get("key")
+    return key is not None and COLLECT in key.scopes
 
 
 def _given() -> str | None:

@@ -119,7 +119,7 @@ def _responses(one: Operation) -> dict[str, Any]:
     good = {code for code in one.statuses if code < 300}
     bad = {code for code in one.statuses if code >= 300} | {422, 503}
     if one.scope is not None:
-        bad |= {401, 403}
+        bad |= {401, 403, 429}
     if one.body is not None:
         bad |= {413, 415}
     responses: dict[str, Any] = {}

@@ -20,6 +20,7 @@ from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.paths import check_ids
 
 JSON = "application/json"
+NOT_SPLIT = ("filter", "boost")  # lists whose values may hold commas
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,13 @@ def operation(
     body: Any = None,
     statuses: tuple[int, ...] = (200,),
     lenient: bool = False,
+    collect: bool = False,
     example: Any = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
     """Register a view. It is called with `query=` and `body=` where those are declared, and returns
     a JSON-ready value, or (value, status).
 
+    `collect`: keys that stand in pages may call it too; the view then sees to what they may ask.
     `lenient`: `body` is what is documented, but the view gets the bare JSON and answers row by row.
     """
     adapter: TypeAdapter[Any] | None = TypeAdapter(body) if body is not None else None
@@ -85,7 +88,7 @@ def operation(
         @wraps(view)
         def wrapped(**path_values: str) -> Response:
             if scope is not None:
-                current_app.extensions["recsys"].keys.require(scope)
+                current_app.extensions["recsys"].keys.require(scope, collect=collect)
             check_ids(path_values)
             values: dict[str, Any] = dict(path_values)
             if query is not None:
@@ -111,13 +114,21 @@ def dumps(content: Any) -> bytes:
 
 
 def read_query(model: type[BaseModel]) -> BaseModel:
-    """The query string as `model`. Lists may repeat a parameter or separate values by commas."""
+    """The query string as `model`. Lists may repeat a parameter or separate values by commas, but
+    for those of NOT_SPLIT.
+    """
     given: dict[str, Any] = {}
     for name in request.args:
         known = model.model_fields.get(name)
         values = request.args.getlist(name)
         if known is not None and is_list(known.annotation):
-            given[name] = [part for value in values for part in value.split(",") if part != ""]
+            whole = name in NOT_SPLIT
+            given[name] = [
+                part
+                for value in values
+                for part in ([value] if whole else value.split(","))
+                if part != ""
+            ]
         elif len(values) > 1:
             raise InvalidRequestError([FieldError(field=name, message="given more than once")])
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -14,6 +14,8 @@ from recsys.storage.item_rows import StoredItem
 
 MAX_EVENTS = 10_000
 MAX_LIST = 1_000
+MAX_CONDITIONS = 16
+MAX_BATCH = 100
 
 
 def _check_id(value: str) -> str:
@@ -25,6 +27,7 @@ def _check_id(value: str) -> str:
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(_check_id)]
 TypeName = Annotated[str, Field(min_length=1, max_length=64)]
 K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
+Expression = Annotated[str, Field(min_length=3, max_length=512)]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]
 
 
@@ -66,8 +69,18 @@ class RecommendationQuery(Strict):
     k: K | None = None
     exclude_seen: TypeName | None = Field(None, description="An event type, all or none")
     exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
-    categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
-    scenario: TypeName | None = None
+    categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(
+        [], description="Items of any of these"
+    )
+    filter: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
+        [], description="NAME OP VALUE, such as price<50 or brand=Acme; all must be met"
+    )
+    boost: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
+        [], description="NAME OP VALUE^FACTOR, such as brand=Acme^1.5: multiplies scores"
+    )
+    max_per_category: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    scenario: TypeName | None = Field(None, description="The place shown, for reports")
+    page_of: Id | None = Field(None, description="A recommendation_id: the next k after it")
     explain: bool = Field(False, description="Name the past events behind each item")
 
 
@@ -75,7 +88,7 @@ class RecommendationByIdQuery(RecommendationQuery):
     user_id: Id
 
 
-class RecommendationBody(Strict):
+class RecommendationBody(RecommendationQuery):
     """A sequence of your own, of a stored session or user, or of both: `events` come last."""
 
     events: Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)] = Field(
@@ -83,13 +96,15 @@ class RecommendationBody(Strict):
     )
     user_id: Id | None = None
     session_id: Id | None = None
-    k: K | None = None
-    exclude_seen: TypeName | None = None
-    exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
-    categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
-    candidates: Annotated[list[Id], Field(max_length=10_000)] = []
-    scenario: TypeName | None = None
-    explain: bool = False
+    candidates: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        [], description="Rank these alone"
+    )
+
+
+class BatchBody(Strict):
+    """Many at once; each is answered as by itself."""
+
+    requests: Annotated[list[RecommendationBody], Field(min_length=1, max_length=MAX_BATCH)]
 
 
 class ItemOut(BaseModel):
@@ -129,7 +144,147 @@ class RecommendationAnswer(BaseModel):
     sequence_length: int
     last_event_id: str | None
     degraded: str | None = Field(description="Why the answer is less than it should be, or null")
+    arm: str | None = Field(description="champion, control, or null without a model")
     items: list[RankedItemOut]
+
+
+class BatchAnswer(BaseModel):
+    answers: list[RecommendationAnswer]
+
+
+class ShownItem(BaseModel):
+    item_id: str
+    rank: int
+    source: str
+    score: float
+    clicked: bool
+    reason: list[dict[str, Any]] | None
+
+
+class ReplayAnswer(BaseModel):
+    """An answer as it was given."""
+
+    recommendation_id: str
+    generated_at: str
+    user_id: str | None
+    session_id: str | None
+    model_version: str | None
+    arm: str | None
+    scenario: str | None
+    page_of: str | None
+    sequence_length: int | None
+    last_event_id: str | None
+    items: list[ShownItem]
+    shown: list[str] | None = Field(description="What was really shown, where it was said")
+
+
+class ImpressionIn(Strict):
+    """What was really shown: of an answer, or of a list of your own."""
+
+    items: Annotated[list[Id], Field(min_length=1, max_length=MAX_LIST)]
+    recommendation_id: Id | None = None
+    user_id: Id | None = None
+    session_id: Id | None = None
+    scenario: TypeName | None = None
+
+
+class ImpressionAnswer(BaseModel):
+    recommendation_id: str
+
+
+class UserAnswer(BaseModel):
+    user_id: str
+    events: int
+    first_event_at: str | None
+    last_event_at: str | None
+    merged_users: list[str]
+    merged_sessions: list[str]
+
+
+class UserByIdQuery(Strict):
+    user_id: Id
+
+
+class StoredEvent(BaseModel):
+    event_id: str
+    user_id: str | None
+    session_id: str | None
+    item_id: str
+    event_type: str
+    timestamp: str
+    value: float | None
+    recommendation_id: str | None
+    properties: dict[str, Any] | None
+
+
+class EventPage(BaseModel):
+    events: list[StoredEvent]
+    next_cursor: str | None
+
+
+class MergeBody(Strict):
+    """Whose events become this user's: another user's, or an anonymous session's."""
+
+    from_: Id | None = Field(None, alias="from", description="A user_id")
+    session_id: Id | None = None
+
+
+class MergeAnswer(BaseModel):
+    user_id: str
+    merged: str
+
+
+class ErasureAnswer(BaseModel):
+    """The receipt of an erasure."""
+
+    user_id: str
+    erased_at: str
+    removed: dict[str, int] = Field(description="Rows removed, by what they were")
+    notes: dict[str, str] = Field(description="What else there is, and what becomes of it")
+
+
+class ReportQuery(Strict):
+    hours: Annotated[int, Field(ge=1, le=8_760, description="Back from now")] = 24
+    by: Annotated[list[Literal["model_version", "arm", "scenario", "source"]], Field()] = [
+        "model_version",
+        "arm",
+    ]
+
+
+class ReportRow(BaseModel):
+    model_version: str | None = None
+    arm: str | None = None
+    scenario: str | None = None
+    source: str | None = None
+    shown: int = Field(description="Answers; items, where source is among `by`")
+    clicks: int = Field(description="Answers with a click; items clicked, likewise")
+    click_through: float | None
+    low: float | None = Field(description="Lower end of the 95% interval")
+    high: float | None
+
+
+class Uplift(BaseModel):
+    """Champion less control over the hours in which both answered."""
+
+    difference: float
+    low: float
+    high: float
+    hours: int
+
+
+class ReportAnswer(BaseModel):
+    since: str
+    until: str
+    rows: list[ReportRow]
+    uplift: Uplift | None
+
+
+class PromoteBody(Strict):
+    reason: Annotated[str, Field(min_length=1, max_length=500)] = "by hand"
+
+
+class ChampionAnswer(BaseModel):
+    champion: str
 
 
 class ItemListAnswer(BaseModel):
@@ -288,5 +443,6 @@ def answer_out(answer: Answer) -> dict[str, Any]:
         "sequence_length": answer.sequence_length,
         "last_event_id": answer.last_event_id,
         "degraded": answer.degraded,
+        "arm": answer.arm,
         "items": [ranked_out(ranked) for ranked in answer.items],
     }

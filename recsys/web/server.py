@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import threading
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
 from recsys.config import Settings
 from recsys.storage.database import Database
+from recsys.web import metrics
 from recsys.web.app import create_app
+from recsys.web.limits import RateLimits
 
 GRACE_SECONDS = 30
 
@@ -16,6 +20,7 @@ GRACE_SECONDS = 30
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(self, settings: Settings, url: str, options: dict[str, Any]) -> None:
         self._settings, self._url, self._options = settings, url, options
+        self._limits = RateLimits()  # one for all workers: they inherit its memory
         super().__init__()
 
     def load_config(self) -> None:
@@ -26,9 +31,29 @@ class _Server(BaseApplication):  # type: ignore[misc]
         # Called in each worker: neither connections nor torch's threads survive a fork.
         chosen = self._settings.database
         database = Database(self._url, chosen.pool_size, chosen.busy_timeout_seconds)
-        app = create_app(self._settings, database)
-        app.extensions["recsys"].recommender.bundle()  # warm before the first request
+        app = create_app(self._settings, database, self._limits)
+        recommender = app.extensions["recsys"].recommender
+        recommender.bundle()  # loaded and warm before the first request
+        stop = threading.Event()
+        threading.Thread(
+            target=recommender.active.follow,
+            args=(recommender.deployed, stop),
+            name="follow",
+            daemon=True,
+        ).start()
+        atexit.register(stop.set)
         return app
+
+
+def _worker_exit(_server: Any, worker: Any) -> None:
+    """Requests are done: write the answers that wait."""
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions["recsys"].impressions.close()
+
+
+def _child_exit(_server: Any, worker: Any) -> None:
+    metrics.forget_process(worker.pid)
 
 
 def serve(settings: Settings) -> None:
@@ -48,6 +73,8 @@ def serve(settings: Settings) -> None:
         "loglevel": "warning",
         "proc_name": "recsys",
         "control_socket_disable": True,
+        "worker_exit": _worker_exit,
+        "child_exit": _child_exit,
         "limit_request_line": 8_190,
         "limit_request_fields": 64,
         "limit_request_field_size": 8_190,

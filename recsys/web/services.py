@@ -6,11 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import cast
 
-from flask import current_app
+from flask import current_app, g
 
 from recsys.config import Settings
+from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.storage.database import Database
+from recsys.storage.stamps import Stamps
 from recsys.web.keys import Keys
 
 
@@ -20,10 +22,17 @@ class Services:
     database: Database
     recommender: Recommender
     keys: Keys
+    impressions: Impressions
 
 
 def services() -> Services:
     return cast(Services, current_app.extensions["recsys"])
+
+
+def stamps() -> Stamps | None:
+    """The stamps, where the request's key was looked up with them."""
+    found: Stamps | None = g.get("stamps")
+    return found
 
 
 def now_us() -> int:

@@ -7,9 +7,11 @@ from typing import Any
 from flask import Blueprint
 
 from recsys.data.event_check import Event, check_event
-from recsys.errors import InputError
-from recsys.storage import event_rows
+from recsys.errors import AccessError, InputError
+from recsys.storage import event_rows, user_rows
+from recsys.web import metrics
 from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.keys import from_page
 from recsys.web.operations import operation
 from recsys.web.schemas import MAX_EVENTS, EventIn, EventsAnswer
 from recsys.web.services import now_us, services
@@ -24,6 +26,7 @@ blueprint = Blueprint("events", __name__, url_prefix="/api/v1")
     scope="write",
     body=EventIn | list[EventIn],
     lenient=True,
+    collect=True,
     answer=EventsAnswer,
     example={"user_id": "u1", "item_id": "i1", "event_type": "view"},
 )
@@ -33,6 +36,8 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     if not 1 <= len(rows) <= MAX_EVENTS:
         message = f"expected 1 to {MAX_EVENTS} events, not {len(rows)}"
         raise InvalidRequestError([FieldError(field="body", message=message)])
+    if from_page():
+        _check_page(rows)
     now = now_us()
     results: list[dict[str, Any]] = []
     good: list[tuple[int, Event]] = []
@@ -48,11 +53,19 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     duplicates = 0
     if good:
         with services().database.begin() as connection:
+            erased = user_rows.is_erased(connection, {key for _, e in good for key in _keys(e)})
+            for index, event in good:
+                if erased.intersection(_keys(event)):
+                    results[index].update(event_id=event.event_id, error="the user was erased")
+            good = [(index, event) for index, event in good if results[index]["error"] is None]
             stored = event_rows.insert_events(connection, [event for _, event in good], now)
-        for (index, _), one in zip(good, stored, strict=True):
+        for (index, event), one in zip(good, stored, strict=True):
             duplicates += not one.accepted
             status = "accepted" if one.accepted else "duplicate"
             results[index].update(status=status, event_id=one.event_id)
+            metrics.count_event(event.event_type, status, (now - event.timestamp_us) / 1e6)
+    if len(rows) > len(good):
+        metrics.events.labels("rejected").inc(len(rows) - len(good))
     answer = {
         "accepted": len(good) - duplicates,
         "duplicates": duplicates,
@@ -60,3 +73,17 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
         "results": results,
     }
     return answer, 200 if good else 422
+
+
+def _keys(event: Event) -> list[str]:
+    """Under which an event's owner may have been erased."""
+    user = [] if event.user_id is None else [f"u:{event.user_id}"]
+    return user if user or event.session_id is None else [f"s:{event.session_id}"]
+
+
+def _check_page(rows: list[Any]) -> None:
+    """Raises AccessError where a page posts for a user, or for more than one session."""
+    sessions = {row.get("session_id") for row in rows if isinstance(row, dict)}
+    users = any(isinstance(row, dict) and row.get("user_id") is not None for row in rows)
+    if users or len(sessions) > 1:
+        raise AccessError("a page posts events of one session_id, without user_id")

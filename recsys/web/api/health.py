@@ -31,7 +31,7 @@ def ready() -> tuple[dict[str, Any], int]:
         checks["database"] = "ok"
     except RecsysError as error:
         checks["database"] = str(error)
-    bundle = services().recommender.bundle()
+    bundle = services().recommender.bundle()  # loading ranks once: green means it has answered
     refused = services().recommender.active.refused
     if bundle is None:
         checks["model"] = "no model has been promoted yet" if refused is None else "refused"

@@ -1,4 +1,4 @@
-"""Registered model versions, read only."""
+"""Registered model versions, and which of them serves."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from recsys.storage import version_rows
 from recsys.storage.version_rows import VersionRow
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.operations import operation
-from recsys.web.schemas import ModelOut, ModelPage, PageQuery
-from recsys.web.services import services
+from recsys.web.schemas import ChampionAnswer, ModelOut, ModelPage, PageQuery, PromoteBody
+from recsys.web.services import now_us, services
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/v1")
 
@@ -38,6 +38,38 @@ def get_model(version: str) -> dict[str, Any]:
     with services().database.connect() as connection:
         champion = version_rows.champion_name(connection)
         return _model(version_rows.get_version(connection, version), champion)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/models/<id:version>/promote",
+    scope="admin",
+    body=PromoteBody,
+    answer=ChampionAnswer,
+    statuses=(200, 404, 409),
+)
+def promote_model(version: str, body: PromoteBody) -> dict[str, Any]:
+    """Make a version the champion, whatever the gate said; every worker follows in seconds."""
+    with services().database.begin() as connection:
+        version_rows.deploy(connection, version, now_us(), "rest", body.reason)
+    return {"champion": version}
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/models/rollback",
+    scope="admin",
+    body=PromoteBody,
+    answer=ChampionAnswer,
+    statuses=(200, 409),
+)
+def roll_back_model(body: PromoteBody) -> dict[str, Any]:
+    """Go back to the champion before this one."""
+    with services().database.begin() as connection:
+        champion = version_rows.roll_back(connection, now_us(), "rest", body.reason)
+    return {"champion": champion}
 
 
 def _model(row: VersionRow, champion: tuple[str, str] | None) -> dict[str, Any]:

@@ -2,41 +2,84 @@
 
 from __future__ import annotations
 
+import math
+import secrets
 from typing import Any
 
 from flask import Blueprint
 
+from recsys.data.conditions import Condition
 from recsys.data.event_check import Event, check_event
-from recsys.errors import InputError
-from recsys.serving.recommender import Request
+from recsys.data.times import rfc3339
+from recsys.errors import AccessError, InputError, NotFoundError
+from recsys.evaluation.uplift import rate, uplift
+from recsys.serving.recommender import Boost, Request
+from recsys.storage import impression_rows
+from recsys.storage.impression_rows import HOUR_US, Impression
+from recsys.web import metrics
 from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.keys import from_page
 from recsys.web.operations import operation
 from recsys.web.schemas import (
+    BatchAnswer,
+    BatchBody,
+    ImpressionAnswer,
+    ImpressionIn,
     RecommendationAnswer,
     RecommendationBody,
     RecommendationByIdQuery,
     RecommendationQuery,
+    ReplayAnswer,
+    ReportAnswer,
+    ReportQuery,
     answer_out,
 )
-from recsys.web.services import now_us, services
+from recsys.web.services import now_us, services, stamps
 
 blueprint = Blueprint("recommendations", __name__, url_prefix="/api/v1")
 
+MAX_FACTOR = 1_000
 ANYONE = "anyone"  # stands in for the owner of events that need none
 
 
-def _answer(query: Any, **more: Any) -> dict[str, Any]:
-    settings = services().settings.serving
+def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
+    shared = services()
+    settings = shared.settings.serving
+    before: tuple[str, ...] = ()
+    if query.page_of is not None:
+        shown = shared.impressions.shown_up_to(query.page_of)
+        if shown is None:
+            raise NotFoundError("stored answer", query.page_of)
+        before = tuple(dict.fromkeys(shown))
     request = Request(
         k=query.k or settings.default_k,
         exclude_seen=query.exclude_seen or settings.exclude_seen,
         exclude_items=frozenset(query.exclude_items),
         categories=frozenset(query.categories),
+        conditions=tuple(Condition.parse(text, "filter") for text in query.filter),
+        boosts=tuple(_boost(text) for text in query.boost),
+        max_per_category=query.max_per_category,
         scenario=query.scenario,
+        page_of=query.page_of,
+        shown_before=before,
         explain=query.explain,
         **more,
     )
-    return answer_out(services().recommender.recommend(request, now_us()))
+    answer = shared.recommender.recommend(request, now_us(), stamps())
+    shared.impressions.record(answer)
+    metrics.count_answer(answer)
+    return answer_out(answer)
+
+
+def _boost(text: str) -> Boost:
+    condition, mark, factor = text.rpartition("^")
+    try:
+        number = float(factor) if mark else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= MAX_FACTOR:
+        raise InputError("boost", text, f"expected NAME OP VALUE^FACTOR, FACTOR 0..{MAX_FACTOR}")
+    return Boost(Condition.parse(condition, "boost"), number)
 
 
 @operation(
@@ -46,6 +89,7 @@ def _answer(query: Any, **more: Any) -> dict[str, Any]:
     scope="read",
     query=RecommendationQuery,
     answer=RecommendationAnswer,
+    statuses=(200, 404),
 )
 def user_recommendations(user_id: str, query: RecommendationQuery) -> dict[str, Any]:
     """Items a user is likely to want next; a user without events gets popular ones."""
@@ -59,6 +103,7 @@ def user_recommendations(user_id: str, query: RecommendationQuery) -> dict[str, 
     scope="read",
     query=RecommendationByIdQuery,
     answer=RecommendationAnswer,
+    statuses=(200, 404),
 )
 def user_recommendations_by_query(query: RecommendationByIdQuery) -> dict[str, Any]:
     """The same with the user's id as a query parameter, for ids that a path cannot carry."""
@@ -72,10 +117,33 @@ def user_recommendations_by_query(query: RecommendationByIdQuery) -> dict[str, A
     scope="read",
     body=RecommendationBody,
     answer=RecommendationAnswer,
+    statuses=(200, 404),
+    collect=True,
     example={"events": [{"item_id": "i1"}, {"item_id": "i2"}], "k": 10},
 )
 def post_recommendations(body: RecommendationBody) -> dict[str, Any]:
     """Items for a sequence of events in the body, after what is stored of a session or user."""
+    if from_page() and (body.user_id is not None or body.session_id is None or body.explain):
+        raise AccessError("a page asks for its own session_id, without user_id and explain")
+    return _for_body(body)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/recommendations/batch",
+    scope="read",
+    body=BatchBody,
+    answer=BatchAnswer,
+    statuses=(200, 404),
+    example={"requests": [{"user_id": "u1", "k": 10}, {"user_id": "u2", "k": 10}]},
+)
+def post_recommendations_batch(body: BatchBody) -> dict[str, Any]:
+    """Up to 100 requests in one; each is answered as by itself."""
+    return {"answers": [_for_body(one) for one in body.requests]}
+
+
+def _for_body(body: RecommendationBody) -> dict[str, Any]:
     return _answer(
         body,
         user_id=body.user_id,
@@ -83,6 +151,110 @@ def post_recommendations(body: RecommendationBody) -> dict[str, Any]:
         events=tuple(_events(body)),
         candidates=tuple(body.candidates),
     )
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/recommendations/<id:recommendation_id>",
+    scope="read",
+    answer=ReplayAnswer,
+    statuses=(200, 404),
+)
+def replay(recommendation_id: str) -> dict[str, Any]:
+    """What an answer showed, why, and what was clicked of it."""
+    shared = services()
+    shared.impressions.shown_up_to(recommendation_id)  # waits for one that is being written
+    with shared.database.connect() as connection:
+        found = impression_rows.get_impression(connection, recommendation_id)
+        if found is None:
+            raise NotFoundError("stored answer", recommendation_id)
+        clicked = {
+            row["item_id"] for row in impression_rows.clicks_of(connection, found.recommendation_id)
+        }
+    reasons = found.reasons or {}
+    return {
+        "recommendation_id": found.recommendation_id,
+        "generated_at": rfc3339(found.created_at_us),
+        "user_id": found.user_id,
+        "session_id": found.session_id,
+        "model_version": found.model_version,
+        "arm": found.arm,
+        "scenario": found.scenario,
+        "page_of": found.page_of,
+        "sequence_length": found.sequence_length,
+        "last_event_id": found.last_event_id,
+        "items": [
+            {
+                "item_id": item_id,
+                "rank": rank,
+                "source": source,
+                "score": score,
+                "clicked": item_id in clicked,
+                "reason": reasons.get(item_id),
+            }
+            for rank, (item_id, source, score) in enumerate(found.items, 1)
+        ],
+        "shown": None if found.shown is None else list(found.shown),
+    }
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/impressions",
+    scope="write",
+    body=ImpressionIn,
+    answer=ImpressionAnswer,
+    statuses=(200, 404),
+    example={"recommendation_id": "q1w2e3", "items": ["i1", "i2"]},
+)
+def post_impressions(body: ImpressionIn) -> dict[str, Any]:
+    """Say what was really shown; clicks are attributed to the recommendation_id answered."""
+    shared = services()
+    if body.recommendation_id is not None:
+        shared.impressions.shown_up_to(body.recommendation_id)
+        with shared.database.begin() as connection:
+            if not impression_rows.note_shown(connection, body.recommendation_id, body.items):
+                raise NotFoundError("stored answer", body.recommendation_id)
+        return {"recommendation_id": body.recommendation_id}
+    one = Impression(
+        recommendation_id=secrets.token_urlsafe(16),
+        created_at_us=now_us(),
+        user_id=body.user_id,
+        session_id=body.session_id,
+        model_version=None,
+        arm=None,
+        scenario=body.scenario,
+        items=tuple((item_id, "own", 0.0) for item_id in body.items),
+        shown=tuple(body.items),
+    )
+    with shared.database.begin() as connection:
+        impression_rows.insert_impressions(connection, [one])
+    return {"recommendation_id": one.recommendation_id}
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/reports/click-through",
+    scope="read",
+    query=ReportQuery,
+    answer=ReportAnswer,
+)
+def click_through(query: ReportQuery) -> dict[str, Any]:
+    """Shown and clicked by version, arm, scenario or source, and the champion's uplift."""
+    until = now_us()
+    since = (until // HOUR_US - query.hours + 1) * HOUR_US
+    with services().database.connect() as connection:
+        rows = impression_rows.counts(connection, since, until, list(dict.fromkeys(query.by)))
+        hourly = impression_rows.counts(connection, since, until, ("hour_us", "arm"))
+    return {
+        "since": rfc3339(since),
+        "until": rfc3339(until),
+        "rows": [{**row, **rate(row["shown"], row["clicks"])} for row in rows],
+        "uplift": uplift(hourly),
+    }
 
 
 def _events(body: RecommendationBody) -> list[Event]:

@@ -54,7 +54,7 @@ def test_a_compact_matrix_finds_the_candidates_and_the_table_scores_them(blended
     assert [row for row, _, _ in best(light, history, 20)] == [
         row for row, _, _ in best(blended, history, 20)
     ]
-    exact = dict((row, score) for row, score, _ in best(blended, history, 20))
+    exact = {row: score for row, score, _ in best(blended, history, 20)}
     for row, score, _ in best(light, history, 20):
         assert score == pytest.approx(exact[row], rel=1e-3)
 

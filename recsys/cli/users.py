@@ -1,0 +1,50 @@
+"""recsys users delete | allow"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+
+app = typer.Typer(name="users", help="Users: erasure.", no_args_is_help=True)
+
+
+@app.command("delete")
+def delete(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Erase a user everywhere and print the receipt.
+
+    Example: recsys users delete u123
+    """
+    from recsys import pipeline
+    from recsys.storage.database import open_database
+
+    settings = settings_of(config)
+    receipt = pipeline.erase_user(settings, open_database(settings), user, now())
+    lines = [f"{user}: erased at {receipt['erased_at']}"]
+    lines += [f"  {number:>8,} {kind}" for kind, number in receipt["removed"].items()]
+    lines += [f"  {kind}: {note}" for kind, note in receipt["notes"].items()]
+    show(receipt, as_json, "\n".join(lines))
+
+
+@app.command("allow")
+def allow(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take new events of an erased user again, as when the person comes back.
+
+    Example: recsys users allow u123
+    """
+    from recsys.storage import user_rows
+    from recsys.storage.database import open_database
+
+    with open_database(settings_of(config)).begin() as connection:
+        user_rows.allow_again(connection, user)
+    show({"user_id": user, "allowed": True}, as_json)

@@ -1,0 +1,40 @@
+"""Erasing a user everywhere, with a receipt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys.config import Settings
+from recsys.data.times import rfc3339
+from recsys.storage import user_rows, version_rows
+from recsys.storage.database import Database
+
+
+def erase(settings: Settings, database: Database, user_id: str, now_us: int) -> dict[str, Any]:
+    """Delete all that is stored of a user, for good; the receipt, JSON-ready.
+
+    A tombstone, a hash under the installation's own key, keeps imports and retries from bringing
+    the user back.
+    """
+    with database.begin() as connection:
+        removed = user_rows.erase(connection, user_id, now_us)
+        versions = version_rows.list_versions(connection, limit=10_000)
+    kept = sum(row.state != "deleted" for row in versions)
+    training = settings.training
+    cold = f"at most {training.cold_start_days:g} days after" if training.warm_start else "with"
+    notes = {
+        "caches": "no process keeps a user's events; the next request reads none",
+        "sequence files": "none are kept: sequences are built in memory for each training",
+        "kNN index": f"the {kept} stored versions hold sessions without user ids; those of this "
+        f"user leave with the versions, of which {settings.registry.keep} are kept",
+        "exports": "files written by `events export` and `recommend --all` are where you put them",
+        "backups": "delete the backups made before now, or erase the user again after a restore",
+        "trained weights": f"are learned anew, without this user, {cold} the next training from "
+        "nothing; until then they hold numbers fitted to all users, and no id of this one",
+    }
+    return {
+        "user_id": user_id,
+        "erased_at": rfc3339(now_us),
+        "removed": removed,
+        "notes": notes,
+    }

@@ -1,0 +1,156 @@
+"""Answers on their way into the database: written by a thread of their own, never by a request.
+
+What waits is bounded: where the database is away for long, the newest answers are dropped and
+counted. A process that stops writes what waits first.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+
+import structlog
+
+from recsys.errors import RecsysError
+from recsys.serving.recommender import Answer
+from recsys.storage import impression_rows
+from recsys.storage.database import Database
+from recsys.storage.impression_rows import Impression
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING = 20_000
+BATCH = 1_000
+FLUSH_SECONDS = 0.25
+PAGE_WAIT_SECONDS = 2.0  # for an answer that another process has not written yet
+BYTES_AN_ITEM = 45  # of an answer's row, measured over ids of ten characters
+BYTES_AN_ANSWER = 420  # the row's rest and its indexes
+
+
+class Impressions:
+    """The answers of one process. Its thread starts with the first answer, so after any fork."""
+
+    def __init__(self, database: Database, share: float, on_lost: Callable[[int], None]) -> None:
+        """`share` of the answers are kept, chosen by their ids; `on_lost` is told how many were not
+        stored though they should have been.
+        """
+        self._database = database
+        self._share = share
+        self._on_lost = on_lost
+        self._waiting: OrderedDict[str, Impression] = OrderedDict()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        """How many wait to be written."""
+        return len(self._waiting)
+
+    def record(self, answer: Answer) -> None:
+        """Take an answer; costs some microseconds."""
+        if not self._sampled(answer.recommendation_id):
+            return
+        with self._lock:
+            if len(self._waiting) >= MAX_WAITING or self._stopped:
+                self._on_lost(1)
+                return
+            self._waiting[answer.recommendation_id] = _impression(answer)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
+                self._thread.start()
+
+    def shown_up_to(self, recommendation_id: str) -> list[str] | None:
+        """The items of an answer and of those it goes on from; None where it is not known.
+
+        An answer that another process is about to write is waited for.
+        """
+        end = time.monotonic() + PAGE_WAIT_SECONDS
+        while True:
+            self.flush()
+            with self._database.connect() as connection:
+                found = impression_rows.shown_up_to(connection, recommendation_id)
+            if found is not None or time.monotonic() > end or not self._sampled(recommendation_id):
+                return found
+            time.sleep(FLUSH_SECONDS / 5)
+
+    def flush(self) -> None:
+        """Write what waits. Where the database refuses it goes on waiting."""
+        while True:
+            with self._lock:
+                batch = list(self._waiting.values())[:BATCH]
+            if not batch:
+                return
+            with self._database.begin() as connection:
+                impression_rows.insert_impressions(connection, batch)
+            with self._lock:
+                for one in batch:
+                    self._waiting.pop(one.recommendation_id, None)
+
+    def close(self) -> None:
+        """Write what waits and take no more; what cannot be written is counted as lost."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        try:
+            self.flush()
+        except RecsysError:
+            self._on_lost(len(self._waiting))
+
+    def _run(self) -> None:
+        away = False
+        while not self._stopped:
+            self._wake.wait(FLUSH_SECONDS)
+            try:
+                self.flush()
+                away = False
+            except RecsysError as error:
+                if not away:
+                    log.warning("answers wait to be stored", reason=str(error))
+                away = True
+                self._wake.wait(1.0)
+            except Exception:
+                log.exception("storing answers failed")
+                with self._lock:
+                    self._on_lost(len(self._waiting))
+                    self._waiting.clear()
+
+    def _sampled(self, recommendation_id: str) -> bool:
+        return zlib.crc32(recommendation_id.encode()) < self._share * 2**32
+
+
+def disk_note(share: float, days: int, k: int) -> str:
+    """What storing answers will take, for the operator."""
+    if share == 0:
+        return "answers are not stored (serving.impression_share is 0)"
+    mib = share * 1e6 * (BYTES_AN_ANSWER + k * BYTES_AN_ITEM) / 2**20
+    return f"a million answers of {k} items take about {mib:,.0f} MiB, kept {days} days"
+
+
+def _impression(answer: Answer) -> Impression:
+    reasons = {
+        item.item_id: [
+            {"item_id": why.item_id, "event_id": why.event_id, "share": why.share}
+            for why in item.reason
+        ]
+        for item in answer.items
+        if item.reason
+    }
+    return Impression(
+        recommendation_id=answer.recommendation_id,
+        created_at_us=answer.generated_at_us,
+        user_id=answer.user_id,
+        session_id=answer.session_id,
+        model_version=answer.model_version,
+        arm=answer.arm,
+        scenario=answer.scenario,
+        items=tuple((item.item_id, item.source, round(item.score, 7)) for item in answer.items),
+        page_of=answer.page_of,
+        last_event_id=answer.last_event_id,
+        sequence_length=answer.sequence_length,
+        reasons=reasons or None,
+    )

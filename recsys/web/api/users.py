@@ -1,0 +1,148 @@
+"""One user: what is stored, whose events count as theirs, and erasing them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint
+
+from recsys.data.times import rfc3339
+from recsys.errors import NotFoundError
+from recsys.serving.erasure import erase
+from recsys.storage import event_rows, user_rows
+from recsys.web.cursors import read_number, write_cursor
+from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.operations import operation
+from recsys.web.schemas import (
+    ErasureAnswer,
+    EventPage,
+    MergeAnswer,
+    MergeBody,
+    PageQuery,
+    UserAnswer,
+    UserByIdQuery,
+)
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
+
+
+class UserEventsQuery(PageQuery, UserByIdQuery):
+    pass
+
+
+@operation(
+    blueprint, "GET", "/users/<id:user_id>", scope="read", answer=UserAnswer, statuses=(200, 404)
+)
+def get_user(user_id: str) -> dict[str, Any]:
+    """How much is stored of a user, and what was merged into them."""
+    return _user(user_id)
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/users",
+    scope="read",
+    query=UserByIdQuery,
+    answer=UserAnswer,
+    statuses=(200, 404),
+)
+def get_user_by_query(query: UserByIdQuery) -> dict[str, Any]:
+    """The same with the user's id as a query parameter."""
+    return _user(query.user_id)
+
+
+def _user(user_id: str) -> dict[str, Any]:
+    with services().database.connect() as connection:
+        found = user_rows.user_summary(connection, user_id)
+    if found.events == 0 and not found.merged:
+        raise NotFoundError("user", user_id)
+    return {
+        "user_id": user_id,
+        "events": found.events,
+        "first_event_at": None if found.first_event_us is None else rfc3339(found.first_event_us),
+        "last_event_at": None if found.last_event_us is None else rfc3339(found.last_event_us),
+        "merged_users": [key[2:] for key in found.merged if key.startswith("u:")],
+        "merged_sessions": [key[2:] for key in found.merged if key.startswith("s:")],
+    }
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/users/<id:user_id>/events",
+    scope="read",
+    query=PageQuery,
+    answer=EventPage,
+)
+def get_user_events(user_id: str, query: PageQuery) -> dict[str, Any]:
+    """A user's events, the newest arrival first."""
+    return _events(user_id, query)
+
+
+@operation(blueprint, "GET", "/users/events", scope="read", query=UserEventsQuery, answer=EventPage)
+def get_user_events_by_query(query: UserEventsQuery) -> dict[str, Any]:
+    """The same with the user's id as a query parameter."""
+    return _events(query.user_id, query)
+
+
+def _events(user_id: str, query: PageQuery) -> dict[str, Any]:
+    before = read_number(query.cursor)
+    with services().database.connect() as connection:
+        rows = event_rows.user_events(connection, user_id, query.limit, before)
+    return {
+        "events": [
+            {
+                "event_id": row["event_id"],
+                "user_id": row["user_id"],
+                "session_id": row["session_id"],
+                "item_id": row["item_id"],
+                "event_type": row["event_type"],
+                "timestamp": rfc3339(int(str(row["timestamp_us"]))),
+                "value": row["value"],
+                "recommendation_id": row["recommendation_id"],
+                "properties": json.loads(str(row["properties"])) if row["properties"] else None,
+            }
+            for row in rows
+        ],
+        "next_cursor": write_cursor(str(rows[-1]["id"])) if len(rows) == query.limit else None,
+    }
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/users/<id:user_id>/merge",
+    scope="write",
+    body=MergeBody,
+    answer=MergeAnswer,
+    statuses=(200, 409),
+    example={"from": "anonymous-42"},
+)
+def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
+    """Count another user's events, or an anonymous session's, as this user's from now on."""
+    if (body.from_ is None) == (body.session_id is None):
+        message = "expected one of from and session_id"
+        raise InvalidRequestError([FieldError(field="from", message=message)])
+    other = f"u:{body.from_}" if body.from_ is not None else f"s:{body.session_id}"
+    with services().database.begin() as connection:
+        target = user_rows.merge(connection, user_id, other, now_us())
+    return {"user_id": target, "merged": other[2:]}
+
+
+@operation(blueprint, "DELETE", "/users/<id:user_id>", scope="admin", answer=ErasureAnswer)
+def delete_user(user_id: str) -> dict[str, Any]:
+    """Erase a user everywhere; the receipt says what was removed where."""
+    return _erase(user_id)
+
+
+@operation(blueprint, "DELETE", "/users", scope="admin", query=UserByIdQuery, answer=ErasureAnswer)
+def delete_user_by_query(query: UserByIdQuery) -> dict[str, Any]:
+    """The same with the user's id as a query parameter."""
+    return _erase(query.user_id)
+
+
+def _erase(user_id: str) -> dict[str, Any]:
+    return erase(services().settings, services().database, user_id, now_us())

@@ -1,0 +1,109 @@
+"""What Prometheus reads at /metrics, over all workers.
+
+Under `recsys serve` the workers write into files of one folder (PROMETHEUS_MULTIPROC_DIR), which is
+set before this module is imported. Labels are bounded: routes are rules, not addresses.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from prometheus_client import REGISTRY as OWN
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from recsys.registry import Bundle
+from recsys.serving.active_model import Models
+from recsys.serving.recommender import Answer
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+MAX_TYPES = 32  # event types with a label of their own
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+LAG_BUCKETS = (0.1, 1, 10, 60, 600, 3_600, 86_400, 604_800)
+
+requests = Counter("recsys_requests", "Requests answered", ["method", "route", "status"])
+seconds = Histogram("recsys_request_seconds", "Time to answer", ["route"], buckets=BUCKETS)
+items = Counter("recsys_recommended_items", "Items recommended", ["source"])
+arms = Counter("recsys_answers", "Recommendation answers", ["arm"])
+fallbacks = Counter("recsys_fallbacks", "Answers not from the model's ranking alone", ["reason"])
+empty = Counter("recsys_empty_answers", "Recommendation answers without an item")
+events = Counter("recsys_events", "Events posted", ["outcome"])
+lag = Histogram(
+    "recsys_ingestion_lag_seconds",
+    "From an event's time to its receipt",
+    ["event_type"],
+    buckets=LAG_BUCKETS,
+)
+limited = Counter("recsys_rate_limited", "Requests refused for their rate")
+lost = Counter("recsys_impressions_lost", "Answers that could not be stored")
+waiting = Gauge("recsys_impressions_waiting", "Answers not stored yet", multiprocess_mode="livesum")
+
+_types: set[str] = set()
+_types_lock = threading.Lock()
+
+
+def count_answer(answer: Answer) -> None:
+    """One recommendation answer."""
+    arms.labels(answer.arm or "none").inc()
+    if not answer.items:
+        empty.inc()
+    sources: dict[str, int] = {}
+    for item in answer.items:
+        sources[item.source] = sources.get(item.source, 0) + 1
+    for source, number in sources.items():
+        items.labels(source).inc(number)
+    if answer.fallback is not None:
+        fallbacks.labels(answer.fallback).inc()
+
+
+def count_event(event_type: str, outcome: str, lag_seconds: float) -> None:
+    """One posted event."""
+    events.labels(outcome).inc()
+    if outcome == "accepted":
+        lag.labels(_bounded(event_type)).observe(max(0.0, lag_seconds))
+
+
+def exposition(models: Models) -> bytes:
+    """All figures in Prometheus' text format."""
+    now = CollectorRegistry()
+    age = Gauge(
+        "recsys_model_age_seconds", "Since the newest event a model has learned",
+        ["version", "arm"], registry=now,
+    )  # fmt: skip
+    for arm, bundle in zip(("champion", "control"), models, strict=True):
+        if bundle is not None:
+            age.labels(bundle.version, arm).set(_age(bundle))
+    if os.environ.get(FOLDER):
+        kept = CollectorRegistry()
+        multiprocess.MultiProcessCollector(kept)  # type: ignore[no-untyped-call]
+    else:
+        kept = OWN
+    return generate_latest(kept) + generate_latest(now)
+
+
+def forget_process(pid: int) -> None:
+    """A worker has gone."""
+    if os.environ.get(FOLDER):
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _age(bundle: Bundle) -> float:
+    learned = bundle.facts.get("data_end_us")
+    return time.time() - learned / 1e6 if learned is not None else 0.0
+
+
+def _bounded(event_type: str) -> str:
+    if event_type not in _types:
+        with _types_lock:
+            if len(_types) >= MAX_TYPES:
+                return "other"
+            _types.add(event_type)
+    return event_type
