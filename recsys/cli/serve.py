@@ -49,7 +49,7 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
     migrate.check(database)
     database.close()
     serving = settings.serving
-    most = serving.workers * settings.database.pool_size * 2
+    most = serving.workers * (settings.database.pool_size + serving.threads) * 2
     say(f"serving on http://{serving.host}:{serving.port} (docs at /docs)")
     if database.dialect == "postgresql":
         say(f"up to {most} database connections")

@@ -2,13 +2,17 @@
 
 Legend: B histories, V vocabulary rows, D width.
 
-int8 is symmetric, one scale a row: value = scale * integer. Weights alone are rounded, states stay
-float32, so a row's score does not depend on what is ranked beside it.
+int8 is symmetric, one scale a row: value = scale * integer. How it is multiplied depends on the
+processor, so each way is tried once, for its result and its time: whole numbers by whole numbers,
+where the state is rounded to int8 too, or whole numbers by floating ones. Either way a row's score
+does not depend on what is ranked beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from safetensors.torch import save as save_tensors
@@ -17,6 +21,7 @@ from torch import Tensor
 from recsys.model.network import NextItemNetwork
 
 CHUNK_ROWS = 16_384
+PROBE_ROWS = 8_192
 KINDS = ("float32", "bfloat16", "int8")
 
 
@@ -61,15 +66,69 @@ class ItemMatrix:
         """Scores (B, V) of states (B, D)."""
         if self.kind == "float32":
             return torch.addmm(self.bias, states, self._table.T)
-        if self.kind == "int8" and hasattr(torch, "_weight_int8pack_mm"):
-            return torch._weight_int8pack_mm(states, self._table, self._scales).add_(self.bias)
-        out = torch.empty(len(states), len(self._table))
-        for at in range(0, len(self._table), CHUNK_ROWS):
-            part = slice(at, min(at + CHUNK_ROWS, len(self._table)))
-            out[:, part] = states @ self._rows(part).T
-        return out.add_(self.bias)
-
-    def _rows(self, index: Tensor | slice) -> Tensor:
         if self.kind == "int8":
-            return self._table[index].float() * self._scales[index][:, None]
-        return self._table[index].float()
+            return int8_product()(states, self._table, self._scales).add_(self.bias)
+        return _by_chunks(states, self._rows, len(self._table)).add_(self.bias)
+
+    def _rows(self, part: slice) -> Tensor:
+        return self._table[part].float()
+
+
+Int8Product = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@cache
+def int8_product() -> Int8Product:
+    """The quickest way of this processor to multiply states (B, D) with rows of int8 (V, D) times
+    scales (V,), among those that are right.
+    """
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randint(-127, 128, (PROBE_ROWS, 128), generator=generator, dtype=torch.int8)
+    table[:8] = 127  # sums at which a processor that adds in 16 bits would saturate
+    scales = torch.full((PROBE_ROWS,), 0.01)
+    states = torch.randn(1, 128, generator=generator).abs()
+    wanted = states @ (table.float() * scales[:, None]).T
+    best, quickest = _dequantised, float("inf")
+    for product in (_whole_numbers, _mixed, _dequantised):
+        try:
+            found = product(states, table, scales)
+        except (RuntimeError, AttributeError):
+            continue
+        if (found - wanted).abs().max() > 0.02 * wanted.abs().max():
+            continue
+        seconds = min(_seconds(product, states, table, scales) for _ in range(5))
+        if seconds < quickest:
+            best, quickest = product, seconds
+    return best
+
+
+def _whole_numbers(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
+    steps = states.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127  # (B, 1)
+    rounded = (states / steps).round().to(torch.int8)
+    return torch._int_mm(rounded, table.T) * scales * steps
+
+
+def _mixed(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
+    return torch._weight_int8pack_mm(states, table, scales)
+
+
+def _dequantised(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
+    def rows(part: slice) -> Tensor:
+        return table[part].float() * scales[part][:, None]
+
+    return _by_chunks(states, rows, len(table))
+
+
+def _by_chunks(states: Tensor, rows: Callable[[slice], Tensor], count: int) -> Tensor:
+    """Products with `rows(part)` (C, D), a part of the table at a time."""
+    out = torch.empty(len(states), count)
+    for at in range(0, count, CHUNK_ROWS):
+        part = slice(at, min(at + CHUNK_ROWS, count))
+        out[:, part] = states @ rows(part).T
+    return out
+
+
+def _seconds(product: Int8Product, states: Tensor, table: Tensor, scales: Tensor) -> float:
+    started = time.perf_counter()
+    product(states, table, scales)
+    return time.perf_counter() - started

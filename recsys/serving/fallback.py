@@ -47,7 +47,7 @@ class Popularity:
             self._counts[key] = (self._clock(), found)
         return found
 
-    def recent(self, connection: Connection, now_us: int, days: int) -> list[tuple[str, int]]:
+    def recent(self, database: Database, now_us: int, days: int) -> list[tuple[str, int]]:
         """(item id, events) of the `days` before the last whole minute, up to LONGEST.
 
         Every worker counts the same events, so that a ranking built on them is the same everywhere.
@@ -59,7 +59,8 @@ class Popularity:
         if known is not None and known[0] == until_us:
             return known[1]
         since_us = max(0, until_us - days * DAY_US)
-        found = event_rows.popular_items(connection, since_us, None, LONGEST, until_us)
+        with database.connect() as connection:
+            found = event_rows.popular_items(connection, since_us, None, LONGEST, until_us)
         with self._lock:
             self._recent_counts = (until_us, found)
         return found

@@ -192,7 +192,7 @@ class Recommender:
         bundle, arm = self._choose(request)
         degraded: str | None = None
         try:
-            with self.database.connect() as connection:
+            with self.database.read() as connection:
                 stamps = stamps or read_stamps(connection)
                 shelf = self.catalogue.at(connection, stamps.items)
                 history = self._history(connection, request, bundle, stamps)
@@ -434,8 +434,7 @@ class Recommender:
         if blend is None or blend.recency == 0:
             return None
         try:
-            with self.database.connect() as connection:
-                counts = self.popularity.recent(connection, now_us, RECENT_DAYS)
+            counts = self.popularity.recent(self.database, now_us, RECENT_DAYS)
         except StorageUnavailableError:
             return None
         known = self._recent_rows.get(bundle.version)
@@ -499,7 +498,7 @@ class Recommender:
         if shelf.holds(item_ids):
             return shelf.known(item_ids)
         try:
-            with self.database.connect() as connection:
+            with self.database.read() as connection:
                 return shelf.items(connection, item_ids)
         except StorageUnavailableError:
             return shelf.known(item_ids)

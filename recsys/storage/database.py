@@ -9,6 +9,7 @@ last moments with it, but never the consistency of the file.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ class Database:
         """Raises ConfigError where `url` is not one of SQLite or PostgreSQL."""
         self.url = parse_url(url)
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._local = threading.local()
+        self._generation = 0
         self.engine = self._engine(pool_size)
         # Reading needs no transaction of its own: without one PostgreSQL is asked once, not thrice.
         self._reading = (
@@ -84,7 +87,45 @@ class Database:
                 connection.exec_driver_sql("BEGIN")
             yield connection
 
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """The calling thread's own connection for short reads, held open between them.
+
+        Each statement sees the newest data. A connection on which a read fails is let go, and one
+        that lay idle is probed first, so that a restart of the database is noticed.
+        """
+        with translated():
+            held: Connection | None = getattr(self._local, "connection", None)
+            stale = held is None or held.closed or self._local.generation != self._generation
+            if held is not None and not stale and self._is_idle():
+                stale = not _answers(held)
+            if held is None or stale:
+                self._let_go()
+                options = {"isolation_level": "AUTOCOMMIT"}
+                held = self.engine.connect().execution_options(**options)
+                self._local.connection, self._local.generation = held, self._generation
+            try:
+                yield held
+            except DBAPIError:
+                self._let_go()
+                raise
+            self._local.used_at = time.monotonic()
+
+    def _is_idle(self) -> bool:
+        used_at: float = getattr(self._local, "used_at", 0.0)
+        return self.dialect != "sqlite" and time.monotonic() - used_at > IDLE_SECONDS
+
+    def _let_go(self) -> None:
+        held: Connection | None = getattr(self._local, "connection", None)
+        if held is not None:
+            self._local.connection = None
+            held.invalidate()
+            held.close()
+
     def close(self) -> None:
+        """Close what is not in use now; connections that threads hold open end at their next use."""
+        self._generation += 1
+        self._let_go()
         self.engine.dispose()
 
     def make_folder(self) -> None:
@@ -179,6 +220,14 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql("SELECT 1")
+    except DBAPIError:
+        return False
+    return True
 
 
 def _note_use(_connection: Any, record: Any) -> None:

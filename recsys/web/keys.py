@@ -77,7 +77,7 @@ class Keys:
         """The live key. With the database away, one that was live when it was last asked about."""
         digest = hashlib.sha256(given.encode()).digest()
         try:
-            with self._database.connect() as connection:
+            with self._database.read() as connection:
                 key, g.stamps = find_key_and_stamps(connection, given)
         except StorageUnavailableError:
             key = self._seen.get(digest)

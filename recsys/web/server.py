@@ -6,6 +6,7 @@ import atexit
 import threading
 from typing import Any
 
+from flask import Flask, Response
 from gunicorn.app.base import BaseApplication
 
 from recsys.config import Settings
@@ -18,8 +19,11 @@ GRACE_SECONDS = 30
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
-    def __init__(self, settings: Settings, url: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, url: str, options: dict[str, Any], with_empty: bool
+    ) -> None:
         self._settings, self._url, self._options = settings, url, options
+        self._with_empty = with_empty
         self._limits = RateLimits()  # one for all workers: they inherit its memory
         super().__init__()
 
@@ -30,7 +34,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         # Called in each worker: neither connections nor torch's threads survive a fork.
         chosen = self._settings.database
-        database = Database(self._url, chosen.pool_size, chosen.busy_timeout_seconds)
+        # Each thread holds one connection for its reads; writes and the rest share the others.
+        pool = chosen.pool_size + self._settings.serving.threads
+        database = Database(self._url, pool, chosen.busy_timeout_seconds)
         app = create_app(self._settings, database, self._limits)
         recommender = app.extensions["recsys"].recommender
         recommender.bundle()  # loaded and warm before the first request
@@ -42,21 +48,37 @@ class _Server(BaseApplication):  # type: ignore[misc]
             daemon=True,
         ).start()
         atexit.register(stop.set)
-        return app
+        self.cfg.set("worker_exit", _worker_exit(app))
+        return beside_empty(app) if self._with_empty else app
 
 
-def _worker_exit(_server: Any, worker: Any) -> None:
-    """Requests are done: write the answers that wait."""
-    app = getattr(worker, "wsgi", None)
-    if app is not None:
+def _worker_exit(app: Flask) -> Any:
+    def close(_server: Any, _worker: Any) -> None:
+        """Requests are done: write the answers that wait."""
         app.extensions["recsys"].impressions.close()
+
+    return close
+
+
+def beside_empty(app: Flask) -> Any:
+    """`app` with a bare Flask view at /empty, which measurements compare with."""
+    bare = Flask("recsys.empty")
+
+    @bare.get("/empty")
+    def empty() -> Response:
+        return Response(b'{"items":[]}', mimetype="application/json")
+
+    def choose(environ: dict[str, Any], start_response: Any) -> Any:
+        return (bare if environ["PATH_INFO"] == "/empty" else app)(environ, start_response)
+
+    return choose
 
 
 def _child_exit(_server: Any, worker: Any) -> None:
     metrics.forget_process(worker.pid)
 
 
-def serve(settings: Settings) -> None:
+def serve(settings: Settings, *, with_empty: bool = False) -> None:
     """Serve until told to stop; SIGTERM lets requests in hand finish."""
     serving = settings.serving
     options = {
@@ -73,10 +95,9 @@ def serve(settings: Settings) -> None:
         "loglevel": "warning",
         "proc_name": "recsys",
         "control_socket_disable": True,
-        "worker_exit": _worker_exit,
         "child_exit": _child_exit,
         "limit_request_line": 8_190,
         "limit_request_fields": 64,
         "limit_request_field_size": 8_190,
     }
-    _Server(settings, settings.database.url.get_secret_value(), options).run()
+    _Server(settings, settings.database.url.get_secret_value(), options, with_empty).run()

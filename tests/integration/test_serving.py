@@ -288,7 +288,7 @@ def test_an_answer_is_replayed_with_what_was_clicked(service):
     view(service, "u", "P0001", "P0002")
     answer = service.get("/users/u/recommendations?k=5&scenario=home&explain=true")
     ident, chosen = answer["recommendation_id"], items(answer)[2]
-    view(service, "u", chosen, chosen, "P0001", recommendation_id=ident)
+    view(service, "u", chosen, chosen, "not-shown", recommendation_id=ident)
     services(service).impressions.flush()
     assert pipeline.attribute_clicks(service.database, datetime.now(UTC)) >= 3
     pipeline.attribute_clicks(service.database, datetime.now(UTC))  # counts nothing twice

@@ -1,0 +1,197 @@
+"""Servers for measurements: the real one in processes of its own, over a made-up shop.
+
+`python -m recsys.bench.servers` is that process: `recsys serve` with one more address, `/empty`,
+which is a bare Flask view (constant JSON, no key, no database) in the same workers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from recsys.bench.training import simulated_sequences
+from recsys.config import Settings, limit_threads, load_settings
+from recsys.data.repeats import RepeatPolicy
+from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
+from recsys.engines.learning import fit_rankers
+from recsys.model.trainer import Trainer
+from recsys.rankers.blend import Blend
+from recsys.registry import Bundle, write_version
+from recsys.serving.ranking import BLEND
+from recsys.storage import key_rows, migrate, version_rows
+from recsys.storage.database import Database
+from recsys.storage.tables import events
+from recsys.storage.version_rows import VersionRow
+
+USERS = 5_000
+SHORTEST, LONGEST = 20, 50  # events of a user's history
+SESSIONS = 200_000  # events that the rankers learn from
+DAY_US = 86_400 * 1_000_000
+
+
+def make_shop(
+    database: Database, registry: Path, items: int, now_us: int, versions: int = 1
+) -> str:
+    """Tables, versions of a network that learned nothing, and histories; an admin key.
+
+    What a version costs to serve does not depend on what it has learned.
+    """
+    if migrate.current(database) is not None:
+        migrate.downgrade(database, "base")
+    migrate.upgrade(database)
+    settings = Settings()
+    bundle = _bundle(settings, items)
+    for number in range(versions):
+        name = f"20250101-00{number // 60:02d}{number % 60:02d}-abcdef"
+        made = Bundle(**{**vars(bundle), "version": name})
+        digest, size = write_version(registry, made)
+        row = VersionRow(
+            version=name,
+            created_at_us=now_us,
+            state="candidate",
+            ranking=made.ranking,
+            data_start_us=0,
+            data_end_us=now_us,
+            event_count=SESSIONS,
+            user_count=USERS,
+            item_count=items,
+            facts=made.facts,
+            verdict={"promote": True, "reason": "made for a measurement"},
+            manifest_sha256=digest,
+            size_bytes=size,
+        )
+        with database.begin() as connection:
+            version_rows.add_version(connection, row)
+            version_rows.deploy(connection, name, now_us, "bench", "bench")
+    with database.begin() as connection:
+        key = key_rows.create_key(connection, "bench", ["admin"], now_us)
+        rows = list(_histories(items, now_us))
+        for at in range(0, len(rows), 20_000):
+            connection.execute(events.insert(), rows[at : at + 20_000])
+    return key
+
+
+def _bundle(settings: Settings, items: int) -> Bundle:
+    rows = items + FIRST_ITEM
+    log = simulated_sequences(SESSIONS, items, 7)
+    policy = RepeatPolicy(False, True)
+    trainer = Trainer(
+        rows, 2, settings.sequences.max_length, settings.model, settings.training, policy
+    )
+    return Bundle(
+        version="bench",
+        vocabulary=Vocabulary([f"item-{number}" for number in range(items)]),
+        event_types=["view"],
+        network=trainer.network,
+        rankers=fit_rankers(log, rows),
+        repeats=policy,
+        ranking=BLEND,
+        max_length=settings.sequences.max_length,
+        session_gap_seconds=settings.sequences.session_gap_minutes * 60,
+        input_event_types=(),
+        facts={},
+        blends={BLEND: Blend({"lstm": 0.7, "session_knn": 0.3}, 0.3, 0.5, 0.4)},
+    )
+
+
+def _histories(items: int, now_us: int) -> Iterator[dict[str, Any]]:
+    rng = np.random.default_rng(11)
+    for user in range(USERS):
+        count = int(rng.integers(SHORTEST, LONGEST + 1))
+        times = np.sort(rng.integers(now_us - 30 * DAY_US, now_us, count))
+        for number, (item, at) in enumerate(zip(rng.integers(0, items, count), times, strict=True)):
+            yield {
+                "user_bucket": user % 64,
+                "user_id": f"user-{user}",
+                "session_id": f"session-{user}-{number // 5}",
+                "item_id": f"item-{item}",
+                "event_type": "view",
+                "timestamp_us": int(at),
+                "event_id": f"{user}-{number}",
+                "received_at_us": int(at),
+            }
+
+
+@contextmanager
+def running(
+    url: str, registry: Path, *, workers: int = 2, **more: str
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A server over `url`; its port and process. It is ready, and told to stop at the end.
+
+    `more`: further settings by their names in the environment.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")},
+        "RECSYS_DATABASE__URL": url,
+        "RECSYS_REGISTRY__PATH": str(registry),
+        "RECSYS_SERVING__PORT": str(port),
+        "RECSYS_SERVING__WORKERS": str(workers),
+        "RECSYS_LOGGING__LEVEL": "error",
+        **more,
+    }
+    command = [sys.executable, "-m", "recsys.bench.servers"]
+    with subprocess.Popen(command, env=environment, cwd=registry) as process:
+        try:
+            _wait_until_ready(port, process)
+            yield port, process
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError("the server did not become ready")
+
+
+def resident_mib(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """MiB that a server's processes hold together: (proportional share, their own)."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    shared = own = 0.0
+    for pid in [str(process.pid), *children]:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name == "Pss":
+                shared += int(rest.split()[0]) / 1024
+            elif name in ("Private_Clean", "Private_Dirty"):
+                own += int(rest.split()[0]) / 1024
+    return round(shared, 1), round(own, 1)
+
+
+def main() -> None:
+    """Serve as the environment says, with `/empty` beside the rest."""
+    import tempfile
+
+    limit_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        from recsys.web.server import serve
+
+        errors_only = structlog.make_filtering_bound_logger(logging.ERROR)
+        structlog.configure(wrapper_class=errors_only)
+        serve(load_settings(), with_empty=True)
+
+
+if __name__ == "__main__":
+    main()
