@@ -9,6 +9,7 @@ import typer
 
 from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
 from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.config import limit_threads
 from recsys.data.times import to_us
 from recsys.errors import InputError
 
@@ -139,7 +140,6 @@ def ingest(
     Example: recsys bench ingest --events 200000
     """
     from recsys.bench.ingest import run_ingest
-    from recsys.data.times import to_us
 
     show(run_ingest(events, seed, to_us(now()), postgresql), as_json)
 
@@ -155,9 +155,47 @@ def sequences(
     Example: recsys bench sequences --events 1000000
     """
     from recsys.bench.sequence_building import run_sequences
-    from recsys.data.times import to_us
 
     show(run_sequences(events, seed, to_us(now())), as_json)
+
+
+@app.command("serve")
+def serve(
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3_600, help="Of each loop.")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
+    postgresql: Annotated[
+        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a server of its own for personalised items, beside an empty view of it.
+
+    Example: recsys bench serve --items 50000 --postgresql postgresql://localhost/spare
+    """
+    limit_threads()
+    from recsys.bench.serving import run_serving
+
+    show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
+
+
+@app.command("freshness")
+def freshness(
+    posts: Annotated[int, typer.Option(min=1, max=1_000_000)] = 10_000,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
+    postgresql: Annotated[
+        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Post an event through one process, ask another, and compare with the explicit sequence.
+
+    Example: recsys bench freshness --posts 1000
+    """
+    limit_threads()
+    from recsys.bench.freshness import run_freshness
+
+    show(run_freshness(posts, items, to_us(now()), postgresql), as_json)
 
 
 def _moment(text: str, unit: str) -> int:

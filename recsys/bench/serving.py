@@ -1,0 +1,98 @@
+"""bench serve: personalised top 20 over HTTP, beside an empty view of the same server.
+
+The limit of an answer is the scan of the item matrix: its bytes over the memory's bandwidth, which
+is measured by reading an array of that size.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.bench.load import closed_loop, open_loop, request_bytes
+from recsys.bench.servers import LONGEST, SHORTEST, USERS, make_shop, resident_mib, running
+from recsys.storage.database import Database
+
+CONNECTIONS = (1, 8, 32)
+K = 20
+WIDTH = 128
+
+
+def run_serving(
+    items: int,
+    seconds: float,
+    workers: int,
+    now_us: int,
+    postgresql_url: str | None,
+    say: Callable[[str], None] = lambda line: None,
+    connections: Sequence[int] = CONNECTIONS,
+) -> dict[str, Any]:
+    """Closed loops at several concurrencies, then open loops below saturation, on each database."""
+    runs: list[dict[str, Any]] = []
+    open_runs: list[dict[str, Any]] = []
+    memory: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        urls = {"sqlite": f"sqlite:///{folder}/recsys.db"}
+        if postgresql_url:
+            urls["postgresql"] = postgresql_url
+        for name, url in urls.items():
+            database = Database(url)
+            registry = Path(folder) / name
+            registry.mkdir()
+            key = make_shop(database, registry, items, now_us)
+            database.close()
+            asked = [
+                request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
+                for user in np.random.default_rng(1).permutation(USERS)
+            ]
+            empty = [request_bytes("/empty")]
+            with running(url, registry, workers=workers) as (port, process):
+                closed_loop(port, asked, workers * 4, min(seconds, 5.0))  # warm
+                for count in connections:
+                    # The empty view before and after, so that a busy moment counts for both.
+                    before = closed_loop(port, empty, count, seconds / 2).plain()
+                    found = closed_loop(port, asked, count, seconds).plain()
+                    after = closed_loop(port, empty, count, seconds / 2).plain()
+                    rate = (before["requests_per_second"] + after["requests_per_second"]) / 2
+                    run = {
+                        "database": name,
+                        "workers": workers,
+                        "concurrency": count,
+                        **found,
+                        "empty_requests_per_second": round(rate, 1),
+                        "ratio": round(found["requests_per_second"] / rate, 3),
+                    }
+                    say(f"{name}, {count} connections: {run['requests_per_second']:,} req/s")
+                    runs.append(run)
+                best = max(r["requests_per_second"] for r in runs if r["database"] == name)
+                for share in (0.25, 0.5):
+                    load = open_loop(port, asked, 64, seconds, best * share).plain()
+                    open_runs.append({"database": name, "share_of_saturation": share, **load})
+                together, own = resident_mib(process)
+                memory[name] = {"proportional_mib": together, "private_mib": own}
+    return {
+        "items": items,
+        "history_events": [SHORTEST, LONGEST],
+        "runs": runs,
+        "best_ratio": max(run["ratio"] for run in runs),
+        "open_loop": open_runs,
+        "memory": memory,
+        "matrix_mib": round(items * (WIDTH + 4) / 2**20, 1),
+        "scan_limit_ms": round(_read_seconds(items * WIDTH) * 1e3, 3),
+    }
+
+
+def _read_seconds(size: int) -> float:
+    """The best time of summing an array of `size` bytes."""
+    array = np.ones(max(size // 8, 1), np.int64)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        array.sum()
+        best = min(best, time.perf_counter() - started)
+    return best
