@@ -117,7 +117,7 @@ def _query_parameters(one: Operation) -> list[dict[str, Any]]:
 
 def _responses(one: Operation) -> dict[str, Any]:
     good = {code for code in one.statuses if code < 300}
-    bad = {code for code in one.statuses if code >= 300} | {422, 503}
+    bad = {code for code in one.statuses if code >= 300} | {400, 414, 422, 503}
     if one.scope is not None:
         bad |= {401, 403, 429}
     if one.body is not None:

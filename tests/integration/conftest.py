@@ -55,12 +55,12 @@ def settings_for(folder: Path, auth: dict | None = None, **serving: object) -> S
     return Settings(registry={"path": folder}, serving=chosen, auth=auth or {})
 
 
-@pytest.fixture(name="Service")
+@pytest.fixture(name="Service", scope="session")
 def service_class():
     return Service
 
 
-@pytest.fixture(name="settings_for")
+@pytest.fixture(name="settings_for", scope="session")
 def settings_maker():
     return settings_for
 
