@@ -94,8 +94,14 @@ class Bundle:
 
     def voice(self, name: str) -> Ranker:
         """A ranker as a voice of a blend: the copy head sees to copies, so it adds none itself."""
-        ranker = self.rankers[name]
-        return replace(ranker, copy_share=0.0) if isinstance(ranker, SessionKnn) else ranker
+        return self._voices[name]
+
+    @cached_property
+    def _voices(self) -> dict[str, Ranker]:
+        return {
+            name: replace(ranker, copy_share=0.0) if isinstance(ranker, SessionKnn) else ranker
+            for name, ranker in self.rankers.items()
+        }
 
 
 def compacted(bundle: Bundle, kind: str) -> Bundle:

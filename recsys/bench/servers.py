@@ -22,7 +22,7 @@ import numpy as np
 import structlog
 
 from recsys.bench.training import simulated_sequences
-from recsys.config import Settings, limit_threads, load_settings
+from recsys.config import Settings, load_settings
 from recsys.data.repeats import RepeatPolicy
 from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.engines.learning import fit_rankers
@@ -144,6 +144,7 @@ def running(
         "RECSYS_LOGGING__LEVEL": "error",
         **more,
     }
+    environment.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # as `recsys serve` has it
     command = [sys.executable, "-m", "recsys.bench.servers"]
     with subprocess.Popen(command, env=environment, cwd=registry) as process:
         try:
@@ -183,7 +184,6 @@ def main() -> None:
     """Serve as the environment says, with `/empty` beside the rest."""
     import tempfile
 
-    limit_threads()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         from recsys.web.server import serve

@@ -10,7 +10,7 @@ Legend: B histories, V vocabulary rows, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
+from recsys.model.scoring import Reading
+from recsys.rankers.base import Votes
 from recsys.rankers.blend import (
     NETWORK,
     SHARPEST,
@@ -150,6 +152,23 @@ class Bounds:
 EVERYTHING = Bounds()
 
 
+@dataclass(frozen=True)
+class Read:
+    """One history as a bundle has read it: all of an answer that depends on the history alone."""
+
+    reading: Reading
+    votes: Mapping[str, Votes]
+
+
+def read_history(bundle: Bundle, history: Histories) -> Read | None:
+    """Read one history (B = 1); None where the bundle serves a ranker, which has nothing to keep."""
+    if bundle.ranking in bundle.rankers or bundle.scorer is None:
+        return None
+    names = _rankers_in(bundle.blends[bundle.ranking])
+    votes = {name: bundle.voice(name).votes(history[0]) for name in names}
+    return Read(bundle.scorer.read(history), votes)
+
+
 def best(
     bundle: Bundle,
     history: Histories,
@@ -157,11 +176,13 @@ def best(
     recent: Float32Array | None = None,
     bounds: Bounds = EVERYTHING,
     factors: Float32Array | None = None,
+    read: Read | None = None,
 ) -> list[tuple[int, float, str]]:
     """(row, score, source) of the k best items after one history (B = 1), best first.
 
-    `factors` (V,) multiply the scores; `recent` as in `scores`. The source of an item is the voice
-    that gives it most. Where a ranker serves, an item without a vote is left out.
+    `factors` (V,) multiply the scores; `recent` as in `scores`; `read`: what `read_history` gave for
+    this very history and bundle, where it is at hand. The source of an item is the voice that gives
+    it most. Where a ranker serves, an item without a vote is left out.
     """
     if factors is not None:
         parts = scores_by_source(bundle, history, recent)
@@ -174,7 +195,9 @@ def best(
         kept = bundle.repeats.allows(rows, history[0]) & (rows >= FIRST_ITEM) & (votes > 0)
         parts = {bundle.ranking: np.where(kept, votes, np.float32(-np.inf))[None]}
     else:
-        rows, parts = _blended_candidates(bundle, history, k, recent, bounds)
+        read = read or read_history(bundle, history)
+        assert read is not None
+        rows, parts = _blended_candidates(bundle, history, k, recent, bounds, read)
     names = list(parts)
     table = np.stack([parts[name][0] for name in names])  # (sources, C)
     total = table.sum(axis=0)
@@ -188,21 +211,25 @@ def best(
 
 
 def _blended_candidates(
-    bundle: Bundle, history: Histories, k: int, recent: Float32Array | None, bounds: Bounds
+    bundle: Bundle,
+    history: Histories,
+    k: int,
+    recent: Float32Array | None,
+    bounds: Bounds,
+    known: Read,
 ) -> tuple[NDArray[np.int64], dict[str, Float32Array]]:
     """Candidate rows (C,), ascending, and each voice's part of their shares (1, C)."""
     assert bundle.scorer is not None
     blend = bundle.blends[bundle.ranking]
     if recent is None:
         recent = bundle.recent
-    read = bundle.scorer.read(history)
+    read, votes = known.reading, known.votes
     scan = bundle.scorer.scan(read.states[0])
     if blend.recency:
         scan += np.float32(blend.recency) * recent
     past = np.unique(history[0])
     scan[:FIRST_ITEM] = -np.inf
     scan[past[~bundle.repeats.allows(past, history[0])]] = -np.inf
-    votes = {name: bundle.voice(name).votes(history[0]) for name in _rankers_in(blend)}
     chosen = [largest(scan, SHARPEST + SLACK), read.pointed[0], *(v[0] for v in votes.values())]
     if not bounds.open:
         bounds.close(scan)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +26,15 @@ from recsys.serving.active_model import ActiveModel, Models
 from recsys.serving.catalogue import Catalogue, Shelf
 from recsys.serving.explanation import contributions
 from recsys.serving.fallback import Popularity
-from recsys.serving.ranking import LSTM, Bounds, best, encode_history, top_k
+from recsys.serving.ranking import (
+    LSTM,
+    Bounds,
+    Read,
+    best,
+    encode_history,
+    read_history,
+    top_k,
+)
 from recsys.storage import event_rows, item_rows, version_rows
 from recsys.storage.database import Connection, Database
 from recsys.storage.event_rows import History, HistoryEvent
@@ -36,6 +46,7 @@ RECENT_DAYS = 7  # as `recsys.rankers.popular.PopularRecent` counts
 REASONS = 3  # past events named for an item
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
 GROWTH = 8  # how many times more items are ranked where filters left too few
+MAX_READINGS = 2_000  # histories kept as the models have read them
 MAX_MERGED = 10_000  # users whose merged ids are kept
 FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")
 CHAMPION, CONTROL = "champion", "control"
@@ -147,7 +158,11 @@ class _Filters:
 
 
 class Recommender:
-    """Answers requests from one database and the active models. Holds no user's state."""
+    """Answers requests from one database and the active models.
+
+    What it keeps of a user is kept under the ids of the events it was made of, which are read from
+    the database at each request, so it cannot be stale.
+    """
 
     def __init__(self, settings: Settings, database: Database, clock: Callable[[], float]) -> None:
         """`clock` gives seconds that never go back, such as time.monotonic."""
@@ -164,6 +179,8 @@ class Recommender:
         self.popularity = Popularity(clock, serving.popular_days)
         self.catalogue = Catalogue()
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
+        self._readings: OrderedDict[tuple[object, ...], Read] = OrderedDict()
+        self._readings_lock = threading.Lock()
         self._merged: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
 
     def models(self) -> Models:
@@ -401,7 +418,7 @@ class Recommender:
         if bundle is not None and past:
             history = _encoded(bundle, past)
             if len(history[0]) and (history[0] >= FIRST_ITEM).any():
-                yield from self._ranked(bundle, history, request.k, filters, now_us)
+                yield from self._ranked(bundle, history, past, request.k, filters, now_us)
                 yield from self._followers(bundle, history)
         yield from self.popularity.chain(
             self.database, bundle, now_us, request.categories, request.k + len(filters.excluded)
@@ -411,19 +428,45 @@ class Recommender:
             yield item_id, 0.0, "latest"
 
     def _ranked(
-        self, bundle: Bundle, history: Histories, k: int, filters: _Filters, now_us: int
+        self,
+        bundle: Bundle,
+        history: Histories,
+        past: list[HistoryEvent],
+        k: int,
+        filters: _Filters,
+        now_us: int,
     ) -> Iterator[tuple[str, float, str]]:
         """The version's ranking, lazily: more of it is ranked only where more of it is asked for."""
         recent, bounds = self._recent(bundle, now_us), filters.bounds(bundle)
         factors = filters.row_factors(bundle)
+        read = self._read(bundle, history, past)
         given, wanted = 0, k
         while True:
-            ranked = best(bundle, history, wanted, recent, bounds, factors)
+            ranked = best(bundle, history, wanted, recent, bounds, factors, read)
             for row, score, source in ranked[given:]:
                 yield bundle.vocabulary.item_id(row), score, source
             if len(ranked) < wanted:
                 return
             given, wanted = len(ranked), wanted * GROWTH
+
+    def _read(self, bundle: Bundle, history: Histories, past: list[HistoryEvent]) -> Read | None:
+        """The history as the bundle reads it, kept under the version and the events just read.
+
+        So it is never older than the database.
+        """
+        key = (bundle.version, *past)
+        with self._readings_lock:
+            found = self._readings.get(key)
+            if found is not None:
+                self._readings.move_to_end(key)
+                return found
+        made = read_history(bundle, history)
+        if made is not None:
+            with self._readings_lock:
+                self._readings[key] = made
+                if len(self._readings) > MAX_READINGS:
+                    self._readings.popitem(last=False)
+        return made
 
     def _recent(self, bundle: Bundle, now_us: int) -> np.ndarray | None:
         """log(1 + events of the last days) by row, as they stand now; None for the bundle's own.

@@ -149,7 +149,7 @@ def history(
 
     def read(statement: HotSelect, owner: str) -> None:
         nonlocal complete
-        found = statement(connection, owner=owner, user=user_id, row_limit=limit).all()
+        found = statement(connection, owner=owner, user=user_id, row_limit=limit)
         complete = complete and len(found) < limit
         rows.extend(found)
 

@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
@@ -79,6 +80,9 @@ def create_key(
     return f"rk_{key_id}_{secret}"
 
 
+_NAMES = [column.name for column in api_keys.c]
+
+
 def find_key(connection: Connection, key: str) -> KeyRow | None:
     """The live key that `key` is, or None."""
     found, _ = find_key_and_stamps(connection, key)
@@ -95,8 +99,9 @@ _BY_ID = HotSelect(
 def find_key_and_stamps(connection: Connection, key: str) -> tuple[KeyRow | None, Stamps]:
     """The live key that `key` is, or None, and the stamps: all that a request asks for at first."""
     shape = SHAPE.fullmatch(key)
-    row = _BY_ID(connection, key=shape[1] if shape else "").one()
-    now = Stamps._make(row[: len(COLUMNS)])
+    found = _BY_ID(connection, key=shape[1] if shape else "")[0]
+    now = Stamps._make(found[: len(COLUMNS)])
+    row = SimpleNamespace(**dict(zip(_NAMES, found[len(COLUMNS) :], strict=True)))
     known = row.secret_sha256 or "0" * 64
     if shape is None or not secrets.compare_digest(_digest(shape[2]), known):
         return None, now

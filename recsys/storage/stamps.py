@@ -30,7 +30,7 @@ _READ = HotSelect(select(*COLUMNS))
 
 def read_stamps(connection: Connection) -> Stamps:
     """Raises RecsysError where the tables are not there."""
-    return Stamps._make(_READ(connection).one())
+    return Stamps._make(_READ(connection)[0])
 
 
 def bump(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import threading
 from typing import Any
 
@@ -40,6 +41,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         app = create_app(self._settings, database, self._limits)
         recommender = app.extensions["recsys"].recommender
         recommender.bundle()  # loaded and warm before the first request
+        gc.freeze()  # what is there by now stays; collecting garbage need not look at it again
         stop = threading.Event()
         threading.Thread(
             target=recommender.active.follow,
