@@ -179,6 +179,22 @@ def serve(
     show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
 
 
+@app.command("swap")
+def swap(
+    promotions: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 20_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Promote versions under load; no request may fail and no answer may be of an old champion.
+
+    Example: recsys bench swap --promotions 20
+    """
+    limit_threads()
+    from recsys.bench.swap import run_swap
+
+    show(run_swap(promotions, items, to_us(now())), as_json)
+
+
 @app.command("freshness")
 def freshness(
     posts: Annotated[int, typer.Option(min=1, max=1_000_000)] = 10_000,
