@@ -1,5 +1,5 @@
-"""What needs no training and should be fresh: clicks attributed to the answers they came from, and
-planner statistics for the queries of a request.
+"""What needs no training and should be fresh: clicks attributed to the answers they came from, what
+follows items newer than the model, and planner statistics for the queries of a request.
 
 Popular items are counted by the serving processes themselves, at most once a minute.
 """
@@ -22,5 +22,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """Refresh; the outcome counts what was looked at."""
     log.at("clicks", 0.0)
     looked_at = pipeline.attribute_clicks(database, datetime.now(UTC))
-    log.at("statistics", 0.5)
-    return {"clicks_looked_at": looked_at, **analyse(database)}
+    log.at("new items", 0.3)
+    followers = pipeline.refresh_followers(settings, database, log.say)
+    log.at("statistics", 0.8)
+    return {"clicks_looked_at": looked_at, "followers": followers, **analyse(database)}

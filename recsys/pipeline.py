@@ -31,6 +31,7 @@ from recsys.engines.learning import (
     window_positions,
 )
 from recsys.engines.memory import peak_mib
+from recsys.engines.newcomers import recent_steps
 from recsys.engines.trial import Trial, matrix_costs, run_trial
 from recsys.engines.tuning import Tuned
 from recsys.engines.tuning import tune as search
@@ -45,6 +46,7 @@ from recsys.serving.everyone import rank_everyone
 from recsys.serving.recommender import Answer, Recommender, Request
 from recsys.storage import (
     event_rows,
+    follower_rows,
     impression_rows,
     item_rows,
     rejected_rows,
@@ -352,6 +354,20 @@ def prune_impressions(settings: Settings, database: Database, now: datetime) -> 
         gone += batch
         if batch < PRUNE_ROWS:
             return gone
+
+
+def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
+    """Count what came after what since the champion learned, for items it does not know; how many.
+
+    So an item that is newer than the model is recommended within minutes, not at the next training.
+    """
+    champion = load_champion(settings, database, say)
+    if champion is None:
+        return 0
+    frame = read_frame(database, int(champion.facts["data_end_us"]) + 1)
+    steps = recent_steps(frame, champion.vocabulary, champion.session_gap_seconds)
+    with database.begin() as connection:
+        return follower_rows.replace_followers(connection, steps)
 
 
 def attribute_clicks(database: Database, now: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Answers, what was clicked of them, erasure, and stamps.
+"""Answers, what was clicked of them, new items' followers, erasure, and stamps.
 
 Revision 0002.
 """
@@ -11,7 +11,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-STAMPS = ("items", "keys", "deployments", "aliases", "tombstones")
+STAMPS = ("items", "keys", "deployments", "aliases", "tombstones", "followers")
 NEW_COLUMNS = (
     ("arm", sa.Text()),
     ("page_of", sa.Text()),
@@ -92,6 +92,13 @@ def upgrade() -> None:
         ),
     )
     op.create_table(
+        "followers",
+        sa.Column("item_id", sa.Text(), nullable=False),
+        sa.Column("next_item_id", sa.Text(), nullable=False),
+        sa.Column("share", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("item_id", "next_item_id", name=op.f("pk_followers")),
+    )
+    op.create_table(
         "tombstones",
         sa.Column("user_hash", sa.Text(), nullable=False),
         sa.Column("erased_at_us", sa.BigInteger(), nullable=False),
@@ -106,7 +113,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("installation", "tombstones", "answer_counts", "attributed_clicks"):
+    for table in (
+        *("installation", "tombstones", "followers"),
+        *("answer_counts", "attributed_clicks"),
+    ):
         op.drop_table(table)
     op.drop_index("ix_events_recommended", table_name="events")
     for name in ("user", "session"):

@@ -1,16 +1,18 @@
 """History -> candidates -> filters -> top k, with the source of each item.
 
-The chain always answers: the version's ranking, then transitions of the last known item, then what
-is popular, then what is newest. An item takes its place from the first of them that has it.
+The chain always answers: the version's ranking, with what lately followed the last item and is newer
+than the version sorted in; then transitions of the last known item, then what is popular, then what
+is newest. An item takes its place from the first of them that has it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,7 +37,7 @@ from recsys.serving.ranking import (
     read_history,
     top_k,
 )
-from recsys.storage import event_rows, item_rows, version_rows
+from recsys.storage import event_rows, follower_rows, item_rows, version_rows
 from recsys.storage.database import Connection, Database
 from recsys.storage.event_rows import History, HistoryEvent
 from recsys.storage.item_rows import StoredItem
@@ -50,6 +52,8 @@ MAX_READINGS = 2_000  # histories kept as the models have read them
 MAX_MERGED = 10_000  # users whose merged ids are kept
 FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")
 CHAMPION, CONTROL = "champion", "control"
+
+Followers = Mapping[str, Sequence[tuple[str, float]]]
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,7 @@ class Recommender:
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
         self._readings: OrderedDict[tuple[object, ...], Read] = OrderedDict()
         self._readings_lock = threading.Lock()
+        self._followers_held: tuple[int, Followers] = (0, {})  # 0: none were ever counted
         self._merged: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
 
     def models(self) -> Models:
@@ -214,14 +219,17 @@ class Recommender:
                 shelf = self.catalogue.at(connection, stamps.items)
                 history = self._history(connection, request, bundle, stamps)
                 filters = self._filters(connection, request, history, shelf)
+                followers = self._followers_at(connection, stamps.followers)
             past = history.events
         except StorageUnavailableError:
             degraded = "the database cannot be reached: stored history and filters are left out"
             past = _given(request.events)
             filters = self._bare_filters(request)
+            followers = self._followers_held[1]
         if bundle is None and degraded is None:
             degraded = "no model has been promoted yet: popular items are shown"
-        items = self._fill(request, bundle, past, filters, now_us)
+        new = _newcomers(bundle, past, followers)
+        items = self._fill(request, bundle, past, filters, now_us, new)
         found = self._look_up(filters.shelf, [item_id for item_id, _, _ in items])
         reasons = self._reasons(bundle, past, items, now_us) if request.explain else None
         return Answer(
@@ -351,6 +359,12 @@ class Recommender:
             found = kept[user_id] = event_rows.merged_into(connection, user_id)
         return found
 
+    def _followers_at(self, connection: Connection, stamp: int) -> Followers:
+        """What follows items that are newer than the champion, kept until it is counted anew."""
+        if self._followers_held[0] != stamp:
+            self._followers_held = (stamp, follower_rows.all_followers(connection))
+        return self._followers_held[1]
+
     def _filters(
         self, connection: Connection, request: Request, history: History, shelf: Shelf
     ) -> _Filters:
@@ -388,11 +402,12 @@ class Recommender:
         past: list[HistoryEvent],
         filters: _Filters,
         now_us: int,
+        new: list[tuple[str, float, str]],
     ) -> list[tuple[str, float, str]]:
         """(item id, score, source) of the answer, each item once."""
         chosen: dict[str, tuple[str, float, str]] = {}
         room: dict[str, int] = {}
-        for item_id, score, source in self._chain(request, bundle, past, filters, now_us):
+        for item_id, score, source in self._chain(request, bundle, past, filters, now_us, new):
             if item_id in chosen or not filters.keeps(item_id):
                 continue
             if request.max_per_category is not None:
@@ -414,12 +429,16 @@ class Recommender:
         past: list[HistoryEvent],
         filters: _Filters,
         now_us: int,
+        new: list[tuple[str, float, str]],
     ) -> Iterator[tuple[str, float, str]]:
-        if bundle is not None and past:
-            history = _encoded(bundle, past)
-            if len(history[0]) and (history[0] >= FIRST_ITEM).any():
-                yield from self._ranked(bundle, history, past, request.k, filters, now_us)
-                yield from self._followers(bundle, history)
+        history = _encoded(bundle, past) if bundle is not None and past else None
+        if bundle is not None and history is not None and (history[0] >= FIRST_ITEM).any():
+            ranked = self._ranked(bundle, history, past, request.k, filters, now_us)
+            # Both are shares of what comes next, so they may be compared.
+            yield from heapq.merge(ranked, new, key=lambda found: -found[1])
+            yield from self._followers(bundle, history)
+        else:
+            yield from new
         yield from self.popularity.chain(
             self.database, bundle, now_us, request.categories, request.k + len(filters.excluded)
         )
@@ -575,6 +594,21 @@ def _fallback(
         return "no_history"
     known = any(event.item_id in bundle.vocabulary for event in past_read(bundle, past))
     return "too_few" if known else "unknown_items"
+
+
+def _newcomers(
+    bundle: Bundle | None, past: list[HistoryEvent], followers: Followers
+) -> list[tuple[str, float, str]]:
+    """(item id, score, source) of what lately followed the last item and the model cannot say."""
+    if not past:
+        return []
+    last = past[-1].item_id
+    unknown = bundle is None or last not in bundle.vocabulary
+    return [
+        (item_id, share, "transitions")
+        for item_id, share in followers.get(last, ())
+        if unknown or (bundle is not None and item_id not in bundle.vocabulary)
+    ]
 
 
 def in_control(who: str, share: float) -> bool:

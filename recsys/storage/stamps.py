@@ -22,6 +22,7 @@ class Stamps(NamedTuple):
     deployments: int
     aliases: int
     tombstones: int
+    followers: int
 
 
 COLUMNS = tuple(tables.stamps.c[name] for name in Stamps._fields)
@@ -35,7 +36,7 @@ def read_stamps(connection: Connection) -> Stamps:
 
 def bump(
     connection: Connection,
-    name: Literal["items", "keys", "deployments", "aliases", "tombstones"],
+    name: Literal["items", "keys", "deployments", "aliases", "tombstones", "followers"],
 ) -> None:
     """Say that something of this kind changes in this transaction."""
     column = tables.stamps.c[name]

@@ -238,8 +238,17 @@ stamps = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     *(
         Column(name, BigInteger, nullable=False, server_default=text("0"))
-        for name in ("items", "keys", "deployments", "aliases", "tombstones")
+        for name in ("items", "keys", "deployments", "aliases", "tombstones", "followers")
     ),
+)
+
+# Steps since the last training from or to items that the champion does not know; made anew whole.
+followers = Table(
+    "followers",
+    metadata,
+    Column("item_id", Text, primary_key=True),
+    Column("next_item_id", Text, primary_key=True),
+    Column("share", Float, nullable=False),  # of all recent steps from the item
 )
 
 # What was answered, and later what was clicked of it.

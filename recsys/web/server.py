@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Flask, Response
 from gunicorn.app.base import BaseApplication
+from gunicorn.workers import gthread
 
 from recsys.config import Settings
 from recsys.storage.database import Database
@@ -102,4 +103,6 @@ def serve(settings: Settings, *, with_empty: bool = False) -> None:
         "limit_request_fields": 64,
         "limit_request_field_size": 8_190,
     }
+    # A connection that has sent nothing yet must not hold a thread, not even for a moment.
+    gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.0
     _Server(settings, settings.database.url.get_secret_value(), options, with_empty).run()

@@ -281,6 +281,66 @@ def test_small_measurements(lone_shell):
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
 
 
+def test_small_measurements_of_real_servers(lone_shell, database_url):
+    url = database_url if database_url.startswith("postgresql") else None
+    spare = () if url is None else ("--postgresql", url)
+    served = lone_shell.json("bench", "serve", "--items", 300, "--seconds", 0.5, *spare)
+    assert {run["database"] for run in served["runs"]} == {
+        "sqlite",
+        *(["postgresql"] if url else []),
+    }
+    for run in served["runs"]:
+        assert run["errors"] == 0
+        assert 0 < run["ratio"] < 1
+        assert 0 < run["p50_ms"] <= run["p90_ms"] <= run["p99_ms"]
+    assert all(run["errors"] == 0 for run in served["open_loop"])
+    fresh = lone_shell.json("bench", "freshness", "--posts", 40, "--items", 300, *spare)
+    assert (fresh["posted"], fresh["reflected"]) == (40, 40)
+
+
+def test_promotions_under_load_fail_no_request(lone_shell):
+    found = lone_shell.json("bench", "swap", "--promotions", 6, "--items", 300)
+    assert found["promotions"] == 6
+    assert (found["not_2xx"], found["stale"]) == (0, 0)
+    assert found["answers"] > 100
+    assert found["versions_seen"] > 2
+
+
+def test_connections_that_say_nothing_hold_no_thread(shell, log_file):
+    shell.run("db", "upgrade")
+    port = free_port()
+    server = shell.start("serve", "--port", port, "--workers", 1)
+
+    def live():
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=2) as found:
+                return found.status == 200
+        except OSError:
+            return False
+
+    try:
+        wait_for(live)
+        silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+        time.sleep(0.2)
+        assert live()
+        for one in silent:
+            one.close()
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(timeout=60) == 0
+
+
+def test_a_user_is_erased_and_taken_back(shell, log_file):
+    shell.run("db", "upgrade")
+    shell.run("events", "import", log_file)
+    receipt = shell.json("users", "delete", "shopper-000001")
+    assert receipt["removed"]["events"] > 0
+    assert shell.json("events", "import", log_file)["skipped"] == receipt["removed"]["events"]
+    assert "was not erased" in shell.run("users", "allow", "somebody", status=1)
+    shell.run("users", "allow", "shopper-000001")
+    assert shell.json("events", "import", log_file)["accepted"] == receipt["removed"]["events"]
+
+
 def test_the_demo_prints_its_summary(tmp_path):
     shell = Shell(tmp_path, "sqlite:///unused.db")
     del shell.environment["RECSYS_DATABASE__URL"], shell.environment["RECSYS_REGISTRY__PATH"]

@@ -125,6 +125,31 @@ def test_cold_unknown_and_new_items_are_answered_and_say_so(service):
     assert 'recsys_fallbacks_total{reason="unknown_items"}' in exposed
 
 
+def test_an_item_newer_than_the_model_is_reached_before_the_next_training(service):
+    for number in range(6):
+        view(service, f"visitor{number}", "P0001", "fresh-item", "P0009")
+    settings = services(service).settings
+    before = service.get("/users/visitor0/recommendations")
+    assert before["items"]
+    made = pipeline.refresh_followers(settings, service.database, lambda line: None)
+    assert made == 2  # P0001 -> fresh-item -> P0009
+    view(service, "u", "P0001")
+    answer = service.get("/users/u/recommendations?k=10")
+    found = {item["item_id"]: item for item in answer["items"]}
+    assert found["fresh-item"]["source"] == "transitions"
+    assert "lstm" in {item["source"] for item in answer["items"]}
+    scores = [item["score"] for item in answer["items"]]
+    assert scores == sorted(scores, reverse=True)
+    view(service, "w", "fresh-item")  # nothing else is known of this user
+    assert items(service.get("/users/w/recommendations?k=3"))[0] == "P0009"
+    service.call("PUT", "/items", json={"item_id": "fresh-item", "available": False})
+    assert "fresh-item" not in items(service.get("/users/u/recommendations?k=10"))
+    with service.database.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM events")
+    assert pipeline.refresh_followers(settings, service.database, lambda line: None) == 0
+    assert items(service.get("/users/w/recommendations?k=3")) != ["P0009"]
+
+
 # --- users ------------------------------------------------------------------------------------
 
 
