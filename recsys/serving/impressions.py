@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 MAX_WAITING = 20_000
 BATCH = 1_000
 FLUSH_SECONDS = 0.25
-PAGE_WAIT_SECONDS = 2.0  # for an answer that another process has not written yet
+PAGE_WAIT_SECONDS = 0.75  # for an answer that another process has not written yet
 BYTES_AN_ITEM = 45  # of an answer's row, measured over ids of ten characters
 BYTES_AN_ANSWER = 420  # the row's rest and its indexes
 
@@ -63,12 +63,12 @@ class Impressions:
                 self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
                 self._thread.start()
 
-    def shown_up_to(self, recommendation_id: str) -> list[str] | None:
+    def shown_up_to(self, recommendation_id: str, *, wait: bool = True) -> list[str] | None:
         """The items of an answer and of those it goes on from; None where it is not known.
 
-        An answer that another process is about to write is waited for.
+        With `wait`, an answer that another process is about to write is waited for.
         """
-        end = time.monotonic() + PAGE_WAIT_SECONDS
+        end = time.monotonic() + (PAGE_WAIT_SECONDS if wait else 0.0)
         while True:
             self.flush()
             with self._database.connect() as connection:

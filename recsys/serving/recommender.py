@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 import secrets
 import threading
 from collections import OrderedDict
@@ -48,6 +49,7 @@ RECENT_DAYS = 7  # as `recsys.rankers.popular.PopularRecent` counts
 REASONS = 3  # past events named for an item
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
 GROWTH = 8  # how many times more items are ranked where filters left too few
+LOOK_AHEAD = 200  # items whose categories are fetched together
 MAX_READINGS = 2_000  # histories kept as the models have read them
 MAX_MERGED = 10_000  # users whose merged ids are kept
 FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")
@@ -407,11 +409,14 @@ class Recommender:
         """(item id, score, source) of the answer, each item once."""
         chosen: dict[str, tuple[str, float, str]] = {}
         room: dict[str, int] = {}
-        for item_id, score, source in self._chain(request, bundle, past, filters, now_us, new):
+        chain = self._chain(request, bundle, past, filters, now_us, new)
+        if request.max_per_category is not None:
+            chain = self._held(chain, filters.shelf)
+        for item_id, score, source in chain:
             if item_id in chosen or not filters.keeps(item_id):
                 continue
             if request.max_per_category is not None:
-                found = self._look_up(filters.shelf, [item_id]).get(item_id)
+                found = filters.shelf.known([item_id]).get(item_id)
                 categories = found.categories if found else []
                 if any(room.get(one, 0) >= request.max_per_category for one in categories):
                     continue
@@ -421,6 +426,14 @@ class Recommender:
             if len(chosen) == request.k:
                 break
         return list(chosen.values())
+
+    def _held(
+        self, chain: Iterator[tuple[str, float, str]], shelf: Shelf
+    ) -> Iterator[tuple[str, float, str]]:
+        """The chain as it is, the metadata of its items fetched some hundred at a time."""
+        while part := list(itertools.islice(chain, LOOK_AHEAD)):
+            self._look_up(shelf, [item_id for item_id, _, _ in part])
+            yield from part
 
     def _chain(
         self,

@@ -32,6 +32,8 @@ SOME = settings(
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, tiny_shop, Service, settings_for):
+    patch = pytest.MonkeyPatch()
+    patch.setattr("recsys.serving.impressions.PAGE_WAIT_SECONDS", 0.0)
     folder = tmp_path_factory.mktemp("contract")
     database = Database(f"sqlite:///{folder}/x.db")
     migrate.upgrade(database)
@@ -41,6 +43,7 @@ def running(tmp_path_factory, tiny_shop, Service, settings_for):
     yield service
     service.close()
     database.close()
+    patch.undo()
 
 
 @pytest.fixture(scope="module")

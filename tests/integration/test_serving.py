@@ -246,6 +246,8 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
         ("POST", "/recommendations", {"user_id": "u"}),
         ("POST", "/recommendations", {"events": [{"item_id": "P0001"}]}),
         ("POST", "/recommendations", {"session_id": "abc", "explain": True}),
+        ("POST", "/recommendations", {"session_id": "abc", "filter": ["price<5"]}),
+        ("POST", "/recommendations", {"session_id": "abc", "boost": ["price<5^2"]}),
         ("POST", "/recommendations/batch", {"requests": [{"session_id": "abc"}]}),
         ("GET", "/users/u/recommendations", None),
         ("GET", "/users/u/events", None),

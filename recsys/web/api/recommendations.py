@@ -47,7 +47,8 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     settings = shared.settings.serving
     before: tuple[str, ...] = ()
     if query.page_of is not None:
-        shown = shared.impressions.shown_up_to(query.page_of)
+        # Nobody who holds a published key may keep a thread waiting.
+        shown = shared.impressions.shown_up_to(query.page_of, wait=not from_page())
         if shown is None:
             raise NotFoundError("stored answer", query.page_of)
         before = tuple(dict.fromkeys(shown))
@@ -123,8 +124,11 @@ def user_recommendations_by_query(query: RecommendationByIdQuery) -> dict[str, A
 )
 def post_recommendations(body: RecommendationBody) -> dict[str, Any]:
     """Items for a sequence of events in the body, after what is stored of a session or user."""
-    if from_page() and (body.user_id is not None or body.session_id is None or body.explain):
-        raise AccessError("a page asks for its own session_id, without user_id and explain")
+    if from_page():
+        if body.user_id is not None or body.session_id is None:
+            raise AccessError("a page asks for its own session_id, without user_id")
+        if body.explain or body.filter or body.boost:
+            raise AccessError("a page may not use explain, filter and boost")
     return _for_body(body)
 
 
