@@ -20,6 +20,15 @@ from recsys.web.limits import RateLimits
 GRACE_SECONDS = 30
 
 
+class _Connection(gthread.TConn):  # type: ignore[misc]
+    """A connection that has sent nothing yet goes back to the poller: gunicorn's own would hold a
+    thread for five seconds, so a few silent ones would stop all answers.
+    """
+
+    def wait_for_data(self, _timeout: float) -> bool:
+        return bool(super().wait_for_data(0.0))
+
+
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(
         self, settings: Settings, url: str, options: dict[str, Any], with_empty: bool
@@ -103,6 +112,5 @@ def serve(settings: Settings, *, with_empty: bool = False) -> None:
         "limit_request_fields": 64,
         "limit_request_field_size": 8_190,
     }
-    # A connection that has sent nothing yet must not hold a thread, not even for a moment.
-    gthread.DEFAULT_WORKER_DATA_TIMEOUT = 0.0
+    gthread.TConn = _Connection
     _Server(settings, settings.database.url.get_secret_value(), options, with_empty).run()
