@@ -281,14 +281,11 @@ def test_small_measurements(lone_shell):
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_small_measurements_of_real_servers(lone_shell, database_url):
-    url = database_url if database_url.startswith("postgresql") else None
-    spare = () if url is None else ("--postgresql", url)
+    spare = ("--postgresql", database_url)
     served = lone_shell.json("bench", "serve", "--items", 300, "--seconds", 0.5, *spare)
-    assert {run["database"] for run in served["runs"]} == {
-        "sqlite",
-        *(["postgresql"] if url else []),
-    }
+    assert {run["database"] for run in served["runs"]} == {"sqlite", "postgresql"}
     for run in served["runs"]:
         assert run["errors"] == 0
         assert 0 < run["ratio"] < 1
@@ -306,8 +303,8 @@ def test_promotions_under_load_fail_no_request(lone_shell):
     assert found["versions_seen"] > 2
 
 
-def test_connections_that_say_nothing_hold_no_thread(shell, log_file):
-    shell.run("db", "upgrade")
+def test_connections_that_say_nothing_hold_no_thread(lone_shell):
+    shell = lone_shell
     port = free_port()
     server = shell.start("serve", "--port", port, "--workers", 1)
 
@@ -330,8 +327,8 @@ def test_connections_that_say_nothing_hold_no_thread(shell, log_file):
         assert server.wait(timeout=60) == 0
 
 
-def test_a_user_is_erased_and_taken_back(shell, log_file):
-    shell.run("db", "upgrade")
+def test_a_user_is_erased_and_taken_back(lone_shell, log_file):
+    shell = lone_shell
     shell.run("events", "import", log_file)
     receipt = shell.json("users", "delete", "shopper-000001")
     assert receipt["removed"]["events"] > 0
