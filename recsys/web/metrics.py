@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 from prometheus_client import REGISTRY as OWN
 from prometheus_client import (
@@ -19,6 +20,8 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from recsys.registry import Bundle
 from recsys.serving.active_model import Models
@@ -74,19 +77,31 @@ def count_event(event_type: str, outcome: str, lag_seconds: float) -> None:
 def exposition(models: Models) -> bytes:
     """All figures in Prometheus' text format."""
     now = CollectorRegistry()
-    age = Gauge(
-        "recsys_model_age_seconds", "Since the newest event a model has learned",
-        ["version", "arm"], registry=now,
-    )  # fmt: skip
-    for arm, bundle in zip(("champion", "control"), models, strict=True):
-        if bundle is not None:
-            age.labels(bundle.version, arm).set(_age(bundle))
+    now.register(_Ages(models))
     if os.environ.get(FOLDER):
         kept = CollectorRegistry()
         multiprocess.MultiProcessCollector(kept)  # type: ignore[no-untyped-call]
     else:
         kept = OWN
     return generate_latest(kept) + generate_latest(now)
+
+
+class _Ages(Collector):
+    """The age of what serves, worked out when it is asked for: the same in every worker."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "recsys_model_age_seconds",
+            "Since the newest event a model has learned",
+            labels=["version", "arm"],
+        )
+        for arm, bundle in zip(("champion", "control"), self._models, strict=True):
+            if bundle is not None:
+                family.add_metric([bundle.version, arm], _age(bundle))
+        yield family
 
 
 def forget_process(pid: int) -> None:

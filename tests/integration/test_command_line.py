@@ -384,6 +384,13 @@ def test_the_service_under_its_real_server(shell, log_file):
             answer = call("/api/v1/users/live%2Fuser/recommendations?k=5")
             assert answer["last_event_id"] == posted["results"][0]["event_id"]
             assert answer["user_id"] == "live/user"
+        address = f"http://127.0.0.1:{port}/metrics"
+        with urllib.request.urlopen(address, timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        assert "recsys_answers_total" in "".join(lines)
+        posted = [x for x in lines if x.startswith('recsys_events_total{outcome="accepted"}')]
+        assert [float(line.split()[-1]) for line in posted] == [20.0]  # over both workers
+        assert sum(line.startswith("recsys_model_age_seconds{") for line in lines) == 1
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=60) == 0
