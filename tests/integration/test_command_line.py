@@ -281,6 +281,7 @@ def test_small_measurements(lone_shell):
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_small_measurements_of_real_servers(lone_shell, database_url):
     spare = ("--postgresql", database_url)
@@ -295,6 +296,7 @@ def test_small_measurements_of_real_servers(lone_shell, database_url):
     assert (fresh["posted"], fresh["reflected"]) == (40, 40)
 
 
+@pytest.mark.slow
 def test_promotions_under_load_fail_no_request(lone_shell):
     found = lone_shell.json("bench", "swap", "--promotions", 6, "--items", 300)
     assert found["promotions"] == 6
