@@ -52,7 +52,7 @@ from recsys.storage import (
     rejected_rows,
     version_rows,
 )
-from recsys.storage.database import Database
+from recsys.storage.database import Connection, Database
 from recsys.storage.event_import import ImportSummary, add_rejections, import_chunks
 from recsys.storage.event_reading import EXPORT_COLUMNS, read_batches, read_frame
 
@@ -317,14 +317,13 @@ def prune_events(
     days = settings.events.retention_days
     if days == 0:
         return 0
-    gone = 0
-    while True:
-        with database.begin() as connection:
-            batch = event_rows.delete_before(connection, to_us(now) - days * DAY_US, PRUNE_ROWS)
-        gone += batch
-        on_progress(f"{gone:,} events pruned", 0.5)
-        if batch < PRUNE_ROWS:
-            return gone
+    before_us = to_us(now) - days * DAY_US
+    return _in_batches(
+        database,
+        PRUNE_ROWS,
+        lambda connection: event_rows.delete_before(connection, before_us, PRUNE_ROWS),
+        lambda gone: on_progress(f"{gone:,} events pruned", 0.5),
+    )
 
 
 def prune_versions(settings: Settings, database: Database) -> int:
@@ -347,13 +346,13 @@ def prune_versions(settings: Settings, database: Database) -> int:
 def prune_impressions(settings: Settings, database: Database, now: datetime) -> int:
     """Delete answers past `serving.impression_days`, a small batch a transaction; how many went."""
     before_us = to_us(now) - settings.serving.impression_days * DAY_US
-    gone = 0
-    while True:
-        with database.begin() as connection:
-            batch = impression_rows.delete_impressions_before(connection, before_us, PRUNE_ROWS)
-        gone += batch
-        if batch < PRUNE_ROWS:
-            return gone
+    return _in_batches(
+        database,
+        PRUNE_ROWS,
+        lambda connection: impression_rows.delete_impressions_before(
+            connection, before_us, PRUNE_ROWS
+        ),
+    )
 
 
 def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
@@ -372,15 +371,13 @@ def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
 
 def attribute_clicks(database: Database, now: datetime) -> int:
     """Attribute new events to the answers they came from; how many events were looked at."""
-    seen = 0
-    while True:
-        with database.begin() as connection:
-            batch = impression_rows.attribute_clicks(
-                connection, to_us(now), ATTRIBUTION_OVERLAP_US, ATTRIBUTION_ROWS
-            )
-        seen += batch
-        if batch < ATTRIBUTION_ROWS:
-            return seen
+    return _in_batches(
+        database,
+        ATTRIBUTION_ROWS,
+        lambda connection: impression_rows.attribute_clicks(
+            connection, to_us(now), ATTRIBUTION_OVERLAP_US, ATTRIBUTION_ROWS
+        ),
+    )
 
 
 def erase_user(
@@ -426,6 +423,23 @@ def load_champion(settings: Settings, database: Database, say: Say) -> Bundle | 
     except ModelFileError as error:
         say(f"the champion cannot be compared with: {error}")
         return None
+
+
+def _in_batches(
+    database: Database,
+    size: int,
+    step: Callable[[Connection], int],
+    on_batch: Callable[[int], None] = lambda total: None,
+) -> int:
+    """Repeat `step`, a transaction each, until it handles fewer than `size` rows; rows in all."""
+    total = 0
+    while True:
+        with database.begin() as connection:
+            handled = step(connection)
+        total += handled
+        on_batch(total)
+        if handled < size:
+            return total
 
 
 def _warm_champion(settings: Settings, champion: Bundle | None, now: datetime) -> Bundle | None:

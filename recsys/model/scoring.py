@@ -147,11 +147,6 @@ class NetworkScorer:
         scores: Float32Array = torch.addmv(bias, rows, state).cpu().numpy()
         return scores
 
-    def item_vectors(self) -> Float32Array:
-        """The item table (V, D)."""
-        vectors: Float32Array = self.network.items.weight.detach().cpu().numpy()
-        return vectors
-
     @torch.inference_mode()
     def similar(self, item: int) -> Float32Array:
         """Cosines (V,) of every item's vector with that of `item`."""

@@ -45,11 +45,9 @@ class Shelf:
             if len(self._items) + len(missing) > MAX_ITEMS:
                 self._items.clear()
             self._items.update({item_id: found.get(item_id) for item_id in missing})
-            missing = [item_id for item_id in item_ids if item_id not in self._items]
-            if missing:  # another thread has just cleared them
+            if not self.holds(item_ids):  # another thread has just cleared them
                 return item_rows.get_items(connection, item_ids)
-        known = ((item_id, self._items.get(item_id)) for item_id in item_ids)
-        return {item_id: item for item_id, item in known if item is not None}
+        return self.known(item_ids)
 
     def holds(self, item_ids: Sequence[str]) -> bool:
         """Whether the metadata of all these is held already."""

@@ -179,7 +179,7 @@ def seen_items(
     unowned = or_(events.c.user_id.is_(None), events.c.user_id == user_id)
     if user_id is not None:
         owners.append(events.c.user_id == user_id)
-        for (key,) in _ALIASES(connection, owner=user_id):
+        for key in merged_into(connection, user_id):
             if key.startswith("s:"):
                 owners.append(and_(events.c.session_id == key[2:], unowned))
             else:
