@@ -187,6 +187,9 @@ class Recommender:
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
         self._readings: OrderedDict[tuple[object, ...], Read] = OrderedDict()
         self._readings_lock = threading.Lock()
+        # Rankings of several threads at once would hand the interpreter's lock to and fro at each
+        # product; one after the other they are quicker, each and together.
+        self._turn = threading.Lock()
         self._followers_held: tuple[int, Followers] = (0, {})  # 0: none were ever counted
         self._merged: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
 
@@ -231,7 +234,8 @@ class Recommender:
         if bundle is None and degraded is None:
             degraded = "no model has been promoted yet: popular items are shown"
         new = _newcomers(bundle, past, followers)
-        items = self._fill(request, bundle, past, filters, now_us, new)
+        with self._turn:
+            items = self._fill(request, bundle, past, filters, now_us, new)
         found = self._look_up(filters.shelf, [item_id for item_id, _, _ in items])
         reasons = self._reasons(bundle, past, items, now_us) if request.explain else None
         return Answer(

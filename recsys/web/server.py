@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
+import itertools
+import socket
 import threading
+import time
 from typing import Any
 
 from flask import Flask, Response
@@ -12,12 +16,14 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.workers import gthread
 
 from recsys.config import Settings
+from recsys.errors import ConfigError
 from recsys.storage.database import Database
 from recsys.web import metrics
 from recsys.web.app import create_app
 from recsys.web.limits import RateLimits
 
 GRACE_SECONDS = 30
+LOOK_ROUND_SECONDS = 0.25
 
 
 class _Connection(gthread.TConn):  # type: ignore[misc]
@@ -27,6 +33,39 @@ class _Connection(gthread.TConn):  # type: ignore[misc]
 
     def wait_for_data(self, _timeout: float) -> bool:
         return bool(super().wait_for_data(0.0))
+
+
+class _Worker(gthread.ThreadWorker):  # type: ignore[misc]
+    """A worker with a door of its own: the kernel spreads connections over the listening sockets,
+    of which each worker has one. At one common socket, the first worker to wake takes them all, and
+    connections that stay open leave the others idle.
+
+    What waits at another's door is taken in after LOOK_ROUND_SECONDS, so that a worker that is busy
+    or gone keeps nobody waiting. The sockets are the parent's: none closes when a worker ends.
+    """
+
+    slot = 0
+
+    def init_process(self) -> None:
+        self._all, self._looked = list(self.sockets), time.monotonic()
+        self.sockets = [self._all[self.slot % len(self._all)]]
+        super().init_process()
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, LOOK_ROUND_SECONDS))
+        now = time.monotonic()
+        if self._accepting and now - self._looked >= LOOK_ROUND_SECONDS:
+            self._looked = now
+            for listener in self._all:
+                if listener not in self.sockets:
+                    listener.setblocking(False)
+                    self.accept(listener)
+
+
+def _before_fork(server: Any, worker: Any) -> None:
+    """Give a new worker the place of one that is gone."""
+    taken = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(slot for slot in itertools.count() if slot not in taken)
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
@@ -86,18 +125,38 @@ def beside_empty(app: Flask) -> Any:
     return choose
 
 
+def _free_port(host: str, port: int) -> int:
+    """The port, or some free one for 0. Raises ConfigError where it is taken: the workers' sockets
+    share their address, so a second server at it would take a share unnoticed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        reason = "in use" if error.errno == errno.EADDRINUSE else "not one that can be listened at"
+        raise ConfigError("serving.port", f"{host}:{port}", f"the address is {reason}") from None
+
+
 def _child_exit(_server: Any, worker: Any) -> None:
     metrics.forget_process(worker.pid)
 
 
 def serve(settings: Settings, *, with_empty: bool = False) -> None:
-    """Serve until told to stop; SIGTERM lets requests in hand finish."""
+    """Serve until told to stop; SIGTERM lets requests in hand finish.
+
+    Raises ConfigError where the address cannot be had.
+    """
     serving = settings.serving
+    port = _free_port(serving.host, serving.port)
     options = {
-        "bind": f"{serving.host}:{serving.port}",
+        "bind": [f"{serving.host}:{port}"] * serving.workers,
+        "reuse_port": True,
         "workers": serving.workers,
         "threads": serving.threads,
-        "worker_class": "gthread",
+        "worker_class": _Worker,
         "graceful_timeout": GRACE_SECONDS,
         "timeout": 120,
         "keepalive": 30,
@@ -108,6 +167,7 @@ def serve(settings: Settings, *, with_empty: bool = False) -> None:
         "proc_name": "recsys",
         "control_socket_disable": True,
         "child_exit": _child_exit,
+        "pre_fork": _before_fork,
         "limit_request_line": 8_190,
         "limit_request_fields": 64,
         "limit_request_field_size": 8_190,
