@@ -14,11 +14,16 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from recsys.model import kernels
 from recsys.model.network import NextItemNetwork
+
+Float32Array = NDArray[np.float32]
 
 CHUNK_ROWS = 16_384
 PROBE_ROWS = 8_192
@@ -70,6 +75,18 @@ class ItemMatrix:
             return int8_product()(states, self._table, self._scales).add_(self.bias)
         return _by_chunks(states, self._rows, len(self._table)).add_(self.bias)
 
+    @torch.inference_mode()
+    def scan(self, state: Float32Array) -> Float32Array:
+        """Scores (V,) of one state (D,), as `scores` gives them."""
+        given = torch.from_numpy(state)[None]
+        if self.kind == "int8" and int8_product() is _whole_numbers:
+            rounded, steps = _rounded(given)
+            products = torch._int_mm(rounded, self._table.T)[0].numpy()
+            scales, bias = self._scales.numpy(), self.bias.numpy()
+            return kernels.whole_number_scores(products, scales, np.float32(steps.item()), bias)
+        found: Float32Array = self.scores(given)[0].numpy()
+        return found
+
     def _rows(self, part: slice) -> Tensor:
         return self._table[part].float()
 
@@ -103,9 +120,14 @@ def int8_product() -> Int8Product:
 
 
 def _whole_numbers(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
-    steps = states.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127  # (B, 1)
-    rounded = (states / steps).round().to(torch.int8)
+    rounded, steps = _rounded(states)
     return torch._int_mm(rounded, table.T) * scales * steps
+
+
+def _rounded(states: Tensor) -> tuple[Tensor, Tensor]:
+    """States (B, D) as whole numbers, and the step (B, 1) between two of them."""
+    steps = states.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
+    return (states / steps).round().to(torch.int8), steps
 
 
 def _mixed(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:

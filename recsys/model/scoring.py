@@ -6,6 +6,7 @@ Legend: B histories, T time, D width, V vocabulary rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from recsys.data.repeats import RepeatPolicy
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.model.batches import Inputs, length_buckets, pad
+from recsys.model.batches import length_buckets, pad
+from recsys.model.copy_head import NEVER
 from recsys.model.item_matrix import ItemMatrix
 from recsys.model.network import InputTensors, NextItemNetwork
+from recsys.model.single import Reading, SingleReader
 
 Float32Array = NDArray[np.float32]
 Int64Array = NDArray[np.int64]
@@ -35,16 +38,6 @@ class Predictions:
     pointed: Int64Array  # (B, T) item at each place of the history, 0 = none
     shares: Float32Array  # (B, T) the pointer, summing to one or to zero
     gate: Float32Array  # (B,) logit of copying; very negative where there is nothing to copy
-
-
-@dataclass(frozen=True)
-class Reading:
-    """B histories as the network has read them, before any item is scored."""
-
-    states: torch.Tensor  # (B, D); zero where a history holds no known item
-    pointed: Int64Array  # as in `Predictions`, and so on
-    shares: Float32Array
-    gate: Float32Array
 
 
 class NetworkScorer:
@@ -68,20 +61,25 @@ class NetworkScorer:
     def rows(self) -> int:
         return self.network.shape.rows
 
+    @cached_property
+    def _reader(self) -> SingleReader:
+        return SingleReader(self.network, self.max_length, self.repeats)
+
+    def read(self, history: Histories) -> Reading:
+        """One history (B = 1) as a state, which `scan` and `score` rank items for."""
+        return self._reader.read(history)
+
+    def scan(self, state: Float32Array) -> Float32Array:
+        """Scores (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
+        return (self.matrix or self._reader).scan(state)
+
+    def score(self, state: Float32Array, items: Int64Array) -> Float32Array:
+        """Exact scores (N,) of some items (N,) for one state (D,)."""
+        return self._reader.score(state, items)
+
     @torch.inference_mode()
     def predict(self, histories: Histories) -> Predictions:
         """See `Predictions`. Padding and unknown, and what the repeat policy bars, score -inf."""
-        read = self.read(histories)
-        states = read.states
-        found = self.network.scores(states) if self.matrix is None else self.matrix.scores(states)
-        scores: Float32Array = found.cpu().numpy()
-        scores[:, :FIRST_ITEM] = -np.inf
-        self.repeats.mask(scores, histories)
-        return Predictions(scores, read.pointed, read.shares, read.gate)
-
-    @torch.inference_mode()
-    def read(self, histories: Histories) -> Reading:
-        """The histories as states; they are ranked by `scan` and `score`, or by `predict`."""
         network = self.network
         if network.training:
             network.eval()
@@ -89,12 +87,10 @@ class NetworkScorer:
         seen = histories.last(self.max_length)
         lengths = seen.ends - seen.starts
         count, longest = len(seen), int(lengths.max(initial=1))
-        if count == 1 and lengths[0] > 0:  # one history needs no padding
-            return self._read_one(pad(seen, longest))
         states = torch.zeros(count, network.shape.width, device=device)
         pointed = np.zeros((count, longest), np.int64)
         shares = np.zeros((count, longest), np.float32)
-        gate = np.full(count, -1e9, np.float32)
+        gate = np.full(count, NEVER, np.float32)
         for length, numbers in length_buckets(lengths, self.max_length):
             size = max(1, BATCH_EVENTS // length)
             for at in range(0, len(numbers), size):
@@ -113,39 +109,11 @@ class NetworkScorer:
                     )
                     shares[chosen, :width] = pointer[:, :width].cpu().numpy()
                     gate[chosen] = logits.cpu().numpy()
-        return Reading(states, pointed, shares, gate)
-
-    def _read_one(self, inputs: Inputs) -> Reading:
-        network, (_, length) = self.network, inputs.shape
-        device = network.item_bias.device
-        tensors = InputTensors.of(inputs, device)
-        x, y = network(tensors)  # (1, T, D)
-        final = y[:, -1]
-        shares, gate = torch.zeros(1, length), torch.full((1,), -1e9)
-        if network.copy_head is not None:
-            last = torch.full((1,), length - 1, device=device)
-            current = self.repeats.current_may_recur
-            shares, gate = network.copy_head.last(x, final, tensors.items, last, current)
-        return Reading(final, inputs.items, shares.cpu().numpy(), gate.cpu().numpy())
-
-    @torch.inference_mode()
-    def scan(self, state: torch.Tensor) -> Float32Array:
-        """Scores (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
-        if self.matrix is not None:
-            found: Float32Array = self.matrix.scores(state[None])[0].numpy()
-            return found
-        table, bias = self.network.items.weight, self.network.item_bias
-        # NumPy's product of a matrix and a vector is several times as fast as torch's.
-        exact: Float32Array = table.cpu().numpy() @ state.cpu().numpy() + bias.cpu().numpy()
-        return exact
-
-    @torch.inference_mode()
-    def score(self, state: torch.Tensor, items: Int64Array) -> Float32Array:
-        """Exact scores (N,) of some items (N,) for one state (D,)."""
-        index = torch.from_numpy(items)
-        rows, bias = self.network.items.weight[index], self.network.item_bias[index]
-        scores: Float32Array = torch.addmv(bias, rows, state).cpu().numpy()
-        return scores
+        found = network.scores(states) if self.matrix is None else self.matrix.scores(states)
+        scores: Float32Array = found.cpu().numpy()
+        scores[:, :FIRST_ITEM] = -np.inf
+        self.repeats.mask(scores, histories)
+        return Predictions(scores, pointed, shares, gate)
 
     @torch.inference_mode()
     def similar(self, item: int) -> Float32Array:

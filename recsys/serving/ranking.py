@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
+from recsys.model.kernels import largest
 from recsys.model.scoring import Reading
 from recsys.rankers.base import Votes
 from recsys.rankers.blend import (
@@ -35,7 +37,6 @@ from recsys.registry import Bundle
 Float32Array = NDArray[np.float32]
 
 SLACK = 56  # candidates beyond those wanted: a compact matrix may misplace some at the edge
-BLOCK = 64  # scores looked at together when the largest are searched
 LSTM = NETWORK
 BLEND = "blend"
 BLENDED = ("session_knn", "sequential_rules", "transitions")  # the rankers a blend may hold
@@ -224,50 +225,42 @@ def _blended_candidates(
     if recent is None:
         recent = bundle.recent
     read, votes = known.reading, known.votes
-    scan = bundle.scorer.scan(read.states[0])
+    past = history[0]
+    scan = bundle.scorer.scan(read.state)
     if blend.recency:
         scan += np.float32(blend.recency) * recent
-    past = np.unique(history[0])
     scan[:FIRST_ITEM] = -np.inf
-    scan[past[~bundle.repeats.allows(past, history[0])]] = -np.inf
-    chosen = [largest(scan, SHARPEST + SLACK), read.pointed[0], *(v[0] for v in votes.values())]
+    bundle.repeats.mask(scan[None], history)
+    chosen = [largest(scan, SHARPEST + SLACK), read.pointed, *(v[0] for v in votes.values())]
     if not bounds.open:
         bounds.close(scan)
         chosen.append(largest(scan, k + SLACK))
     elif k > SHARPEST:
         chosen.append(largest(scan, k + SLACK))
-    chosen.append(np.arange(FIRST_ITEM))
-    rows = np.unique(np.concatenate(chosen)).astype(np.int64)
-    exact = bundle.scorer.score(read.states[0], rows)
-    exact[(rows < FIRST_ITEM) | ~bundle.repeats.allows(rows, history[0])] = -np.inf
+    rows = distinct(np.concatenate(chosen))
+    rows = rows[np.searchsorted(rows, FIRST_ITEM) :]
+    exact = bundle.scorer.score(read.state, rows)
+    if not (bundle.repeats.seen_may_recur and bundle.repeats.current_may_recur):
+        exact[~bundle.repeats.allows(rows, past)] = -np.inf
+    pointed = read.pointed >= FIRST_ITEM
     voices = Voices(
         exact[None],
-        np.searchsorted(rows, read.pointed),
-        read.shares,
-        read.gate,
-        {
-            name: [(np.searchsorted(rows, items).astype(np.int32), given)]
-            for name, (items, given) in votes.items()
-        },
+        np.searchsorted(rows, read.pointed[pointed])[None],
+        read.shares[pointed][None],
+        np.array([read.gate], np.float32),
+        {name: [(np.searchsorted(rows, v[0]), v[1])] for name, v in votes.items()},
         recent[rows],
     )
     return rows, blended_by_source(blend, voices)
 
 
-def largest(values: Float32Array, count: int) -> NDArray[np.int64]:
-    """Indices of the `count` largest of `values` (V,), of more where some are equal, in no order.
-
-    -inf is left out. The largest of each block bounds the search: the count-th largest value is no
-    smaller than the count-th largest of them.
-    """
-    whole = len(values) // BLOCK * BLOCK
-    tops = values[:whole].reshape(-1, BLOCK).max(axis=1) if whole else values
-    edge = np.partition(tops, len(tops) - count)[-count] if len(tops) > count else -np.inf
-    found = np.flatnonzero(values >= edge) if np.isfinite(edge) else np.flatnonzero(values > edge)
-    if len(found) > count:
-        kept = values[found]
-        found = found[kept >= np.partition(kept, len(kept) - count)[-count]]
-    return found
+def distinct(rows: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """The different ones of `rows` (n,), n > 0, ascending."""
+    ordered = np.sort(rows.astype(np.int64))
+    first = np.empty(len(ordered), np.bool_)
+    first[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def top_k(scores: Float32Array, k: int, first: int = FIRST_ITEM) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
 from recsys.rankers.blend import Blend
 from recsys.registry import compacted
-from recsys.serving.ranking import BLEND, Bounds, best, largest, scores, scores_by_source, top_k
+from recsys.serving.ranking import BLEND, Bounds, best, scores, scores_by_source, top_k
 
 HISTORIES = [[2, 3, 4], [9], [30, 2, 30, 7], [5, 6, 7, 8, 9, 10, 11, 12], [1, 8]]
 
@@ -67,21 +67,6 @@ def test_factors_multiply_what_all_voices_say(blended):
     found = best(blended, history, 10, factors=factors)
     assert [row for row, _, _ in found] == top_k(total, 10).tolist()
     assert {row for row, _, _ in found[:5]} <= set(range(20, 30))
-
-
-@pytest.mark.parametrize("size", [10, 64, 1_000, 5_003])
-@pytest.mark.parametrize("count", [1, 9, 200])
-def test_the_largest_are_all_there(size, count):
-    rng = np.random.default_rng(size + count)
-    for values in (rng.normal(size=size), rng.integers(0, 5, size), np.full(size, 2.0)):
-        values = values.astype(np.float32)
-        values[rng.random(size) < 0.1] = -np.inf
-        found = set(largest(values, count).tolist())
-        finite = int(np.isfinite(values).sum())
-        assert len(found) >= min(count, finite)
-        edge = np.sort(values)[::-1][min(count, finite) - 1] if finite else np.inf
-        assert found >= set(np.flatnonzero(values > edge).tolist())
-        assert all(np.isfinite(values[i]) for i in found)
 
 
 def test_padding_and_unknown_are_never_among_the_best(blended):
