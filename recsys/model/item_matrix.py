@@ -78,13 +78,13 @@ class ItemMatrix:
     @torch.inference_mode()
     def scan(self, state: Float32Array) -> Float32Array:
         """Scores (V,) of one state (D,), as `scores` gives them."""
-        given = torch.from_numpy(state)[None]
         if self.kind == "int8" and int8_product() is _whole_numbers:
-            rounded, steps = _rounded(given)
-            products = torch._int_mm(rounded, self._table.T)[0].numpy()
+            rounded = np.empty(len(state), np.int8)
+            step = kernels.rounded(state, rounded)
+            products = torch._int_mm(torch.from_numpy(rounded)[None], self._table.T)[0].numpy()
             scales, bias = self._scales.numpy(), self.bias.numpy()
-            return kernels.whole_number_scores(products, scales, np.float32(steps.item()), bias)
-        found: Float32Array = self.scores(given)[0].numpy()
+            return kernels.whole_number_scores(products, scales, step, bias)
+        found: Float32Array = self.scores(torch.from_numpy(state)[None])[0].numpy()
         return found
 
     def _rows(self, part: slice) -> Tensor:
@@ -120,14 +120,9 @@ def int8_product() -> Int8Product:
 
 
 def _whole_numbers(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
-    rounded, steps = _rounded(states)
+    steps = states.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127  # (B, 1)
+    rounded = (states / steps).round().to(torch.int8)
     return torch._int_mm(rounded, table.T) * scales * steps
-
-
-def _rounded(states: Tensor) -> tuple[Tensor, Tensor]:
-    """States (B, D) as whole numbers, and the step (B, 1) between two of them."""
-    steps = states.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
-    return (states / steps).round().to(torch.int8), steps
 
 
 def _mixed(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:

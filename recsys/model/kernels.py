@@ -128,6 +128,18 @@ def point(
 
 
 @compiled
+def rounded(state: Float32Array, out: NDArray[np.int8]) -> np.float32:
+    """A state (D,) as whole numbers of -127..127; the step between two of them."""
+    step = np.float32(1e-12)
+    for d in range(len(state)):
+        step = max(step, abs(state[d]))
+    step /= np.float32(127)
+    for d in range(len(state)):
+        out[d] = np.int8(np.rint(state[d] / step))
+    return step
+
+
+@compiled
 def whole_number_scores(
     products: NDArray[np.int32], scales: Float32Array, step: np.float32, bias: Float32Array
 ) -> Float32Array:
@@ -136,6 +148,13 @@ def whole_number_scores(
     for v in range(len(products)):
         out[v] = np.float32(products[v]) * scales[v] * step + bias[v]
     return out
+
+
+@compiled
+def add_scaled(values: Float32Array, weight: np.float32, more: Float32Array) -> None:
+    """values += weight * more, in place; both (V,)."""
+    for v in range(len(values)):
+        values[v] += weight * more[v]
 
 
 @compiled

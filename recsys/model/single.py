@@ -45,10 +45,10 @@ class SingleReader:
         self._repeats = repeats
         self._table = array(network.items.weight)
         self._bias = array(network.item_bias)
-        tables = [array(channel.weight) for channel in network.channels.values()]
-        self._channels = np.concatenate(tables or [np.zeros((1, self._table.shape[1]))]).astype(
-            np.float32
-        )
+        tables = [
+            array(network.get_parameter(f"channels.{name}.weight")) for name in network.channels
+        ]
+        self._channels = np.concatenate([np.zeros((0, self._table.shape[1]), np.float32), *tables])
         self._offsets = np.cumsum([0, *(len(table) for table in tables)])[: len(tables)]
         self._input_norm = _norm(network.input_norm)
         self._output_norm = _norm(network.output_norm)

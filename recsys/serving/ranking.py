@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.model.kernels import largest
-from recsys.model.scoring import Reading
+from recsys.model.kernels import add_scaled, largest
+from recsys.model.single import Reading
 from recsys.rankers.base import Votes
 from recsys.rankers.blend import (
     NETWORK,
@@ -228,10 +228,14 @@ def _blended_candidates(
     past = history[0]
     scan = bundle.scorer.scan(read.state)
     if blend.recency:
-        scan += np.float32(blend.recency) * recent
+        add_scaled(scan, np.float32(blend.recency), recent)
     scan[:FIRST_ITEM] = -np.inf
     bundle.repeats.mask(scan[None], history)
-    chosen = [largest(scan, SHARPEST + SLACK), read.pointed, *(v[0] for v in votes.values())]
+    chosen: list[NDArray[np.integer[Any]]] = [
+        largest(scan, SHARPEST + SLACK),
+        read.pointed,
+        *(v[0] for v in votes.values()),
+    ]
     if not bounds.open:
         bounds.close(scan)
         chosen.append(largest(scan, k + SLACK))
@@ -248,7 +252,7 @@ def _blended_candidates(
         np.searchsorted(rows, read.pointed[pointed])[None],
         read.shares[pointed][None],
         np.array([read.gate], np.float32),
-        {name: [(np.searchsorted(rows, v[0]), v[1])] for name, v in votes.items()},
+        {n: [(np.searchsorted(rows, v[0]).astype(np.int32), v[1])] for n, v in votes.items()},
         recent[rows],
     )
     return rows, blended_by_source(blend, voices)

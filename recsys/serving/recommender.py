@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import heapq
 import itertools
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import numpy as np
 from recsys.config import Settings
 from recsys.data.conditions import Condition
 from recsys.data.event_check import Event
+from recsys.data.random_ids import RandomIds
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import NotFoundError, StorageUnavailableError
@@ -190,6 +190,7 @@ class Recommender:
         # Rankings of several threads at once would hand the interpreter's lock to and fro at each
         # product; one after the other they are quicker, each and together.
         self._turn = threading.Lock()
+        self._new_id = RandomIds()
         self._followers_held: tuple[int, Followers] = (0, {})  # 0: none were ever counted
         self._merged: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
 
@@ -239,7 +240,7 @@ class Recommender:
         found = self._look_up(filters.shelf, [item_id for item_id, _, _ in items])
         reasons = self._reasons(bundle, past, items, now_us) if request.explain else None
         return Answer(
-            recommendation_id=secrets.token_urlsafe(16),
+            recommendation_id=self._new_id(),
             user_id=request.user_id,
             session_id=request.session_id,
             model_version=bundle.version if bundle else None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import time
 from typing import Any
 
@@ -13,6 +12,7 @@ from flask import Flask, Response, g, render_template, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from recsys.config import Settings
+from recsys.data.random_ids import RandomIds
 from recsys.errors import RecsysError
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
@@ -47,6 +47,7 @@ def create_app(settings: Settings, database: Database, limits: RateLimits | None
     `limits`: made before the workers were forked, so that they count together.
     """
     app = Flask("recsys.web")
+    new_id = RandomIds()
     app.url_map.converters["id"] = IdConverter
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
@@ -70,7 +71,7 @@ def create_app(settings: Settings, database: Database, limits: RateLimits | None
     @app.before_request
     def begin() -> Response | None:
         given = request.headers.get("X-Request-ID", "")
-        g.request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        g.request_id = given if REQUEST_ID.fullmatch(given) else new_id()
         g.started = time.perf_counter()
         if len(request.query_string) > MAX_QUERY:
             return errors.problem(414, "the query string is too long")

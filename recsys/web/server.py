@@ -24,6 +24,7 @@ from recsys.web.limits import RateLimits
 
 GRACE_SECONDS = 30
 LOOK_ROUND_SECONDS = 0.25
+NOTIFY_SECONDS = 1.0
 
 
 class _Connection(gthread.TConn):  # type: ignore[misc]
@@ -45,11 +46,20 @@ class _Worker(gthread.ThreadWorker):  # type: ignore[misc]
     """
 
     slot = 0
+    sockets: list[Any]  # all of the parent's, until the worker takes its own
+    _notified = 0.0
 
     def init_process(self) -> None:
         self._all, self._looked = list(self.sockets), time.monotonic()
         self.sockets = [self._all[self.slot % len(self._all)]]
         super().init_process()
+
+    def notify(self) -> None:
+        """Tell the parent that this worker lives: once a second, not at each of its turns."""
+        now = time.monotonic()
+        if now - self._notified >= NOTIFY_SECONDS:
+            self._notified = now
+            super().notify()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         super().wait_for_and_dispatch_events(min(timeout, LOOK_ROUND_SECONDS))
@@ -125,19 +135,34 @@ def beside_empty(app: Flask) -> Any:
     return choose
 
 
-def _free_port(host: str, port: int) -> int:
-    """The port, or some free one for 0. Raises ConfigError where it is taken: the workers' sockets
-    share their address, so a second server at it would take a share unnoticed.
+def _doors(host: str, port: int, count: int) -> list[socket.socket]:
+    """Listening sockets that share one address; port 0 is some free one.
+
+    Raises ConfigError where another has the address: sharing would let a second server take a part
+    of the connections unnoticed.
     """
+    doors: list[socket.socket] = []
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            return int(probe.getsockname()[1])
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        )[0]
+        for number in range(count):
+            door = socket.socket(family, kind, protocol)
+            doors.append(door)
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if number == 0:
+                with socket.socket(family, kind, protocol) as alone:
+                    alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    alone.bind(address)
+                    address = alone.getsockname()
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            door.bind(address)
     except OSError as error:
+        for door in doors:
+            door.close()
         reason = "in use" if error.errno == errno.EADDRINUSE else "not one that can be listened at"
         raise ConfigError("serving.port", f"{host}:{port}", f"the address is {reason}") from None
+    return doors
 
 
 def _child_exit(_server: Any, worker: Any) -> None:
@@ -150,10 +175,9 @@ def serve(settings: Settings, *, with_empty: bool = False) -> None:
     Raises ConfigError where the address cannot be had.
     """
     serving = settings.serving
-    port = _free_port(serving.host, serving.port)
+    doors = _doors(serving.host, serving.port, serving.workers)
     options = {
-        "bind": [f"{serving.host}:{port}"] * serving.workers,
-        "reuse_port": True,
+        "bind": [f"fd://{door.detach()}" for door in doors],  # gunicorn closes them
         "workers": serving.workers,
         "threads": serving.threads,
         "worker_class": _Worker,

@@ -393,6 +393,16 @@ def test_the_service_under_its_real_server(shell, log_file):
         posted = [x for x in lines if x.startswith('recsys_events_total{outcome="accepted"}')]
         assert [float(line.split()[-1]) for line in posted] == [20.0]  # over both workers
         assert sum(line.startswith("recsys_model_age_seconds{") for line in lines) == 1
+        assert "in use" in shell.run("serve", "--port", port, status=1)
+        # Whatever door a connection knocks at, it is let in while one of the workers stands still,
+        # and while one is gone.
+        workers = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        for signum, again in ((signal.SIGSTOP, signal.SIGCONT), (signal.SIGKILL, None)):
+            os.kill(int(workers[0]), signum)
+            answers = [call("/health/live") for _ in range(12)]
+            if again:
+                os.kill(int(workers[0]), again)
+            assert all(answers)
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=60) == 0
