@@ -8,7 +8,7 @@ Read `train` for the first half and `recommend` for the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from recsys.data.splits import cut_for_share
 from recsys.data.times import to_us
 from recsys.data.vocabulary import Vocabulary
 from recsys.data.writers import writing
+from recsys.engines.comparison import Inputs, compare_networks
 from recsys.engines.learning import (
     Learned,
     Log,
@@ -262,6 +263,28 @@ def evaluate(
         metrics = row.facts["metrics"]
         cut_us, positions = row.facts["window"]["from_us"], row.facts["window"]["positions"]
     return Evaluated(row.version, metrics, positions, cut_us, note)
+
+
+def compare(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    networks: Sequence[str],
+    seeds: int,
+    on_progress: Callable[[Progress], None],
+    say: Say,
+) -> dict[str, Any]:
+    """Train each of `networks` on what came before the test window, with equal budgets, and rank the
+    window by all of them, unblended and blended, and by every ranker. Nothing is registered.
+
+    Raises NotEnoughDataError where the window or what precedes it holds too little.
+    """
+    frame = read_frame(database, since_us=_horizon(settings, now))
+    with database.connect() as connection:
+        categories = item_rows.first_categories(connection)
+    log = make_log(frame, settings, categories)
+    inputs = Inputs(log, None, _cut(log, settings, None))
+    return compare_networks(settings, inputs, seeds, networks, on_progress, say)
 
 
 def tune(

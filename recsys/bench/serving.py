@@ -87,6 +87,37 @@ def run_serving(
     }
 
 
+def run_soak(
+    items: int, seconds: float, workers: int, now_us: int, postgresql_url: str | None
+) -> dict[str, Any]:
+    """As many requests as it takes for `seconds`; memory after a tenth of that and at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(postgresql_url or f"sqlite:///{folder}/recsys.db")
+        registry = Path(folder) / "registry"
+        registry.mkdir()
+        key = make_shop(database, registry, items, now_us)
+        url = database.url.render_as_string(hide_password=False)
+        database.close()
+        asked = [
+            request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
+            for user in np.random.default_rng(1).permutation(USERS)
+        ]
+        with running(url, registry, workers=workers) as (port, process):
+            warm = closed_loop(port, asked, 8, seconds / 10)
+            _, before = resident_mib(process)
+            load = closed_loop(port, asked, 8, seconds * 0.9)
+            _, after = resident_mib(process)
+    return {
+        "items": items,
+        "seconds": seconds,
+        "requests": len(warm.latencies) + len(load.latencies),
+        "errors": warm.errors + load.errors,
+        "warm_mib": before,
+        "end_mib": after,
+        "growth": round(after / before - 1, 4),
+    }
+
+
 def _read_seconds(size: int) -> float:
     """The best time of summing an array of `size` bytes."""
     array = np.ones(max(size // 8, 1), np.int64)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.cli.common import (
+    ConfigOption,
+    JsonOption,
+    now,
+    progress_bar,
+    say,
+    settings_of,
+    show,
+    training_bar,
+)
 from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
 from recsys.config import limit_threads
 from recsys.data.times import to_us
@@ -41,14 +50,10 @@ def quality(
     Example: recsys bench quality --train a.tsv --test b.tsv --map session=S,item=I,timestamp=T
     """
     from recsys.bench import quality as bench
+    from recsys.engines.comparison import compare_networks, network_names
     from recsys.evaluation.report import text_table
-    from recsys.model.training import Progress
 
-    chosen = [name.strip() for name in networks.split(",")]
-    for name in chosen:
-        if name not in bench.NETWORKS or chosen.count(name) > 1:
-            known = ", ".join(bench.NETWORKS)
-            raise InputError("--networks", name, f"expected some of {known}, each once")
+    chosen = network_names(networks)
     settings = settings_of(config)
     options = _read_options(columns, unit, where, format_)
     now_us = to_us(now())
@@ -58,14 +63,8 @@ def quality(
         inputs = bench.cut_log(log, _moment(cut, unit or "s"), options, settings, now_us)
     else:
         raise InputError("--train", None, "expected --train with --test, or --log with --cut")
-    with progress_bar("training", 1.0) as (progress, task):
-
-        def on_progress(at: Progress) -> None:
-            note = f"{at.events_per_second:,.0f} events/s, loss {at.loss:.3f}"
-            label = f"{at.stage} {at.epoch}/{at.epochs}"
-            progress.update(task, description=label, completed=at.done, note=note)
-
-        result = bench.run_quality(settings, inputs, seeds, chosen, on_progress, say)
+    with training_bar() as on_progress:
+        result = compare_networks(settings, inputs, seeds, chosen, on_progress, say)
     show(result, as_json, text_table(result["results"]))
 
 
@@ -177,6 +176,26 @@ def serve(
     from recsys.bench.serving import run_serving
 
     show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
+
+
+@app.command("soak")
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.05, max=1_440)] = 10.0,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
+    postgresql: Annotated[
+        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a server of its own as fast as it answers, and see whether its memory grows.
+
+    Example: recsys bench soak --minutes 10
+    """
+    limit_threads()
+    from recsys.bench.serving import run_soak
+
+    show(run_soak(items, minutes * 60, workers, to_us(now()), postgresql), as_json)
 
 
 @app.command("swap")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import structlog
@@ -17,6 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recsys.config import Settings, load_settings
+
+if TYPE_CHECKING:  # torch takes seconds to load
+    from recsys.model.training import Progress as TrainingProgress
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The config.toml to use.", show_default=False)
@@ -102,3 +105,16 @@ def progress_bar(label: str, total: float | None) -> Iterator[tuple[Progress, Ta
     )
     with Progress(*columns, console=errors, transient=True) as progress:
         yield progress, progress.add_task(label, total=total, note="")
+
+
+@contextmanager
+def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
+    """A bar on stderr for trainings: what is yielded is told how far one is."""
+    with progress_bar("training", 1.0) as (progress, task):
+
+        def on_progress(at: TrainingProgress) -> None:
+            note = f"{at.events_per_second:,.0f} events/s, loss {at.loss:.3f}"
+            label = f"{at.stage} {at.epoch}/{at.epochs}"
+            progress.update(task, description=label, completed=at.done, note=note)
+
+        yield on_progress

@@ -12,7 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.cli.common import JsonOption, now, progress_bar, say, set_up_logging, show
+from recsys.cli.common import (
+    JsonOption,
+    now,
+    progress_bar,
+    say,
+    set_up_logging,
+    show,
+    training_bar,
+)
 from recsys.config import Settings, load_settings
 from recsys.errors import RecsysError
 
@@ -121,7 +129,6 @@ def _train(
     from recsys.data.simulation import Shop, ShopSize
     from recsys.data.times import to_us
     from recsys.data.writers import writing
-    from recsys.model.training import Progress
     from recsys.storage import item_rows, migrate
     from recsys.storage.database import open_database
 
@@ -147,13 +154,7 @@ def _train(
             lambda stage, rows: progress.update(task, note=f"{stage} {rows:,}"),
         )
     say(f"imported {summary.accepted:,} events in {summary.seconds:.1f} s")
-    with progress_bar("training", 1.0) as (progress, task):
-
-        def on_progress(at: Progress) -> None:
-            note = f"{at.events_per_second:,.0f} events/s, loss {at.loss:.3f}"
-            label = f"{at.stage} {at.epoch}/{at.epochs}"
-            progress.update(task, description=label, completed=at.done, note=note)
-
+    with training_bar() as on_progress:
         trained = pipeline.train(
             settings,
             database,

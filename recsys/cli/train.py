@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.cli.common import (
+    ConfigOption,
+    JsonOption,
+    now,
+    progress_bar,
+    say,
+    settings_of,
+    show,
+    training_bar,
+)
 from recsys.errors import InputError
 
 TUNED_SECTIONS = ("model", "training", "sequences")
@@ -36,18 +45,11 @@ def train(
     Example: recsys train
     """
     from recsys import pipeline
-    from recsys.model.training import Progress
     from recsys.storage.database import open_database
 
     settings = settings_of(config, **(read_tuned(tuned) if tuned else {}))
     database = open_database(settings)
-    with progress_bar("training", 1.0) as (progress, task):
-
-        def on_progress(at: Progress) -> None:
-            note = f"{at.events_per_second:,.0f} events/s, loss {at.loss:.3f}"
-            label = f"{at.stage} {at.epoch}/{at.epochs}"
-            progress.update(task, description=label, completed=at.done, note=note)
-
+    with training_bar() as on_progress:
         trained = pipeline.train(
             settings,
             database,
@@ -76,22 +78,36 @@ def train(
 
 def evaluate(
     version: Annotated[str | None, typer.Argument(help="Default: the champion.")] = None,
+    networks: Annotated[
+        str | None,
+        typer.Option(help="Train these afresh instead, side by side: of lstm, gru, sasrec."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="With --networks: trainings.")] = 1,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a version with every baseline on events it has not learned.
+    """Compare a version with every baseline on events it has not learned; or compare networks.
 
-    Example: recsys evaluate
+    Example: recsys evaluate --networks lstm,gru,sasrec
     """
     from recsys import pipeline
+    from recsys.engines.comparison import network_names
     from recsys.evaluation.report import text_table
     from recsys.storage.database import open_database
 
     settings = settings_of(config)
     database = open_database(settings)
-    found = pipeline.evaluate(settings, database, now(), version)
-    text = f"{text_table(found.metrics)}\n\n{found.positions:,} positions, {found.note}"
-    show(vars(found), as_json, text)
+    if networks is None:
+        found = pipeline.evaluate(settings, database, now(), version)
+        text = f"{text_table(found.metrics)}\n\n{found.positions:,} positions, {found.note}"
+        show(vars(found), as_json, text)
+        return
+    if version is not None:
+        raise InputError("--networks", networks, "expected without a version: it trains its own")
+    names = network_names(networks)
+    with training_bar() as on_progress:
+        result = pipeline.compare(settings, database, now(), names, seeds, on_progress, say)
+    show(result, as_json, text_table(result["results"]))
 
 
 def tune(

@@ -118,6 +118,14 @@ def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path):
     assert evaluated["version"] == trained["version"]
     assert evaluated["metrics"]["lstm"]["mrr@20_low"] <= evaluated["metrics"]["lstm"]["mrr@20"]
     assert "recall@20" in shell.run("evaluate")
+    side = shell.json("evaluate", "--networks", "lstm,gru")
+    assert {"served", "lstm", "lstm_blend", "gru", "gru_blend", "session_knn"} <= set(
+        side["results"]
+    )
+    assert side["results"]["gru"] != side["results"]["lstm"]
+    assert side["positions"] == evaluated["positions"]
+    assert "--networks" in shell.run("evaluate", "--networks", "lstm,rnn", status=1)
+    assert "--networks" in shell.run("evaluate", "x", "--networks", "gru", status=1)
 
     answer = shell.json("recommend", "shopper-000001", "-k", 3)
     assert len(answer["items"]) == 3
