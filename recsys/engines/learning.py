@@ -67,6 +67,7 @@ Float32Array = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
 
 VALIDATION_POSITIONS = 5_000
+WARM_POSITIONS = 4_000  # the same for a warm start, whose choices are mostly made
 EPOCH_POSITIONS = 2_000  # ranked after each epoch
 ENOUGH_POSITIONS = 200  # to choose weights by
 HARM_POSITIONS = 2_000
@@ -272,7 +273,7 @@ class Lesson:
     weights: Float32Array  # (E,) of `train`
     before: NDArray[np.bool_]  # (E,) which of its events are in the fit part
     fit: Sequences
-    positions: Positions  # validation; VALIDATION_POSITIONS at most
+    positions: Positions  # validation; VALIDATION_POSITIONS or WARM_POSITIONS at most
 
     @property
     def enough(self) -> bool:
@@ -346,7 +347,7 @@ def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None =
         weights=history.target_weights(),
         before=before,
         fit=fit,
-        positions=positions.sample(VALIDATION_POSITIONS, rng),
+        positions=positions.sample(WARM_POSITIONS if champion else VALIDATION_POSITIONS, rng),
     )
 
 

@@ -29,6 +29,39 @@ DESCRIPTIONS = {
     503: "The database or the model is not ready; try again after Retry-After seconds",
 }
 
+# What an answer names and where it leads: (operation, status) -> operations and the parameter each
+# takes from the answer or the request.
+LINKS: dict[tuple[str, int], dict[str, dict[str, str]]] = {
+    ("post_events", 200): {
+        "user_recommendations": {"user_id": "$request.body#/user_id"},
+        "get_user_events": {"user_id": "$request.body#/user_id"},
+        "delete_user": {"user_id": "$request.body#/user_id"},
+    },
+    ("user_recommendations", 200): {
+        "replay": {"recommendation_id": "$response.body#/recommendation_id"},
+        "get_item": {"item_id": "$response.body#/items/0/item_id"},
+        "similar": {"item_id": "$response.body#/items/0/item_id"},
+    },
+    ("post_recommendations", 200): {
+        "replay": {"recommendation_id": "$response.body#/recommendation_id"},
+    },
+    ("put_items", 200): {
+        "get_item": {"item_id": "$response.body#/results/0/item_id"},
+        "patch_item": {"item_id": "$response.body#/results/0/item_id"},
+        "delete_item": {"item_id": "$response.body#/results/0/item_id"},
+    },
+    ("get_item", 200): {"delete_item": {"item_id": "$response.body#/item_id"}},
+    ("delete_item", 200): {"get_item": {"item_id": "$response.body#/item_id"}},
+    ("list_models", 200): {
+        "get_model": {"version": "$response.body#/models/0/version"},
+        "promote_model": {"version": "$response.body#/models/0/version"},
+    },
+    ("run_job", 202): {
+        "get_run": {"run_id": "$response.body#/run_id"},
+        "cancel_run": {"run_id": "$response.body#/run_id"},
+    },
+}
+
 
 def document() -> dict[str, Any]:
     """The whole document, JSON-ready."""
@@ -133,6 +166,11 @@ def _responses(one: Operation) -> dict[str, Any]:
             response["content"] = answered
         elif code in one.also_answers:
             response["content"] = {**PROBLEM, **answered}
+        leads = LINKS.get((one.name, code), {})
+        if leads:
+            response["links"] = {
+                name: {"operationId": name, "parameters": given} for name, given in leads.items()
+            }
         responses[str(code)] = response
     return responses
 

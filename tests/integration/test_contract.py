@@ -4,6 +4,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
@@ -74,3 +75,22 @@ def test_every_answer_is_documented(running, operations, mode):
         except Unsatisfiable:  # nothing about it can be wrong
             assert mode is GenerationMode.NEGATIVE
     assert sent > 200
+
+
+def test_chains_of_requests_are_answered_as_documented(running):
+    """What one answer names, the next request asks for: posted, read, changed, deleted, read again."""
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", running.app)
+    excluded = [CHECKS.get_one(name) for name in SKIPPED]
+
+    class Chains(schema.as_state_machine()):
+        def get_call_kwargs(self, case):
+            return {"headers": {"X-API-Key": running.keys["admin"]}}
+
+        def validate_response(self, response, case, **kwargs):
+            assert response.status_code < 500 or "health" in case.path, case.path
+            case.validate_response(response, excluded_checks=excluded)
+
+    run_state_machine_as_test(
+        Chains,
+        settings=settings(SOME, max_examples=15, stateful_step_count=8),
+    )
