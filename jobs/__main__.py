@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -9,32 +10,34 @@ from recsys.cli.common import set_up_logging
 from recsys.config import load_settings
 from recsys.errors import RecsysError
 
-USAGE = "usage: python -m jobs [--config FILE] | python -m jobs run RUN_ID [--config FILE]"
+USAGE = (
+    "usage: python -m jobs [--config FILE] | python -m jobs run RUN_ID [--token N] [--config FILE]"
+)
 
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 failed, 2 bad usage."""
-    config: Path | None = None
-    if "--config" in arguments:
-        at = arguments.index("--config")
-        if at + 1 == len(arguments):
-            print(USAGE, file=sys.stderr)
-            return 2
-        config = Path(arguments[at + 1])
-        arguments = arguments[:at] + arguments[at + 2 :]
-    if arguments and (arguments[0] != "run" or len(arguments) != 2 or not arguments[1].isdigit()):
-        print(USAGE, file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser("jobs", usage=USAGE.removeprefix("usage: "))
+    parser.add_argument("--config", type=Path)
+    commands = parser.add_subparsers(dest="command")
+    run = commands.add_parser("run")
+    run.add_argument("run_id", type=int)
+    run.add_argument("--token", type=int)
+    run.add_argument("--config", type=Path)
     try:
-        settings = load_settings(config)
+        given = parser.parse_args(arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        settings = load_settings(given.config)
         set_up_logging(settings)
-        if arguments:
+        if given.command == "run":
             from jobs.runs import run_in_this_process
 
-            return 0 if run_in_this_process(settings, int(arguments[1])) else 1
+            return 0 if run_in_this_process(settings, given.run_id, given.token) else 1
         from jobs.schedule import run_scheduler
 
-        run_scheduler(settings, config)
+        run_scheduler(settings, given.config)
         return 0
     except RecsysError as error:
         print(f"jobs: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Retention: old events and answers go in small batches, and versions beyond those to be kept."""
+"""Retention: old events, answers and runs go in small batches, and versions beyond those to be kept."""
 
 from __future__ import annotations
 
@@ -21,4 +21,6 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     answers = pipeline.prune_impressions(settings, database, datetime.now(UTC))
     log.at("versions", 0.9)
     versions = pipeline.prune_versions(settings, database)
-    return {"events": events, "answers": answers, "versions": versions}
+    pipeline.sweep_versions(settings, database, datetime.now(UTC))
+    runs = pipeline.prune_runs(settings, database, datetime.now(UTC))
+    return {"events": events, "answers": answers, "versions": versions, "runs": runs}

@@ -1,5 +1,6 @@
-"""What needs no training and should be fresh: clicks attributed to the answers they came from, what
-follows items newer than the model, and planner statistics for the queries of a request.
+"""What needs no training and should be fresh: clicks attributed to the answers they came from, a look
+at how the champion does, what follows items newer than the model, and planner statistics for the
+queries of a request.
 
 Popular items are counted by the serving processes themselves, at most once a minute.
 """
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
-    """Refresh; the outcome counts what was looked at."""
+    """Refresh; the outcome counts what was looked at, and says what was rolled back and why."""
     log.at("clicks", 0.0)
     looked_at = pipeline.attribute_clicks(database, datetime.now(UTC))
+    log.at("champion", 0.2)
+    rolled_back = pipeline.guard_champion(settings, database, datetime.now(UTC), log.fence)
+    if rolled_back is not None:
+        log.say(f"rolled back: {rolled_back}")
     log.at("new items", 0.3)
     followers = pipeline.refresh_followers(settings, database, log.say)
     log.at("statistics", 0.8)
-    return {"clicks_looked_at": looked_at, "followers": followers, **analyse(database)}
+    return {
+        "clicks_looked_at": looked_at,
+        "followers": followers,
+        "rolled_back": rolled_back,
+        **analyse(database),
+    }

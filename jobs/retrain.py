@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """The outcome for the run's row: version, whether it was promoted, and why."""
     sweep_parts(settings.registry.path)
+    pipeline.sweep_versions(settings, database, datetime.now(UTC))
 
     def on_progress(at: Progress) -> None:
         log.at(f"{at.stage} {at.epoch}/{at.epochs}", at.done)
@@ -29,6 +30,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
         datetime.now(UTC),
         by="schedule",
         run_id=log.run_id,
+        fence=log.fence,
         on_progress=on_progress,
         say=log.say,
     )
@@ -37,4 +39,5 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
         "promoted": trained.promoted,
         "reason": trained.verdict.reason,
         "metrics": trained.trial.metrics.get("served", {}),
+        "checks": trained.facts["checks"],
     }

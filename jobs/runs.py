@@ -1,44 +1,38 @@
 """Wraps each job: the run's row, its heartbeat, progress and log, and how it ended.
 
 A run lives in a child process of its own, at low priority, so that serving keeps its latency; what
-it does there is in retrain.py, refresh.py and prune.py.
+it does there is in retrain.py, refresh.py, prune.py and tune.py. It dies with the scheduler that
+launched it, and what it would publish is refused once another scheduler leads.
 """
 
 from __future__ import annotations
 
 import os
-import signal
+import resource
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from jobs import prune, refresh, retrain
+from jobs import prune, refresh, retrain, tune
+from jobs.lease import now_us
 from recsys.config import Settings
-from recsys.errors import RecsysError
-from recsys.storage import job_rows
-from recsys.storage.database import Database, open_database
+from recsys.errors import LostLeaseError, RecsysError
+from recsys.storage import job_rows, lease_rows
+from recsys.storage.database import Connection, Database, open_database
 
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 2.0
-LOST_SECONDS = 60.0  # without a heartbeat a run counts as lost
-STOP_SECONDS = 10.0  # from asking a process to end to killing it
+STOP_SECONDS = 10.0  # from the end of a job to that of its last heartbeat
 
 
 class CancelledRunError(RecsysError):
     """The run was asked to stop."""
-
-
-def now_us() -> int:
-    return time.time_ns() // 1_000
 
 
 @dataclass
@@ -47,6 +41,7 @@ class RunLog:
 
     database: Database
     run_id: int
+    token: int | None = None  # of the leader that launched the run; None = a person did
     cancelled: threading.Event = field(default_factory=threading.Event)
     _stage: str = "starting"
     _progress: float = 0.0
@@ -62,6 +57,15 @@ class RunLog:
         if self.cancelled.is_set():
             raise CancelledRunError("cancelled on request")
 
+    def fence(self, connection: Connection) -> None:
+        """To be called in the transaction that publishes. Raises LostLeaseError where another
+        scheduler leads, or where the run was ended by others.
+        """
+        if self.token is not None:
+            lease_rows.check_fence(connection, lease_rows.SCHEDULER, self.token)
+        if job_rows.get_run(connection, self.run_id).state != "running":
+            raise LostLeaseError("the run was ended meanwhile")
+
     def beat(self) -> None:
         with self.database.begin() as connection:
             if job_rows.beat(connection, self.run_id, now_us(), self._stage, self._progress):
@@ -69,22 +73,29 @@ class RunLog:
 
 
 Job = Callable[[Settings, Database, RunLog], dict[str, Any]]
-JOBS: dict[str, Job] = {"retrain": retrain.run, "refresh": refresh.run, "prune": prune.run}
+JOBS: dict[str, Job] = {
+    "retrain": retrain.run,
+    "refresh": refresh.run,
+    "prune": prune.run,
+    "tune": tune.run,
+}
 assert tuple(JOBS) == job_rows.JOBS
 
 
-def run_in_this_process(settings: Settings, run_id: int) -> bool:
+def run_in_this_process(settings: Settings, run_id: int, token: int | None = None) -> bool:
     """Take the requested run and do it here; True where it succeeded. Its row tells the rest."""
     database = open_database(settings)
     with database.connect() as connection:
         run = job_rows.get_run(connection, run_id)
+    host = socket.gethostname()
     with database.begin() as connection:
-        if not job_rows.start_run(connection, run_id, os.getpid(), socket.gethostname(), now_us()):
+        if not job_rows.start_run(connection, run_id, os.getpid(), host, now_us(), token):
             log.warning("run was taken or cancelled before it began", run_id=run_id)
             return False
-    run_log = RunLog(database, run_id)
-    done = threading.Event()
-    beating = threading.Thread(target=_beat, args=(run_log, done), daemon=True)
+    run_log = RunLog(database, run_id, token)
+    run_log.say(f"begun by process {os.getpid()} on {host}")
+    started, done = time.monotonic(), threading.Event()
+    beating = threading.Thread(target=_beat, args=(run_log, done, os.getppid()), daemon=True)
     beating.start()
     state, outcome, error = "succeeded", None, None
     try:
@@ -93,6 +104,11 @@ def run_in_this_process(settings: Settings, run_id: int) -> bool:
         state = "cancelled"
     except RecsysError as reason:
         state, error = "failed", str(reason)
+    except MemoryError:
+        state, error = "failed", "memory ran out"
+    except OSError as reason:
+        log.exception("run failed", run_id=run_id, job=run.job)
+        state, error = "failed", f"the system refused: {os.strerror(reason.errno or 0)}"
     except Exception as reason:  # a job is wrapped: whatever broke, the run's row must say so
         log.exception("run failed", run_id=run_id, job=run.job)
         state, error = "failed", f"{type(reason).__name__}: see the scheduler's log"
@@ -100,63 +116,26 @@ def run_in_this_process(settings: Settings, run_id: int) -> bool:
         done.set()
         beating.join(timeout=STOP_SECONDS)
     with database.begin() as connection:
-        job_rows.finish_run(connection, run_id, state, now_us(), outcome, error)
+        used = _resources(time.monotonic() - started)
+        job_rows.finish_run(connection, run_id, state, now_us(), outcome, error, used)
     return state == "succeeded"
 
 
-def _beat(run_log: RunLog, done: threading.Event) -> None:
+def _resources(seconds: float) -> dict[str, Any]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 2),
+        "peak_mib": round(used.ru_maxrss / 1024),
+    }
+
+
+def _beat(run_log: RunLog, done: threading.Event, parent: int) -> None:
     while not done.wait(BEAT_SECONDS):
+        if os.getppid() != parent:
+            log.error("the scheduler is gone, so this run ends", run_id=run_log.run_id)
+            os._exit(1)
         try:
             run_log.beat()
         except RecsysError as error:
             log.warning("heartbeat not written", run_id=run_log.run_id, reason=str(error))
-
-
-@dataclass
-class Child:
-    """A run in a process group of its own."""
-
-    run_id: int
-    process: subprocess.Popen[bytes]
-    started: float  # time.monotonic
-
-    @classmethod
-    def start(cls, settings: Settings, run_id: int, config: Path | None) -> Child:
-        command = [sys.executable, "-m", "jobs", "run", str(run_id)]
-        if config is not None:
-            command += ["--config", str(config)]
-        nice = settings.schedule.nice
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=lambda: os.nice(nice),
-        )
-        return cls(run_id, process, time.monotonic())
-
-    def stop(self) -> None:
-        """End the whole process group: politely, then surely."""
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self.process.pid, signum)
-            except ProcessLookupError:
-                break
-            try:
-                self.process.wait(timeout=STOP_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        self.process.wait()
-
-
-def sweep_lost(database: Database) -> list[int]:
-    """Mark running runs without a heartbeat as failed; their ids."""
-    oldest = now_us() - int(LOST_SECONDS * 1e6)
-    lost = []
-    with database.begin() as connection:
-        for run in job_rows.list_runs(connection, limit=1_000, state="running"):
-            if (run.heartbeat_at_us or 0) < oldest:
-                reason = "lost: no sign of life from its process"
-                job_rows.finish_run(connection, run.id, "failed", now_us(), None, reason)
-                lost.append(run.id)
-    return lost

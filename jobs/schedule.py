@@ -1,39 +1,93 @@
 """Id, trigger, function: the only home of APScheduler.
 
-One process schedules. A slot is claimed by a row that is unique in (job, scheduled time), so that
-two schedulers on one database still run each slot once. The job store is memory: what is scheduled
-stands in the configuration, and each job's next time is written to its row for those who ask.
+One scheduler leads (see `jobs.lease`), however many are started; the others wait. A slot is claimed by
+a row that is unique in (job, scheduled time), so that it is run once whoever leads. What is due is
+worked out from the triggers and the last slot claimed, at every look: a slot missed while nobody led,
+or while a clock was wrong, is found on return, and of several only the last is run.
+
+APScheduler's triggers say when, in wall-clock times; its own timers are not used, because they wait by
+the wall clock too, and one set back an hour would stop the lease's renewal for that hour
+(docs/decisions/0012).
 """
 
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import structlog
-from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from jobs.runs import Child, now_us, sweep_lost
+from jobs.children import Child, stop_orphan
+from jobs.lease import Lease, now_us
+from jobs.notices import Notices
 from recsys.config import Settings
-from recsys.data.times import to_us
+from recsys.data.times import from_us, to_us
 from recsys.errors import ConfigError, RecsysError
 from recsys.storage import job_rows, migrate
 from recsys.storage.database import Database, open_database
+from recsys.storage.job_rows import RunRow
 
 log = structlog.get_logger(__name__)
 
 PRUNE = "30 4 * * *"
+LOST_SECONDS = 60.0  # without a heartbeat a run counts as lost
+HEAVY = frozenset({"retrain", "tune"})  # one of them at a time
+LOOK_BACK = (timedelta(hours=2), timedelta(days=2), timedelta(days=40), timedelta(days=400))
+CLOCK_STEP = timedelta(hours=2)  # a clock ahead by less is waited for
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+CLOCK_CHANGE = timedelta(hours=3)  # no zone's clocks change by more
 
 
-def triggers(settings: Settings) -> dict[str, CronTrigger | IntervalTrigger]:
-    """The trigger of each job. Raises ConfigError for a cron line or a zone that cannot be."""
+@dataclass(frozen=True)
+class Slots:
+    """The times of one job. `zone` is None for times counted from the epoch."""
+
+    line: str  # as people read it
+    trigger: CronTrigger | IntervalTrigger
+    zone: ZoneInfo | None
+
+    def next(self, after: datetime) -> datetime | None:
+        """The first slot that is later than `after`, in UTC.
+
+        Cron times are found among the zone's wall-clock times, as if those were UTC, and then placed:
+        a time that the clocks skip comes as much later, one that they repeat comes once. (The
+        trigger's own way with zones leaves days out around a change of clocks.)
+        """
+        if self.zone is None:
+            found = self.trigger.get_next_fire_time(None, after + timedelta(microseconds=1))
+            return None if found is None else found.astimezone(UTC)
+        wall = after.astimezone(self.zone).replace(tzinfo=UTC) - CLOCK_CHANGE
+        while (wall := self.trigger.get_next_fire_time(None, wall)) is not None:
+            moment: datetime = wall.replace(tzinfo=self.zone).astimezone(UTC)
+            if moment > after:
+                return moment
+            wall += timedelta(seconds=1)
+        return None
+
+    def last(self, after: datetime, now: datetime) -> datetime | None:
+        """The latest slot in (after, now], in UTC; None where there is none."""
+        for span in LOOK_BACK:
+            last: datetime | None = None
+            due = self.next(max(after, now - span))
+            while due is not None and due <= now:
+                last, due = due, self.next(due)
+            if last is not None or now - span <= after:
+                return last
+        return None
+
+
+def slots(settings: Settings) -> dict[str, Slots]:
+    """The slots of each job. Raises ConfigError for a cron line or a zone that cannot be."""
     chosen = settings.schedule
     try:
         zone = ZoneInfo(chosen.timezone)
@@ -41,117 +95,194 @@ def triggers(settings: Settings) -> dict[str, CronTrigger | IntervalTrigger]:
         raise ConfigError(
             "schedule.timezone", chosen.timezone, "expected an IANA name such as Europe/Paris"
         ) from None
+    # Counted from the epoch, so that every scheduler has the same slots.
+    every = IntervalTrigger(minutes=chosen.refresh_minutes, start_date=EPOCH, timezone=UTC)
+    found = {
+        "retrain": _cron("schedule.retrain", chosen.retrain, zone),
+        "refresh": Slots(f"every {chosen.refresh_minutes:g} min", every, None),
+        "prune": _cron("schedule.prune", PRUNE, zone),
+    }
+    if chosen.tune:
+        found["tune"] = _cron("schedule.tune", chosen.tune, zone)
+    return found
+
+
+def _cron(key: str, line: str, zone: ZoneInfo) -> Slots:
     try:
-        retrain = CronTrigger.from_crontab(chosen.retrain, timezone=zone)
+        found = Slots(f"{line} {zone.key}", CronTrigger.from_crontab(line, timezone=UTC), zone)
     except ValueError as error:
         raise ConfigError(
-            "schedule.retrain",
-            chosen.retrain,
-            f"expected five cron fields such as '0 3 * * *' ({error})",
+            key, line, f"expected five cron fields such as '0 3 * * *' ({error})"
         ) from None
-    return {
-        "retrain": retrain,
-        "refresh": IntervalTrigger(minutes=chosen.refresh_minutes, timezone=zone),
-        "prune": CronTrigger.from_crontab(PRUNE, timezone=zone),
-    }
+    if found.next(datetime.now(UTC)) is None:
+        raise ConfigError(key, line, "expected a time that ever comes")
+    return found
 
 
 class Scheduler:
-    """Claims slots when they are due and runs what is requested, one child process at a time."""
+    """Claims slots when they are due and launches what is requested, while it leads."""
 
     def __init__(self, settings: Settings, database: Database, config: Path | None) -> None:
+        """Raises ConfigError where a schedule cannot be."""
         self._settings, self._database, self._config = settings, database, config
+        self._slots = slots(settings)
+        self._lease = Lease(database, settings.schedule.lease_seconds, time.monotonic, now_us)
+        self._notices = Notices(settings)
+        self._children: dict[str, Child] = {}
         self._stop = threading.Event()
-        self._clock = BackgroundScheduler(timezone=UTC)
-        self._triggers = triggers(settings)
-
-    def start(self) -> None:
-        """Begin to claim slots; returns at once."""
-        for job, trigger in self._triggers.items():
-            self._clock.add_job(
-                self._claim,
-                trigger,
-                args=[job],
-                id=job,
-                coalesce=True,
-                max_instances=1,
-                misfire_grace_time=None,
-            )
-        self._clock.start()
-        self._write_schedules()
+        self._token: int | None = None  # under which this process last acted
 
     def stop(self, *_: object) -> None:
         """Ask `run` to end; callable as a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
-        """Run requested runs until stopped; what runs then is stopped and marked as failed."""
-        while not self._stop.is_set():
-            try:
-                for lost in sweep_lost(self._database):
-                    log.warning("run lost", run_id=lost)
-                run_id = self._next_requested()
-                if run_id is not None:
-                    self._supervise(Child.start(self._settings, run_id, self._config))
-                    continue
-            except RecsysError as error:
-                log.warning("the scheduler waits", reason=str(error))
-            self._stop.wait(self._settings.schedule.poll_seconds)
-        self._clock.shutdown(wait=False)
-
-    def _claim(self, job: str) -> None:
-        # The slot is the last time that was due, whoever wakes up late or early for it.
-        now = datetime.now(UTC)
-        slot_us = to_us(now.replace(second=0, microsecond=0))
+        """Until stopped; what runs then is stopped and marked as failed, and the lease let go."""
+        chosen = self._settings.schedule
+        pause = min(chosen.poll_seconds, chosen.lease_seconds / 3)
         try:
-            with self._database.begin() as connection:
-                claimed = job_rows.claim_slot(connection, job, slot_us, now_us())
-            log.info("slot due", job=job, run_id=claimed, claimed=claimed is not None)
-            self._write_schedules()
-        except RecsysError as error:
-            log.warning("slot not claimed", job=job, reason=str(error))
+            while not self._stop.is_set():
+                try:
+                    self.turn()
+                except RecsysError as error:
+                    log.warning("the scheduler waits", reason=str(error))
+                self._stop.wait(pause)
+        finally:
+            self._stop_children("the scheduler was stopped")
+            self._lease.release()
+
+    def turn(self) -> None:
+        """One look at everything."""
+        self._lease.step()
+        if self._lease.token is None:
+            self._stop_children("another scheduler leads")
+        if self._lease.leads:
+            if self._token != self._lease.token:
+                self._begin()
+                self._token = self._lease.token
+            self._claim_due()
+            self._sweep_lost()
+            self._launch()
+            self._notices.look(self._database, now_us())
+        self._supervise()
+
+    def _begin(self) -> None:
+        """What a new leader does first: end what an earlier one left, and find what was missed."""
+        self._write_schedules()
+        assert self._lease.token is not None
+        for run in self._running():
+            if run.fencing_token is None or run.fencing_token >= self._lease.token:
+                continue
+            if run.host == socket.gethostname():
+                stop_orphan(run)
+                self._finish(run.id, "failed", "orphaned: its scheduler is gone")
+            else:  # it ends itself, or its heartbeat ends
+                with self._database.begin() as connection:
+                    job_rows.ask_to_stop(connection, run.id)
+            log.warning("orphan", run_id=run.id, host=run.host)
+
+    def _claim_due(self) -> None:
+        now = datetime.now(UTC)
+        with self._database.connect() as connection:
+            held = {row["job"]: row for row in job_rows.list_schedules(connection)}
+            # A slot claimed while a clock was days ahead does not stop those until then.
+            until_us = to_us(now + CLOCK_STEP)
+            last = {j: job_rows.last_slot_us(connection, j, until_us) for j in self._slots}
+        for job, own in self._slots.items():
+            row = held[job]
+            # Where no slot was ever claimed, those since the schedule was first written count.
+            since_us = last[job] or row["created_at_us"] or row["updated_at_us"]
+            due = own.last(from_us(since_us), now)
+            if due is not None and not row["paused"]:
+                with self._database.begin() as connection:
+                    run_id = job_rows.claim_slot(connection, job, to_us(due), now_us())
+                log.info("slot due", job=job, run_id=run_id, at=due.isoformat())
+                self._write_schedules()
 
     def _write_schedules(self) -> None:
+        now = datetime.now(UTC)
         with self._database.begin() as connection:
-            for job in self._clock.get_jobs():
-                due = job.next_run_time
+            for job, own in self._slots.items():
+                due = own.next(now)
                 next_us = None if due is None else to_us(due)
-                job_rows.put_schedule(connection, job.id, str(job.trigger), next_us, now_us())
+                job_rows.put_schedule(connection, job, own.line, next_us, now_us())
+            job_rows.keep_schedules(connection, list(self._slots))
 
-    def _next_requested(self) -> int | None:
+    def _running(self) -> list[RunRow]:
+        with self._database.connect() as connection:
+            return job_rows.list_runs(connection, limit=1_000, state="running")
+
+    def _sweep_lost(self) -> None:
+        """Mark running runs without a heartbeat as failed."""
+        oldest = now_us() - int(LOST_SECONDS * 1e6)
+        mine = {child.run_id for child in self._children.values()}
+        for run in self._running():
+            if run.id not in mine and (run.heartbeat_at_us or 0) < oldest:
+                if run.host == socket.gethostname():
+                    stop_orphan(run)
+                self._finish(run.id, "failed", "lost: no sign of life from its process")
+                log.warning("run lost", run_id=run.id)
+
+    def _launch(self) -> None:
+        """Start requested runs, oldest first; a job never beside itself, nor two heavy ones."""
         with self._database.connect() as connection:
             waiting = job_rows.list_runs(connection, limit=1_000, state="requested")
-        return min((run.id for run in waiting), default=None)
-
-    def _supervise(self, child: Child) -> None:
-        """Wait for a child; stop it where it takes too long, is cancelled, or this process ends."""
-        limit = self._settings.schedule.timeout_minutes * 60
-        state, reason = "failed", "its process ended without a word"
-        while child.process.poll() is None:
-            if self._stop.wait(min(1.0, self._settings.schedule.poll_seconds)):
-                state, reason = "failed", "the scheduler was stopped"
-            elif time.monotonic() - child.started > limit:
-                state, reason = "timed_out", f"ran longer than {limit / 60:g} minutes"
-            elif self._cancelled(child):
-                state, reason = "cancelled", "cancelled on request"
-            else:
+        busy = {run.job for run in self._running()} | set(self._children)
+        for run in sorted(waiting, key=lambda run: run.id):
+            if run.job in busy or (run.job in HEAVY and busy & HEAVY):
                 continue
+            token = self._lease.token
+            if token is None or not self._lease.leads:
+                return
+            with self._database.begin() as connection:
+                given = job_rows.assign_run(connection, run.id, token)
+            if given:
+                self._children[run.job] = Child.start(self._settings, run, token, self._config)
+                busy.add(run.job)
+
+    def _supervise(self) -> None:
+        """Stop children that take too long or too much, or are cancelled; write down what ended."""
+        chosen = self._settings.schedule
+        limit = chosen.timeout_minutes * 60
+        for child in list(self._children.values()):
+            if child.process.poll() is not None:
+                code = child.process.returncode
+                # Does nothing where the run has told its own end.
+                self._finish(
+                    child.run_id, "failed", f"its process ended without a word (status {code})"
+                )
+                del self._children[child.job]
+            elif time.monotonic() - child.started > limit:
+                self._end(child, "timed_out", f"ran longer than {limit / 60:g} minutes")
+            elif chosen.memory_mib and child.resident_mib > chosen.memory_mib:
+                self._end(
+                    child,
+                    "failed",
+                    f"took more memory than schedule.memory_mib allows ({chosen.memory_mib} MiB)",
+                )
+            elif self._cancelled(child):
+                self._end(child, "cancelled", None)
+
+    def _end(self, child: Child, state: str, reason: str | None) -> None:
+        child.stop()
+        self._finish(child.run_id, state, reason)
+        del self._children[child.job]
+
+    def _stop_children(self, reason: str) -> None:
+        for child in list(self._children.values()):
             child.stop()
-        if child.process.returncode != 0:
-            reason = f"{reason} (exit status {child.process.returncode})"
+            try:
+                self._finish(child.run_id, "failed", reason)
+            except RecsysError as error:
+                log.warning("a stopped run was not marked", reason=str(error))
+            del self._children[child.job]
+
+    def _finish(self, run_id: int, state: str, reason: str | None) -> None:
         with self._database.begin() as connection:
-            # Does nothing where the run has told its own end.
-            job_rows.finish_run(
-                connection,
-                child.run_id,
-                state,
-                now_us(),
-                None,
-                None if state == "cancelled" else reason,
-            )
+            job_rows.finish_run(connection, run_id, state, now_us(), None, reason)
 
     def _cancelled(self, child: Child) -> bool:
-        """Whether a cancelled run has had its time to end by itself."""
+        """Whether its run is to be cancelled."""
         with self._database.connect() as connection:
             run = job_rows.get_run(connection, child.run_id)
         return run.cancel_requested
@@ -168,6 +299,5 @@ def run_scheduler(settings: Settings, config: Path | None = None) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    scheduler.start()
-    log.info("scheduler started", jobs=list(triggers(settings)))
+    log.info("scheduler started", jobs=list(slots(settings)))
     scheduler.run()

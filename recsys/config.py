@@ -68,6 +68,7 @@ class SequencesSettings(_Section):
     max_length: int = Field(50, ge=2, le=1_000)
     session_gap_minutes: float = Field(30.0, gt=0, le=525_600)
     max_days: int = Field(0, ge=0, le=36_500)
+    max_user_events: int = Field(5_000, ge=0, le=10**9)
 
 
 class ModelSettings(_Section):
@@ -106,6 +107,15 @@ class TrainingSettings(_Section):
     seed: int = Field(7, ge=0, le=2**31 - 1)
     threads: int = Field(0, ge=0, le=1_024)
     min_events: int = Field(100, ge=10)
+    min_users: int = Field(2, ge=1)
+    max_gap_days: float = Field(30.0, gt=0, le=36_500)
+    max_drop: float = Field(0.98, ge=0, le=1)
+    max_surge: float = Field(50.0, ge=1, le=1e9)
+    max_user_share: float = Field(0.2, gt=0, le=1)
+    max_item_share: float = Field(0.5, gt=0, le=1)
+    max_new_item_share: float = Field(0.95, ge=0, le=1)
+    max_new_type_share: float = Field(0.5, ge=0, le=1)
+    max_drift: float = Field(0.95, ge=0, le=1)
 
 
 class EvaluationSettings(_Section):
@@ -120,6 +130,9 @@ class PromotionSettings(_Section):
     margin: float = Field(0.02, ge=0, le=1)
     min_positions: int = Field(2_000, ge=1, le=10_000_000)
     learn_window: bool = True
+    auto_rollback: bool = True
+    guard_min_answers: int = Field(1_000, ge=10, le=10**9)
+    guard_max_empty: float = Field(0.2, ge=0, le=1)
 
 
 class RegistrySettings(_Section):
@@ -147,10 +160,19 @@ class ServingSettings(_Section):
 class ScheduleSettings(_Section):
     timezone: str = "UTC"
     retrain: str = "0 3 * * *"
-    refresh_minutes: int = Field(5, ge=1, le=1_440)
+    refresh_minutes: float = Field(5.0, ge=0.01, le=1_440)
+    tune: str = ""
+    tune_trials: int = Field(20, ge=1, le=10_000)
+    tune_minutes: float = Field(120.0, gt=0, le=10_080)
     poll_seconds: float = Field(2.0, ge=0.1, le=3_600)
+    lease_seconds: float = Field(15.0, ge=0.5, le=3_600)
     timeout_minutes: float = Field(360.0, gt=0, le=10_080)
+    memory_mib: int = Field(0, ge=0, le=10_000_000)
     nice: int = Field(19, ge=0, le=19)
+    keep_runs_days: int = Field(90, ge=1, le=36_500)
+    max_model_age_hours: float = Field(0.0, ge=0, le=876_000)
+    webhook_url: Secret = SecretStr("")
+    webhook_hosts: tuple[str, ...] = ()
 
 
 class AuthSettings(_Section):
@@ -200,7 +222,7 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
 
-SECRET_KEYS = {"database.url"}
+SECRET_KEYS = {"database.url", "schedule.webhook_url"}
 
 
 def load_settings(path: Path | None = None, **overrides: dict[str, Any]) -> Settings:
@@ -298,10 +320,14 @@ def effective(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _mask_url(secret: SecretStr) -> str:
-    """A database address without its password.
+    """An address without its password; of one on the web, whose path may be the secret, the host.
 
     >>> _mask_url(SecretStr("postgresql://me:pw@host/db?password=x"))
     'postgresql://me:***@host/db'
+    >>> _mask_url(SecretStr("https://hooks.example.com/services/T0/B0/secret"))
+    'https://hooks.example.com/…'
     """
     text = secret.get_secret_value().partition("?")[0]
+    if text.startswith("http"):
+        return re.sub(r"(://)(?:[^/@]*@)?([^/]*).*", r"\1\2/…", text)
     return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)

@@ -10,6 +10,8 @@
     ├── RateLimitError              too many requests: try again later
     ├── StorageUnavailableError     database locked, absent or full: try again
     ├── NotEnoughDataError          too little to train or evaluate on
+    ├── DataCheckError              the data is not as it should be before a training
+    ├── LostLeaseError              another scheduler leads: this run may not publish
     ├── TrainingError               the loss is not finite, a worker died
     ├── ModelFileError              a model file damaged, foreign or of an unknown format
     └── MissingExtraError           an optional part is not installed: says which
@@ -77,6 +79,14 @@ class StorageUnavailableError(RecsysError):
 
 class NotEnoughDataError(RecsysError):
     """There is too little data for what was asked."""
+
+
+class DataCheckError(RecsysError):
+    """A check before training failed; the message says which, with its figure and its limit."""
+
+
+class LostLeaseError(RecsysError):
+    """Another scheduler leads by now, so what this run would publish is refused."""
 
 
 class TrainingError(RecsysError):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config import Settings
+from recsys.data.checks import Check, Known, check_frame
 from recsys.data.events import EventFrame
 from recsys.data.item_files import ItemMap, ItemOptions, read_items
 from recsys.data.readers import ReadOptions, read_events, read_rejected
@@ -34,14 +35,22 @@ from recsys.engines.learning import (
 from recsys.engines.memory import peak_mib
 from recsys.engines.newcomers import recent_steps
 from recsys.engines.trial import Trial, matrix_costs, run_trial
-from recsys.engines.tuning import Tuned
+from recsys.engines.tuning import Tuned, adopted, adoption
 from recsys.engines.tuning import tune as search
-from recsys.errors import ModelFileError, NotEnoughDataError
+from recsys.errors import ConflictError, DataCheckError, ModelFileError, NotEnoughDataError
 from recsys.evaluation.gate import Verdict, verdict
+from recsys.evaluation.guard import verdict_in_service
 from recsys.evaluation.report import Scorer
 from recsys.model.onnx_export import export_onnx
 from recsys.model.training import Progress
-from recsys.registry import Bundle, delete_version, new_version, read_version, write_version
+from recsys.registry import (
+    Bundle,
+    delete_version,
+    new_version,
+    read_version,
+    sweep_unregistered,
+    write_version,
+)
 from recsys.serving.erasure import erase
 from recsys.serving.everyone import rank_everyone
 from recsys.serving.recommender import Answer, Recommender, Request
@@ -50,6 +59,7 @@ from recsys.storage import (
     follower_rows,
     impression_rows,
     item_rows,
+    job_rows,
     rejected_rows,
     version_rows,
 )
@@ -62,6 +72,8 @@ REPLAY_ROWS = 10_000
 ATTRIBUTION_ROWS = 5_000
 ATTRIBUTION_OVERLAP_US = 600 * 1_000_000
 PRUNE_ROWS = 5_000
+HOUR_US = 3_600 * 1_000_000
+GUARD = "guard"  # who rolls back by itself
 Say = Callable[[str], None]
 
 
@@ -146,21 +158,33 @@ def train(
     force: bool = False,
     by: str = "cli",
     run_id: int | None = None,
+    tuned: dict[str, dict[str, Any]] | None = None,
+    fence: Callable[[Connection], None] = lambda connection: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     say: Say = lambda line: None,
     extra: Callable[[Vocabulary], dict[str, Scorer]] = lambda vocabulary: {},
 ) -> Trained:
-    """Events -> sequences -> model -> evaluation -> candidate -> gate -> champion.
+    """Events -> checks -> sequences -> model -> evaluation -> candidate -> gate -> champion.
 
+    `tuned` are settings that a search found; they stay with the version, and trainings go on with
+    those of the champion. `fence` is called in the transaction that publishes, and may refuse.
     `extra` gives scorers that are shown beside the others and judged by nobody. Raises
-    NotEnoughDataError, TrainingError, StorageUnavailableError; the champion then goes on.
+    NotEnoughDataError, DataCheckError, TrainingError, StorageUnavailableError; the champion then
+    goes on.
     """
+    with database.connect() as connection:
+        before = version_rows.champion_name(connection)
+    champion = load_champion(settings, database, say)
+    taken_on = (champion.facts.get("adopted") or {}) if champion is not None else {}
+    if tuned is not None:
+        taken_on = adoption(settings, tuned)
+    settings = adopted(settings, taken_on)
     frame = read_frame(database, since_us=_horizon(settings, now))
     say(f"read {len(frame):,} events of {len(frame.user_keys):,} users")
+    checks = _check(frame, settings, champion, say)
     with database.connect() as connection:
         categories = item_rows.first_categories(connection)
     log = make_log(frame, settings, categories)
-    champion = load_champion(settings, database, say)
     cut_us = _cut(log, settings, champion)
 
     learned = learn(
@@ -197,6 +221,8 @@ def train(
         positions = window_positions(log, learned.bundle, cut_us)
         bundle, window = learn_window(log, learned, positions, settings, on_progress)
     facts = {
+        "adopted": taken_on,
+        "checks": [check.plain() for check in checks],
         "metrics": trial.metrics,
         "breakdown": trial.breakdown,
         "validation": {name: found.plain() for name, found in learned.validation.items()},
@@ -212,16 +238,31 @@ def train(
             for name in ("sequences", "model", "training", "evaluation", "promotion")
         },
     }
-    bundle = replace(bundle, facts=facts)
-    _publish(settings, database, now, bundle, log, frame, decision, window, run_id)
+    row = _write_files(settings, now, replace(bundle, facts=facts), log, frame, decision, run_id)
     live = promote and (decision.promote or force)
-    if live:
-        reason = (
-            decision.reason if decision.promote else f"forced; the gate said: {decision.reason}"
-        )
-        with database.begin() as connection:
-            version_rows.deploy(connection, bundle.version, to_us(now), by, reason)
-    return Trained(bundle.version, live, decision, trial, facts)
+    with database.begin() as connection:
+        fence(connection)
+        version_rows.add_version(connection, row)
+        if live and not force and version_rows.champion_name(connection) != before:
+            # It was compared with another; `models promote` is there for who knows better.
+            say("not promoted: another version became champion meanwhile")
+            live = False
+        if live:
+            forced = f"forced; the gate said: {decision.reason}"
+            reason = decision.reason if decision.promote else forced
+            version_rows.deploy(connection, row.version, to_us(now), by, reason)
+    return Trained(row.version, live, decision, trial, facts)
+
+
+def train_tuned(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    best: dict[str, dict[str, Any]],
+    **more: Any,
+) -> Trained:
+    """Train with settings that `tune` found; they are adopted if the gate lets the version through."""
+    return train(settings, database, now, tuned=best, **more)
 
 
 @dataclass(frozen=True)
@@ -366,6 +407,16 @@ def prune_versions(settings: Settings, database: Database) -> int:
     return gone
 
 
+def sweep_versions(settings: Settings, database: Database, now: datetime) -> int:
+    """Delete files that no version's row names, such as a run leaves that was killed between the
+    two; how many folders. Those of the last day stay: their training may be about to register them.
+    """
+    with database.connect() as connection:
+        known = {row.version for row in version_rows.list_versions(connection, limit=100_000)}
+    day_ago = now.timestamp() - DAY_US / 1e6
+    return len(sweep_unregistered(settings.registry.path, known, day_ago))
+
+
 def prune_impressions(settings: Settings, database: Database, now: datetime) -> int:
     """Delete answers past `serving.impression_days`, a small batch a transaction; how many went."""
     before_us = to_us(now) - settings.serving.impression_days * DAY_US
@@ -408,6 +459,56 @@ def erase_user(
 ) -> dict[str, Any]:
     """Delete all that is stored of a user, for good; the receipt, JSON-ready."""
     return erase(settings, database, user_id, to_us(now))
+
+
+def guard_champion(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    fence: Callable[[Connection], None] = lambda connection: None,
+) -> str | None:
+    """Roll back a champion that people click on less than on the control arm's in the same hours,
+    or that too often has nothing to show; the reason, or None where it may stay.
+    """
+    if not settings.promotion.auto_rollback:
+        return None
+    with database.begin() as connection:
+        latest = version_rows.list_deployments(connection, 1)
+        if not latest or latest[0]["deployed_by"] == GUARD:
+            return None
+        version = latest[0]["version"]
+        since_us = (latest[0]["deployed_at_us"] // HOUR_US + 1) * HOUR_US
+        by = ("hour_us", "arm", "model_version")
+        whole = impression_rows.counts(connection, since_us, to_us(now), by)
+        empty = impression_rows.empty_answers(connection, since_us, to_us(now), version)
+        found = verdict_in_service(
+            [
+                row
+                for row in whole
+                if (row["arm"] == "champion") == (row["model_version"] == version)
+            ],
+            empty,
+            settings.promotion.guard_min_answers,
+            settings.promotion.guard_max_empty,
+        )
+        if found is None:
+            return None
+        fence(connection)
+        try:
+            to = version_rows.roll_back(connection, to_us(now), GUARD, found)
+        except ConflictError:  # nothing to go back to
+            return None
+    return f"{version} -> {to}: {found}"
+
+
+def prune_runs(settings: Settings, database: Database, now: datetime) -> int:
+    """Delete runs past `schedule.keep_runs_days`, a small batch a transaction; how many went."""
+    before_us = to_us(now) - settings.schedule.keep_runs_days * DAY_US
+    return _in_batches(
+        database,
+        PRUNE_ROWS,
+        lambda connection: job_rows.delete_runs_before(connection, before_us, PRUNE_ROWS),
+    )
 
 
 def promote(database: Database, version: str, now: datetime, by: str, reason: str) -> None:
@@ -487,6 +588,7 @@ def _horizon(settings: Settings, now: datetime) -> int:
 
 def _cut(log: Log, settings: Settings, champion: Bundle | None) -> int:
     """Where the test window starts: never inside what the champion has learned."""
+    # Checked once more: of the types that count there may be fewer.
     if log.sequences.event_count < settings.training.min_events:
         raise NotEnoughDataError(
             f"{log.sequences.event_count} events; training.min_events asks for "
@@ -497,23 +599,38 @@ def _cut(log: Log, settings: Settings, champion: Bundle | None) -> int:
     return max(cut_us, known_until + 1)
 
 
-def _publish(
+def _check(frame: EventFrame, settings: Settings, champion: Bundle | None, say: Say) -> list[Check]:
+    """Check the log before anything is learned from it. Raises NotEnoughDataError, DataCheckError."""
+    known = None
+    if champion is not None:
+        until_us = int(champion.facts["data_end_us"])
+        known = Known(champion.vocabulary, champion.event_types, until_us)
+    checks = check_frame(frame, settings, known)
+    for check in checks:
+        say(str(check))
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        scarce = all(check.name in ("min_events", "min_users") for check in failed)
+        reason = "; ".join(str(check).removeprefix("FAILED: ") for check in failed)
+        raise (NotEnoughDataError if scarce else DataCheckError)(reason)
+    return checks
+
+
+def _write_files(
     settings: Settings,
-    database: Database,
     now: datetime,
     bundle: Bundle,
     log: Log,
     frame: EventFrame,
     decision: Verdict,
-    window: dict[str, Any],
     run_id: int | None,
-) -> None:
-    """Files first, then the row: a version that has a row has all its files."""
-    times = log.sequences.timestamps_us
-    end_us = int(times.max()) if window["learned"] else bundle.facts["window"]["from_us"] - 1
+) -> version_rows.VersionRow:
+    """Files first, then the row, which this gives: a version that has a row has all its files."""
+    times, window = log.sequences.timestamps_us, bundle.facts["window"]
+    end_us = int(times.max()) if window["learned"] else window["from_us"] - 1
     bundle.facts["data_end_us"] = end_us
     digest, size = write_version(settings.registry.path, bundle)
-    row = version_rows.VersionRow(
+    return version_rows.VersionRow(
         version=bundle.version,
         created_at_us=to_us(now),
         state="candidate" if decision.promote else "refused",
@@ -529,8 +646,6 @@ def _publish(
         size_bytes=size,
         run_id=run_id,
     )
-    with database.begin() as connection:
-        version_rows.add_version(connection, row)
 
 
 def _shown(learned: Learned) -> str:

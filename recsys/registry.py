@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -242,6 +242,20 @@ def sweep_parts(root: Path) -> int:
     for part in parts:
         shutil.rmtree(part, ignore_errors=True)
     return len(parts)
+
+
+def sweep_unregistered(root: Path, registered: Container[str], before: float) -> list[str]:
+    """Remove the folders of versions that are not among `registered` and were last written before
+    `before` (seconds since 1970); their names.
+    """
+    gone = []
+    for folder in sorted(root.iterdir()) if root.is_dir() else []:
+        if not VERSION_NAME.fullmatch(folder.name) or folder.name in registered:
+            continue
+        if folder.stat().st_mtime < before:
+            delete_version(root, folder.name)
+            gone.append(folder.name)
+    return gone
 
 
 def _read_manifest(folder: Path, version: str, manifest_sha256: str) -> dict[str, Any]:

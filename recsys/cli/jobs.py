@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -22,29 +23,44 @@ def list_(
 
     Example: recsys jobs list
     """
-    from recsys.data.times import rfc3339
-    from recsys.storage import job_rows
+    from recsys.data.times import from_us, rfc3339
+    from recsys.storage import job_rows, lease_rows
     from recsys.storage.database import open_database
 
-    with open_database(settings_of(config)).connect() as connection:
+    settings = settings_of(config)
+    zone = ZoneInfo(settings.schedule.timezone)
+    with open_database(settings).connect() as connection:
         schedules = job_rows.list_schedules(connection)
         runs = job_rows.list_runs(connection, limit)
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+
+    def local(time_us: int | None) -> str:
+        return f"{from_us(time_us).astimezone(zone):%Y-%m-%d %H:%M %Z}" if time_us else "-"
+
     lines = [
-        f"{row['job']:<10} {row['trigger']:<24} next {rfc3339(row['next_run_us']) or '-'}"
-        for row in schedules
+        f"scheduler  {lease.holder or 'none leads'}, last heard of {local(lease.renewed_at_us)}",
+        *(
+            f"{row['job']:<10} {row['trigger']:<24} next {local(row['next_run_us'])}"
+            + (" (paused)" if row["paused"] else "")
+            for row in schedules
+        ),
     ]
     lines += [
         f"{run.id:>6}  {run.job:<10} {run.state:<10} {rfc3339(run.requested_at_us)}  "
         f"{run.error or (run.outcome or {}).get('reason', '') or run.stage or ''}".rstrip()
         for run in runs
     ]
-    shown = {"schedules": schedules, "runs": [vars(run) for run in runs]}
-    show(shown, as_json, "\n".join(lines) or "no schedules and no runs yet")
+    shown = {
+        "scheduler": vars(lease),
+        "schedules": schedules,
+        "runs": [vars(run) for run in runs],
+    }
+    show(shown, as_json, "\n".join(lines))
 
 
 @app.command("run")
 def run(
-    job: Annotated[str, typer.Argument(help="retrain, refresh or prune.")],
+    job: Annotated[str, typer.Argument(help="retrain, refresh, prune or tune.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

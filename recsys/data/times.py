@@ -16,6 +16,15 @@ def to_us(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
+def from_us(time_us: int) -> datetime:
+    """The moment of so many microseconds since 1970, in UTC.
+
+    >>> from_us(1_000_005).isoformat()
+    '1970-01-01T00:00:01.000005+00:00'
+    """
+    return EPOCH + timedelta(microseconds=time_us)
+
+
 def rfc3339(time_us: int | None) -> str | None:
     """
     >>> rfc3339(1592955233000001)
@@ -23,5 +32,4 @@ def rfc3339(time_us: int | None) -> str | None:
     """
     if time_us is None:
         return None
-    moment = EPOCH + timedelta(microseconds=time_us)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return from_us(time_us).isoformat(timespec="microseconds").replace("+00:00", "Z")

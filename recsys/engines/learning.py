@@ -121,6 +121,11 @@ def make_log(
     """
     chosen = settings.sequences
     sequences = build_sequences(frame, chosen.session_gap_minutes * 60)
+    if chosen.max_user_events and sequences.lengths.max(initial=0) > chosen.max_user_events:
+        # One user, a bot say, does not outweigh all others: the newest events of each count.
+        ends = np.repeat(sequences.offsets[1:], sequences.lengths)
+        newest = ends - np.arange(sequences.event_count) <= chosen.max_user_events
+        sequences = sequences.keep(newest)
     names = frame.type_names
     if chosen.input_event_types:
         wanted = {*chosen.input_event_types, *chosen.target_event_types}

@@ -140,6 +140,27 @@ def with_tuned(settings: Settings, found: dict[str, dict[str, Any]]) -> Settings
     return settings.model_copy(update=sections)
 
 
+def adoption(settings: Settings, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """`found` with what is configured beside each value: for `adopted` to tell a later change."""
+    return {
+        section: {
+            key: {"value": value, "configured": getattr(getattr(settings, section), key)}
+            for key, value in values.items()
+        }
+        for section, values in found.items()
+    }
+
+
+def adopted(settings: Settings, given: dict[str, dict[str, Any]]) -> Settings:
+    """`settings` with the values of an `adoption`, but for keys that were configured anew since."""
+    kept: dict[str, dict[str, Any]] = {}
+    for section, values in given.items():
+        for key, one in values.items():
+            if getattr(getattr(settings, section, None), key, None) == one["configured"]:
+                kept.setdefault(section, {})[key] = one["value"]
+    return with_tuned(settings, kept)
+
+
 def _current(settings: Settings) -> dict[str, Any]:
     return {key: getattr(getattr(settings, part), key) for key, part in SECTION_OF.items()}
 

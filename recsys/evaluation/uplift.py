@@ -29,12 +29,12 @@ def rate(shown: int, clicks: int) -> dict[str, float | None]:
     }
 
 
-def uplift(hourly: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
+def uplift(hourly: Iterable[Mapping[str, Any]], z: float = Z) -> dict[str, float] | None:
     """Champion less control in click-through, hour by hour and then together.
 
     `hourly`: rows of hour_us, arm, shown, clicks. Only hours in which both arms answered count, so
     that a quiet night in one arm is not compared with a busy noon in the other; the hours are
-    weighted as by Mantel and Haenszel. None where there is no such hour.
+    weighted as by Mantel and Haenszel; `z` is how wide the interval is. None where there is no such hour.
     """
     hours: dict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
     for row in hourly:
@@ -54,7 +54,7 @@ def uplift(hourly: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
         count += 1
     if count == 0:
         return None
-    difference, half = total / weights, Z * math.sqrt(variance) / weights
+    difference, half = total / weights, z * math.sqrt(variance) / weights
     return {
         "difference": round(difference, 6),
         "low": round(difference - half, 6),

@@ -28,6 +28,7 @@ MAX_PAGES = 100  # of one answer that can be followed back
 CHUNK = 500  # ids a statement
 WATERMARK = "attributed_until_us"
 WHOLE = ""  # the source that stands for the answer as a whole
+EMPTY = "empty"  # stands in for the source where an answer held nothing
 
 Key = tuple[int, str, str, str, str]  # hour_us, version, arm, scenario, source
 
@@ -67,6 +68,8 @@ def insert_impressions(connection: Connection, given: Sequence[Impression]) -> N
     shown: Counter[Key] = Counter()
     for one in given:
         shown[one.key(WHOLE)] += 1
+        if not one.items:
+            shown[one.key(EMPTY)] += 1
         for _, source, _ in one.items:
             shown[one.key(source)] += 1
     _count(connection, shown, "shown")
@@ -202,6 +205,17 @@ def counts(
     names = [*by, "shown", "clicks"]
     found = [dict(zip(names, row, strict=True)) for row in connection.execute(statement)]
     return [{**row, "shown": int(row["shown"]), "clicks": int(row["clicks"])} for row in found]
+
+
+def empty_answers(connection: Connection, since_us: int, until_us: int, version: str) -> int:
+    """How many of a version's answers in [since_us, until_us) held no item."""
+    statement = select(func.sum(answer_counts.c.shown)).where(
+        answer_counts.c.hour_us >= since_us,
+        answer_counts.c.hour_us < until_us,
+        answer_counts.c.model_version == version,
+        answer_counts.c.source == EMPTY,
+    )
+    return int(connection.execute(statement).scalar_one() or 0)
 
 
 def delete_impressions_before(connection: Connection, before_us: int, limit: int) -> int:

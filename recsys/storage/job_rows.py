@@ -6,13 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, delete, func, select, true, update
 
 from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.database import upsert
 from recsys.storage.tables import job_run_lines, job_runs, job_schedules
 
-JOBS = ("retrain", "refresh", "prune")
+JOBS = ("retrain", "refresh", "prune", "tune")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
 MAX_LINES = 2_000  # log lines kept of a run
 MAX_LINE_LENGTH = 1_000
@@ -39,6 +39,14 @@ class RunRow:
     options: dict[str, Any]
     outcome: dict[str, Any] | None
     error: str | None
+    fencing_token: int | None = None
+    resources: dict[str, Any] | None = None
+
+    def estimated_end_us(self, now_us: int) -> int | None:
+        """When a run that goes on as it has will end; None where that cannot be said."""
+        if self.state != "running" or not self.started_at_us or not self.progress:
+            return None
+        return self.started_at_us + round((now_us - self.started_at_us) / self.progress)
 
 
 def request_run(
@@ -58,15 +66,29 @@ def request_run(
 
 
 def claim_slot(connection: Connection, job: str, scheduled_at_us: int, now_us: int) -> int | None:
-    """The id of a new requested run for this slot, or None where the slot was claimed before."""
+    """The id of the run for this slot, or None where the slot was claimed before.
+
+    The run waits its turn. Where one of the job still waits already, this slot's is cancelled with
+    that reason: two in a row would do the same.
+    """
+    waiting = connection.execute(
+        select(job_runs.c.id)
+        .where(job_runs.c.job == job, job_runs.c.state == "requested")
+        .order_by(job_runs.c.id)
+        .limit(1)
+    ).scalar_one_or_none()
+    values: dict[str, Any] = {"state": "requested"}
+    if waiting is not None:
+        values = {"state": "cancelled", "finished_at_us": now_us}
+        values["error"] = f"run {waiting} of {job} was still waiting"
     statement = (
         upsert(connection, job_runs)
         .values(
             job=job,
             scheduled_at_us=scheduled_at_us,
             requested_by="schedule",
-            state="requested",
             requested_at_us=now_us,
+            **values,
         )
         .on_conflict_do_nothing(index_elements=["job", "scheduled_at_us"])
         .returning(job_runs.c.id)
@@ -74,11 +96,38 @@ def claim_slot(connection: Connection, job: str, scheduled_at_us: int, now_us: i
     return connection.execute(statement).scalar_one_or_none()
 
 
-def start_run(connection: Connection, run_id: int, pid: int, host: str, now_us: int) -> bool:
-    """Take a requested run; False where another took it, or it was cancelled."""
-    taken = connection.execute(
+def last_slot_us(connection: Connection, job: str, until_us: int) -> int | None:
+    """The latest slot of a job that was claimed, up to `until_us`."""
+    statement = select(func.max(job_runs.c.scheduled_at_us)).where(
+        job_runs.c.job == job, job_runs.c.scheduled_at_us <= until_us
+    )
+    found = connection.execute(statement).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+def assign_run(connection: Connection, run_id: int, token: int) -> bool:
+    """Give a requested run to the leader with `token`; False where it waits no more."""
+    given = connection.execute(
         update(job_runs)
         .where(job_runs.c.id == run_id, job_runs.c.state == "requested")
+        .values(fencing_token=token)
+    )
+    return given.rowcount == 1
+
+
+def start_run(
+    connection: Connection,
+    run_id: int,
+    pid: int,
+    host: str,
+    now_us: int,
+    token: int | None = None,
+) -> bool:
+    """Take a requested run; False where another took it, it was cancelled, or given to another."""
+    mine = job_runs.c.fencing_token == token if token is not None else job_runs.c.id == run_id
+    taken = connection.execute(
+        update(job_runs)
+        .where(job_runs.c.id == run_id, job_runs.c.state == "requested", mine)
         .values(state="running", started_at_us=now_us, heartbeat_at_us=now_us, pid=pid, host=host)
     )
     return taken.rowcount == 1
@@ -109,6 +158,7 @@ def finish_run(
     now_us: int,
     outcome: dict[str, Any] | None = None,
     error: str | None = None,
+    resources: dict[str, Any] | None = None,
 ) -> bool:
     """End a run that has not ended; False where it had."""
     ended = connection.execute(
@@ -119,6 +169,7 @@ def finish_run(
             finished_at_us=now_us,
             outcome=None if outcome is None else json.dumps(outcome),
             error=error,
+            resources=None if resources is None else json.dumps(resources),
         )
     )
     return ended.rowcount == 1
@@ -132,13 +183,18 @@ def cancel_run(connection: Connection, run_id: int, now_us: int) -> str:
     run = get_run(connection, run_id)
     if run.state in ENDED:
         raise ConflictError(f"run {run_id} has already ended ({run.state})")
-    connection.execute(
-        update(job_runs).where(job_runs.c.id == run_id).values(cancel_requested=True)
-    )
+    ask_to_stop(connection, run_id)
     if run.state == "requested":
         finish_run(connection, run_id, "cancelled", now_us)
         return "cancelled"
     return run.state
+
+
+def ask_to_stop(connection: Connection, run_id: int) -> None:
+    """Have a run find, at its next heartbeat, that it should end."""
+    connection.execute(
+        update(job_runs).where(job_runs.c.id == run_id).values(cancel_requested=True)
+    )
 
 
 def get_run(connection: Connection, run_id: int) -> RunRow:
@@ -189,13 +245,56 @@ def get_lines(connection: Connection, run_id: int, after: int = -1) -> list[dict
     return [dict(row._mapping) for row in connection.execute(statement)]
 
 
+def delete_runs_before(connection: Connection, before_us: int, limit: int) -> int:
+    """Delete at most `limit` ended runs requested before `before_us`, their logs too; how many.
+
+    The latest slot of each job stays, so that no slot is claimed again.
+    """
+    latest = (
+        select(func.max(job_runs.c.scheduled_at_us).label("slot"), job_runs.c.job)
+        .group_by(job_runs.c.job)
+        .subquery()
+    )
+    old = (
+        select(job_runs.c.id)
+        .join(latest, latest.c.job == job_runs.c.job)
+        .where(
+            job_runs.c.requested_at_us < before_us,
+            job_runs.c.state.in_(ENDED),
+            func.coalesce(job_runs.c.scheduled_at_us != latest.c.slot, true()),
+        )
+        .order_by(job_runs.c.id)
+        .limit(limit)
+    )
+    found = list(connection.execute(old).scalars())
+    if found:
+        connection.execute(delete(job_run_lines).where(job_run_lines.c.run_id.in_(found)))
+        connection.execute(delete(job_runs).where(job_runs.c.id.in_(found)))
+    return len(found)
+
+
+def state_counts(connection: Connection, since_us: int) -> list[tuple[str, str, int]]:
+    """(job, state, runs) of the runs requested since then."""
+    statement = (
+        select(job_runs.c.job, job_runs.c.state, func.count())
+        .where(job_runs.c.requested_at_us >= since_us)
+        .group_by(job_runs.c.job, job_runs.c.state)
+    )
+    return [(row[0], row[1], int(row[2])) for row in connection.execute(statement)]
+
+
 def put_schedule(
     connection: Connection, job: str, trigger: str, next_run_us: int | None, now_us: int
 ) -> None:
     """Write down when a job runs next, for those who do not schedule."""
     values = {"trigger": trigger, "next_run_us": next_run_us, "updated_at_us": now_us}
-    statement = upsert(connection, job_schedules).values(job=job, **values)
+    statement = upsert(connection, job_schedules).values(job=job, created_at_us=now_us, **values)
     connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_=values))
+
+
+def keep_schedules(connection: Connection, jobs: list[str]) -> None:
+    """Forget the schedules of other jobs: they are configured no more."""
+    connection.execute(delete(job_schedules).where(job_schedules.c.job.not_in(jobs)))
 
 
 def list_schedules(connection: Connection) -> list[dict[str, Any]]:
@@ -229,5 +328,6 @@ def _insert(
 def _run(row: Any) -> RunRow:
     values = dict(row._mapping)
     values["options"] = json.loads(values["options"])
-    values["outcome"] = json.loads(values["outcome"]) if values["outcome"] else None
+    for name in ("outcome", "resources"):
+        values[name] = json.loads(values[name]) if values[name] else None
     return RunRow(**values)

@@ -168,6 +168,8 @@ job_runs = Table(
     Column("options", Text, nullable=False, server_default=text("'{}'")),
     Column("outcome", Text),  # JSON object
     Column("error", Text),
+    Column("fencing_token", BigInteger),  # of the leader that launched it
+    Column("resources", Text),  # JSON object: what it took
     CheckConstraint(
         "requested_by IN ('schedule', 'cli', 'rest', 'dashboard')", name="requested_by"
     ),
@@ -196,6 +198,19 @@ job_schedules = Table(
     Column("next_run_us", Micros),
     Column("paused", Boolean, nullable=False, server_default=false()),
     Column("updated_at_us", Micros, nullable=False),
+    Column("created_at_us", Micros),  # slots before it were never due
+)
+
+# Who leads. `token` grows with each change of hands, `beats` while one hand holds it: whoever sees
+# both stand still for the lease's length may take it, whatever the clocks of the machines say.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),  # NULL = free
+    Column("token", BigInteger, nullable=False, server_default=text("0")),
+    Column("beats", BigInteger, nullable=False, server_default=text("0")),
+    Column("renewed_at_us", Micros),  # for people; nothing is decided by it
 )
 
 model_versions = Table(

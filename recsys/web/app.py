@@ -16,6 +16,7 @@ from recsys.data.random_ids import RandomIds
 from recsys.errors import RecsysError
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
+from recsys.storage import job_rows, lease_rows
 from recsys.storage.database import Database
 from recsys.web import errors, metrics
 from recsys.web.api import events, health, items, jobs, models, recommendations, users
@@ -23,7 +24,7 @@ from recsys.web.keys import Keys
 from recsys.web.limits import RateLimits
 from recsys.web.openapi import document
 from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
-from recsys.web.services import Services
+from recsys.web.services import Services, now_us
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +95,7 @@ def create_app(settings: Settings, database: Database, limits: RateLimits | None
         method = request.method if request.method in METHODS else "-"
         metrics.requests.labels(method, route, response.status_code).inc()
         metrics.seconds.labels(route).observe(spent)
-        log.debug(
+        (log.warning if response.status_code >= 500 else log.debug)(
             "request",
             request_id=g.get("request_id", ""),
             method=method,
@@ -119,10 +120,20 @@ def create_app(settings: Settings, database: Database, limits: RateLimits | None
             response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-API-Key"
             response.headers["Access-Control-Max-Age"] = "600"
 
+    def scheduling() -> metrics.Scheduling | None:
+        try:
+            with database.connect() as connection:
+                lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+                day_ago = now_us() - 86_400_000_000
+                runs = job_rows.state_counts(connection, day_ago)
+        except RecsysError:
+            return None
+        return metrics.Scheduling(lease.renewed_at_us, runs)
+
     @app.get("/metrics")
     def prometheus() -> Response:
         metrics.waiting.set(len(shared.impressions))
-        content = metrics.exposition(shared.recommender.active.models)
+        content = metrics.exposition(shared.recommender.active.models, scheduling())
         return Response(content, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/openapi.json")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client import REGISTRY as OWN
 from prometheus_client import (
@@ -74,10 +75,20 @@ def count_event(event_type: str, outcome: str, lag_seconds: float) -> None:
         lag.labels(_bounded(event_type)).observe(max(0.0, lag_seconds))
 
 
-def exposition(models: Models) -> bytes:
-    """All figures in Prometheus' text format."""
+@dataclass(frozen=True)
+class Scheduling:
+    """What the database knows of the scheduler and its runs."""
+
+    renewed_at_us: int | None  # when the leader last said that it leads
+    runs: Sequence[tuple[str, str, int]]  # job, state, runs of the last day
+
+
+def exposition(models: Models, scheduling: Scheduling | None) -> bytes:
+    """All figures in Prometheus' text format; `scheduling` is None where the database is away."""
     now = CollectorRegistry()
     now.register(_Ages(models))
+    if scheduling is not None:
+        now.register(_Scheduler(scheduling))
     if os.environ.get(FOLDER):
         kept = CollectorRegistry()
         multiprocess.MultiProcessCollector(kept)  # type: ignore[no-untyped-call]
@@ -101,6 +112,28 @@ class _Ages(Collector):
         for arm, bundle in zip(("champion", "control"), self._models, strict=True):
             if bundle is not None:
                 family.add_metric([bundle.version, arm], _age(bundle))
+        yield family
+
+
+class _Scheduler(Collector):
+    """Whether somebody schedules, and how the last day's runs ended."""
+
+    def __init__(self, scheduling: Scheduling) -> None:
+        self._scheduling = scheduling
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        renewed = self._scheduling.renewed_at_us
+        if renewed is not None:
+            yield GaugeMetricFamily(
+                "recsys_scheduler_silence_seconds",
+                "Since the leading scheduler last said that it leads",
+                value=max(0.0, time.time() - renewed / 1e6),
+            )
+        family = GaugeMetricFamily(
+            "recsys_runs_last_day", "Runs requested in the last day", labels=["job", "state"]
+        )
+        for job, state, number in self._scheduling.runs:
+            family.add_metric([job, state], number)
         yield family
 
 

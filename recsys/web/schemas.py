@@ -384,10 +384,12 @@ class RunOut(BaseModel):
     scheduled_at: str | None
     started_at: str | None
     finished_at: str | None
+    estimated_end_at: str | None
     stage: str | None
     progress: float | None
     outcome: dict[str, Any] | None
     error: str | None
+    resources: dict[str, Any] | None
 
 
 class ScheduleOut(BaseModel):
@@ -397,7 +399,15 @@ class ScheduleOut(BaseModel):
     paused: bool
 
 
+class SchedulerOut(BaseModel):
+    """Who leads, and when it last said so; null where none ever did."""
+
+    holder: str | None
+    renewed_at: str | None
+
+
 class JobsAnswer(BaseModel):
+    scheduler: SchedulerOut
     schedules: list[ScheduleOut]
     runs: list[RunOut]
     next_cursor: str | None

@@ -8,7 +8,7 @@ from flask import Blueprint
 
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
-from recsys.storage import job_rows
+from recsys.storage import job_rows, lease_rows
 from recsys.storage.job_rows import JOBS, RunRow
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.operations import operation
@@ -25,7 +25,9 @@ def list_jobs(query: PageQuery) -> dict[str, Any]:
     with services().database.connect() as connection:
         schedules = job_rows.list_schedules(connection)
         runs = job_rows.list_runs(connection, query.limit, before)
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     return {
+        "scheduler": {"holder": lease.holder, "renewed_at": rfc3339(lease.renewed_at_us)},
         "schedules": [
             {
                 "job": row["job"],
@@ -86,8 +88,10 @@ def _run(run: RunRow) -> dict[str, Any]:
         "scheduled_at": rfc3339(run.scheduled_at_us),
         "started_at": rfc3339(run.started_at_us),
         "finished_at": rfc3339(run.finished_at_us),
+        "estimated_end_at": rfc3339(run.estimated_end_us(now_us())),
         "stage": run.stage,
         "progress": run.progress,
         "outcome": run.outcome,
         "error": run.error,
+        "resources": run.resources,
     }
