@@ -198,6 +198,29 @@ def soak(
     show(run_soak(items, minutes * 60, workers, to_us(now()), postgresql), as_json)
 
 
+@app.command("chaos")
+def chaos(
+    slots: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    leader_kills: Annotated[int, typer.Option(min=0, max=10_000)] = 30,
+    training_kills: Annotated[int, typer.Option(min=0, max=10_000)] = 50,
+    schedulers: Annotated[int, typer.Option(min=1, max=32)] = 4,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    postgresql: Annotated[
+        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Kill schedulers and trainings at random; each slot runs once and the champion goes on.
+
+    Example: recsys bench chaos --slots 10 --leader-kills 5 --training-kills 5
+    """
+    limit_threads()
+    from recsys.bench.chaos import run_chaos
+
+    result = run_chaos(slots, leader_kills, training_kills, schedulers, seed, postgresql, say)
+    show(result, as_json)
+
+
 @app.command("swap")
 def swap(
     promotions: Annotated[int, typer.Option(min=1, max=10_000)] = 100,

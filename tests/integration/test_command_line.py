@@ -442,7 +442,7 @@ def test_the_scheduler_runs_what_is_requested_and_marks_what_is_killed(shell, lo
         os.kill(running["pid"], signal.SIGKILL)
         killed = wait_for(lambda: (r := state(second))["state"] != "running" and r)
         assert killed["state"] == "failed"
-        assert "exit status" in killed["error"]
+        assert "status -9" in killed["error"]
         champion = [m for m in shell.json("models", "list")["models"] if m["champion"]]
         assert champion[0]["version"] == done["outcome"]["version"]
     finally:
