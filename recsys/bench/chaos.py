@@ -82,6 +82,20 @@ class Stage:
             process.wait(60)
         self.schedulers.clear()
 
+    def until_followed(self, old: int) -> None:
+        """Wait until another leads than `old`."""
+        self.until("a take-over", lambda: self.leader() not in (None, old))
+
+    def until_ended(self, run_id: int) -> RunRow:
+        """Wait for the end of a run."""
+        self.until("the run's end", lambda: self.run(run_id).state in job_rows.ENDED)
+        return self.run(run_id)
+
+    def until_running(self, run_id: int) -> RunRow:
+        """Wait for a run to begin."""
+        self.until("a running training", lambda: self.run(run_id).state != "requested")
+        return self.run(run_id)
+
     def runs(self, job: str) -> list[RunRow]:
         with self.database.connect() as connection:
             return job_rows.list_runs(connection, limit=100_000, job=job)
@@ -174,7 +188,7 @@ def _slots(
         gone = time.monotonic()
         stage.kill(leader)
         stage.start_scheduler()
-        stage.until("a take-over", lambda old=leader: stage.leader() not in (None, old))
+        stage.until_followed(leader)
         takeovers.append(time.monotonic() - gone)
         say(f"leader {number + 1} of {kills} killed, followed after {takeovers[-1]:.1f} s")
     while time.monotonic() < end:
@@ -230,26 +244,23 @@ def _trainings(stage: Stage, kills: int, rng: random.Random, say: Say) -> dict[s
     with running(url, registry, workers=1) as (port, _):
         for number in range(kills):
             run_id = stage.request("retrain")
-            stage.until("a running training", lambda r=run_id: stage.run(r).state == "running")
+            run = stage.until_running(run_id)
             time.sleep(rng.uniform(0.0, usual))
-            run = stage.run(run_id)
             leader = stage.leader()
             if number % 2 and leader is not None:
                 stage.kill(leader)  # its child goes with it
                 stage.start_scheduler()
-            elif run.state == "running" and run.pid is not None:
+            elif run.pid is not None:
                 _kill_group(run.pid)
-            stage.until("the run's end", lambda r=run_id: not _unfinished([stage.run(r)]))
+            ended = stage.until_ended(run_id)
             connection_ = Connection(port)
             status, body = connection_.ask(ask)
             connection_.close()
             kept += status == 200 and champion.encode() in body and _champion(stage) == champion
             orphans += _orphans(stage.folder)
-            ended = stage.run(run_id)
             hit += ended.state != "succeeded"
             say(f"training {number + 1} of {kills}: {ended.error or ended.state}")
-    final = stage.request("retrain")
-    stage.until("a last training", lambda: not _unfinished([stage.run(final)]))
+    final = stage.until_ended(stage.request("retrain"))
     with stage.database.connect() as connection:
         rows = version_rows.list_versions(connection, 100_000)
     for row in rows:  # every registered version is whole
@@ -261,7 +272,7 @@ def _trainings(stage: Stage, kills: int, rng: random.Random, say: Say) -> dict[s
         "orphans": orphans,
         "half_versions": len(list(registry.glob(".*.part"))),
         "registered_versions": len(rows),
-        "next_run": stage.run(final).state,
+        "next_run": final.state,
         "training_seconds": round(usual, 1),
     }
 
@@ -269,12 +280,11 @@ def _trainings(stage: Stage, kills: int, rng: random.Random, say: Say) -> dict[s
 def _trained(stage: Stage) -> tuple[str, float]:
     """The first champion, and the seconds that its training took."""
     run_id = stage.request("retrain")
-    stage.until("a first champion", lambda: not _unfinished([stage.run(run_id)]))
+    run = stage.until_ended(run_id)
     version = _champion(stage)
-    if version is None:
-        raise RecsysError(f"chaos: the first training failed: {stage.run(run_id).error}")
-    resources = stage.run(run_id).resources or {}
-    return version, float(resources["seconds"])
+    if version is None or run.resources is None:
+        raise RecsysError(f"chaos: the first training failed: {run.error}")
+    return version, float(run.resources["seconds"])
 
 
 def _champion(stage: Stage) -> str | None:

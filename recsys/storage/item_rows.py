@@ -123,7 +123,7 @@ def first_categories(connection: Connection) -> dict[str, str]:
     """The category of each item that has one; of several, the first by name."""
     first = func.min(item_categories.c.category)
     statement = select(item_categories.c.item_id, first).group_by(item_categories.c.item_id)
-    return dict(connection.execute(statement).tuples().all())
+    return dict(connection.execute(statement).all())
 
 
 FIELDS = ("item_id", "title", "price", "image", "available")

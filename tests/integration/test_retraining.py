@@ -1,0 +1,362 @@
+"""Retraining that can be left alone: what goes live, what does not, and what a broken run leaves."""
+
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.notices import Notices
+from recsys import pipeline
+from recsys.config import load_settings
+from recsys.data.readers import ReadOptions
+from recsys.data.times import to_us
+from recsys.errors import ConfigError, DataCheckError, LostLeaseError
+from recsys.storage import job_rows, version_rows
+from recsys.storage.tables import answer_counts
+
+NOW = datetime(2025, 3, 1, tzinfo=UTC)
+HOUR_US = 3_600_000_000
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return load_settings(
+        registry={"path": tmp_path / "models"},
+        sequences={"input_event_types": ["view"], "target_event_types": ["view"], "max_length": 20},
+        model={"width": 16},
+        training={"epochs": 4, "batch_events": 128, "threads": 1, "warm_start": False},
+        evaluation={"bootstrap_draws": 100, "window_share": 0.2},
+        promotion={"min_positions": 200, "learn_window": False, "guard_min_answers": 1_000},
+    )
+
+
+@pytest.fixture
+def load(database, tiny_shop, tmp_path):
+    """load(first, last): the shop's events of that share of its time."""
+    events = tiny_shop.events.sort_by("timestamp_us")
+
+    def load(first, last):
+        part = events.slice(int(first * len(events)), int((last - first) * len(events)))
+        path = tmp_path / "part.parquet"
+        pq.write_table(part, path)
+        pipeline.import_events(database, path, ReadOptions(), NOW)
+
+    return load
+
+
+def champion(database):
+    with database.connect() as connection:
+        return version_rows.champion(connection)
+
+
+def change_settings(settings, **sections):
+    return settings.model_copy(
+        update={
+            name: getattr(settings, name).model_copy(update=values)
+            for name, values in sections.items()
+        }
+    )
+
+
+def test_a_worse_candidate_is_refused_and_a_better_one_promoted(
+    database, settings, load, monkeypatch
+):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW)
+    assert first.promoted
+    load(0.6, 1.0)
+
+    real = pipeline.learn
+
+    def learn_shuffled(log, *arguments, **more):
+        """The same log with its items dealt out anew: nothing to learn but how often each comes."""
+        sequences = log.sequences
+        items = np.random.default_rng(0).permutation(sequences.items)
+        return real(replace(log, sequences=replace(sequences, items=items)), *arguments, **more)
+
+    monkeypatch.setattr(pipeline, "learn", learn_shuffled)
+    worse = pipeline.train(settings, database, NOW + timedelta(hours=1))
+    monkeypatch.undo()
+    assert not worse.promoted
+    assert "may be as low as -0." in worse.verdict.reason
+    assert worse.verdict.numbers["versus_champion"]["mrr@20"]["high"] < 0
+    assert champion(database).version == first.version
+    with database.connect() as connection:
+        row = version_rows.get_version(connection, worse.version)
+    assert row.state == "refused"
+    assert row.verdict["reason"] == worse.verdict.reason
+
+    weak = change_settings(settings, model={"width": 4}, training={"epochs": 1})
+    monkeypatch.setattr(pipeline, "learn", learn_shuffled)
+    forced = pipeline.train(weak, database, NOW + timedelta(hours=2), force=True)
+    monkeypatch.undo()
+    assert champion(database).version == forced.version
+    with database.connect() as connection:
+        latest = version_rows.list_deployments(connection, 1)[0]
+    assert latest["reason"].startswith("forced; the gate said: refused")
+
+    better = pipeline.train(settings, database, NOW + timedelta(hours=3))
+    assert better.promoted, better.verdict.reason
+    assert champion(database).version == better.version
+    assert all(check["passed"] for check in better.facts["checks"])
+
+
+def test_nothing_is_published_by_a_run_that_may_not(database, settings, load):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW)
+
+    def fence(connection):
+        raise LostLeaseError("another scheduler leads by now")
+
+    with pytest.raises(LostLeaseError):
+        pipeline.train(settings, database, NOW + timedelta(hours=1), fence=fence)
+    assert champion(database).version == first.version
+    with database.connect() as connection:
+        assert len(version_rows.list_versions(connection)) == 1
+    # The files that the refused run wrote go once they are a day old.
+    assert pipeline.sweep_versions(settings, database, datetime.now(UTC)) == 0
+    later = datetime.now(UTC) + timedelta(days=2)
+    assert pipeline.sweep_versions(settings, database, later) == 1
+
+
+def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings, load):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW)
+
+    def meanwhile(connection):
+        version_rows.deploy(connection, first.version, 1, "someone", "again")
+
+    second = pipeline.train(settings, database, NOW + timedelta(hours=1), promote=False)
+    pipeline.promote(database, second.version, NOW, "cli", "by hand")
+
+    def other(connection):
+        version_rows.deploy(connection, first.version, 1, "someone", "meanwhile")
+
+    eager = change_settings(settings, promotion={"min_positions": 1, "margin": 1.0})
+    said = []
+    third = pipeline.train(eager, database, NOW + timedelta(hours=2), fence=other, say=said.append)
+    if third.verdict.promote:
+        assert "not promoted: another version became champion meanwhile" in said
+    assert not third.promoted
+    assert champion(database).version == first.version
+
+
+def test_a_failed_check_stops_the_run_and_leaves_the_champion(database, settings, load):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW)
+    strict = change_settings(settings, training={"max_gap_days": 0.0001})
+    said = []
+    with pytest.raises(DataCheckError, match="longest silence, days"):
+        pipeline.train(strict, database, NOW, say=said.append)
+    assert any(line.startswith("FAILED: longest silence") for line in said)
+    assert champion(database).version == first.version
+
+
+def put_counts(database, champion_version, control, clicks, empty=0):
+    rows = [
+        {
+            "hour_us": to_us(NOW) + hour * HOUR_US,
+            "model_version": version,
+            "arm": arm,
+            "scenario": "",
+            "source": source,
+            "shown": shown,
+            "clicks": clicked,
+        }
+        for hour in range(1, 9)
+        for version, arm, source, shown, clicked in (
+            (champion_version, "champion", "", 2_000, clicks),
+            (champion_version, "champion", "empty", empty, 0),
+            (control, "control", "", 200, 20),
+        )
+    ]
+    with database.begin() as connection:
+        connection.execute(answer_counts.insert(), rows)
+
+
+@pytest.mark.parametrize(
+    ("clicks", "empty", "reason"),
+    [(60, 0, "click-through minus the control arm's"), (200, 900, "answers were empty")],
+)
+def test_a_champion_that_fails_in_service_is_rolled_back(
+    database, settings, load, clicks, empty, reason
+):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW - timedelta(days=1))
+    second = pipeline.train(settings, database, NOW, promote=False)
+    pipeline.promote(database, second.version, NOW, "cli", "by hand")
+    later = NOW + timedelta(hours=10)
+    assert pipeline.guard_champion(settings, database, later) is None
+    put_counts(database, second.version, first.version, clicks, empty)
+    assert reason in pipeline.guard_champion(settings, database, later)
+    assert champion(database).version == first.version
+    with database.connect() as connection:
+        latest = version_rows.list_deployments(connection, 1)[0]
+    assert latest["deployed_by"] == "guard"
+    assert pipeline.guard_champion(settings, database, later) is None  # once
+
+
+def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, settings, load):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW)
+    put_counts(database, first.version, "older", 60)
+    later = NOW + timedelta(hours=10)
+    assert pipeline.guard_champion(settings, database, later) is None
+    off = change_settings(settings, promotion={"auto_rollback": False})
+    assert pipeline.guard_champion(off, database, later) is None
+    assert champion(database).version == first.version
+
+
+def test_tuned_settings_stay_with_the_champion_until_configured_anew(database, settings, load):
+    load(0.0, 0.6)
+    best = {"model": {"width": 12}, "training": {"epochs": 2}}
+    first = pipeline.train_tuned(settings, database, NOW, best)
+    assert first.promoted
+    assert first.facts["settings"]["model"]["width"] == 12
+    second = pipeline.train(settings, database, NOW + timedelta(hours=1), promote=False)
+    assert second.facts["settings"]["model"]["width"] == 12
+    anew = change_settings(settings, model={"width": 20})
+    third = pipeline.train(anew, database, NOW + timedelta(hours=2), promote=False)
+    assert third.facts["settings"]["model"]["width"] == 20
+    assert third.facts["settings"]["training"]["epochs"] == 2
+
+
+def run_limited(settings, database_url, tmp_path, run_id, limit):
+    environment = {
+        **os.environ,
+        "RECSYS_DATABASE__URL": database_url,
+        "RECSYS_REGISTRY__PATH": str(settings.registry.path),
+        "RECSYS_TRAINING__THREADS": "1",
+        "RECSYS_TRAINING__EPOCHS": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "jobs", "run", str(run_id)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+
+
+def test_a_full_disk_fails_the_run_and_nothing_else(
+    database, database_url, settings, load, tmp_path
+):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW)
+    with database.begin() as connection:
+        run_id = job_rows.request_run(connection, "retrain", "cli", 1)
+    done = run_limited(settings, database_url, tmp_path, run_id, 40_000)
+    assert done.returncode == 1
+    with database.connect() as connection:
+        run = job_rows.get_run(connection, run_id)
+        assert len(version_rows.list_versions(connection)) == 1
+    if run.state == "failed":
+        assert "File too large" in run.error
+    else:  # SQLite's own file could not grow either: its scheduler marks the run
+        assert database.dialect == "sqlite"
+        assert "disk" in done.stderr
+    assert champion(database).version == first.version
+    assert pipeline.load_champion(settings, database, print) is not None
+    assert list(settings.registry.path.glob(".*.part")) == []
+
+
+def test_bad_requests_for_runs_are_refused_by_name(bare):
+    run = bare.call("POST", "/jobs/prune/run", status=202).get_json()
+    with bare.database.begin() as connection:
+        job_rows.start_run(connection, run["run_id"], 1, "host", 1)
+        job_rows.finish_run(connection, run["run_id"], "succeeded", 2, {"events": 0})
+    refused = bare.call("POST", f"/jobs/runs/{run['run_id']}/cancel", status=409).get_json()
+    assert "already ended (succeeded)" in refused["detail"]
+    assert "'polish'" in bare.call("POST", "/jobs/polish/run", status=404).get_json()["detail"]
+    listed = bare.get("/jobs")
+    assert listed["scheduler"] == {"holder": None, "renewed_at": None}
+
+
+def test_what_must_be_known_is_told_once_to_an_allowed_host(database, settings):
+    got = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(orjson.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{server.server_port}/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/secret"
+    with pytest.raises(ConfigError, match="webhook_hosts"):
+        Notices(load_settings(schedule={"webhook_url": url}))
+    with pytest.raises(ConfigError, match="webhook_url"):
+        Notices(load_settings(schedule={"webhook_url": "file:///etc/passwd"}))
+    notices = Notices(load_settings(schedule={"webhook_url": url, "webhook_hosts": ["127.0.0.1"]}))
+    notices.look(database, 1)
+    for number, (state, outcome) in enumerate(
+        [("failed", None), ("succeeded", None), ("succeeded", {"rolled_back": "v2 -> v1: why"})]
+    ):
+        with database.begin() as connection:
+            run_id = job_rows.request_run(connection, "refresh", "cli", number)
+            error = "broken" if state == "failed" else None
+            job_rows.finish_run(connection, run_id, state, 100 + number, outcome, error)
+    for moment in (20_000_000, 40_000_000, 60_000_000):
+        notices.look(database, moment)
+    deadline = datetime.now(UTC) + timedelta(seconds=10)
+    while len(got) < 2 and datetime.now(UTC) < deadline:
+        pass
+    server.shutdown()
+    server.server_close()
+    found = sorted((message["event"], message.get("reason")) for message in got)
+    assert found == [("rolled_back", "v2 -> v1: why"), ("run_failed", "broken")]
+
+
+def test_ended_runs_go_after_their_time_but_a_slot_never_comes_twice(database, settings):
+    old = to_us(NOW) - 200 * 24 * HOUR_US
+    with database.begin() as connection:
+        for number in range(5):
+            run_id = job_rows.claim_slot(connection, "refresh", old + number, old + number)
+            job_rows.add_line(connection, run_id, "a line", 1)
+            job_rows.finish_run(connection, run_id, "succeeded", old + number)
+        job_rows.request_run(connection, "prune", "cli", old)
+    assert pipeline.prune_runs(settings, database, NOW) == 4
+    with database.begin() as connection:
+        assert job_rows.last_slot_us(connection, "refresh", 2**62) == old + 4
+        assert job_rows.claim_slot(connection, "refresh", old + 4, 1) is None
+        left = {run.job for run in job_rows.list_runs(connection)}
+    assert left == {"refresh", "prune"}
+
+
+def test_slots_that_find_one_waiting_are_written_off(database):
+    with database.begin() as connection:
+        first = job_rows.claim_slot(connection, "refresh", 1, 1)
+        second = job_rows.claim_slot(connection, "refresh", 2, 2)
+        assert job_rows.claim_slot(connection, "refresh", 2, 3) is None
+        run = job_rows.get_run(connection, second)
+    assert run.state == "cancelled"
+    assert f"run {first}" in run.error
+
+
+def test_an_assigned_run_is_begun_by_its_own_leader_only(database):
+    with database.begin() as connection:
+        run_id = job_rows.request_run(connection, "refresh", "cli", 1)
+        assert job_rows.assign_run(connection, run_id, 1)
+        assert job_rows.assign_run(connection, run_id, 2)  # the next leader
+        assert not job_rows.start_run(connection, run_id, 10, "host", 1, token=1)
+        assert job_rows.start_run(connection, run_id, 11, "host", 1_000_000, token=2)
+        assert not job_rows.assign_run(connection, run_id, 3)
+        job_rows.beat(connection, run_id, 2_000_000, "half", 0.5)
+        run = job_rows.get_run(connection, run_id)
+    assert run.estimated_end_us(3_000_000) == 5_000_000
