@@ -18,8 +18,9 @@ $(READY): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/recsys demo $(DEMO_ARGS)
 
+# Two processes, one thread of torch each: more of them would wait for each other.
 test: setup
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 
 check: setup format lint types imports test docs
 

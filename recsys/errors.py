@@ -105,7 +105,8 @@ class MissingExtraError(RecsysError):
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """`value` as it may stand in a message: quoted, printable, at most `limit` characters.
+    """`value` as it may stand in a message: quoted, printable, at most `limit` characters, of which
+    the last ones stay: they tell paths and ids apart.
 
     >>> shown("a\\nb")
     "'a\\\\nb'"
@@ -113,4 +114,5 @@ def shown(value: object, limit: int = 80) -> str:
     80
     """
     text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    tail = limit // 2
+    return text if len(text) <= limit else f"{text[: limit - tail - 1]}…{text[-tail:]}"

@@ -289,6 +289,21 @@ def test_small_measurements(lone_shell):
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
 
 
+def test_schedulers_and_trainings_killed_at_random(lone_shell, database_url):
+    found = lone_shell.json(
+        *("bench", "chaos", "--slots", 2, "--leader-kills", 1, "--training-kills", 2),
+        *("--schedulers", 2, "--seed", 3),
+        *(("--postgresql", database_url) if database_url.startswith("postgresql") else ()),
+    )
+    assert (found["duplicate_slots"], found["missed_slots"]) == (0, 0)
+    assert found["slots"] >= 2
+    assert found["leader_kills"] == 1
+    assert found["takeover_p50_s"] > 0
+    assert (found["training_kills"], found["champion_kept"]) == (2, 2)
+    assert (found["orphans"], found["half_versions"]) == (0, 0)
+    assert found["next_run"] == "succeeded"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_small_measurements_of_real_servers(lone_shell, database_url):
