@@ -29,10 +29,13 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
         log.say(f"rolled back: {rolled_back}")
     log.at("new items", 0.3)
     followers = pipeline.refresh_followers(settings, database, log.say)
+    log.at("sequence files", 0.6)
+    erased = pipeline.follow_removals(settings, database)
     log.at("statistics", 0.8)
     return {
         "clicks_looked_at": looked_at,
         "followers": followers,
         "rolled_back": rolled_back,
+        "sequence_files_followed": erased,
         **analyse(database),
     }

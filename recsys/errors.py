@@ -13,6 +13,7 @@
     ├── DataCheckError              the data is not as it should be before a training
     ├── LostLeaseError              another scheduler leads: this run may not publish
     ├── TrainingError               the loss is not finite, a worker died
+    ├── SequenceFileError           sequence files damaged or of another database: built anew
     ├── ModelFileError              a model file damaged, foreign or of an unknown format
     └── MissingExtraError           an optional part is not installed: says which
 
@@ -91,6 +92,10 @@ class LostLeaseError(RecsysError):
 
 class TrainingError(RecsysError):
     """Training could not be completed; nothing was published."""
+
+
+class SequenceFileError(RecsysError):
+    """Sequence files are missing, damaged or of another database; they are built anew."""
 
 
 class ModelFileError(RecsysError):

@@ -34,6 +34,7 @@ from recsys.engines.learning import (
 )
 from recsys.engines.memory import peak_mib
 from recsys.engines.newcomers import recent_steps
+from recsys.engines.sequence_store import SequenceStore
 from recsys.engines.trial import Trial, matrix_costs, run_trial
 from recsys.engines.tuning import Tuned, adopted, adoption
 from recsys.engines.tuning import tune as search
@@ -138,6 +139,20 @@ def replay_rejected(
     }
 
 
+def events_so_far(
+    settings: Settings, database: Database, now: datetime, say: Say = lambda line: None
+) -> EventFrame:
+    """Events that count -> the event frame, through sequence files that are read on, not anew."""
+    store = SequenceStore(settings.registry.path / ".sequences")
+    try:
+        done = store.update(database, say)
+    except ConflictError as error:
+        say(f"{error}: the database is read instead")
+        return read_frame(database, since_us=_horizon(settings, now))
+    say(f"read {done.new_rows:,} new events in {done.seconds:.1f} s")
+    return store.frame(database, _horizon(settings, now))
+
+
 @dataclass(frozen=True)
 class Trained:
     """What a training came to."""
@@ -179,8 +194,8 @@ def train(
     if tuned is not None:
         taken_on = adoption(settings, tuned)
     settings = adopted(settings, taken_on)
-    frame = read_frame(database, since_us=_horizon(settings, now))
-    say(f"read {len(frame):,} events of {len(frame.user_keys):,} users")
+    frame = events_so_far(settings, database, now, say)
+    say(f"{len(frame):,} events of {len(frame.user_keys):,} users")
     checks = _check(frame, settings, champion, say)
     with database.connect() as connection:
         categories = item_rows.first_categories(connection)
@@ -294,7 +309,7 @@ def evaluate(
     if row is None:
         raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
     bundle = read_version(settings.registry.path, row.version, row.manifest_sha256)
-    log = make_log(read_frame(database, since_us=_horizon(settings, now)), settings)
+    log = make_log(events_so_far(settings, database, now), settings)
     trial = run_trial(log, bundle, None, row.data_end_us + 1, settings)
     if len(trial.positions):
         note = "on the events that are newer than the version's data"
@@ -320,7 +335,7 @@ def compare(
 
     Raises NotEnoughDataError where the window or what precedes it holds too little.
     """
-    frame = read_frame(database, since_us=_horizon(settings, now))
+    frame = events_so_far(settings, database, now)
     with database.connect() as connection:
         categories = item_rows.first_categories(connection)
     log = make_log(frame, settings, categories)
@@ -338,7 +353,7 @@ def tune(
     on_trial: Callable[[int, float | None, dict[str, Any]], None] = lambda number, mrr, found: None,
 ) -> Tuned:
     """Search for settings that rank validation better; goes on where an earlier search stopped."""
-    frame = read_frame(database, since_us=_horizon(settings, now))
+    frame = events_so_far(settings, database, now)
     with database.connect() as connection:
         categories = item_rows.first_categories(connection)
     log = make_log(frame, settings, categories)
@@ -441,6 +456,18 @@ def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
     steps = recent_steps(frame, champion.vocabulary, champion.session_gap_seconds)
     with database.begin() as connection:
         return follower_rows.replace_followers(connection, steps)
+
+
+def follow_removals(settings: Settings, database: Database) -> bool:
+    """Take users who were erased out of the sequence files; whether there was anything to do."""
+    store = SequenceStore(settings.registry.path / ".sequences")
+    if not store.lags_behind_removals(database):
+        return False
+    try:
+        store.update(database)
+    except ConflictError:  # a training is at it, and does the same
+        return False
+    return True
 
 
 def attribute_clicks(database: Database, now: datetime) -> int:
@@ -582,8 +609,9 @@ def _cold_started(learned: Learned, champion: Bundle | None, now: datetime) -> i
 
 
 def _horizon(settings: Settings, now: datetime) -> int:
-    days = settings.sequences.max_days
-    return max(0, to_us(now) - days * DAY_US) if days else 0
+    """The time from which on events count."""
+    days = [d for d in (settings.sequences.max_days, settings.events.retention_days) if d]
+    return max(0, to_us(now) - min(days) * DAY_US) if days else 0
 
 
 def _cut(log: Log, settings: Settings, champion: Bundle | None) -> int:

@@ -5,10 +5,9 @@ Legend: E events.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +127,7 @@ class EventFrameBuilder:
         parts["users"].append(users)
         parts["items"].append(self._items.encode(columns["item_id"]))
         parts["event_types"].append(self._types.encode(columns["event_type"]).astype(np.int16))
-        parts["sessions"].append(_session_hashes(columns["session_id"]))
+        parts["sessions"].append(key_hashes(columns["session_id"]))
         parts["timestamps_us"].append(columns["timestamp_us"].to_numpy())
         parts["positions"].append(columns["position"].to_numpy())
 
@@ -176,18 +175,24 @@ def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _session_hashes(sessions: pa.Array) -> NDArray[np.uint64]:
-    """A 64-bit hash of each session id; 0 for null. Only equality of neighbours is asked of it."""
-    if sessions.null_count == len(sessions):
-        return np.zeros(len(sessions), np.uint64)
-    encoded = sessions.dictionary_encode()
-    table = np.fromiter((_hash64(text) for text in encoded.dictionary.to_pylist()), dtype=np.uint64)
+def key_hashes(texts: pa.Array, prefix: str = "") -> NDArray[np.uint64]:
+    """A 64-bit hash of each text with `prefix` before it; 0 for null, which no text has."""
+    if texts.null_count == len(texts):
+        return np.zeros(len(texts), np.uint64)
+    encoded = texts.dictionary_encode()
+    table = hash_texts([prefix + text for text in encoded.dictionary.to_pylist()])
     indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return np.append(table, np.uint64(0))[indices]
 
 
-def _hash64(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") | 1
+def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
+    """SipHash of each text under a fixed key, its last bit set: the same on every machine."""
+    import pandas as pd  # not loaded where only buckets and keys are asked for
+
+    values = np.empty(len(texts), object)
+    values[:] = texts
+    found = pd.util.hash_array(values, categorize=False)
+    return found.astype(np.uint64) | np.uint64(1)
 
 
 def time_span(tables: Iterable[pa.Table]) -> tuple[int, int] | None:

@@ -24,7 +24,8 @@ def erase(settings: Settings, database: Database, user_id: str, now_us: int) -> 
     cold = f"at most {training.cold_start_days:g} days after" if training.warm_start else "with"
     notes = {
         "caches": "no process keeps a user's events; the next request reads none",
-        "sequence files": "none are kept: sequences are built in memory for each training",
+        "sequence files": "hold the user's events under a hash until the next refresh or training "
+        "brings them up to date; nothing else reads them",
         "kNN index": f"the {kept} stored versions hold sessions without user ids; those of this "
         f"user leave with the versions, of which {settings.registry.keep} are kept",
         "exports": "files written by `events export` and `recommend --all` are where you put them",

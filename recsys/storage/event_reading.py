@@ -15,6 +15,7 @@ from recsys.errors import StorageUnavailableError
 from recsys.storage.database import Database
 
 SEQUENCE_COLUMNS = "user_id, session_id, item_id, event_type, timestamp_us, id AS position"
+STORE_COLUMNS = f"user_bucket, {SEQUENCE_COLUMNS}"
 EXPORT_COLUMNS = (
     "user_id, session_id, item_id, event_type, timestamp_us, event_id, value, "
     "recommendation_id, properties"
@@ -24,6 +25,7 @@ BATCH_ROWS = 65_536
 _TYPES = {
     "timestamp_us": pa.int64(),
     "position": pa.int64(),
+    "user_bucket": pa.int64(),
     "value": pa.float64(),
 }
 
@@ -34,20 +36,29 @@ def read_frame(database: Database, since_us: int = 0, aliases: bool = True) -> E
     Raises StorageUnavailableError where the database cannot be read.
     """
     builder = EventFrameBuilder()
-    merged = _aliases(database) if aliases else {}
+    merged = all_aliases(database) if aliases else {}
     for batch in read_batches(database, SEQUENCE_COLUMNS, since_us):
         builder.append(batch)
     return builder.build(merged)
 
 
 def read_batches(
-    database: Database, columns: str, since_us: int = 0, *, in_order: bool = False
+    database: Database,
+    columns: str,
+    since_us: int = 0,
+    *,
+    in_order: bool = False,
+    ids: tuple[int, int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Record batches of `columns` (one of this module's constants), in no order unless asked."""
+    """Record batches of `columns` (one of this module's constants), in no order unless asked.
+
+    `ids`: of rows whose id lies in [first, end) alone.
+    """
     order = " ORDER BY id" if in_order else ""
-    query = f"SELECT {columns} FROM events WHERE timestamp_us >= {int(since_us)}{order}"  # noqa: S608
-    if since_us <= 0:
-        query = f"SELECT {columns} FROM events{order}"  # noqa: S608
+    wanted = [f"timestamp_us >= {int(since_us)}"] if since_us > 0 else []
+    wanted += [f"id >= {int(ids[0])}", f"id < {int(ids[1])}"] if ids is not None else []
+    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    query = f"SELECT {columns} FROM events{where}{order}"  # noqa: S608
     if database.dialect == "sqlite" and database.file is None:
         yield from _through_driver(database, query)
         return
@@ -67,6 +78,13 @@ def read_batches(
                 yield _typed(batch)
     except AdbcError:
         raise StorageUnavailableError("the events cannot be read from the database") from None
+
+
+def id_span(database: Database) -> tuple[int, int]:
+    """The smallest and the largest id of an event; (0, -1) where there is none."""
+    with database.connect() as connection:
+        first, last = connection.execute(text("SELECT min(id), max(id) FROM events")).one()
+    return (0, -1) if last is None else (int(first), int(last))
 
 
 def _through_driver(database: Database, query: str) -> Iterator[pa.RecordBatch]:
@@ -96,7 +114,8 @@ def _typed(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch(arrays, names=batch.schema.names)
 
 
-def _aliases(database: Database) -> dict[str, str]:
+def all_aliases(database: Database) -> dict[str, str]:
+    """Whose each merged key is now: 'u:<user_id>' or 's:<session_id>' -> 'u:<user_id>'."""
     with database.connect() as connection:
         rows = connection.execute(text("SELECT alias_key, user_id FROM aliases"))
         return {row.alias_key: f"u:{row.user_id}" for row in rows}

@@ -201,6 +201,15 @@ job_schedules = Table(
     Column("created_at_us", Micros),  # slots before it were never due
 )
 
+# Sequences that were erased, by the hash that sequence files know them by, for those files to follow.
+removed_sequences = Table(
+    "removed_sequences",
+    metadata,
+    row_number(),
+    Column("sequence_hash", BigInteger, nullable=False),
+    Column("removed_at_us", Micros, nullable=False),
+)
+
 # Who leads. `token` grows with each change of hands, `beats` while one hand holds it: whoever sees
 # both stand still for the lease's length may take it, whatever the clocks of the machines say.
 leases = Table(

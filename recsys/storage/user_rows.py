@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
 
 from recsys.errors import ConflictError, InputError
-from recsys.storage import event_rows, impression_rows
+from recsys.storage import event_rows, impression_rows, removal_rows
 from recsys.storage.database import upsert
 from recsys.storage.stamps import bump
 from recsys.storage.tables import (
@@ -109,6 +109,7 @@ def erase(connection: Connection, user_id: str, now_us: int) -> dict[str, int]:
     statement = upsert(connection, tombstones).on_conflict_do_nothing(index_elements=["user_hash"])
     rows = [{"user_hash": _hash(key, name), "erased_at_us": now_us} for name in keys]
     connection.execute(statement, rows)
+    removal_rows.note_removed(connection, keys, now_us)
     bump(connection, "tombstones")
     bump(connection, "aliases")
     return gone
