@@ -38,7 +38,13 @@ from recsys.engines.sequence_store import SequenceStore
 from recsys.engines.trial import Trial, matrix_costs, run_trial
 from recsys.engines.tuning import Tuned, adopted, adoption
 from recsys.engines.tuning import tune as search
-from recsys.errors import ConflictError, DataCheckError, ModelFileError, NotEnoughDataError
+from recsys.errors import (
+    ConflictError,
+    DataCheckError,
+    ModelFileError,
+    NotEnoughDataError,
+    SequenceFileError,
+)
 from recsys.evaluation.gate import Verdict, verdict
 from recsys.evaluation.guard import verdict_in_service
 from recsys.evaluation.report import Scorer
@@ -146,11 +152,17 @@ def events_so_far(
     store = SequenceStore(settings.registry.path / ".sequences")
     try:
         done = store.update(database, say)
+        say(f"read {done.new_rows:,} new events in {done.seconds:.1f} s")
+        try:
+            return store.frame(database, _horizon(settings, now))
+        except SequenceFileError as error:
+            say(f"{error}; the files are built anew")
+            store.forget()
+            store.update(database, say)
+            return store.frame(database, _horizon(settings, now))
     except ConflictError as error:
         say(f"{error}: the database is read instead")
         return read_frame(database, since_us=_horizon(settings, now))
-    say(f"read {done.new_rows:,} new events in {done.seconds:.1f} s")
-    return store.frame(database, _horizon(settings, now))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""bench sequences: rows of a database -> index arrays; time, peak memory, and the raw read's rate.
+"""bench sequences: rows of a database -> sequence files; time, peak memory, and the raw read's rate.
 
 The building process is a child, so that its peak is its own; an empty child is subtracted.
 """
@@ -6,6 +6,7 @@ The building process is a child, so that its peak is its own; an empty child is 
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,54 +22,82 @@ from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
 
 
-def run_sequences(events: int, seed: int, now_us: int) -> dict[str, Any]:
-    """Build sequences from `events` simulated rows in SQLite."""
+def run_sequences(
+    events: int, seed: int, now_us: int, postgresql_url: str | None = None
+) -> dict[str, Any]:
+    """Build sequence files from `events` simulated rows, then bring them up to date with 1% more."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "events.parquet"
-        write_log(path, events, seed, now_us)
-        url = f"sqlite:///{folder}/bench.db"
+        url = postgresql_url or f"sqlite:///{folder}/bench.db"
         database = Database(url)
+        if migrate.current(database) is not None:
+            migrate.downgrade(database, "base")
         migrate.upgrade(database)
-        import_chunks(database, read_events(path, ReadOptions(), now_us), path.name, now_us)
+        _load(database, Path(folder), events, seed, now_us)
+        base = _child("nothing", url, folder)
+        raw = _child("read", url, folder)
+        built = _child("update", url, folder)
+        _load(database, Path(folder), max(1, events // 100), seed + 1, now_us)
+        more = _child("update", url, folder)
+        framed = _child("frame", url, folder)
         database.close()
-        base = _child("nothing", url)
-        raw = _child("read", url)
-        built = _child("build", url)
     return {
         "events": built["events"],
-        "sequences": built["sequences"],
         "seconds": built["seconds"],
+        "events_per_second": round(built["events"] / built["seconds"]),
         "peak_mib": built["peak_mib"],
+        "peak_worker_mib": built["peak_worker_mib"],
         "interpreter_mib": base["peak_mib"],
-        "above_interpreter_mib": round(built["peak_mib"] - base["peak_mib"], 1),
+        "raw_read_seconds": raw["seconds"],
         "read_ratio": round(raw["seconds"] / built["seconds"], 3),
-        "incremental_ratio": None,
+        "new_events": more["events"],
+        "incremental_seconds": more["seconds"],
+        "incremental_ratio": round(more["seconds"] / built["seconds"], 4),
+        "sequences": framed["sequences"],
+        "sequences_seconds": framed["seconds"],
+        "sequences_peak_mib": framed["peak_mib"],
+        "folder_mib": framed["folder_mib"],
     }
 
 
-def _child(what: str, url: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "recsys.bench.sequence_building", what, url]
+def _load(database: Database, folder: Path, events: int, seed: int, now_us: int) -> None:
+    path = folder / f"events-{seed}.parquet"
+    write_log(path, events, seed, now_us)
+    import_chunks(database, read_events(path, ReadOptions(), now_us), path.name, now_us)
+    path.unlink()
+
+
+def _child(what: str, url: str, folder: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "recsys.bench.sequence_building", what, url, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def _work(what: str, url: str) -> dict[str, Any]:
-    from recsys.data.sequences import build_sequences
-    from recsys.storage.event_reading import SEQUENCE_COLUMNS, read_batches, read_frame
+def _work(what: str, url: str, folder: str) -> dict[str, Any]:
+    import pandas  # noqa: F401 - loaded before the clock starts, as in a training
 
-    database = Database(url)
+    from recsys.data.sequences import build_sequences
+    from recsys.engines.sequence_store import SequenceStore
+    from recsys.storage.event_reading import STORE_COLUMNS, read_batches
+
+    database, files = Database(url), Path(folder) / "sequences"
     started = time.perf_counter()
     result: dict[str, Any] = {}
     if what == "read":
-        result["events"] = sum(b.num_rows for b in read_batches(database, SEQUENCE_COLUMNS))
-    elif what == "build":
-        sequences = build_sequences(read_frame(database), 1_800)
+        result["events"] = sum(b.num_rows for b in read_batches(database, STORE_COLUMNS))
+    elif what == "update":
+        result["events"] = SequenceStore(files).update(database).new_rows
+    elif what == "frame":
+        sequences = build_sequences(SequenceStore(files).frame(database), 1_800)
         result.update(events=sequences.event_count, sequences=len(sequences))
     result["seconds"] = round(time.perf_counter() - started, 3)
     result["peak_mib"] = peak_mib()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    result["peak_worker_mib"] = round(children / 1024, 1)
+    sizes = [path.stat().st_size for path in files.rglob("*.npy")] if files.is_dir() else []
+    result["folder_mib"] = round(sum(sizes) / 2**20, 1)
     return result
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_work(sys.argv[1], sys.argv[2])) + "\n")
+    sys.stdout.write(json.dumps(_work(*sys.argv[1:4])) + "\n")

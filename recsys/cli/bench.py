@@ -147,15 +147,18 @@ def ingest(
 def sequences(
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 5_000_000,
     seed: Annotated[int, typer.Option(min=0)] = 7,
+    postgresql: Annotated[
+        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build sequences from a simulated log in a database, beside the raw read.
+    """Build sequence files from a simulated log in a database, beside the raw read; then 1% more.
 
     Example: recsys bench sequences --events 1000000
     """
     from recsys.bench.sequence_building import run_sequences
 
-    show(run_sequences(events, seed, to_us(now())), as_json)
+    show(run_sequences(events, seed, to_us(now()), postgresql), as_json)
 
 
 @app.command("serve")

@@ -46,6 +46,7 @@ class Segment:
     rows: int
     offsets: list[int]  # (USER_BUCKETS + 1,) where each bucket begins
     sha256: dict[str, str]  # of each column's file
+    last_position: int = -1  # the largest
 
     def bucket(self, folder: Path, number: int) -> Columns:
         """The columns of one bucket, mapped."""
@@ -88,7 +89,8 @@ def write_segment(folder: Path, name: str, columns: Columns, offsets: list[int])
         np.save(part / f"{column}.npy", columns[column].astype(dtype, copy=False))
     shutil.rmtree(folder / name, ignore_errors=True)
     part.rename(folder / name)
-    return hashed(folder, Segment(name, len(columns["users"]), offsets, {}))
+    last = int(columns["positions"].max(initial=-1))
+    return hashed(folder, Segment(name, len(columns["users"]), offsets, {}, last))
 
 
 def hashed(folder: Path, segment: Segment) -> Segment:

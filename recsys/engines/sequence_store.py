@@ -21,6 +21,7 @@ import numpy as np
 
 from recsys.data.events import EventFrame, hash_texts, key_hashes
 from recsys.data.segments import (
+    MANIFEST,
     Columns,
     Manifest,
     Segment,
@@ -66,6 +67,12 @@ class SequenceStore:
     def __init__(self, folder: Path, processes: int = 2) -> None:
         self._folder, self._processes = folder, processes
 
+    def forget(self) -> None:
+        """Delete all files; the next update builds them anew."""
+        with self._locked():
+            sweep(self._folder, Manifest(""))
+            (self._folder / MANIFEST).unlink(missing_ok=True)
+
     def update(self, database: Database, say: Say = lambda line: None) -> Updated:
         """Read what is new into the files. Raises ConflictError where another process is at it, and
         StorageUnavailableError.
@@ -92,10 +99,14 @@ class SequenceStore:
         return removal_rows.removed_since(database, manifest.removals)[0] != manifest.removals
 
     def frame(self, database: Database, since_us: int = 0) -> EventFrame:
-        """All events since `since_us`, in an order that does not depend on how they were read."""
+        """All events since `since_us`, users in an order that does not depend on how they were read.
+
+        Raises SequenceFileError where a file is not the one that was written.
+        """
         manifest, items = read_manifest(self._folder)
         parts: list[Columns] = []
         for segment in manifest.segments:
+            check_segment(self._folder, segment)
             columns = read_segment(self._folder, segment)
             kept = columns["timestamps_us"] >= since_us
             whole = bool(kept.all())
@@ -132,7 +143,7 @@ class SequenceStore:
         try:
             manifest, items = read_manifest(self._folder)
             for segment in manifest.segments:
-                check_segment(self._folder, segment)
+                read_segment(self._folder, segment)  # whole by its looks; hashes wait for `frame`
             _, last = id_span(database)
             if manifest.database_id != database_id or manifest.high_water > last:
                 raise SequenceFileError("the sequence files are of another database")
@@ -205,15 +216,20 @@ class SequenceStore:
                 yield make_segment(*one, database=database)
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self._processes, mp_context=context) as pool:
+        # SQLite's shared files stay where some connection is open; readers cannot make them.
+        with (
+            database.connect(),
+            ProcessPoolExecutor(self._processes, mp_context=context) as pool,
+        ):
             yield from pool.map(_make_segment, work)
 
     def _known(self, manifest: Manifest, start: int) -> np.ndarray:
         """Positions from `start` on that the files hold already."""
         found = [np.empty(0, np.int64)]
         for segment in manifest.segments:
-            positions = read_segment(self._folder, segment)["positions"]
-            found.append(positions[positions >= start])
+            if segment.last_position >= start:
+                positions = read_segment(self._folder, segment)["positions"]
+                found.append(positions[positions >= start])
         return np.sort(np.concatenate(found))
 
     def _compact(self, manifest: Manifest, items: list[str]) -> Manifest:

@@ -21,6 +21,7 @@ EXPORT_COLUMNS = (
     "recommendation_id, properties"
 )
 BATCH_ROWS = 65_536
+BUSY_MS = 20_000
 
 _TYPES = {
     "timestamp_us": pa.int64(),
@@ -70,6 +71,9 @@ def read_batches(
             connection = postgresql_adbc.connect(address.render_as_string(hide_password=False))
         with connection, connection.cursor() as cursor:
             if database.dialect == "sqlite":
+                # Processes that open the file at once wait for each other.
+                cursor.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+                cursor.fetchall()
                 cursor.adbc_statement.set_options(
                     **{"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)}
                 )

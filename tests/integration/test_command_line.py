@@ -287,6 +287,8 @@ def test_small_measurements(lone_shell):
     built = lone_shell.json("bench", "sequences", "--events", 5_000)
     assert built["events"] > 4_000
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
+    assert built["new_events"] > 40
+    assert 0 < built["incremental_ratio"] < 1
 
 
 def test_schedulers_and_trainings_killed_at_random(lone_shell, database_url):

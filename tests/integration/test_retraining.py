@@ -360,3 +360,19 @@ def test_an_assigned_run_is_begun_by_its_own_leader_only(database):
         job_rows.beat(connection, run_id, 2_000_000, "half", 0.5)
         run = job_rows.get_run(connection, run_id)
     assert run.estimated_end_us(3_000_000) == 5_000_000
+
+
+def test_a_damaged_sequence_file_is_built_anew_and_training_goes_on(database, settings, load):
+    load(0.0, 0.6)
+    first = pipeline.train(settings, database, NOW)
+    folder = settings.registry.path / ".sequences"
+    path = next(folder.glob("segment-*/items.npy"))
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    said = []
+    second = pipeline.train(
+        settings, database, NOW + timedelta(hours=1), promote=False, say=said.append
+    )
+    assert any("items was changed; the files are built anew" in line for line in said)
+    assert second.facts["metrics"].keys() >= first.facts["metrics"].keys()

@@ -17,7 +17,7 @@ from recsys.data.segments import read_manifest, read_segment
 from recsys.data.sequences import build_sequences
 from recsys.engines import sequence_store
 from recsys.engines.sequence_store import SequenceStore
-from recsys.errors import ConflictError
+from recsys.errors import ConflictError, SequenceFileError
 from recsys.storage import user_rows
 from recsys.storage.database import Database
 from recsys.storage.event_reading import read_frame
@@ -151,7 +151,6 @@ def test_damaged_and_foreign_files_are_built_anew(store, database, load, tmp_pat
         path.write_bytes(content)
 
     damages = {
-        "a bit": lambda: flip(folder / name / "items.npy"),
         "a column is gone": lambda: (folder / name / "users.npy").unlink(),
         "no manifest": lambda: (folder / "manifest.json").write_text("{}"),
         "items": lambda: flip(folder / f"items-{manifest.item_count}.json"),
@@ -171,6 +170,13 @@ def test_damaged_and_foreign_files_are_built_anew(store, database, load, tmp_pat
             agree(store, database)
             manifest, _ = read_manifest(folder)
             name = manifest.segments[0].name
+    flip(folder / name / "items.npy")  # looks whole, so that only its hash can tell
+    assert not store.update(database).rebuilt
+    with pytest.raises(SequenceFileError, match="items was changed"):
+        store.frame(database)
+    store.forget()
+    assert store.update(database).rebuilt
+    agree(store, database)
     other = Database(f"sqlite:///{tmp_path}/other.db")
     from recsys.storage import migrate
 
