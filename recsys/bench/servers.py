@@ -155,6 +155,35 @@ def running(
             process.wait(60)
 
 
+@contextmanager
+def training(url: str, registry: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A training over `url` as the scheduler would launch it; killed at the end."""
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")},
+        "RECSYS_DATABASE__URL": url,
+        "RECSYS_REGISTRY__PATH": str(registry),
+        "RECSYS_TRAINING__THREADS": "1",
+        "RECSYS_TRAINING__EPOCHS": "100",
+        "RECSYS_TRAINING__PATIENCE": "100",
+        "RECSYS_TRAINING__WARM_START": "false",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "recsys", "train", "--no-promote"]
+    with subprocess.Popen(
+        command,
+        env=environment,
+        cwd=registry,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.nice(19) and None,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(60)
+
+
 def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:

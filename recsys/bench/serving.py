@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 
 from recsys.bench.load import closed_loop, open_loop, request_bytes
-from recsys.bench.servers import LONGEST, SHORTEST, USERS, make_shop, resident_mib, running
+from recsys.bench.servers import (
+    LONGEST,
+    SHORTEST,
+    USERS,
+    make_shop,
+    resident_mib,
+    running,
+    training,
+)
 from recsys.storage.database import Database
 
 CONNECTIONS = (1, 8, 32)
@@ -115,6 +123,42 @@ def run_soak(
         "warm_mib": before,
         "end_mib": after,
         "growth": round(after / before - 1, 4),
+    }
+
+
+def run_beside_training(
+    items: int, seconds: float, rate: float, now_us: int, postgresql_url: str | None
+) -> dict[str, Any]:
+    """Latency at a fixed rate, without and with a training on the same database and machine.
+
+    The training is what the scheduler would launch: a process of its own, stepping back (nice 19),
+    one thread. The quiet loop comes before and after, so that a busy machine shows.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(postgresql_url or f"sqlite:///{folder}/recsys.db")
+        registry = Path(folder) / "registry"
+        registry.mkdir()
+        key = make_shop(database, registry, items, now_us)
+        url = database.url.render_as_string(hide_password=False)
+        database.close()
+        asked = [
+            request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
+            for user in np.random.default_rng(1).permutation(USERS)
+        ]
+        with running(url, registry) as (port, _):
+            closed_loop(port, asked, 8, min(seconds, 5.0))  # warm
+            before = open_loop(port, asked, 16, seconds / 2, rate).plain()
+            with training(url, registry) as process:
+                time.sleep(min(5.0, seconds / 2))  # its imports
+                beside = open_loop(port, asked, 16, seconds, rate).plain()
+                still = process.poll() is None
+            after = open_loop(port, asked, 16, seconds / 2, rate).plain()
+    return {
+        "items": items,
+        "rate": rate,
+        "without": [before, after],
+        "beside_training": beside,
+        "training_ran_throughout": still,
     }
 
 

@@ -201,6 +201,26 @@ def soak(
     show(run_soak(items, minutes * 60, workers, to_us(now()), postgresql), as_json)
 
 
+@app.command("beside")
+def beside(
+    seconds: Annotated[float, typer.Option(min=1, max=3_600, help="Of the load.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=1, max=100_000, help="Requests a second.")] = 50.0,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 20_000,
+    postgresql: Annotated[
+        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Latency of answers at a fixed rate, without and beside a training.
+
+    Example: recsys bench beside --rate 50
+    """
+    limit_threads()
+    from recsys.bench.serving import run_beside_training
+
+    show(run_beside_training(items, seconds, rate, to_us(now()), postgresql), as_json)
+
+
 @app.command("chaos")
 def chaos(
     slots: Annotated[int, typer.Option(min=1, max=10_000)] = 50,

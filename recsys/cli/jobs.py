@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show
 from recsys.errors import NotFoundError
 
 app = typer.Typer(name="jobs", help="Runs and schedules.", no_args_is_help=True)
@@ -69,13 +69,16 @@ def run(
     Example: recsys jobs run retrain
     """
     from recsys.data.times import to_us
-    from recsys.storage import job_rows
+    from recsys.storage import job_rows, lease_rows
     from recsys.storage.database import open_database
 
     if job not in job_rows.JOBS:
         raise NotFoundError("job", job)
     with open_database(settings_of(config)).begin() as connection:
         run_id = job_rows.request_run(connection, job, "cli", to_us(now()))
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    if lease.holder is None:
+        say("no scheduler leads: the run waits for one (recsys schedule)")
     show({"run_id": run_id, "state": "requested"}, as_json)
 
 

@@ -291,6 +291,36 @@ def test_small_measurements(lone_shell):
     assert 0 < built["incremental_ratio"] < 1
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "state", "reason"),
+    [
+        ("TIMEOUT_MINUTES", "0.02", "timed_out", "ran longer than 0.02 minutes"),
+        ("MEMORY_MIB", "60", "failed", "took more memory than schedule.memory_mib allows (60 MiB)"),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_run_past_its_bounds_is_stopped(shell, log_file, key, value, state, reason):
+    shell.run("db", "upgrade")
+    shell.run("events", "import", log_file)
+    shell.environment |= {
+        "RECSYS_SCHEDULE__POLL_SECONDS": "0.2",
+        f"RECSYS_SCHEDULE__{key}": value,
+    }
+    run_id = shell.json("jobs", "run", "retrain")["run_id"]
+
+    def ended():
+        runs = {run["id"]: run for run in shell.json("jobs", "list")["runs"]}
+        return runs[run_id]["finished_at_us"] and runs[run_id]
+
+    scheduler = shell.start(module="jobs")
+    try:
+        run = wait_for(ended)
+    finally:
+        scheduler.send_signal(signal.SIGTERM)
+        assert scheduler.wait(timeout=60) == 0
+    assert (run["state"], run["error"]) == (state, reason)
+
+
 def test_schedulers_and_trainings_killed_at_random(lone_shell, database_url):
     found = lone_shell.json(
         *("bench", "chaos", "--slots", 2, "--leader-kills", 1, "--training-kills", 2),
