@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from recsys import pipeline
+from recsys import upkeep
 from recsys.config import Settings
 from recsys.storage.database import Database
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """The outcome counts what went."""
     log.at("events", 0.0)
-    events = pipeline.prune_events(settings, database, datetime.now(UTC), log.at)
+    events = upkeep.prune_events(settings, database, datetime.now(UTC), log.at)
     log.at("answers", 0.8)
-    answers = pipeline.prune_impressions(settings, database, datetime.now(UTC))
+    answers = upkeep.prune_impressions(settings, database, datetime.now(UTC))
     log.at("versions", 0.9)
-    versions = pipeline.prune_versions(settings, database)
-    pipeline.sweep_versions(settings, database, datetime.now(UTC))
-    runs = pipeline.prune_runs(settings, database, datetime.now(UTC))
+    versions = upkeep.prune_versions(settings, database)
+    upkeep.sweep_versions(settings, database, datetime.now(UTC))
+    runs = upkeep.prune_runs(settings, database, datetime.now(UTC))
     return {"events": events, "answers": answers, "versions": versions, "runs": runs}

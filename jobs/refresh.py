@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from recsys import pipeline
+from recsys import upkeep
 from recsys.config import Settings
 from recsys.storage.database import Database
 from recsys.storage.upkeep import analyse
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """Refresh; the outcome counts what was looked at, and says what was rolled back and why."""
     log.at("clicks", 0.0)
-    looked_at = pipeline.attribute_clicks(database, datetime.now(UTC))
+    looked_at = upkeep.attribute_clicks(database, datetime.now(UTC))
     log.at("champion", 0.2)
-    rolled_back = pipeline.guard_champion(settings, database, datetime.now(UTC), log.fence)
+    rolled_back = upkeep.guard_champion(settings, database, datetime.now(UTC), log.fence)
     if rolled_back is not None:
         log.say(f"rolled back: {rolled_back}")
     log.at("new items", 0.3)
-    followers = pipeline.refresh_followers(settings, database, log.say)
+    followers = upkeep.refresh_followers(settings, database, log.say)
     log.at("sequence files", 0.6)
-    erased = pipeline.follow_removals(settings, database)
+    erased = upkeep.follow_removals(settings, database)
     log.at("statistics", 0.8)
     return {
         "clicks_looked_at": looked_at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from recsys import pipeline
+from recsys import pipeline, upkeep
 from recsys.config import Settings
 from recsys.registry import sweep_parts
 from recsys.storage.database import Database
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """The outcome for the run's row: version, whether it was promoted, and why."""
     sweep_parts(settings.registry.path)
-    pipeline.sweep_versions(settings, database, datetime.now(UTC))
+    upkeep.sweep_versions(settings, database, datetime.now(UTC))
 
     def on_progress(at: Progress) -> None:
         log.at(f"{at.stage} {at.epoch}/{at.epochs}", at.done)

@@ -20,7 +20,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -43,6 +43,8 @@ from recsys.model.scoring import NetworkScorer
 from recsys.rankers import RANKERS, Ranker
 from recsys.rankers.blend import Blend
 from recsys.rankers.session_knn import SessionKnn
+from recsys.storage import version_rows
+from recsys.storage.database import Database
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -228,6 +230,19 @@ def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
     except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
         kind = type(error).__name__
         raise ModelFileError(f"version {version}: its files do not fit together ({kind})") from None
+
+
+def load_champion(root: Path, database: Database, say: Callable[[str], None]) -> Bundle | None:
+    """The champion's bundle; None where there is none, or where its files are damaged."""
+    with database.connect() as connection:
+        row = version_rows.champion(connection)
+    if row is None:
+        return None
+    try:
+        return read_version(root, row.version, row.manifest_sha256)
+    except ModelFileError as error:
+        say(f"the champion cannot be compared with: {error}")
+        return None
 
 
 def delete_version(root: Path, version: str) -> None:

@@ -45,19 +45,9 @@ def run_serving(
     open_runs: list[dict[str, Any]] = []
     memory: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        urls = {"sqlite": f"sqlite:///{folder}/recsys.db"}
-        if postgresql_url:
-            urls["postgresql"] = postgresql_url
-        for name, url in urls.items():
-            database = Database(url)
-            registry = Path(folder) / name
-            registry.mkdir()
-            key = make_shop(database, registry, items, now_us)
-            database.close()
-            asked = [
-                request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
-                for user in np.random.default_rng(1).permutation(USERS)
-            ]
+        urls = {"sqlite": None, **({"postgresql": postgresql_url} if postgresql_url else {})}
+        for name, given in urls.items():
+            url, registry, asked = _shop(given, Path(folder) / name, items, now_us)
             empty = [request_bytes("/empty")]
             with running(url, registry, workers=workers) as (port, process):
                 closed_loop(port, asked, workers * 4, min(seconds, 5.0))  # warm
@@ -100,16 +90,7 @@ def run_soak(
 ) -> dict[str, Any]:
     """As many requests as it takes for `seconds`; memory after a tenth of that and at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(postgresql_url or f"sqlite:///{folder}/recsys.db")
-        registry = Path(folder) / "registry"
-        registry.mkdir()
-        key = make_shop(database, registry, items, now_us)
-        url = database.url.render_as_string(hide_password=False)
-        database.close()
-        asked = [
-            request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
-            for user in np.random.default_rng(1).permutation(USERS)
-        ]
+        url, registry, asked = _shop(postgresql_url, Path(folder), items, now_us)
         with running(url, registry, workers=workers) as (port, process):
             warm = closed_loop(port, asked, 8, seconds / 10)
             _, before = resident_mib(process)
@@ -135,16 +116,7 @@ def run_beside_training(
     one thread. The quiet loop comes before and after, so that a busy machine shows.
     """
     with tempfile.TemporaryDirectory() as folder:
-        database = Database(postgresql_url or f"sqlite:///{folder}/recsys.db")
-        registry = Path(folder) / "registry"
-        registry.mkdir()
-        key = make_shop(database, registry, items, now_us)
-        url = database.url.render_as_string(hide_password=False)
-        database.close()
-        asked = [
-            request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
-            for user in np.random.default_rng(1).permutation(USERS)
-        ]
+        url, registry, asked = _shop(postgresql_url, Path(folder), items, now_us)
         with running(url, registry) as (port, _):
             closed_loop(port, asked, 8, min(seconds, 5.0))  # warm
             before = open_loop(port, asked, 16, seconds / 2, rate).plain()
@@ -160,6 +132,23 @@ def run_beside_training(
         "beside_training": beside,
         "training_ran_throughout": still,
     }
+
+
+def _shop(
+    postgresql_url: str | None, folder: Path, items: int, now_us: int
+) -> tuple[str, Path, list[bytes]]:
+    """A made-up shop's database and registry, and a request for each of its users in some order."""
+    registry = folder / "registry"
+    registry.mkdir(parents=True)
+    database = Database(postgresql_url or f"sqlite:///{folder}/recsys.db")
+    key = make_shop(database, registry, items, now_us)
+    url = database.url.render_as_string(hide_password=False)
+    database.close()
+    asked = [
+        request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
+        for user in np.random.default_rng(1).permutation(USERS)
+    ]
+    return url, registry, asked
 
 
 def _read_seconds(size: int) -> float:

@@ -25,6 +25,10 @@ from recsys.errors import InputError
 if TYPE_CHECKING:
     from recsys.data.readers import ReadOptions
 
+PostgresOption = Annotated[
+    str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+]
+
 app = typer.Typer(name="bench", help="Measurements, self-contained.", no_args_is_help=True)
 
 
@@ -128,9 +132,7 @@ def train(
 @app.command("ingest")
 def ingest(
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 2_000_000,
-    postgresql: Annotated[
-        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
-    ] = None,
+    postgresql: PostgresOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 7,
     as_json: JsonOption = False,
 ) -> None:
@@ -147,9 +149,7 @@ def ingest(
 def sequences(
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 5_000_000,
     seed: Annotated[int, typer.Option(min=0)] = 7,
-    postgresql: Annotated[
-        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
-    ] = None,
+    postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build sequence files from a simulated log in a database, beside the raw read; then 1% more.
@@ -166,9 +166,7 @@ def serve(
     items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
     seconds: Annotated[float, typer.Option(min=0.5, max=3_600, help="Of each loop.")] = 10.0,
     workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
-    postgresql: Annotated[
-        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
-    ] = None,
+    postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a server of its own for personalised items, beside an empty view of it.
@@ -186,9 +184,7 @@ def soak(
     minutes: Annotated[float, typer.Option(min=0.05, max=1_440)] = 10.0,
     items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
     workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
-    postgresql: Annotated[
-        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
-    ] = None,
+    postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a server of its own as fast as it answers, and see whether its memory grows.
@@ -206,9 +202,7 @@ def beside(
     seconds: Annotated[float, typer.Option(min=1, max=3_600, help="Of the load.")] = 30.0,
     rate: Annotated[float, typer.Option(min=1, max=100_000, help="Requests a second.")] = 50.0,
     items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 20_000,
-    postgresql: Annotated[
-        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
-    ] = None,
+    postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Latency of answers at a fixed rate, without and beside a training.
@@ -228,9 +222,7 @@ def chaos(
     training_kills: Annotated[int, typer.Option(min=0, max=10_000)] = 50,
     schedulers: Annotated[int, typer.Option(min=1, max=32)] = 4,
     seed: Annotated[int, typer.Option(min=0)] = 1,
-    postgresql: Annotated[
-        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
-    ] = None,
+    postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Kill schedulers and trainings at random; each slot runs once and the champion goes on.
@@ -264,9 +256,7 @@ def swap(
 def freshness(
     posts: Annotated[int, typer.Option(min=1, max=1_000_000)] = 10_000,
     items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
-    postgresql: Annotated[
-        str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
-    ] = None,
+    postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Post an event through one process, ask another, and compare with the explicit sequence.

@@ -21,11 +21,11 @@ def delete(
 
     Example: recsys users delete u123
     """
-    from recsys import pipeline
+    from recsys import upkeep
     from recsys.storage.database import open_database
 
     settings = settings_of(config)
-    receipt = pipeline.erase_user(settings, open_database(settings), user, now())
+    receipt = upkeep.erase_user(settings, open_database(settings), user, now())
     lines = [f"{user}: erased at {receipt['erased_at']}"]
     lines += [f"  {number:>8,} {kind}" for kind, number in receipt["removed"].items()]
     lines += [f"  {kind}: {note}" for kind, note in receipt["notes"].items()]

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.notices import Notices
-from recsys import pipeline
+from recsys import pipeline, upkeep
 from recsys.config import load_settings
 from recsys.data.readers import ReadOptions
 from recsys.data.times import to_us
 from recsys.errors import ConfigError, DataCheckError, LostLeaseError
+from recsys.registry import load_champion
 from recsys.storage import job_rows, version_rows
 from recsys.storage.tables import answer_counts
 
@@ -123,9 +124,9 @@ def test_nothing_is_published_by_a_run_that_may_not(database, settings, load):
     with database.connect() as connection:
         assert len(version_rows.list_versions(connection)) == 1
     # The files that the refused run wrote go once they are a day old.
-    assert pipeline.sweep_versions(settings, database, datetime.now(UTC)) == 0
+    assert upkeep.sweep_versions(settings, database, datetime.now(UTC)) == 0
     later = datetime.now(UTC) + timedelta(days=2)
-    assert pipeline.sweep_versions(settings, database, later) == 1
+    assert upkeep.sweep_versions(settings, database, later) == 1
 
 
 def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings, load):
@@ -195,14 +196,14 @@ def test_a_champion_that_fails_in_service_is_rolled_back(
     second = pipeline.train(settings, database, NOW, promote=False)
     pipeline.promote(database, second.version, NOW, "cli", "by hand")
     later = NOW + timedelta(hours=10)
-    assert pipeline.guard_champion(settings, database, later) is None
+    assert upkeep.guard_champion(settings, database, later) is None
     put_counts(database, second.version, first.version, clicks, empty)
-    assert reason in pipeline.guard_champion(settings, database, later)
+    assert reason in upkeep.guard_champion(settings, database, later)
     assert champion(database).version == first.version
     with database.connect() as connection:
         latest = version_rows.list_deployments(connection, 1)[0]
     assert latest["deployed_by"] == "guard"
-    assert pipeline.guard_champion(settings, database, later) is None  # once
+    assert upkeep.guard_champion(settings, database, later) is None  # once
 
 
 def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, settings, load):
@@ -210,9 +211,9 @@ def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, setti
     first = pipeline.train(settings, database, NOW)
     put_counts(database, first.version, "older", 60)
     later = NOW + timedelta(hours=10)
-    assert pipeline.guard_champion(settings, database, later) is None
+    assert upkeep.guard_champion(settings, database, later) is None
     off = change_settings(settings, promotion={"auto_rollback": False})
-    assert pipeline.guard_champion(off, database, later) is None
+    assert upkeep.guard_champion(off, database, later) is None
     assert champion(database).version == first.version
 
 
@@ -267,7 +268,7 @@ def test_a_full_disk_fails_the_run_and_nothing_else(
         assert database.dialect == "sqlite"
         assert "disk" in done.stderr
     assert champion(database).version == first.version
-    assert pipeline.load_champion(settings, database, print) is not None
+    assert load_champion(settings.registry.path, database, print) is not None
     assert list(settings.registry.path.glob(".*.part")) == []
 
 
@@ -331,7 +332,7 @@ def test_ended_runs_go_after_their_time_but_a_slot_never_comes_twice(database, s
             job_rows.add_line(connection, run_id, "a line", 1)
             job_rows.finish_run(connection, run_id, "succeeded", old + number)
         job_rows.request_run(connection, "prune", "cli", old)
-    assert pipeline.prune_runs(settings, database, NOW) == 4
+    assert upkeep.prune_runs(settings, database, NOW) == 4
     with database.begin() as connection:
         assert job_rows.last_slot_us(connection, "refresh", 2**62) == old + 4
         assert job_rows.claim_slot(connection, "refresh", old + 4, 1) is None

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from recsys import pipeline
+from recsys import pipeline, upkeep
 from recsys.data.event_check import Event
 from recsys.serving.recommender import in_control
 from recsys.storage import event_rows, item_rows
@@ -131,7 +131,7 @@ def test_an_item_newer_than_the_model_is_reached_before_the_next_training(servic
     settings = services(service).settings
     before = service.get("/users/visitor0/recommendations")
     assert before["items"]
-    made = pipeline.refresh_followers(settings, service.database, lambda line: None)
+    made = upkeep.refresh_followers(settings, service.database, lambda line: None)
     assert made == 2  # P0001 -> fresh-item -> P0009
     view(service, "u", "P0001")
     answer = service.get("/users/u/recommendations?k=10")
@@ -146,7 +146,7 @@ def test_an_item_newer_than_the_model_is_reached_before_the_next_training(servic
     assert "fresh-item" not in items(service.get("/users/u/recommendations?k=10"))
     with service.database.begin() as connection:
         connection.exec_driver_sql("DELETE FROM events")
-    assert pipeline.refresh_followers(settings, service.database, lambda line: None) == 0
+    assert upkeep.refresh_followers(settings, service.database, lambda line: None) == 0
     assert items(service.get("/users/w/recommendations?k=3")) != ["P0009"]
 
 
@@ -317,8 +317,8 @@ def test_an_answer_is_replayed_with_what_was_clicked(service):
     ident, chosen = answer["recommendation_id"], items(answer)[2]
     view(service, "u", chosen, chosen, "not-shown", recommendation_id=ident)
     services(service).impressions.flush()
-    assert pipeline.attribute_clicks(service.database, datetime.now(UTC)) >= 3
-    pipeline.attribute_clicks(service.database, datetime.now(UTC))  # counts nothing twice
+    assert upkeep.attribute_clicks(service.database, datetime.now(UTC)) >= 3
+    upkeep.attribute_clicks(service.database, datetime.now(UTC))  # counts nothing twice
     found = service.get(f"/recommendations/{ident}")
     assert [item["item_id"] for item in found["items"]] == items(answer)
     assert [item["clicked"] for item in found["items"]] == [n == chosen for n in items(answer)]
@@ -392,9 +392,9 @@ def test_old_answers_go(service):
     services(service).impressions.flush()
     settings = services(service).settings
     now = datetime.now(UTC)
-    assert pipeline.prune_impressions(settings, service.database, now) == 0
+    assert upkeep.prune_impressions(settings, service.database, now) == 0
     later = now + timedelta(days=settings.serving.impression_days + 1)
-    assert pipeline.prune_impressions(settings, service.database, later) == 1
+    assert upkeep.prune_impressions(settings, service.database, later) == 1
     service.call("GET", f"/recommendations/{answer['recommendation_id']}", status=404)
 
 
