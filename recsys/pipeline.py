@@ -141,8 +141,9 @@ def events_so_far(
             store.forget()
             store.update(database, say)
             return store.frame(database, _horizon(settings, now))
-    except ConflictError as error:
-        say(f"{error}: the database is read instead")
+    except (ConflictError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        say(f"no sequence files ({reason}): the database is read instead")
         return read_frame(database, since_us=_horizon(settings, now))
 
 

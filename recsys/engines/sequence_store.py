@@ -44,6 +44,7 @@ from recsys.storage.database import Database
 from recsys.storage.event_reading import STORE_COLUMNS, all_aliases, id_span, read_batches
 
 CHUNK_IDS = 1_000_000  # ids a segment: what bounds the memory of building
+MAX_RANGES = 10_000  # of an update
 LOOK_BACK = 50_000  # ids that are read once more
 MAX_SEGMENTS = 40
 MERGED_ROWS = 4_000_000  # of segments that are merged into one

@@ -377,3 +377,13 @@ def test_a_damaged_sequence_file_is_built_anew_and_training_goes_on(database, se
     )
     assert any("items was changed; the files are built anew" in line for line in said)
     assert second.facts["metrics"].keys() >= first.facts["metrics"].keys()
+
+
+def test_without_room_for_sequence_files_the_database_is_read(database, settings, load):
+    load(0.0, 0.6)
+    settings.registry.path.mkdir(parents=True)
+    (settings.registry.path / ".sequences").write_text("a file where a folder should be")
+    said = []
+    frame = pipeline.events_so_far(settings, database, NOW, said.append)
+    assert "the database is read instead" in said[-1]
+    assert len(frame) > 1_000
