@@ -1,60 +1,28 @@
-"""Telling people: a run failed, a champion was rolled back, or the model is old. One small JSON message to one address.
-
-The address is of a host that the configuration allows, redirects are not followed, and a receiver
-that does not answer costs a few seconds and nothing else.
-"""
+"""What a leading scheduler tells people: a run failed, a champion was rolled back, the model is old."""
 
 from __future__ import annotations
 
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
-
-import orjson
-import structlog
-
 from recsys.config import Settings
 from recsys.data.times import rfc3339
-from recsys.errors import ConfigError
+from recsys.serving.webhook import Webhook
 from recsys.storage import job_rows, version_rows
 from recsys.storage.database import Database
 
-log = structlog.get_logger(__name__)
-
-TIMEOUT_SECONDS = 5.0
 LOOK_SECONDS = 10.0
 HOUR_US = 3_600 * 1_000_000
 BAD_STATES = ("failed", "timed_out")
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_args: Any, **_more: Any) -> None:
-        return None
-
-
 class Notices:
-    """What a leading scheduler tells. Each run and each stretch of an old model is told once."""
+    """Each run, and each version that has grown old, is told of once."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises ConfigError for an address that is not on the web or of a host not allowed."""
-        chosen = settings.schedule
-        self._url = chosen.webhook_url.get_secret_value()
-        self._max_age_us = chosen.max_model_age_hours * HOUR_US
-        self._told_run: int | None = None  # the newest ended run that was looked at
+        """Raises ConfigError for an address that may not be told."""
+        self._tell = Webhook(settings).tell
+        self._max_age_us = settings.schedule.max_model_age_hours * HOUR_US
+        self._told_run: int | None = None  # when the newest ended run that was looked at had ended
         self._told_version: str | None = None
         self._next_us = 0
-        self._opener = urllib.request.build_opener(_NoRedirects, urllib.request.ProxyHandler({}))
-        if self._url:
-            parts = urlsplit(self._url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ConfigError("schedule.webhook_url", "…", "expected https://host/path")
-            if parts.hostname not in chosen.webhook_hosts:
-                raise ConfigError(
-                    "schedule.webhook_hosts", list(chosen.webhook_hosts), "lacks webhook_url's host"
-                )
 
     def look(self, database: Database, now_us: int) -> None:
         """Tell what has happened since the last look; at most every LOOK_SECONDS."""
@@ -85,19 +53,3 @@ class Notices:
             self._tell(
                 {"event": "model_old", "version": champion.version, "data_until": until, "at": at}
             )
-
-    def _tell(self, message: Mapping[str, Any]) -> None:
-        log.warning("notice", **{("kind" if k == "event" else k): v for k, v in message.items()})
-        if self._url:
-            threading.Thread(target=self._post, args=(message,), daemon=True).start()
-
-    def _post(self, message: Mapping[str, Any]) -> None:
-        headers = {"Content-Type": "application/json", "User-Agent": "recsys"}
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            self._url, orjson.dumps({"source": "recsys", **message}), headers, method="POST"
-        )
-        try:
-            with self._opener.open(request, timeout=TIMEOUT_SECONDS):
-                pass
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            log.warning("the webhook was not reached", kind=type(error).__name__)

@@ -17,6 +17,8 @@ from gunicorn.workers import gthread
 
 from recsys.config import Settings
 from recsys.errors import ConfigError
+from recsys.serving.scheduler_watch import SchedulerWatch
+from recsys.serving.webhook import Webhook
 from recsys.storage.database import Database
 from recsys.web import metrics
 from recsys.web.app import create_app
@@ -78,6 +80,20 @@ def _before_fork(server: Any, worker: Any) -> None:
     worker.slot = next(slot for slot in itertools.count() if slot not in taken)
 
 
+def _begun(app: Flask) -> Any:
+    def watch(worker: Any) -> None:
+        """One of the workers looks after whether anyone schedules."""
+        if worker.slot != 0:
+            return
+        shared = app.extensions["recsys"]
+        scheduling = SchedulerWatch(shared.database, Webhook(shared.settings), time.monotonic)
+        stop = threading.Event()
+        atexit.register(stop.set)
+        threading.Thread(target=scheduling.run, args=(stop,), name="watch", daemon=True).start()
+
+    return watch
+
+
 class _Server(BaseApplication):  # type: ignore[misc]
     def __init__(
         self, settings: Settings, url: str, options: dict[str, Any], with_empty: bool
@@ -110,6 +126,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         ).start()
         atexit.register(stop.set)
         self.cfg.set("worker_exit", _worker_exit(app))
+        self.cfg.set("post_worker_init", _begun(app))
         return beside_empty(app) if self._with_empty else app
 
 
@@ -175,6 +192,7 @@ def serve(settings: Settings, *, with_empty: bool = False) -> None:
     Raises ConfigError where the address cannot be had.
     """
     serving = settings.serving
+    Webhook(settings)  # refuses what cannot be before anything serves
     doors = _doors(serving.host, serving.port, serving.workers)
     options = {
         "bind": [f"fd://{door.detach()}" for door in doors],  # gunicorn closes them

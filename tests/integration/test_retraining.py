@@ -14,6 +14,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.lease import Lease
 from jobs.notices import Notices
 from recsys import pipeline, upkeep
 from recsys.config import load_settings
@@ -21,6 +22,7 @@ from recsys.data.readers import ReadOptions
 from recsys.data.times import to_us
 from recsys.errors import ConfigError, DataCheckError, LostLeaseError
 from recsys.registry import load_champion
+from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.storage import job_rows, version_rows
 from recsys.storage.tables import answer_counts
 
@@ -387,3 +389,26 @@ def test_without_room_for_sequence_files_the_database_is_read(database, settings
     frame = pipeline.events_so_far(settings, database, NOW, said.append)
     assert "the database is read instead" in said[-1]
     assert len(frame) > 1_000
+
+
+def test_that_nobody_schedules_is_told_once_by_the_service(database):
+    class Told(list):
+        tell = list.append
+
+    told, clock = Told(), [0.0]
+    watch = SchedulerWatch(database, told, lambda: clock[0])
+    for moment in (0.0, 400.0, 800.0):  # nobody ever did: nothing to miss
+        clock[0] = moment
+        watch.look()
+    lease = Lease(database, 15.0, lambda: clock[0], lambda: 7)
+    lease.step()
+    watch.look()
+    for moment in (900.0, 1_000.0):
+        clock[0] = moment
+        lease.step()
+        watch.look()
+    assert told == []
+    for moment in (1_200.0, 1_301.0, 1_400.0):
+        clock[0] = moment
+        watch.look()
+    assert [message["event"] for message in told] == ["no_scheduler"]
