@@ -646,13 +646,8 @@ def past_read(bundle: Bundle, past: list[HistoryEvent]) -> list[HistoryEvent]:
 
 
 def _encoded(bundle: Bundle, past: list[HistoryEvent]) -> Histories:
-    return encode_history(
-        bundle,
-        [event.item_id for event in past],
-        [event.event_type for event in past],
-        [event.timestamp_us for event in past],
-        [event.session_id for event in past],
-    )
+    items, types, times, sessions, _ = zip(*past, strict=True) if past else ((),) * 5
+    return encode_history(bundle, items, types, times, sessions)
 
 
 def _given(events: Iterable[Event]) -> list[HistoryEvent]:
