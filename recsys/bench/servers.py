@@ -101,7 +101,7 @@ def _bundle(settings: Settings, items: int) -> Bundle:
         max_length=settings.sequences.max_length,
         session_gap_seconds=settings.sequences.session_gap_minutes * 60,
         input_event_types=(),
-        facts={},
+        facts={"data_end_us": 0},
         blends={BLEND: Blend({"lstm": 0.7, "session_knn": 0.3}, 0.3, 0.5, 0.4)},
     )
 
