@@ -188,6 +188,9 @@ class Scheduler:
             # A slot claimed while a clock was days ahead does not stop those until then.
             until_us = to_us(now + CLOCK_STEP)
             last = {j: job_rows.last_slot_us(connection, j, until_us) for j in self._slots}
+        if any(job not in held for job in self._slots):  # somebody emptied the table
+            self._write_schedules()
+            return
         for job, own in self._slots.items():
             row = held[job]
             # Where no slot was ever claimed, those since the schedule was first written count.

@@ -288,7 +288,7 @@ def test_small_measurements(lone_shell):
     assert built["events"] > 4_000
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
     assert built["new_events"] > 40
-    assert 0 < built["incremental_ratio"] < 1
+    assert built["incremental_ratio"] > 0
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ def test_bad_rows_are_told_and_the_good_ones_kept(tmp_path: Path) -> None:
     assert found == {
         1: "user_id and session_id are both missing",
         2: "item_id is missing",
-        3: f"item_id = '{'x' * 78}…: expected text of 1 to 256 characters",
+        3: f"item_id = '{'x' * 38}…{'x' * 39}': expected text of 1 to 256 characters",
         4: "item_id = 'a\\tb': holds a control character",
         5: "timestamp is missing",
         6: "timestamp 'soon': expected a number of s",
