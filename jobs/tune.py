@@ -42,11 +42,11 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     def on_training(at: Progress) -> None:
         log.at(f"{at.stage} {at.epoch}/{at.epochs}", 0.8 + 0.2 * at.done)
 
-    trained = pipeline.train_tuned(
+    trained = pipeline.train(
         settings,
         database,
         datetime.now(UTC),
-        tuned.best,
+        tuned=tuned.best,
         by="schedule",
         run_id=log.run_id,
         fence=log.fence,

@@ -175,8 +175,8 @@ def train(
 ) -> Trained:
     """Events -> checks -> sequences -> model -> evaluation -> candidate -> gate -> champion.
 
-    `tuned` are settings that a search found; they stay with the version, and trainings go on with
-    those of the champion. `fence` is called in the transaction that publishes, and may refuse.
+    `tuned` are settings that `tune` found; they stay with the version, and trainings go on with those
+    of the champion, so they are adopted if the gate lets the version through. `fence` is called in the transaction that publishes, and may refuse.
     `extra` gives scorers that are shown beside the others and judged by nobody. Raises
     NotEnoughDataError, DataCheckError, TrainingError, StorageUnavailableError; the champion then
     goes on.
@@ -261,17 +261,6 @@ def train(
             reason = decision.reason if decision.promote else forced
             version_rows.deploy(connection, row.version, to_us(now), by, reason)
     return Trained(row.version, live, decision, trial, facts)
-
-
-def train_tuned(
-    settings: Settings,
-    database: Database,
-    now: datetime,
-    best: dict[str, dict[str, Any]],
-    **more: Any,
-) -> Trained:
-    """Train with settings that `tune` found; they are adopted if the gate lets the version through."""
-    return train(settings, database, now, tuned=best, **more)
 
 
 @dataclass(frozen=True)

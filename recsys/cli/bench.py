@@ -1,4 +1,4 @@
-"""recsys bench quality | train | ingest | sequences"""
+"""recsys bench quality | train | ingest | sequences | serve | soak | beside | chaos | swap | freshness"""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class EventFrame:
 
 
 @dataclass
-class _Codes:
+class Codes:
     """Text -> code in order of first appearance."""
 
     codes: dict[str, int] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class EventFrameBuilder:
     """
 
     def __init__(self) -> None:
-        self._users, self._items, self._types = _Codes(), _Codes(), _Codes()
+        self._users, self._items, self._types = Codes(), Codes(), Codes()
         self._parts: dict[str, list[NDArray[Any]]] = {
             name: []
             for name in ("users", "items", "event_types", "sessions", "timestamps_us", "positions")
@@ -135,7 +135,7 @@ class EventFrameBuilder:
         """The frame. `merged` maps a sequence key to the one that it now belongs to."""
         keys = list(self._users.codes)
         if merged:
-            final = _Codes()
+            final = Codes()
             owners = [merged.get(key, key) for key in keys]
             table = np.array(
                 [final.codes.setdefault(k, len(final.codes)) for k in owners], np.int32

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ DTYPES: dict[str, type[np.generic]] = {
     "timestamps_us": np.int64,
     "positions": np.int64,
 }
+RENUMBERED = ("items", "event_types")  # whose numbers are a segment's own until they are replaced
 Columns = dict[str, NDArray[Any]]
 
 
@@ -47,6 +48,10 @@ class Segment:
     offsets: list[int]  # (USER_BUCKETS + 1,) where each bucket begins
     sha256: dict[str, str]  # of each column's file
     last_position: int = -1  # the largest
+
+    def row_buckets(self) -> NDArray[np.int64]:
+        """The bucket of each row; (E,)."""
+        return np.repeat(np.arange(USER_BUCKETS), np.diff(self.offsets))
 
     def bucket(self, folder: Path, number: int) -> Columns:
         """The columns of one bucket, mapped."""
@@ -90,13 +95,13 @@ def write_segment(folder: Path, name: str, columns: Columns, offsets: list[int])
     shutil.rmtree(folder / name, ignore_errors=True)
     part.rename(folder / name)
     last = int(columns["positions"].max(initial=-1))
-    return hashed(folder, Segment(name, len(columns["users"]), offsets, {}, last))
+    return hashed(folder, Segment(name, len(columns["users"]), offsets, {}, last), DTYPES)
 
 
-def hashed(folder: Path, segment: Segment) -> Segment:
-    """The segment with the hashes of its files as they are."""
-    sums = {column: _sha256(folder / segment.name / f"{column}.npy") for column in DTYPES}
-    return replace(segment, sha256=sums)
+def hashed(folder: Path, segment: Segment, columns: Iterable[str]) -> Segment:
+    """The segment with the hashes of the files of `columns` as they are now."""
+    sums = {column: _sha256(folder / segment.name / f"{column}.npy") for column in columns}
+    return replace(segment, sha256={**segment.sha256, **sums})
 
 
 def read_segment(folder: Path, segment: Segment, mode: Literal["r", "r+"] = "r") -> Columns:
@@ -126,9 +131,7 @@ def merge_segments(folder: Path, name: str, parts: Sequence[Segment]) -> Segment
     """One segment with the rows of several."""
     columns = [read_segment(folder, part) for part in parts]
     joined = {c: np.concatenate([one[c] for one in columns]) for c in DTYPES}
-    buckets = np.concatenate(
-        [np.repeat(np.arange(USER_BUCKETS), np.diff(part.offsets)) for part in parts]
-    )
+    buckets = np.concatenate([part.row_buckets() for part in parts])
     return write_segment(folder, name, *sort_columns(joined, buckets))
 
 
@@ -140,7 +143,7 @@ def without_users(
     kept = ~np.isin(columns["users"], gone)
     if kept.all():
         return None
-    buckets = np.repeat(np.arange(USER_BUCKETS), np.diff(segment.offsets))[kept]
+    buckets = segment.row_buckets()[kept]
     left = {column: values[kept] for column, values in columns.items()}
     return write_segment(folder, name, *sort_columns(left, buckets))
 
@@ -185,7 +188,7 @@ def renumbered(columns: Columns, items: NDArray[np.int64], types: NDArray[np.int
     """Put the catalogue's numbers in the place of a segment's own, in its files."""
     columns["items"][:] = items[columns["items"]]
     columns["event_types"][:] = types[columns["event_types"]]
-    for name in ("items", "event_types"):
+    for name in RENUMBERED:
         values = columns[name]
         assert isinstance(values, np.memmap)
         values.flush()

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.data.events import EventFrame, hash_texts, key_hashes
+from recsys.data.events import Codes, EventFrame, hash_texts, key_hashes
 from recsys.data.segments import (
     MANIFEST,
+    RENUMBERED,
     Columns,
     Manifest,
     Segment,
@@ -173,7 +174,9 @@ class SequenceStore:
         first, last = id_span(database)
         start = max(first, manifest.high_water - LOOK_BACK + 1) if manifest.high_water else first
         known = self._known(manifest, start)
-        ranges = [(at, min(at + CHUNK_IDS, last + 1)) for at in range(start, last + 1, CHUNK_IDS)]
+        # Ids may lie far apart; then a range of them holds less.
+        width = max(CHUNK_IDS, (last + 1 - start) // MAX_RANGES)
+        ranges = [(at, min(at + width, last + 1)) for at in range(start, last + 1, width)]
         numbers = {item: number for number, item in enumerate(items)}
         names = [_name(manifest.serial + 1 + place) for place in range(len(ranges))]
         for place, made in enumerate(self._made(database, ranges, names, known)):
@@ -190,7 +193,7 @@ class SequenceStore:
                 to_types = [list(types).index(name) for name in own_types]
                 columns = read_segment(self._folder, segment, "r+")
                 renumbered(columns, np.array(to_items, np.int64), np.array(to_types, np.int64))
-                segment = hashed(self._folder, segment)
+                segment = hashed(self._folder, segment, RENUMBERED)
                 items[:] = list(numbers)
                 reached = replace(
                     reached, segments=[*manifest.segments, segment], type_names=list(types)
@@ -273,8 +276,7 @@ def make_segment(
     A pure function of the rows: made again it gives the same files. None where there is no new row.
     """
     own = database or Database(url)
-    items: dict[str, int] = {}
-    types: dict[str, int] = {}
+    items, types = Codes(), Codes()
     parts: list[Columns] = []
     buckets: list[np.ndarray] = []
     for batch in read_batches(own, STORE_COLUMNS, ids=(first, end)):
@@ -288,8 +290,8 @@ def make_segment(
             hashes = np.where(anonymous, key_hashes(sessions, "s:"), hashes)
         columns: Columns = {
             "users": hashes,
-            "items": _codes(items, batch.column("item_id")),
-            "event_types": _codes(types, batch.column("event_type")),
+            "items": items.encode(batch.column("item_id")),
+            "event_types": types.encode(batch.column("event_type")),
             "sessions": session_keys,
             "timestamps_us": batch.column("timestamp_us").to_numpy(),
             "positions": positions,
@@ -302,21 +304,13 @@ def make_segment(
         return None
     joined = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
     ordered, offsets = sort_columns(joined, np.concatenate(buckets).astype(np.int64))
-    return write_segment(folder, name, ordered, offsets), list(items), list(types)
+    return write_segment(folder, name, ordered, offsets), list(items.codes), list(types.codes)
 
 
 def _make_segment(
     work: tuple[str, Path, str, int, int, np.ndarray],
 ) -> tuple[Segment, list[str], list[str]] | None:
     return make_segment(*work)
-
-
-def _codes(known: dict[str, int], texts: object) -> np.ndarray:
-    encoded = texts.dictionary_encode()  # type: ignore[attr-defined]
-    table = np.array(
-        [known.setdefault(text, len(known)) for text in encoded.dictionary.to_pylist()], np.int32
-    )
-    return table[encoded.indices.to_numpy()]
 
 
 def _name(serial: int) -> str:

@@ -225,7 +225,6 @@ def _blended_candidates(
     if recent is None:
         recent = bundle.recent
     read, votes = known.reading, known.votes
-    past = history[0]
     scan = bundle.scorer.scan(read.state)
     if blend.recency:
         add_scaled(scan, np.float32(blend.recency), recent)
@@ -244,8 +243,7 @@ def _blended_candidates(
     rows = distinct(np.concatenate(chosen))
     rows = rows[np.searchsorted(rows, FIRST_ITEM) :]
     exact = bundle.scorer.score(read.state, rows)
-    if not (bundle.repeats.seen_may_recur and bundle.repeats.current_may_recur):
-        exact[~bundle.repeats.allows(rows, past)] = -np.inf
+    exact[~bundle.repeats.allows(rows, history[0])] = -np.inf
     pointed = read.pointed >= FIRST_ITEM
     voices = Voices(
         exact[None],

@@ -188,7 +188,8 @@ class Recommender:
         self._readings: OrderedDict[tuple[object, ...], Read] = OrderedDict()
         self._readings_lock = threading.Lock()
         # Rankings of several threads at once would hand the interpreter's lock to and fro at each
-        # product; one after the other they are quicker, each and together.
+        # product; one after the other they are quicker, each and together. Nobody waits for the
+        # database meanwhile.
         self._turn = threading.Lock()
         self._new_id = RandomIds()
         self._followers_held: tuple[int, Followers] = (0, {})  # 0: none were ever counted
@@ -235,8 +236,7 @@ class Recommender:
         if bundle is None and degraded is None:
             degraded = "no model has been promoted yet: popular items are shown"
         new = _newcomers(bundle, past, followers)
-        with self._turn:
-            items = self._fill(request, bundle, past, filters, now_us, new)
+        items = self._fill(request, bundle, past, filters, now_us, new)
         found = self._look_up(filters.shelf, [item_id for item_id, _, _ in items])
         reasons = self._reasons(bundle, past, items, now_us) if request.explain else None
         return Answer(
@@ -479,7 +479,8 @@ class Recommender:
         read = self._read(bundle, history, past)
         given, wanted = 0, k
         while True:
-            ranked = best(bundle, history, wanted, recent, bounds, factors, read)
+            with self._turn:
+                ranked = best(bundle, history, wanted, recent, bounds, factors, read)
             for row, score, source in ranked[given:]:
                 yield bundle.vocabulary.item_id(row), score, source
             if len(ranked) < wanted:
@@ -497,7 +498,8 @@ class Recommender:
             if found is not None:
                 self._readings.move_to_end(key)
                 return found
-        made = read_history(bundle, history)
+        with self._turn:
+            made = read_history(bundle, history)
         if made is not None:
             with self._readings_lock:
                 self._readings[key] = made

@@ -222,7 +222,7 @@ def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, setti
 def test_tuned_settings_stay_with_the_champion_until_configured_anew(database, settings, load):
     load(0.0, 0.6)
     best = {"model": {"width": 12}, "training": {"epochs": 2}}
-    first = pipeline.train_tuned(settings, database, NOW, best)
+    first = pipeline.train(settings, database, NOW, tuned=best)
     assert first.promoted
     assert first.facts["settings"]["model"]["width"] == 12
     second = pipeline.train(settings, database, NOW + timedelta(hours=1), promote=False)

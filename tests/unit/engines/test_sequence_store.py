@@ -270,3 +270,22 @@ def test_columns_of_a_table_without_anonymous_rows_are_read_too(store, database,
     pipeline.import_events(database, path, ReadOptions(unit="s"), NOW)
     assert store.update(database).rows == 3
     agree(store, database)
+
+
+def test_ids_that_lie_far_apart_are_read_in_a_bounded_number_of_ranges(
+    store, database, load, monkeypatch
+):
+    load(0, 500)
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE events SET id = id + 1000000000000 WHERE id > 400")
+    monkeypatch.setattr(sequence_store, "MAX_RANGES", 20)
+    asked = []
+    real = sequence_store.read_batches
+    monkeypatch.setattr(
+        sequence_store,
+        "read_batches",
+        lambda database, columns, ids: asked.append(ids) or real(database, columns, ids=ids),
+    )
+    assert store.update(database).rows == 500
+    assert len(asked) <= 21
+    agree(store, database)
