@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check format lint types imports docs lock build clean
+.PHONY: setup demo test check format lint types imports docs screenshots lock audit build clean
 
 setup: $(READY)
 
@@ -40,13 +40,24 @@ imports:
 docs:
 	$(BIN)/python -m pytest tests/docs
 
+# Pictures of every page, on a demo's data; fails on a console error or a request to another host.
+screenshots: setup
+	$(BIN)/python tools/screenshots.py $(or $(SCREENSHOTS),var/screenshots)
+
 # Rewrites requirements.lock. torch is left out: it is pinned in pyproject.toml alone, without a
 # hash, so that the build for the machine at hand is taken.
 lock:
 	$(BIN)/python tools/lock.py
 
+# Known vulnerabilities of what is locked; not part of the gate, because it asks a server for them.
+# To be run by a clock, where that server can be reached.
+audit:
+	test -x $(VENV)-audit/bin/pip-audit || ($(PYTHON) -m venv $(VENV)-audit \
+		&& $(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit)
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+
 build: setup
 	$(BIN)/python -m build --no-isolation --outdir dist
 
 clean:
-	rm -rf $(VENV) dist build var .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-audit dist build var .mypy_cache .ruff_cache .pytest_cache

@@ -33,7 +33,9 @@ def main(arguments: list[str]) -> int:
         set_up_logging(settings)
         if given.command == "run":
             from jobs.runs import run_in_this_process
+            from recsys import tracing
 
+            tracing.start(settings)
             return 0 if run_in_this_process(settings, given.run_id, given.token) else 1
         from jobs.schedule import run_scheduler
 

@@ -43,13 +43,14 @@ class Child:
 
     @property
     def resident_mib(self) -> float:
-        """What it holds in memory now; 0 where it has ended."""
+        """What it holds in memory now that is no file's (those give way); 0 where it has ended."""
         try:
             status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         except OSError:
             return 0.0
-        sizes = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")]
-        return int(sizes[0]) / 1024 if sizes else 0.0
+        own = ("RssAnon:", "RssShmem:")
+        sizes = [int(line.split()[1]) for line in status.splitlines() if line.startswith(own)]
+        return sum(sizes) / 1024
 
     def stop(self) -> None:
         """End the whole process group: politely, then surely."""

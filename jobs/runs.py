@@ -1,7 +1,7 @@
 """Wraps each job: the run's row, its heartbeat, progress and log, and how it ended.
 
 A run lives in a child process of its own, at low priority, so that serving keeps its latency; what
-it does there is in retrain.py, refresh.py, prune.py and tune.py. It dies with the scheduler that
+it does there is in retrain.py, refresh.py, prune.py, tune.py and backup.py. It dies with the scheduler that
 launched it, and what it would publish is refused once another scheduler leads.
 """
 
@@ -18,8 +18,9 @@ from typing import Any
 
 import structlog
 
-from jobs import prune, refresh, retrain, tune
+from jobs import backup, prune, refresh, retrain, tune
 from jobs.lease import now_us
+from recsys import tracing
 from recsys.config import Settings
 from recsys.errors import LostLeaseError, RecsysError
 from recsys.storage import job_rows, lease_rows
@@ -78,6 +79,7 @@ JOBS: dict[str, Job] = {
     "refresh": refresh.run,
     "prune": prune.run,
     "tune": tune.run,
+    "backup": backup.run,
 }
 assert tuple(JOBS) == job_rows.JOBS
 
@@ -99,7 +101,8 @@ def run_in_this_process(settings: Settings, run_id: int, token: int | None = Non
     beating.start()
     state, outcome, error = "succeeded", None, None
     try:
-        outcome = JOBS[run.job](settings, database, run_log)
+        with tracing.span(f"job {run.job}", run_id=run_id):
+            outcome = JOBS[run.job](settings, database, run_log)
     except CancelledRunError:
         state = "cancelled"
     except RecsysError as reason:

@@ -104,6 +104,8 @@ def slots(settings: Settings) -> dict[str, Slots]:
     }
     if chosen.tune:
         found["tune"] = _cron("schedule.tune", chosen.tune, zone)
+    if chosen.backup:
+        found["backup"] = _cron("schedule.backup", chosen.backup, zone)
     return found
 
 
@@ -193,8 +195,9 @@ class Scheduler:
             return
         for job, own in self._slots.items():
             row = held[job]
-            # Where no slot was ever claimed, those since the schedule was first written count.
-            since_us = last[job] or row["created_at_us"] or row["updated_at_us"]
+            # Slots before the schedule was first written, or taken up again, were never due.
+            begun_us = min(row["created_at_us"] or row["updated_at_us"], to_us(now))
+            since_us = max(last[job] or 0, begun_us)
             due = own.last(from_us(since_us), now)
             if due is not None and not row["paused"]:
                 with self._database.begin() as connection:

@@ -1,18 +1,29 @@
-"""Alembic's entry: runs the revisions on the database handed over by `recsys.storage.migrate`."""
+"""Alembic's entry: runs the revisions on the database handed over by `recsys.storage.migrate`, or in a
+transaction that is already there.
+"""
 
 from alembic import context
+from sqlalchemy import Connection
 
 from recsys.storage.database import Database
 from recsys.storage.tables import metadata
 
-database: Database = context.config.attributes["database"]
 
-with database.begin() as connection:
+def run(connection: Connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
-        render_as_batch=database.dialect == "sqlite",
+        render_as_batch=connection.dialect.name == "sqlite",
         compare_type=True,
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    database: Database = context.config.attributes["database"]
+    with database.begin() as own:
+        run(own)

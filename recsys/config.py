@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -47,6 +57,29 @@ def _resolve_secret(secret: SecretStr) -> SecretStr:
 Secret = Annotated[SecretStr, AfterValidator(_resolve_secret)]
 
 
+def _check_limits(where: SecretStr) -> SecretStr:
+    text = where.get_secret_value()
+    if text != "memory" and not re.match(r"rediss?://[^/]", text):
+        raise ValueError('"memory", redis://host:port/number or rediss://…')
+    return where
+
+
+SqlText = Annotated[str, Field(max_length=10_000)]
+# Keys of [events] that mean nothing without a table or query.
+MAPPING_KEYS = (
+    "user_column",
+    "item_column",
+    "timestamp_column",
+    "event_type_column",
+    "session_column",
+    "order_column",
+    "event_id_column",
+    "value_column",
+    "where",
+    "accept_posts",
+)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -59,6 +92,53 @@ class DatabaseSettings(_Section):
 
 class EventsSettings(_Section):
     retention_days: int = Field(0, ge=0, le=36_500)
+    url: Secret = SecretStr("")
+    table: SqlText = ""
+    query: SqlText = ""
+    user_column: SqlText = ""
+    item_column: SqlText = ""
+    timestamp_column: SqlText = ""
+    event_type_column: SqlText = ""
+    session_column: SqlText = ""
+    order_column: SqlText = ""
+    event_id_column: SqlText = ""
+    value_column: SqlText = ""
+    where: SqlText = ""
+    timezone: str = ""
+    unit: Literal["", "s", "ms", "us", "ns"] = ""
+    default_type: str = Field("view", min_length=1, max_length=64)
+    look_back_rows: int = Field(50_000, ge=0, le=100_000_000)
+    look_back_seconds: float = Field(3_600.0, ge=0, le=31_536_000)
+    timeout_seconds: float = Field(2.0, ge=0.05, le=60)
+    accept_posts: bool = False
+    items_query: SqlText = ""
+
+    @property
+    def mapped(self) -> bool:
+        """Whether events are read from a table of the user's own."""
+        return bool(self.table or self.query)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Raises ConfigError naming the key that is missing, or that has no meaning alone."""
+        if not self.mapped:
+            alone = [name for name in MAPPING_KEYS if getattr(self, name)]
+            if alone or (self.url.get_secret_value() and not self.items_query):
+                key = alone[0] if alone else "url"
+                value = getattr(self, alone[0]) if alone else "…"
+                raise ConfigError(f"events.{key}", value, "expected events.table or events.query")
+            return self
+        if self.table and self.query:
+            raise ConfigError("events.query", self.query, "expected events.table or this, not both")
+        for name in ("item_column", "timestamp_column"):
+            if not getattr(self, name):
+                raise ConfigError(f"events.{name}", "", "expected the name of a column")
+        if not self.user_column and not self.session_column:
+            raise ConfigError("events.user_column", "", "expected this or events.session_column")
+        if self.accept_posts and not self.event_id_column:
+            expected = "expected false, or an event id common to both: events.event_id_column"
+            raise ConfigError("events.accept_posts", self.accept_posts, expected)
+        return self
 
 
 class SequencesSettings(_Section):
@@ -101,11 +181,14 @@ class TrainingSettings(_Section):
     final_epochs: int = Field(1, ge=0, le=100)
     warm_start: bool = True
     warm_epochs: int = Field(3, ge=1, le=1_000)
+    ranker_events: int = Field(5_000_000, ge=1_000, le=1_000_000_000)
     cold_start_days: float = Field(7.0, ge=0, le=3_650)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: int = Field(7, ge=0, le=2**31 - 1)
     threads: int = Field(0, ge=0, le=1_024)
+    processes: int = Field(2, ge=1, le=256)
+    worker_timeout_seconds: float = Field(120.0, ge=1, le=86_400)
     min_events: int = Field(100, ge=10)
     min_users: int = Field(2, ge=1)
     max_gap_days: float = Field(30.0, gt=0, le=36_500)
@@ -113,6 +196,7 @@ class TrainingSettings(_Section):
     max_surge: float = Field(50.0, ge=1, le=1e9)
     max_user_share: float = Field(0.2, gt=0, le=1)
     max_item_share: float = Field(0.5, gt=0, le=1)
+    max_single_item_users: float = Field(0.5, gt=0, le=1)
     max_new_item_share: float = Field(0.95, ge=0, le=1)
     max_new_type_share: float = Field(0.5, ge=0, le=1)
     max_drift: float = Field(0.95, ge=0, le=1)
@@ -137,12 +221,16 @@ class PromotionSettings(_Section):
 
 class RegistrySettings(_Section):
     path: Path = Path("var/models")
+    store: Annotated[str, Field(pattern=r"^(disk|database|s3://[^/]+(/.*)?)$", max_length=512)] = (
+        "disk"
+    )
     keep: int = Field(10, ge=2, le=10_000)
 
 
 class ServingSettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 8000
+    storefront_key: str = Field("", max_length=200)
     workers: int = Field(2, ge=1, le=256)
     threads: int = Field(4, ge=1, le=256)
     max_body_bytes: int = Field(8 * 2**20, ge=1_024, le=2**30)
@@ -164,6 +252,9 @@ class ScheduleSettings(_Section):
     tune: str = ""
     tune_trials: int = Field(20, ge=1, le=10_000)
     tune_minutes: float = Field(120.0, gt=0, le=10_080)
+    backup: str = ""
+    backup_path: Path = Path("var/backups")
+    backup_keep: int = Field(7, ge=1, le=10_000)
     poll_seconds: float = Field(2.0, ge=0.1, le=3_600)
     lease_seconds: float = Field(15.0, ge=0.5, le=3_600)
     timeout_minutes: float = Field(360.0, gt=0, le=10_080)
@@ -179,11 +270,15 @@ class AuthSettings(_Section):
     enabled: bool = True
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
     collect_per_minute: int = Field(120, ge=1, le=1_000_000)
+    limits: Annotated[Secret, AfterValidator(_check_limits)] = SecretStr("memory")
+    session_idle_minutes: float = Field(480.0, gt=0, le=525_600)
+    session_hours: float = Field(168.0, gt=0, le=8_760)
 
 
 class LoggingSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
+    traces: bool = False
 
 
 class Settings(BaseSettings):
@@ -222,7 +317,8 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
 
-SECRET_KEYS = {"database.url", "schedule.webhook_url"}
+SECRET_KEYS = {"auth.limits", "database.url", "events.url", "schedule.webhook_url"}
+_WITH_DEFAULT = re.compile(r' Defaults? ("[^"]*"|[^\s:]+( and \S+)?|:.*)\.$')
 
 
 def load_settings(path: Path | None = None, **overrides: dict[str, Any]) -> Settings:
@@ -231,9 +327,7 @@ def load_settings(path: Path | None = None, **overrides: dict[str, Any]) -> Sett
     `overrides` (section -> keys) win over both; they are how one command passes its own values on.
     Raises ConfigError naming the key, the value and what was expected.
     """
-    chosen = path or (Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None)
-    if chosen is None and DEFAULT_PATH.is_file():
-        chosen = DEFAULT_PATH
+    chosen = chosen_path(path)
     layers = [_read_toml(chosen) if chosen else {}, _read_environment(), overrides]
     merged: dict[str, Any] = {}
     for layer in layers:
@@ -246,6 +340,30 @@ def load_settings(path: Path | None = None, **overrides: dict[str, Any]) -> Sett
         return Settings.model_validate(merged)
     except ValidationError as error:
         raise _as_config_error(error, merged) from None
+
+
+def chosen_path(path: Path | None = None) -> Path | None:
+    """The file that `load_settings` reads, or None where there is none."""
+    chosen = path or (Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None)
+    return DEFAULT_PATH if chosen is None and DEFAULT_PATH.is_file() else chosen
+
+
+def secret_files(path: Path | None) -> list[Path]:
+    """The files that secrets are read from ('file:…'), in the configuration or the environment."""
+    layers = [_read_toml(path) if path else {}, _read_environment()]
+    found = []
+    for key in sorted(SECRET_KEYS):
+        section, name = key.split(".")
+        given = [layer[section][name] for layer in layers if name in layer.get(section, {})]
+        if given and str(given[-1]).startswith("file:"):
+            found.append(Path(str(given[-1])[5:]))
+    return found
+
+
+def has_password(path: Path) -> bool:
+    """Whether the configuration file itself holds the database's password."""
+    url = str(_read_toml(path).get("database", {}).get("url", ""))
+    return re.search(r"://[^/@]*:[^/@]+@", url) is not None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -274,6 +392,79 @@ def _read_environment() -> dict[str, Any]:
         return dict(EnvSettingsSource(Settings)())
     except Exception as error:  # pydantic-settings wraps a JSON error in its own kind
         raise ConfigError("environment", str(error), "expected JSON for a list or table") from None
+
+
+def template() -> Path:
+    """The commented config.toml that ships with the package."""
+    package = Path(__file__).parent
+    installed = package / "_config.toml"
+    return installed if installed.is_file() else package.parent / "config.toml"
+
+
+@lru_cache(maxsize=1)
+def meanings() -> dict[str, str]:
+    """'<section>.<key>' -> what the comment above it in the shipped config.toml says.
+
+    Keys that share a comment share it here; its last sentence, the default, is left out.
+
+    >>> meanings()["training.patience"]
+    'Passes without a better validation figure after which training stops.'
+    """
+    found, section, comment, fresh = {}, "", "", True
+    for line in template().read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            comment = f"{'' if fresh else comment} {line[1:].strip()}".strip()
+            fresh = False
+        elif line.startswith("["):
+            section, comment, fresh = line.strip("[]"), "", True
+        elif key := re.match(r"(\w+) = ", line):
+            found[f"{section}.{key[1]}"] = _WITH_DEFAULT.sub("", comment)
+            fresh = True
+    return found
+
+
+def from_environment() -> frozenset[str]:
+    """'<section>.<key>' of what this process was given as RECSYS_<SECTION>__<KEY>."""
+    given = {name.upper() for name in os.environ}
+    return frozenset(
+        f"{section}.{key}"
+        for section in Settings.model_fields
+        for key in get_section(section).model_fields
+        if variable(section, key) in given
+    )
+
+
+def variable(section: str, key: str) -> str:
+    """The environment variable that overrides a key.
+
+    >>> variable("serving", "default_k")
+    'RECSYS_SERVING__DEFAULT_K'
+    """
+    return f"{ENV_PREFIX}{section}__{key}".upper()
+
+
+def started_by_torchrun() -> bool:
+    """Whether this process is one of several ranks that a launcher started."""
+    named = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
+    return named and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def guard_ray(own_cluster: bool) -> None:
+    """How Ray is run; to be called before ray loads.
+
+    Whoever may talk to a cluster may run code on it, so it asks for a token: of a cluster of this
+    process's own one made for it alone, else the one the cluster's owner gave. Nothing is reported
+    to anybody.
+    """
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if own_cluster:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        # Its name tells of other systems; what it does here is to bind to the loopback address.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_COLOR_PREFIX"] = "0"
+    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 def limit_threads() -> None:

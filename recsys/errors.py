@@ -9,12 +9,14 @@
     ├── AccessError                 a key without the scope
     ├── RateLimitError              too many requests: try again later
     ├── StorageUnavailableError     database locked, absent or full: try again
+    │   └── SourceUnavailableError  the same of the mapped table's database
     ├── NotEnoughDataError          too little to train or evaluate on
     ├── DataCheckError              the data is not as it should be before a training
     ├── LostLeaseError              another scheduler leads: this run may not publish
     ├── TrainingError               the loss is not finite, a worker died
     ├── SequenceFileError           sequence files damaged or of another database: built anew
     ├── ModelFileError              a model file damaged, foreign or of an unknown format
+    ├── BackupError                 a backup damaged, foreign or of a newer release
     └── MissingExtraError           an optional part is not installed: says which
 
 Messages are written for the person who reads them. They never hold a traceback, SQL, a secret,
@@ -78,6 +80,10 @@ class StorageUnavailableError(RecsysError):
         super().__init__(message)
 
 
+class SourceUnavailableError(StorageUnavailableError):
+    """The database of the mapped event table cannot be read now."""
+
+
 class NotEnoughDataError(RecsysError):
     """There is too little data for what was asked."""
 
@@ -100,6 +106,13 @@ class SequenceFileError(RecsysError):
 
 class ModelFileError(RecsysError):
     """A model file is missing, damaged, foreign or of a format this release does not know."""
+
+
+class BackupError(RecsysError):
+    """A backup is damaged, foreign or of a newer release; the message names it and the part."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"the backup {shown(name)} {reason}")
 
 
 class MissingExtraError(RecsysError):

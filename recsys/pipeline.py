@@ -32,8 +32,9 @@ from recsys.engines.learning import (
     make_log,
     window_positions,
 )
+from recsys.engines.log_check import check_log
 from recsys.engines.memory import peak_mib
-from recsys.engines.sequence_store import SequenceStore
+from recsys.engines.sequence_store import Reading, SequenceStore
 from recsys.engines.trial import Trial, matrix_costs, run_trial
 from recsys.engines.tuning import Tuned, adopted, adoption
 from recsys.engines.tuning import tune as search
@@ -43,12 +44,20 @@ from recsys.errors import (
     ModelFileError,
     NotEnoughDataError,
     SequenceFileError,
+    SourceUnavailableError,
 )
 from recsys.evaluation.gate import Verdict, verdict
 from recsys.evaluation.report import Scorer
 from recsys.model.onnx_export import export_onnx
 from recsys.model.training import Progress
-from recsys.registry import Bundle, load_champion, new_version, read_version, write_version
+from recsys.registry import (
+    Bundle,
+    keep_version,
+    load_champion,
+    new_version,
+    read_version,
+    write_version,
+)
 from recsys.serving.everyone import rank_everyone
 from recsys.serving.recommender import Answer, Recommender, Request
 from recsys.storage import (
@@ -56,9 +65,13 @@ from recsys.storage import (
     rejected_rows,
     version_rows,
 )
+from recsys.storage.audit_rows import CLI, add_audit
 from recsys.storage.database import Connection, Database
 from recsys.storage.event_import import ImportSummary, add_rejections, import_chunks
-from recsys.storage.event_reading import EXPORT_COLUMNS, read_batches, read_frame
+from recsys.storage.event_source import EventSource
+from recsys.storage.log_reading import export_batches, frame_since
+from recsys.storage.model_files import open_model_files
+from recsys.tracing import traced
 
 DAY_US = 86_400 * 1_000_000
 REPLAY_ROWS = 10_000
@@ -92,10 +105,27 @@ def import_items(database: Database, path: Path, columns: str, now: datetime) ->
     return {"read": read, "stored": stored, "new": new, "rejected": rejected}
 
 
-def export_events(database: Database, path: Path) -> int:
-    """All events -> a Parquet, CSV or JSON Lines file, in order of arrival; how many."""
+def export_events(settings: Settings, database: Database, path: Path, now: datetime) -> int:
+    """All events -> a Parquet, CSV or JSON Lines file, in order of arrival; how many.
+
+    Of a mapped table in that of its chunks, without users who were erased.
+    """
     with writing(path) as write:
-        return sum(write(batch) for batch in read_batches(database, EXPORT_COLUMNS, in_order=True))
+        return sum(write(batch) for batch in export_batches(settings, database, to_us(now)))
+
+
+def check_events(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    path: Path | None = None,
+    options: ReadOptions | None = None,
+    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+) -> dict[str, Any]:
+    """Dry run of the mapped table, the service's own, or a file: what is in it, and whether its order
+    is worth learning. Nothing is stored.
+    """
+    return check_log(settings, database, now, path, options, on_progress)
 
 
 def replay_rejected(
@@ -126,11 +156,14 @@ def replay_rejected(
     }
 
 
+@traced("read events")
 def events_so_far(
     settings: Settings, database: Database, now: datetime, say: Say = lambda line: None
 ) -> EventFrame:
     """Events that count -> the event frame, through sequence files that are read on, not anew."""
-    store = SequenceStore(settings.registry.path / ".sequences")
+    rows = EventSource(settings, database).rows()
+    folder = settings.registry.path / ".sequences"
+    store = SequenceStore(folder, settings.training.processes, mapped=rows)
     try:
         done = store.update(database, say)
         say(f"read {done.new_rows:,} new events in {done.seconds:.1f} s")
@@ -141,10 +174,22 @@ def events_so_far(
             store.forget()
             store.update(database, say)
             return store.frame(database, _horizon(settings, now))
+    except SourceUnavailableError:
+        raise
     except (ConflictError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         say(f"no sequence files ({reason}): the database is read instead")
-        return read_frame(database, since_us=_horizon(settings, now))
+        return frame_since(settings, database, to_us(now), _horizon(settings, now))
+
+
+def bring_up_to_date(
+    settings: Settings, database: Database, reading: Reading, say: Say = lambda line: None
+) -> None:
+    """Read new events into the sequence files by `reading`, a cluster's tasks say."""
+    rows = EventSource(settings, database).rows()
+    store = SequenceStore(settings.registry.path / ".sequences", mapped=rows, reading=reading)
+    done = store.update(database, say)
+    say(f"read {done.new_rows:,} new events in {done.seconds:.1f} s")
 
 
 @dataclass(frozen=True)
@@ -158,6 +203,7 @@ class Trained:
     facts: dict[str, Any]
 
 
+@traced("train")
 def train(
     settings: Settings,
     database: Database,
@@ -183,7 +229,8 @@ def train(
     """
     with database.connect() as connection:
         before = version_rows.champion_name(connection)
-    champion = load_champion(settings.registry.path, database, say)
+    files = open_model_files(settings, database)
+    champion = load_champion(settings.registry.path, database, say, files)
     taken_on = (champion.facts.get("adopted") or {}) if champion is not None else {}
     if tuned is not None:
         taken_on = adoption(settings, tuned)
@@ -232,6 +279,7 @@ def train(
     facts = {
         "adopted": taken_on,
         "checks": [check.plain() for check in checks],
+        "judged_against": None if champion is None else champion.version,
         "metrics": trial.metrics,
         "breakdown": trial.breakdown,
         "validation": {name: found.plain() for name, found in learned.validation.items()},
@@ -248,6 +296,7 @@ def train(
         },
     }
     row = _write_files(settings, now, replace(bundle, facts=facts), log, frame, decision, run_id)
+    keep_version(settings.registry.path, row.version, files)
     live = promote and (decision.promote or force)
     with database.begin() as connection:
         fence(connection)
@@ -260,6 +309,9 @@ def train(
             forced = f"forced; the gate said: {decision.reason}"
             reason = decision.reason if decision.promote else forced
             version_rows.deploy(connection, row.version, to_us(now), by, reason)
+        if live and force and not decision.promote:
+            details = {"reason": reason}
+            add_audit(connection, CLI, "model.force_promote", row.version, to_us(now), details)
     return Trained(row.version, live, decision, trial, facts)
 
 
@@ -291,7 +343,8 @@ def evaluate(
         )
     if row is None:
         raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
-    bundle = read_version(settings.registry.path, row.version, row.manifest_sha256)
+    files = open_model_files(settings, database)
+    bundle = read_version(settings.registry.path, row.version, row.manifest_sha256, files)
     log = make_log(events_so_far(settings, database, now), settings)
     trial = run_trial(log, bundle, None, row.data_end_us + 1, settings)
     if len(trial.positions):
@@ -350,18 +403,19 @@ def recommend(recommender: Recommender, request: Request, now: datetime) -> Answ
     return recommender.recommend(request, to_us(now))
 
 
-def recommend_all(settings: Settings, database: Database, k: int, path: Path) -> int:
+def recommend_all(settings: Settings, database: Database, k: int, path: Path, now: datetime) -> int:
     """The top k of every user with events -> a Parquet file (user_id, item_id, rank, score).
 
     Items the user has bought, or whatever `serving.exclude_seen` says, are left out, and so are
     unavailable ones. Raises NotEnoughDataError where no version was promoted yet.
     """
-    bundle = load_champion(settings.registry.path, database, lambda line: None)
+    files = open_model_files(settings, database)
+    bundle = load_champion(settings.registry.path, database, lambda line: None, files)
     if bundle is None:
         raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
     with database.connect() as connection:
         hidden = item_rows.unavailable_items(connection)
-    frame = read_frame(database)
+    frame = frame_since(settings, database, to_us(now))
     with writing(path) as write:
         return sum(
             write(batch)
@@ -373,12 +427,15 @@ def promote(database: Database, version: str, now: datetime, by: str, reason: st
     """Make a registered version the champion."""
     with database.begin() as connection:
         version_rows.deploy(connection, version, to_us(now), by, reason)
+        add_audit(connection, CLI, "model.promote", version, to_us(now), {"reason": reason})
 
 
 def roll_back(database: Database, now: datetime, by: str, reason: str) -> str:
     """Go back to the champion before this one; its version."""
     with database.begin() as connection:
-        return version_rows.roll_back(connection, to_us(now), by, reason)
+        version = version_rows.roll_back(connection, to_us(now), by, reason)
+        add_audit(connection, CLI, "model.rollback", version, to_us(now), {"reason": reason})
+        return version
 
 
 def export_model(settings: Settings, database: Database, version: str, path: Path) -> float:
@@ -388,7 +445,8 @@ def export_model(settings: Settings, database: Database, version: str, path: Pat
     """
     with database.connect() as connection:
         row = version_rows.get_version(connection, version)
-    bundle = read_version(settings.registry.path, row.version, row.manifest_sha256)
+    files = open_model_files(settings, database)
+    bundle = read_version(settings.registry.path, row.version, row.manifest_sha256, files)
     if bundle.network is None:
         raise ModelFileError(f"version {version} holds no network")
     return export_onnx(bundle.network, bundle.repeats.current_may_recur, path)
@@ -445,6 +503,7 @@ def _check(frame: EventFrame, settings: Settings, champion: Bundle | None, say: 
     return checks
 
 
+@traced("write files")
 def _write_files(
     settings: Settings,
     now: datetime,

@@ -21,11 +21,12 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import orjson
@@ -45,11 +46,13 @@ from recsys.rankers.blend import Blend
 from recsys.rankers.session_knn import SessionKnn
 from recsys.storage import version_rows
 from recsys.storage.database import Database
+from recsys.storage.model_files import ModelFiles
 
 FORMAT = 3
 MANIFEST = "manifest.json"
 VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 MAX_MANIFEST_BYTES = 16 * 2**20
+COPY_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -175,13 +178,62 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
     return digest, sum(len(data) for data in files.values())
 
 
-def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
-    """The version's bundle.
+def keep_version(root: Path, version: str, files: ModelFiles | None) -> None:
+    """Put the version's files where all instances reach them, before its row names it."""
+    if files is not None:
+        for path in sorted((root / version).iterdir()):
+            files.put(version, path)
+
+
+def fetch_version(root: Path, version: str, manifest_sha256: str, files: ModelFiles) -> None:
+    """The version's folder from `files`, checked, unless it is there already.
+
+    Raises ModelFileError where a file is absent or is not what its hash says.
+    """
+    if (root / version).is_dir():
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    part = root / f".{version}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    try:
+        part.mkdir()
+        _fetch_file(part, version, MANIFEST, files, MAX_MANIFEST_BYTES)
+        manifest = _read_manifest(part, version, manifest_sha256)
+        for name, said in manifest["files"].items():
+            if Path(name).name != name:
+                raise ModelFileError(f"version {version}: {MANIFEST} names a file elsewhere")
+            _fetch_file(part, version, name, files, int(said["bytes"]))
+            _check_file(part, version, name, manifest)
+        part.rename(root / version)
+    except OSError as error:
+        if not (root / version).is_dir():  # else another process of this machine was quicker
+            kind = type(error).__name__
+            raise ModelFileError(f"version {version} cannot be kept on the disk ({kind})") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _fetch_file(folder: Path, version: str, name: str, files: ModelFiles, limit: int) -> None:
+    with open(folder / name, "wb") as file:
+        for content in files.get(version, name):
+            limit -= len(content)
+            if limit < 0:
+                raise ModelFileError(f"version {version}: {name} is larger than it should be")
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_version(
+    root: Path, version: str, manifest_sha256: str, files: ModelFiles | None = None
+) -> Bundle:
+    """The version's bundle; where the folder has none, it is fetched from `files` first.
 
     Raises ModelFileError where a file is absent, is not what its hash says, or does not fit.
     """
     if not VERSION_NAME.fullmatch(version):
         raise ModelFileError("the version's name is not one this registry gives")
+    if files is not None:
+        fetch_version(root, version, manifest_sha256, files)
     folder = root / version
     manifest = _read_manifest(folder, version, manifest_sha256)
     for name in manifest["files"]:
@@ -232,14 +284,83 @@ def read_version(root: Path, version: str, manifest_sha256: str) -> Bundle:
         raise ModelFileError(f"version {version}: its files do not fit together ({kind})") from None
 
 
-def load_champion(root: Path, database: Database, say: Callable[[str], None]) -> Bundle | None:
+def known_items(root: Path, version: str, manifest_sha256: str) -> frozenset[str]:
+    """The items that a version was taught. Raises ModelFileError."""
+    folder = root / version
+    manifest = _read_manifest(folder, version, manifest_sha256)
+    _check_file(folder, version, "vocabulary.json", manifest)
+    try:
+        words = orjson.loads((folder / "vocabulary.json").read_bytes())
+        return frozenset(words["item_ids"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelFileError(f"version {version}: its vocabulary cannot be read") from None
+
+
+def verified_files(root: Path, version: str, manifest_sha256: str) -> dict[str, Path]:
+    """The files of a version, manifest last, each found to be the one that was written.
+
+    Of any format: what is copied need not be read. Raises ModelFileError.
+    """
+    if not VERSION_NAME.fullmatch(version):
+        raise ModelFileError("the version's name is not one this registry gives")
+    folder = root / version
+    manifest = _parsed_manifest(folder, version, manifest_sha256)
+    names = manifest.get("files")
+    if not isinstance(names, dict):
+        raise ModelFileError(f"version {version}: {MANIFEST} names no files")
+    for name in names:
+        _check_file(folder, version, name, manifest)
+    return {name: folder / name for name in (*sorted(names), MANIFEST)}
+
+
+def install_version(
+    root: Path, version: str, manifest_sha256: str, files: Mapping[str, IO[bytes]]
+) -> bool:
+    """Put a version's files in place, whole or not at all; False where it was there already.
+
+    Raises ModelFileError where they are not what the manifest says.
+    """
+    if not VERSION_NAME.fullmatch(version):
+        raise ModelFileError("the version's name is not one this registry gives")
+    try:
+        verified_files(root, version, manifest_sha256)
+        return False
+    except ModelFileError:
+        delete_version(root, version)  # absent, or damaged: what comes is better
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f".{version}.{os.getpid()}.part"
+    try:
+        inside = temporary / version
+        inside.mkdir(parents=True)
+        for name, source in files.items():
+            if Path(name).name != name:
+                raise ModelFileError(f"version {version}: a file's name leaves its folder")
+            with open(inside / name, "wb") as file:
+                shutil.copyfileobj(source, file, COPY_BYTES)
+                file.flush()
+                os.fsync(file.fileno())
+        if set(verified_files(temporary, version, manifest_sha256)) != set(files):
+            raise ModelFileError(f"version {version}: it has files that its manifest does not name")
+        os.rename(inside, root / version)
+        _sync_folder(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return True
+
+
+def load_champion(
+    root: Path,
+    database: Database,
+    say: Callable[[str], None],
+    files: ModelFiles | None = None,
+) -> Bundle | None:
     """The champion's bundle; None where there is none, or where its files are damaged."""
     with database.connect() as connection:
         row = version_rows.champion(connection)
     if row is None:
         return None
     try:
-        return read_version(root, row.version, row.manifest_sha256)
+        return read_version(root, row.version, row.manifest_sha256, files)
     except ModelFileError as error:
         say(f"the champion cannot be compared with: {error}")
         return None
@@ -274,18 +395,24 @@ def sweep_unregistered(root: Path, registered: Container[str], before: float) ->
 
 
 def _read_manifest(folder: Path, version: str, manifest_sha256: str) -> dict[str, Any]:
+    manifest = _parsed_manifest(folder, version, manifest_sha256)
+    if manifest["format"] != FORMAT:
+        raise ModelFileError(
+            f"version {version} has format {manifest['format']!r}; "
+            f"this release reads format {FORMAT}"
+        )
+    return manifest
+
+
+def _parsed_manifest(folder: Path, version: str, manifest_sha256: str) -> dict[str, Any]:
     data = _read_bytes(folder / MANIFEST, version, MAX_MANIFEST_BYTES)
     if not secrets.compare_digest(hashlib.sha256(data).hexdigest(), manifest_sha256):
         raise ModelFileError(f"version {version}: {MANIFEST} is not the one that was registered")
     try:
         manifest: dict[str, Any] = orjson.loads(data)
-        found = manifest["format"]
+        manifest["format"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise ModelFileError(f"version {version}: {MANIFEST} cannot be read") from None
-    if found != FORMAT:
-        raise ModelFileError(
-            f"version {version} has format {found!r}; this release reads format {FORMAT}"
-        )
     return manifest
 
 
@@ -327,3 +454,16 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def folder_bytes(folder: Path) -> tuple[int, int | None]:
+    """What all files under `folder` take, and what its disk has left; None where that is unknown."""
+    taken = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # files come and go meanwhile
+            if path.is_file():
+                taken += path.stat().st_size
+    try:
+        return taken, shutil.disk_usage(folder).free
+    except OSError:
+        return taken, None

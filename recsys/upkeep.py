@@ -11,22 +11,43 @@ from datetime import datetime
 from typing import Any
 
 from recsys.config import Settings
+from recsys.data.quality import newest_facts, sequence_facts
 from recsys.data.times import to_us
 from recsys.engines.newcomers import recent_steps
 from recsys.engines.sequence_store import SequenceStore
-from recsys.errors import ConflictError
+from recsys.errors import ConflictError, ModelFileError
 from recsys.evaluation.guard import verdict_in_service
-from recsys.registry import delete_version, load_champion, sweep_unregistered
+from recsys.registry import (
+    delete_version,
+    folder_bytes,
+    known_items,
+    load_champion,
+    sweep_unregistered,
+)
 from recsys.serving.erasure import erase
-from recsys.storage import event_rows, follower_rows, impression_rows, job_rows, version_rows
+from recsys.storage import (
+    account_rows,
+    activity_rows,
+    event_rows,
+    follower_rows,
+    impression_rows,
+    job_rows,
+    mapped_items,
+    quality_rows,
+    size_rows,
+    version_rows,
+)
 from recsys.storage.database import Connection, Database
-from recsys.storage.event_reading import read_frame
+from recsys.storage.event_reading import read_frame, read_newest, read_sample
+from recsys.storage.event_source import EventSource
+from recsys.storage.model_files import open_model_files
 
 DAY_US = 86_400 * 1_000_000
 HOUR_US = 3_600 * 1_000_000
 PRUNE_ROWS = 5_000
 ATTRIBUTION_ROWS = 5_000
 ATTRIBUTION_OVERLAP_US = 600 * 1_000_000
+QUALITY_EVENTS = 100_000
 GUARD = "guard"  # who rolls back by itself
 Say = Callable[[str], None]
 
@@ -56,6 +77,7 @@ def prune_versions(settings: Settings, database: Database) -> int:
         deployed = [row["version"] for row in version_rows.list_deployments(connection, 10)]
         rows = version_rows.list_versions(connection, limit=10_000)
     kept = set(list(dict.fromkeys(deployed))[:2])
+    files = open_model_files(settings, database)
     gone = 0
     for row in rows[settings.registry.keep :]:
         if row.version in kept or row.state == "deleted":
@@ -63,6 +85,8 @@ def prune_versions(settings: Settings, database: Database) -> int:
         with database.begin() as connection:
             version_rows.set_state(connection, row.version, "deleted")
         delete_version(settings.registry.path, row.version)
+        if files is not None:
+            files.delete(row.version)
         gone += 1
     return gone
 
@@ -74,6 +98,9 @@ def sweep_versions(settings: Settings, database: Database, now: datetime) -> int
     with database.connect() as connection:
         known = {row.version for row in version_rows.list_versions(connection, limit=100_000)}
     day_ago = now.timestamp() - DAY_US / 1e6
+    files = open_model_files(settings, database)
+    if files is not None:
+        files.sweep(known, to_us(now) - DAY_US)
     return len(sweep_unregistered(settings.registry.path, known, day_ago))
 
 
@@ -94,18 +121,39 @@ def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
 
     So an item that is newer than the model is recommended within minutes, not at the next training.
     """
-    champion = load_champion(settings.registry.path, database, say)
+    files = open_model_files(settings, database)
+    champion = load_champion(settings.registry.path, database, say, files)
     if champion is None:
         return 0
-    frame = read_frame(database, int(champion.facts["data_end_us"]) + 1)
+    since_us = int(champion.facts["data_end_us"]) + 1
+    store = _sequence_store(settings, database)
+    if store.is_mapped:
+        # The files read what is new; the table may have no index by which to ask for it.
+        try:
+            store.update(database, say)
+        except ConflictError:  # a training is at it, and the next refresh follows
+            return 0
+        frame = store.frame(database, since_us)
+    else:
+        frame = read_frame(database, since_us)
     steps = recent_steps(frame, champion.vocabulary, champion.session_gap_seconds)
     with database.begin() as connection:
         return follower_rows.replace_followers(connection, steps)
 
 
+def copy_items(settings: Settings, database: Database, now: datetime, say: Say) -> int:
+    """Copy item metadata that `events.items_query` gives; how many items were new or different."""
+    if not settings.events.items_query:
+        return 0
+    done = mapped_items.copy_items(settings, database, to_us(now))
+    if done.rejected:
+        say(f"{done.rejected:,} of {done.read:,} items left out; the first: {done.problem}")
+    return done.changed
+
+
 def follow_removals(settings: Settings, database: Database) -> bool:
     """Take users who were erased out of the sequence files; whether there was anything to do."""
-    store = SequenceStore(settings.registry.path / ".sequences")
+    store = _sequence_store(settings, database)
     if not store.lags_behind_removals(database):
         return False
     try:
@@ -176,11 +224,63 @@ def prune_runs(settings: Settings, database: Database, now: datetime) -> int:
     )
 
 
+def count_activity(settings: Settings, database: Database, now: datetime) -> int:
+    """Count events by hour and users by day for the dashboard; how many days were counted anew.
+
+    How large things are is written down beside. What the dashboard needs no more goes: fine slots,
+    and sessions that have run out.
+    """
+    now_us, auth = to_us(now), settings.auth
+    registry, free = folder_bytes(settings.registry.path)
+    days = activity_rows.count_events(database, now_us)
+    with database.begin() as connection:
+        size_rows.put_size(connection, now_us, registry, free)
+        activity_rows.prune_service_counts(connection, now_us)
+        idle_us, life_us = auth.session_idle_minutes * 60e6, auth.session_hours * HOUR_US
+        account_rows.delete_old_sessions(connection, now_us, round(idle_us), round(life_us))
+    return days
+
+
+def report_quality(settings: Settings, database: Database, now: datetime, say: Say) -> int:
+    """Look at a sample of the events for the dashboard; how many were looked at.
+
+    Bounded, however many events there are: whole users of about QUALITY_EVENTS events, the newest
+    QUALITY_EVENTS, and the newest rows of the quarantine.
+    """
+    with database.connect() as connection:
+        total = activity_rows.event_total(connection).events
+        champion = version_rows.champion(connection)
+        rejected = quality_rows.summarise_rejected(connection)
+    known = None
+    if champion is not None:
+        try:
+            known = known_items(settings.registry.path, champion.version, champion.manifest_sha256)
+        except ModelFileError as error:
+            say(f"unknown items are not counted: {error}")
+    sample = read_sample(database, QUALITY_EVENTS, total)
+    newest = read_newest(database, QUALITY_EVENTS)
+    facts = {
+        "total": total,
+        "champion": None if champion is None else champion.version,
+        "sequences": sequence_facts(sample),
+        "newest": newest_facts(newest, known),
+        "rejected": rejected,
+    }
+    with database.begin() as connection:
+        quality_rows.put_report(connection, to_us(now), facts)
+    return len(sample) + len(newest)
+
+
 def erase_user(
     settings: Settings, database: Database, user_id: str, now: datetime
 ) -> dict[str, Any]:
     """Delete all that is stored of a user, for good; the receipt, JSON-ready."""
     return erase(settings, database, user_id, to_us(now))
+
+
+def _sequence_store(settings: Settings, database: Database) -> SequenceStore:
+    rows = EventSource(settings, database).rows()
+    return SequenceStore(settings.registry.path / ".sequences", mapped=rows)
 
 
 def _in_batches(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import structlog
 from sqlalchemy import create_engine, make_url, text
 
 from recsys.config import Settings
@@ -39,6 +40,13 @@ def unavailable(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{reason} (a skip is a failure where CI=true)")
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were():
+    """A command that is run in this process sets up logging for all of it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
@@ -186,7 +194,7 @@ def tiny_shop() -> TinyShop:
     return TinyShop(shop, events, bundle, settings)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def publish() -> Callable[..., str]:
     """publish(tiny_shop, database, folder): register and promote the model; its version."""
     return _publish

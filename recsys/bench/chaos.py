@@ -96,6 +96,19 @@ class Stage:
         self.until("a running training", lambda: self.run(run_id).state != "requested")
         return self.run(run_id)
 
+    def trained(self) -> str:
+        """Train now; the champion after it."""
+        run = self.until_ended(self.request("retrain"))
+        version = self.champion()
+        if version is None:
+            raise RecsysError(f"chaos: the first training failed: {run.error}")
+        return version
+
+    def champion(self) -> str | None:
+        with self.database.connect() as connection:
+            found = version_rows.champion_name(connection)
+        return found[0] if found else None
+
     def runs(self, job: str) -> list[RunRow]:
         with self.database.connect() as connection:
             return job_rows.list_runs(connection, limit=100_000, job=job)
@@ -106,7 +119,7 @@ class Stage:
 
     def request(self, job: str) -> int:
         with self.database.begin() as connection:
-            return job_rows.request_run(connection, job, "cli", _now_us())
+            return job_rows.request_run(connection, job, "cli", now_us())
 
     def until(self, what: str, condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
         """Wait for a condition. Raises RecsysError where it does not come."""
@@ -131,7 +144,7 @@ def run_chaos(
     """Kill leaders while slots come due, then trainings while the champion serves."""
     rng = random.Random(seed)  # noqa: S311 - moments, not secrets
     with tempfile.TemporaryDirectory() as folder:
-        stage = _stage(Path(folder), postgresql_url)
+        stage = make_stage(Path(folder), postgresql_url)
         try:
             first = _slots(stage, slots, leader_kills, schedulers, rng, say)
         finally:
@@ -144,14 +157,14 @@ def run_chaos(
     return {**first, **second, "schedulers": schedulers}
 
 
-def _stage(folder: Path, postgresql_url: str | None) -> Stage:
+def make_stage(folder: Path, postgresql_url: str | None) -> Stage:
+    """A database with a small shop's events, and settings under which jobs are quick."""
     url = postgresql_url or f"sqlite:///{folder}/recsys.db"
     database = Database(url)
     if migrate.current(database) is not None:
         migrate.downgrade(database, "base")
     migrate.upgrade(database)
-    now_us = _now_us()
-    shop = Shop(ShopSize(60, 150, 3_000), 3, now_us)
+    shop = Shop(ShopSize(60, 150, 3_000), 3, now_us())
     path = folder / "events.parquet"
     pq.write_table(pa.concat_tables(shop.events()), path)
     import_events(database, path, ReadOptions(), datetime.now(UTC))
@@ -198,10 +211,10 @@ def _slots(
     times = sorted(run.scheduled_at_us for run in claimed if run.scheduled_at_us is not None)
     step = INTERVAL_SECONDS * 1_000_000
     wanted = range(times[0], times[-1] + 1, step)
-    begun = [_begun(stage, run.id) for run in claimed]
+    beginnings = [begun(stage, run.id) for run in claimed]
     return {
         "slots": len(wanted),
-        "duplicate_slots": len(times) - len(set(times)) + sum(count > 1 for count in begun),
+        "duplicate_slots": len(times) - len(set(times)) + sum(count > 1 for count in beginnings),
         "missed_slots": len(set(wanted) - set(times)),
         "slot_states": {
             state: sum(run.state == state for run in claimed)
@@ -214,7 +227,7 @@ def _slots(
     }
 
 
-def _begun(stage: Stage, run_id: int) -> int:
+def begun(stage: Stage, run_id: int) -> int:
     """How often a run was begun."""
     with stage.database.connect() as connection:
         lines = job_rows.get_lines(connection, run_id)
@@ -229,7 +242,7 @@ def _trainings(stage: Stage, kills: int, rng: random.Random, say: Say) -> dict[s
     stage.environment["RECSYS_SCHEDULE__REFRESH_MINUTES"] = "1440"
     stage.start_scheduler()
     stage.until("a leader", stage.leader)
-    champion = _trained(stage)
+    champion = stage.trained()
     # From here on nothing is promoted: whatever answers differently is a fault.
     stage.environment["RECSYS_PROMOTION__MIN_POSITIONS"] = "10000000"
     stage.stop()
@@ -237,7 +250,7 @@ def _trainings(stage: Stage, kills: int, rng: random.Random, say: Say) -> dict[s
     stage.until("a leader", stage.leader)
     usual = _seconds(stage.until_ended(stage.request("retrain")))
     with stage.database.begin() as connection:
-        key = key_rows.create_key(connection, "chaos", ["read"], _now_us())
+        key = key_rows.create_key(connection, "chaos", ["read"], now_us())
     ask = request_bytes("/api/v1/users/shopper-1/recommendations?k=5", key)
     kept = orphans = hit = 0
     url = stage.environment["RECSYS_DATABASE__URL"]
@@ -257,7 +270,7 @@ def _trainings(stage: Stage, kills: int, rng: random.Random, say: Say) -> dict[s
             connection_ = Connection(port)
             status, body = connection_.ask(ask)
             connection_.close()
-            kept += status == 200 and champion.encode() in body and _champion(stage) == champion
+            kept += status == 200 and champion.encode() in body and stage.champion() == champion
             orphans += _orphans(stage.folder)
             hit += ended.state != "succeeded"
             say(f"training {number + 1} of {kills}: {ended.error or ended.state}")
@@ -278,25 +291,10 @@ def _trainings(stage: Stage, kills: int, rng: random.Random, say: Say) -> dict[s
     }
 
 
-def _trained(stage: Stage) -> str:
-    """The first champion."""
-    run = stage.until_ended(stage.request("retrain"))
-    version = _champion(stage)
-    if version is None:
-        raise RecsysError(f"chaos: the first training failed: {run.error}")
-    return version
-
-
 def _seconds(run: RunRow) -> float:
     if run.resources is None:
         raise RecsysError(f"chaos: a training failed by itself: {run.error}")
     return float(run.resources["seconds"])
-
-
-def _champion(stage: Stage) -> str | None:
-    with stage.database.connect() as connection:
-        found = version_rows.champion_name(connection)
-    return found[0] if found else None
 
 
 def _kill_group(pid: int) -> None:
@@ -326,5 +324,6 @@ def _orphans(folder: Path) -> int:
     return len(alive)
 
 
-def _now_us() -> int:
+def now_us() -> int:
+    """µs since 1970, UTC."""
     return to_us(datetime.now(UTC))

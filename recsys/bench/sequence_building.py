@@ -10,22 +10,30 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from recsys.bench.ingest import write_log
 from recsys.data.readers import ReadOptions, read_events
-from recsys.engines.memory import peak_mib
+from recsys.engines.memory import anonymous_mib, peak_mib
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
 
 
 def run_sequences(
-    events: int, seed: int, now_us: int, postgresql_url: str | None = None
+    events: int,
+    seed: int,
+    now_us: int,
+    postgresql_url: str | None = None,
+    train: bool = False,
 ) -> dict[str, Any]:
-    """Build sequence files from `events` simulated rows, then bring them up to date with 1% more."""
+    """Build sequence files from `events` simulated rows, then bring them up to date with 1% more.
+
+    `train`: then learn one epoch from them, and see what memory of its own that takes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         url = postgresql_url or f"sqlite:///{folder}/bench.db"
         database = Database(url)
@@ -39,6 +47,7 @@ def run_sequences(
         _load(database, Path(folder), max(1, events // 100), seed + 1, now_us)
         more = _child("update", url, folder)
         framed = _child("frame", url, folder)
+        training = _child("train", url, folder) if train else None
         database.close()
     return {
         "events": built["events"],
@@ -56,6 +65,7 @@ def run_sequences(
         "sequences_seconds": framed["seconds"],
         "sequences_peak_mib": framed["peak_mib"],
         "folder_mib": framed["folder_mib"],
+        "training": training,
     }
 
 
@@ -90,6 +100,8 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     elif what == "frame":
         sequences = build_sequences(SequenceStore(files).frame(database), 1_800)
         result.update(events=sequences.event_count, sequences=len(sequences))
+    elif what == "train":
+        result.update(_train(database, files))
     result["seconds"] = round(time.perf_counter() - started, 3)
     result["peak_mib"] = peak_mib()
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -97,6 +109,55 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     sizes = [path.stat().st_size for path in files.rglob("*.npy")] if files.is_dir() else []
     result["folder_mib"] = round(sum(sizes) / 2**20, 1)
     return result
+
+
+def _train(database: Database, files: Path) -> dict[str, Any]:
+    """One epoch over everything; anonymous memory is what cannot be given back to a file."""
+    from recsys.config import Settings
+    from recsys.engines.learning import learn, make_log
+    from recsys.engines.sequence_store import SequenceStore
+
+    settings = Settings.model_validate(
+        {"training": {"epochs": 1, "refit": False, "final_epochs": 0, "ranker_events": 500_000}}
+    )
+    peak = _Anonymous()
+    with peak:
+        log = make_log(SequenceStore(files).frame(database), settings)
+        prepared_mib = peak.mib
+        learned = learn(log, settings, "bench", int(log.sequences.timestamps_us.max()))
+    sequences = log.sequences
+    columns = ("items", "event_types", "timestamps_us", "session_starts")
+    held = sum(getattr(sequences, name).nbytes for name in columns)
+    return {
+        "events": sequences.event_count,
+        "sequences": len(sequences),
+        "kept_in_files": sequences.folder is not None,
+        "one_copy_mib": round(held / 2**20, 1),
+        "anonymous_before_mib": peak.before_mib,
+        "anonymous_prepared_mib": prepared_mib,
+        "anonymous_peak_mib": peak.mib,
+        "events_per_second": round(learned.curve.events_per_second),
+    }
+
+
+class _Anonymous:
+    """The largest anonymous memory of this process, looked at twenty times a second."""
+
+    def __init__(self) -> None:
+        self.before_mib = self.mib = anonymous_mib()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.05):
+            self.mib = max(self.mib, anonymous_mib())
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import structlog
 
 from recsys.bench.training import simulated_sequences
 from recsys.config import Settings, load_settings
+from recsys.data.events import user_bucket
 from recsys.data.repeats import RepeatPolicy
 from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.engines.learning import fit_rankers
@@ -95,7 +96,7 @@ def _bundle(settings: Settings, items: int) -> Bundle:
         vocabulary=Vocabulary([f"item-{number}" for number in range(items)]),
         event_types=["view"],
         network=trainer.network,
-        rankers=fit_rankers(log, rows),
+        rankers=fit_rankers(log, rows, log.event_count),
         repeats=policy,
         ranking=BLEND,
         max_length=settings.sequences.max_length,
@@ -113,7 +114,7 @@ def _histories(items: int, now_us: int) -> Iterator[dict[str, Any]]:
         times = np.sort(rng.integers(now_us - 30 * DAY_US, now_us, count))
         for number, (item, at) in enumerate(zip(rng.integers(0, items, count), times, strict=True)):
             yield {
-                "user_bucket": user % 64,
+                "user_bucket": user_bucket(f"user-{user}"),
                 "user_id": f"user-{user}",
                 "session_id": f"session-{user}-{number // 5}",
                 "item_id": f"item-{item}",

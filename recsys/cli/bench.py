@@ -1,7 +1,8 @@
-"""recsys bench quality | train | ingest | sequences | serve | soak | beside | chaos | swap | freshness"""
+"""recsys bench quality | train | ingest | sequences | scale | serve | soak | beside | chaos | instances | swap | freshness"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +25,8 @@ from recsys.errors import InputError
 
 if TYPE_CHECKING:
     from recsys.data.readers import ReadOptions
+    from recsys.data.vocabulary import Vocabulary
+    from recsys.evaluation.report import Scorer
 
 PostgresOption = Annotated[
     str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
@@ -46,14 +49,20 @@ def quality(
     format_: FormatOption = None,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings to average.")] = 1,
     networks: Annotated[str, typer.Option(help="Of lstm, gru, sasrec, by commas.")] = "lstm",
+    events: Annotated[
+        int, typer.Option(min=1_000, max=10_000_000, help="Of the simulated shop.")
+    ] = 200_000,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train on one file and rank the other, beside every baseline; needs no database.
 
+    Without a file it is the simulated shop, cut at its last week, with its oracle beside.
+
     Example: recsys bench quality --train a.tsv --test b.tsv --map session=S,item=I,timestamp=T
     """
     from recsys.bench import quality as bench
+    from recsys.data.simulation import ShopSize
     from recsys.engines.comparison import compare_networks, network_names
     from recsys.evaluation.report import text_table
 
@@ -61,14 +70,19 @@ def quality(
     settings = settings_of(config)
     options = _read_options(columns, unit, where, format_)
     now_us = to_us(now())
+    extra: Callable[[Vocabulary], Mapping[str, Scorer]] = lambda vocabulary: {}  # noqa: E731
     if train is not None and test is not None:
         inputs = bench.session_files(train, test, options, settings, now_us)
     elif log is not None and cut is not None:
         inputs = bench.cut_log(log, _moment(cut, unit or "s"), options, settings, now_us)
+    elif all(given is None for given in (train, test, log, cut)):
+        inputs, extra = bench.simulated_shop(settings, ShopSize(events=events))
     else:
-        raise InputError("--train", None, "expected --train with --test, or --log with --cut")
+        raise InputError(
+            "--train", None, "expected --train with --test, --log with --cut, or none of them"
+        )
     with training_bar() as on_progress:
-        result = compare_networks(settings, inputs, seeds, chosen, on_progress, say)
+        result = compare_networks(settings, inputs, seeds, chosen, on_progress, say, extra)
     show(result, as_json, text_table(result["results"]))
 
 
@@ -149,6 +163,7 @@ def ingest(
 def sequences(
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 5_000_000,
     seed: Annotated[int, typer.Option(min=0)] = 7,
+    train: Annotated[bool, typer.Option("--train", help="Then learn an epoch.")] = False,
     postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -158,7 +173,32 @@ def sequences(
     """
     from recsys.bench.sequence_building import run_sequences
 
-    show(run_sequences(events, seed, to_us(now()), postgresql), as_json)
+    show(run_sequences(events, seed, to_us(now()), postgresql, train), as_json)
+
+
+@app.command("scale")
+def scale(
+    events: Annotated[int, typer.Option(min=10_000, max=100_000_000)] = 5_000_000,
+    engines: Annotated[
+        str, typer.Option(help="Of local, ray, torchrun, by commas.")
+    ] = "local,ray,torchrun",
+    workers: Annotated[str, typer.Option(help="How many, by commas.")] = "1,2,4",
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the same files and learn the same weights with one worker and with several.
+
+    Example: recsys bench scale --events 100000 --engines local,torchrun
+    """
+    from recsys.bench.scale import ENGINES, run_scale
+
+    chosen = [name.strip() for name in engines.split(",")]
+    for name in chosen:
+        if name not in ENGINES:
+            raise InputError("--engines", name, f"expected of: {', '.join(ENGINES)}")
+    counts = [_whole("--workers", part, 1, 64) for part in workers.split(",")]
+    show(run_scale(events, chosen, counts, seed, to_us(now()), postgresql, say), as_json)
 
 
 @app.command("serve")
@@ -236,6 +276,22 @@ def chaos(
     show(result, as_json)
 
 
+@app.command("instances")
+def instances(
+    seconds: Annotated[float, typer.Option(min=1, max=3_600, help="Of the load.")] = 60.0,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Three instances without a shared disk and two schedulers; one of each is killed under load.
+
+    Example: recsys bench instances --postgresql postgresql://localhost/spare
+    """
+    limit_threads()
+    from recsys.bench.instances import run_instances
+
+    show(run_instances(seconds, postgresql, say), as_json)
+
+
 @app.command("swap")
 def swap(
     promotions: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
@@ -311,3 +367,30 @@ def _share(name: str, text: str) -> float:
     if not 0 <= found <= 1:
         raise InputError(name, text, "expected numbers from 0 to 1")
     return found
+
+
+@app.command("faults")
+def faults(
+    events: Annotated[int, typer.Option(min=600, max=10_000_000, help="Posted under kills.")] = (
+        100_000
+    ),
+    kills: Annotated[int, typer.Option(min=0, max=10_000, help="Of clients, workers.")] = 40,
+    outage: Annotated[float, typer.Option(min=1, max=600, help="Seconds without PostgreSQL.")] = 60,
+    models: Annotated[int, typer.Option(min=8, max=10_000, help="Damaged model files.")] = 400,
+    soak: Annotated[float, typer.Option(min=0, max=600, help="Minutes of mixed load.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Break what can break, and say what held.
+
+    Example: recsys bench faults --events 1000000 --soak 30
+    """
+    from recsys.bench.faults import Scale, run_faults
+
+    scale = Scale(
+        events=events, kills=kills, outage_seconds=outage, models=models, soak_minutes=soak
+    )
+    result = run_faults(scale, say)
+    lines = [f"{'held' if row['held'] else 'NO':<5} {row['fault']}" for row in result["faults"]]
+    show(result, as_json, "\n".join(lines))
+    if not result["held"]:
+        raise typer.Exit(1)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import typer
 
 from recsys.cli import (
+    admin,
+    backup,
     bench,
     database,
     demo,
+    doctor,
     events,
     init,
     items,
@@ -23,7 +26,7 @@ from recsys.cli import (
 
 def register(app: typer.Typer) -> None:
     """Add all commands to `app`."""
-    for module in (init, train, recommend, serve, demo):
+    for module in (init, train, recommend, serve, demo, backup, doctor):
         module.register(app)
-    for module in (database, events, items, users, models, jobs, keys, bench):
+    for module in (database, events, items, users, models, jobs, keys, admin, bench):
         app.add_typer(module.app)

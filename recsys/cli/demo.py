@@ -53,6 +53,9 @@ learn_window = false
 host = "127.0.0.1"
 port = {port}
 
+[auth]
+collect_per_minute = 600
+
 [logging]
 level = "warning"
 """
@@ -89,9 +92,12 @@ def demo(
         show(result, as_json, f"everything is in {folder}; took {result['seconds']} s")
         return
     key = result_key(settings)
+    open_shop(settings, config)
     user = result["example_user"]
     address = f"http://{settings.serving.host}:{settings.serving.port}"
     say("")
+    say(f"Shop      {address}/shop   (click a few products and watch the row above them follow)")
+    say(f"Dashboard {address}/admin   (log in as admin with {result_login(settings)})")
     say(f"REST      {address}/api/v1   (try it: {address}/docs)")
     say(f"API key   {key}")
     say("Try       a shopper's recommendations, which follow each event you post for them:")
@@ -110,6 +116,33 @@ def result_key(settings: Settings) -> str:
         return key_rows.create_key(connection, "demo", ["admin"], to_us(now()))
 
 
+def open_shop(settings: Settings, config: Path) -> None:
+    """Give the shop's page a key of its own, by the demo's configuration."""
+    from recsys.data.times import to_us
+    from recsys.storage import key_rows
+    from recsys.storage.database import open_database
+
+    port = settings.serving.port
+    origins = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
+    with open_database(settings).begin() as connection:
+        key = key_rows.create_key(connection, "storefront", ["collect"], to_us(now()), origins)
+    text = config.read_text()
+    config.write_text(text.replace("[serving]\n", f'[serving]\nstorefront_key = "{key}"\n'))
+
+
+def result_login(settings: Settings) -> str:
+    """The password of a new account of the demo, `admin`."""
+    from recsys.data.times import to_us
+    from recsys.storage import account_rows
+    from recsys.storage.database import open_database
+    from recsys.storage.passwords import new_password
+
+    password = new_password()
+    with open_database(settings).begin() as connection:
+        account_rows.create_account(connection, "admin", password, "admin", to_us(now()))
+    return password
+
+
 def _fresh_folder(folder: Path, port: int) -> Path:
     """Only what a demo has made before is removed."""
     for name in ("recsys.db", "recsys.db-wal", "recsys.db-shm", "events.parquet", "items.jsonl"):
@@ -124,7 +157,7 @@ def _fresh_folder(folder: Path, port: int) -> Path:
 def _train(
     settings: Settings, folder: Path, products: int, shoppers: int, events: int, seed: int
 ) -> dict[str, Any]:
-    from recsys import pipeline
+    from recsys import pipeline, upkeep
     from recsys.data.readers import ReadOptions
     from recsys.data.simulation import Shop, ShopSize
     from recsys.data.times import to_us
@@ -168,6 +201,8 @@ def _train(
         )
     if not trained.promoted:
         raise RecsysError(f"the demo's model was not promoted: {trained.verdict.reason}")
+    upkeep.count_activity(settings, database, now())  # what the dashboard's charts show
+    upkeep.report_quality(settings, database, now(), say)
     return {
         "events": summary.accepted,
         "users": shoppers,

@@ -1,4 +1,4 @@
-"""recsys events import | export | rejected"""
+"""recsys events import | export | check | rejected"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.errors import InputError
 
 app = typer.Typer(name="events", help="Events in and out.", no_args_is_help=True)
 
@@ -54,6 +55,7 @@ def import_(
     from recsys.data.readers import ColumnMap, ReadOptions, file_size
     from recsys.pipeline import import_events
     from recsys.storage.database import open_database
+    from recsys.storage.event_source import EventSource
 
     options = ReadOptions(
         columns=ColumnMap.parse(columns),
@@ -63,7 +65,9 @@ def import_(
         format=format_,
         timezone=timezone,
     )
-    database = open_database(settings_of(config))
+    settings = settings_of(config)
+    database = open_database(settings)
+    EventSource(settings, database).check_writable()
     size = file_size(path)
     with progress_bar(f"{path.name} ({size / 1e6:.1f} MB)", None) as (progress, task):
 
@@ -91,8 +95,60 @@ def export(
     from recsys.pipeline import export_events
     from recsys.storage.database import open_database
 
-    database = open_database(settings_of(config))
-    show({"events": export_events(database, path), "path": str(path)}, as_json)
+    settings = settings_of(config)
+    database = open_database(settings)
+    show({"events": export_events(settings, database, path, now()), "path": str(path)}, as_json)
+
+
+@app.command("check")
+def check(
+    path: Annotated[
+        Path | None, typer.Argument(help="A file; without one, the mapped table or the own one.")
+    ] = None,
+    columns: MapOption = "",
+    unit: UnitOption = None,
+    default_type: Annotated[str, typer.Option(help="Type of events that name none.")] = "view",
+    where: WhereOption = None,
+    format_: FormatOption = None,
+    timezone: Annotated[str | None, typer.Option(help="Zone of times without an offset.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", help="Also write the report as a page here.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in a log and whether its order carries signal; nothing is stored.
+
+    Example: recsys events check --html check.html
+    """
+    given = {"--map": columns, "--unit": unit, "--where": where, "--format": format_}
+    named = next((name for name, value in given.items() if value), None)
+    if path is None and named is not None:
+        raise InputError(named, given[named], "is of a file; expected its PATH, or [events] alone")
+    from recsys.cli.check_page import html_of, text_of
+    from recsys.data.readers import ColumnMap, ReadOptions
+    from recsys.pipeline import check_events
+    from recsys.storage.database import open_database
+
+    options = ReadOptions(
+        columns=ColumnMap.parse(columns),
+        unit=unit,
+        default_type=default_type,
+        where=tuple(where or ()),
+        format=format_,
+        timezone=timezone,
+    )
+    settings = settings_of(config)
+    with progress_bar("check", None) as (progress, task):
+
+        def on_progress(stage: str, rows: int) -> None:
+            progress.update(task, note=f"{stage} {rows:,} rows")
+
+        database = open_database(settings)
+        report = check_events(settings, database, now(), path, options, on_progress)
+    if page is not None:
+        page.write_text(html_of(report), encoding="utf-8")
+    show(report, as_json, text_of(report))
 
 
 @app.command("rejected")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from recsys.cli.common import JsonOption, now, say, settings_of, show
+from recsys.config import template
 from recsys.errors import ConflictError
 
 
@@ -16,24 +17,19 @@ def register(app: typer.Typer) -> None:
     app.command("init")(init)
 
 
-def template() -> Path:
-    """The commented config.toml that ships with the package."""
-    package = Path(__file__).parents[1]
-    installed = package / "_config.toml"
-    return installed if installed.is_file() else package.parent / "config.toml"
-
-
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to put config.toml.")] = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Write a commented config.toml, create the tables and an admin key.
+    """Write a commented config.toml, create the tables, an admin key and the dashboard's first account.
 
     Example: recsys init
     """
     from recsys.data.times import to_us
-    from recsys.storage import key_rows, migrate
+    from recsys.storage import account_rows, key_rows, migrate
+    from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
+    from recsys.storage.passwords import new_password
 
     path = folder / "config.toml"
     if path.exists() and path.resolve() != template().resolve():
@@ -44,8 +40,14 @@ def init(
     settings = settings_of(path)
     database = open_database(settings)
     migrate.upgrade(database)
+    moment, password = to_us(now()), new_password()
+    result = {"config": str(path)}
     with database.begin() as connection:
-        key = key_rows.create_key(connection, "admin", ["admin"], to_us(now()))
+        result["admin_key"] = key_rows.create_key(connection, "admin", ["admin"], moment)
+        if not account_rows.list_accounts(connection):
+            account_rows.create_account(connection, "admin", password, "admin", moment)
+            add_audit(connection, CLI, "account.create", "admin", moment, {"role": "admin"})
+            result |= {"admin_account": "admin", "admin_password": password}
     if not as_json:
-        say("The key is shown this once; only its hash is stored.")
-    show({"config": str(path), "admin_key": key}, as_json)
+        say("Key and password are shown this once; only their hashes are stored.")
+    show(result, as_json)

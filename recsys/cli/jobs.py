@@ -1,7 +1,8 @@
-"""recsys jobs list | run | cancel | logs"""
+"""recsys jobs list | run | cancel | pause | resume | logs"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -60,7 +61,7 @@ def list_(
 
 @app.command("run")
 def run(
-    job: Annotated[str, typer.Argument(help="retrain, refresh, prune or tune.")],
+    job: Annotated[str, typer.Argument(help="retrain, refresh, prune, tune or backup.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -99,6 +100,42 @@ def cancel(
     with open_database(settings_of(config)).begin() as connection:
         state = job_rows.cancel_run(connection, run_id, to_us(now()))
     show({"run_id": run_id, "state": state, "cancel_requested": True}, as_json)
+
+
+@app.command("pause")
+def pause(
+    job: Annotated[str, typer.Argument(help="retrain, refresh, prune or tune.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Pause a job's schedule; runs can be asked for all the same.
+
+    Example: recsys jobs pause retrain
+    """
+    _set_paused(job, True, config, as_json)
+
+
+@app.command("resume")
+def resume(
+    job: Annotated[str, typer.Argument(help="retrain, refresh, prune or tune.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a paused schedule go on from its next slot.
+
+    Example: recsys jobs resume retrain
+    """
+    _set_paused(job, False, config, as_json)
+
+
+def _set_paused(job: str, paused: bool, config: Path | None, as_json: bool) -> None:
+    from recsys.data.times import to_us
+    from recsys.storage import job_rows
+    from recsys.storage.database import open_database
+
+    with open_database(settings_of(config)).begin() as connection:
+        job_rows.set_paused(connection, job, paused, to_us(now()))
+    show({"job": job, "paused": paused}, as_json)
 
 
 @app.command("logs")

@@ -29,10 +29,13 @@ def create(
     """
     from recsys.data.times import to_us
     from recsys.storage import key_rows
+    from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).begin() as connection:
         key = key_rows.create_key(connection, name, scope, to_us(now()), origin or [])
+        details = {"name": name, "scopes": scope}
+        add_audit(connection, CLI, "key.create", key.split("_")[1], to_us(now()), details)
     if not as_json:
         say("The key is shown this once; only its hash is stored.")
     show({"key": key, "scopes": ",".join(scope)}, as_json)
@@ -80,8 +83,10 @@ def revoke(
     """
     from recsys.data.times import to_us
     from recsys.storage import key_rows
+    from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).begin() as connection:
         key_rows.revoke_key(connection, key_id, to_us(now()))
+        add_audit(connection, CLI, "key.revoke", key_id, to_us(now()))
     show({"revoked": key_id}, as_json)

@@ -40,7 +40,7 @@ def recommend(
     if everyone:
         if output is None:
             raise InputError("--output", None, "expected a .parquet file to write with --all")
-        rows = pipeline.recommend_all(settings, database, k, output)
+        rows = pipeline.recommend_all(settings, database, k, output, now())
         show({"users": rows, "path": str(output)}, as_json)
         return
     if user is None and session is None:

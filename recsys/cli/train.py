@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,8 +20,10 @@ from recsys.cli.common import (
     show,
     training_bar,
 )
+from recsys.config import Settings, started_by_torchrun
 from recsys.errors import InputError
 
+ENGINES = ("local", "ray")
 TUNED_SECTIONS = ("model", "training", "sequences")
 
 
@@ -37,17 +41,67 @@ def train(
     tuned: Annotated[
         Path | None, typer.Option(help="A settings file that `recsys tune` wrote.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: reads and trains in a Ray cluster's workers.")
+    ] = "local",
+    engine_workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, help="Local: processes that read; Ray: also ranks. Default: config."
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str, typer.Option(help="A running cluster's HOST:PORT; default: one of its own, here.")
+    ] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Learn from the events, evaluate against every baseline, promote through the gate.
 
+    Started by torchrun, its processes share every batch and rank 0 does the rest:
+    torchrun --nproc-per-node 2 -m recsys train
+
     Example: recsys train
     """
+    from recsys import tracing
+
+    if engine not in ENGINES:
+        raise InputError("--engine", engine, f"expected one of: {', '.join(ENGINES)}")
+    given = read_tuned(tuned) if tuned else {}
+    if engine_workers is not None:
+        given["training"] = {**given.get("training", {}), "processes": engine_workers}
+    settings = settings_of(config, **given)
+    tracing.start(settings)
+    work = partial(_train, settings, promote, force_promote)
+    if engine == "ray":
+        found = _train_on_ray(settings, work, ray_address)
+    elif started_by_torchrun():
+        from recsys.engines.ranks import with_ranks
+
+        found = with_ranks(work, settings.training.worker_timeout_seconds)
+    else:
+        found = work()
+    if found is not None:
+        result, text = found
+        show(result, as_json, text)
+
+
+def _train_on_ray(settings: Settings, work: Callable[[], Any], address: str) -> Any:
+    from recsys import pipeline
+    from recsys.engines.ray_cluster import connected
+    from recsys.storage.database import open_database
+
+    with connected(address, settings.training.processes) as cluster:
+        pipeline.bring_up_to_date(settings, open_database(settings), cluster.rows, say)
+        folder = settings.registry.path / ".ray"
+        return cluster.train(work, settings.training.worker_timeout_seconds, folder)
+
+
+def _train(settings: Settings, promote: bool, force: bool) -> tuple[dict[str, Any], str]:
+    """Train and publish; what to print, as JSON and as text."""
     from recsys import pipeline
     from recsys.storage.database import open_database
 
-    settings = settings_of(config, **(read_tuned(tuned) if tuned else {}))
     database = open_database(settings)
     with training_bar() as on_progress:
         trained = pipeline.train(
@@ -55,7 +109,7 @@ def train(
             database,
             now(),
             promote=promote,
-            force=force_promote,
+            force=force,
             on_progress=on_progress,
             say=say,
         )
@@ -73,7 +127,7 @@ def train(
         f"{trained.trial.table()}\n\nversion {trained.version} {state} ({trained.verdict.reason})\n"
         f"network {result['network_mib']} MiB, most memory held {result['peak_mib']:,} MiB"
     )
-    show(result, as_json, text)
+    return result, text
 
 
 def evaluate(

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 
 from recsys.config import Settings
 from recsys.data.events import EventFrame
+from recsys.data.large_arrays import chunks, count_codes
 
 DAY_US = 86_400 * 1_000_000
+MINUTE_US = 60 * 1_000_000
 ENOUGH_EVENTS = 5_000  # below it shares are left alone: the few hold much of it
 RECENT_DAYS = 90  # in which a gap counts
 COMPARED_DAYS = 7  # before the last one
 HEAD = 1_000  # items told apart when distributions are compared
+REPEATED = 3  # events from which on a user who has seen one item alone is odd
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,16 @@ class Known:
 def check_frame(frame: EventFrame, settings: Settings, known: Known | None) -> list[Check]:
     """All checks of a log; where the champion is given, also how the newer part differs from it."""
     limits = settings.training
+    users = count_codes(frame.users, len(frame.user_keys))
     found = [
         _least("min_events", len(frame), limits.min_events, "events"),
-        _least("min_users", len(np.unique(frame.users)), limits.min_users, "users or sessions"),
+        _least("min_users", int(np.count_nonzero(users)), limits.min_users, "users or sessions"),
     ]
     if len(frame) == 0:
         return found
-    times = np.sort(frame.timestamps_us)
-    recent = times[np.searchsorted(times, times[-1] - RECENT_DAYS * DAY_US) :]
-    gap_days = float(np.diff(recent).max(initial=0)) / DAY_US
+    gap_days = _longest_silence_us(frame.timestamps_us) / DAY_US
     found.append(_most("max_gap_days", gap_days, limits.max_gap_days, "longest silence, days"))
-    daily = _daily(times)
+    daily = _daily(frame.timestamps_us)
     if daily is not None and len(frame) >= ENOUGH_EVENTS:
         last, usual = daily
         found.append(
@@ -74,8 +76,7 @@ def check_frame(frame: EventFrame, settings: Settings, known: Known | None) -> l
         )
     if len(frame) >= ENOUGH_EVENTS:
         cap = settings.sequences.max_user_events
-        counts = np.bincount(frame.users)
-        capped = np.minimum(counts, cap) if cap else counts
+        capped = np.minimum(users, cap) if cap else users
         found.append(
             _most(
                 "max_user_share",
@@ -84,9 +85,17 @@ def check_frame(frame: EventFrame, settings: Settings, known: Known | None) -> l
                 "share of the busiest user",
             )
         )
-        share = float(np.bincount(frame.items).max() / len(frame))
+        share = float(count_codes(frame.items, len(frame.item_ids)).max() / len(frame))
         found.append(
             _most("max_item_share", share, limits.max_item_share, "share of the busiest item")
+        )
+        found.append(
+            _most(
+                "max_single_item_users",
+                _single_item_share(frame.users, frame.items, users),
+                limits.max_single_item_users,
+                f"share of users with {REPEATED} events or more, all of one item",
+            )
         )
     if known is not None:
         found += _newer(frame, settings, known)
@@ -100,24 +109,29 @@ def _newer(frame: EventFrame, settings: Settings, known: Known) -> list[Check]:
         return []
     items = np.fromiter((i not in known.item_ids for i in frame.item_ids), np.bool_)
     types = np.fromiter((t not in known.event_types for t in frame.type_names), np.bool_)
+
+    def share_of(unknown: NDArray[np.bool_], codes: NDArray[Any]) -> float:
+        counts = count_codes(codes, len(unknown), new)
+        return float(counts[unknown].sum() / counts.sum())
+
     return [
         _most(
             "max_new_item_share",
-            float(items[frame.items[new]].mean()),
+            share_of(items, frame.items),
             limits.max_new_item_share,
             "share of newer events with items unknown to the champion",
         ),
         _most(
             "max_new_type_share",
-            float(types[frame.event_types[new]].mean()),
+            share_of(types, frame.event_types),
             limits.max_new_type_share,
             "share of newer events of types unknown to the champion",
         ),
         _most(
             "max_drift",
             divergence(
-                np.bincount(frame.items[~new], minlength=len(frame.item_ids)),
-                np.bincount(frame.items[new], minlength=len(frame.item_ids)),
+                count_codes(frame.items, len(items), ~new),
+                count_codes(frame.items, len(items), new),
             ),
             limits.max_drift,
             "drift of the items' distribution since the champion",
@@ -149,12 +163,48 @@ def divergence(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
     return min(1.0, max(0.0, (distance(p) + distance(q)) / 2))
 
 
+def _longest_silence_us(times: NDArray[np.int64]) -> int:
+    """The longest time without an event in the newest RECENT_DAYS; below a minute 0."""
+    newest = int(times.max())
+    minutes = RECENT_DAYS * DAY_US // MINUTE_US + 1
+    first = np.full(minutes, newest, np.int64)  # of each minute, counted back from the newest
+    last = np.zeros(minutes, np.int64)
+    for part in chunks(len(times)):
+        ages = (newest - times[part]) // MINUTE_US
+        recent = ages < minutes
+        np.minimum.at(first, ages[recent], times[part][recent])
+        np.maximum.at(last, ages[recent], times[part][recent])
+    there = np.flatnonzero(last)[::-1]  # oldest first
+    return int((first[there][1:] - last[there][:-1]).max(initial=0))
+
+
+def _single_item_share(
+    users: NDArray[np.int32], items: NDArray[np.int32], counts: NDArray[np.int64]
+) -> float:
+    """Of the users with REPEATED events or more, the share who have seen one item alone, as bots that
+    push an item do.
+
+    >>> events = np.array([0, 0, 0, 1, 1, 1], np.int32), np.array([4, 4, 4, 4, 5, 4], np.int32)
+    >>> _single_item_share(*events, np.array([3, 3]))
+    0.5
+    """
+    lowest, highest = np.full(len(counts), np.iinfo(np.int32).max), np.full(len(counts), -1)
+    for part in chunks(len(users)):
+        np.minimum.at(lowest, users[part], items[part])
+        np.maximum.at(highest, users[part], items[part])
+    often = counts >= REPEATED
+    return float((lowest == highest)[often].mean()) if often.any() else 0.0
+
+
 def _daily(times: NDArray[np.int64]) -> tuple[int, float] | None:
     """Events of the newest 24 hours, and the median of the days before; None where those are few."""
-    ages = (times[-1] - times) // DAY_US
-    counts = np.bincount(ages[ages <= COMPARED_DAYS], minlength=COMPARED_DAYS + 1)
+    newest, oldest = int(times.max()), int(times.min())
+    counts = np.zeros(COMPARED_DAYS + 1, np.int64)
+    for part in chunks(len(times)):
+        ages = (newest - times[part]) // DAY_US
+        counts += np.bincount(ages[ages <= COMPARED_DAYS], minlength=COMPARED_DAYS + 1)
     usual = float(np.median(counts[1:]))
-    covered = times[-1] - times[0] >= (COMPARED_DAYS + 1) * DAY_US
+    covered = newest - oldest >= (COMPARED_DAYS + 1) * DAY_US
     return (int(counts[0]), usual) if covered and usual > 0 else None
 
 

@@ -20,7 +20,7 @@ from recsys.errors import InputError
 
 BoolArray = NDArray[np.bool_]
 
-_EXPRESSION = re.compile(r"\s*(.+?)\s*(!=|<=|>=|==|=|<|>)\s*(.*?)\s*", re.DOTALL)
+_OPERATOR = re.compile(r"!=|<=|>=|==|=|<|>")  # searched for: a pattern of the whole would backtrack
 _NUMBER = re.compile(NUMBER, re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _WHOLE = r"^[+-]?[0-9]{1,19}$"
@@ -60,10 +60,12 @@ class Condition:
     @classmethod
     def parse(cls, text: str, field: str = "--where") -> Condition:
         """Raises InputError, of `field`, where `text` is not COLUMN OP VALUE."""
-        found = _EXPRESSION.fullmatch(text)
+        text = text.strip()
+        found = _OPERATOR.search(text, 1)
         if found is None:
             raise InputError(field, text, "expected COLUMN OP VALUE, OP one of = != < <= > >=")
-        column, symbol, literal = found.groups()
+        column, literal = text[: found.start()].strip(), text[found.end() :].strip()
+        symbol = found[0]
         return cls(column, "=" if symbol == "==" else symbol, literal)
 
     def mask(self, column: pa.Array) -> BoolArray:

@@ -9,6 +9,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,9 +73,11 @@ class EventFrame:
     sessions: NDArray[np.uint64]  # (E,) a 64-bit hash of the session id, 0 where there is none
     timestamps_us: NDArray[np.int64]  # (E,) µs since 1970, UTC
     positions: NDArray[np.int64]  # (E,) place in the source; unique; breaks ties in time
-    user_keys: list[str]  # 'u:<user_id>' or 's:<session_id>'
+    user_keys: Sequence[str]  # 'u:<user_id>' or 's:<session_id>'
     item_ids: list[str]
     type_names: list[str]
+    ordered: bool = False  # by user, time and position already
+    folder: Path | None = None  # where arrays made from these go; None = into memory
 
     def __len__(self) -> int:
         return len(self.users)

@@ -48,6 +48,7 @@ class Segment:
     offsets: list[int]  # (USER_BUCKETS + 1,) where each bucket begins
     sha256: dict[str, str]  # of each column's file
     last_position: int = -1  # the largest
+    last_us: int = 2**63 - 1  # the newest time
 
     def row_buckets(self) -> NDArray[np.int64]:
         """The bucket of each row; (E,)."""
@@ -68,6 +69,7 @@ class Manifest:
     removals: int = 0  # the last removal that was carried out
     item_count: int = 0
     items_sha256: str = ""
+    mark: str = ""  # how far a mapped table was read
     type_names: list[str] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     serial: int = 0  # of the segment made last
@@ -95,7 +97,8 @@ def write_segment(folder: Path, name: str, columns: Columns, offsets: list[int])
     shutil.rmtree(folder / name, ignore_errors=True)
     part.rename(folder / name)
     last = int(columns["positions"].max(initial=-1))
-    return hashed(folder, Segment(name, len(columns["users"]), offsets, {}, last), DTYPES)
+    newest = int(columns["timestamps_us"].max(initial=0))
+    return hashed(folder, Segment(name, len(columns["users"]), offsets, {}, last, newest), DTYPES)
 
 
 def hashed(folder: Path, segment: Segment, columns: Iterable[str]) -> Segment:

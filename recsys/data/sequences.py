@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.data.events import EventFrame
+from recsys.data.large_arrays import chunks, compress, kth_smallest, look_up, room, select_keys
 
 Int8Array = NDArray[np.int8]
 Int16Array = NDArray[np.int16]
@@ -29,7 +31,8 @@ class Sequences:
     event_types: Int16Array  # (E,) codes into EventFrame.event_types
     timestamps_us: Int64Array  # (E,)
     session_starts: BoolArray  # (E,) True at the first event of each session
-    keys: list[str]  # (N,) 'u:<user_id>' or 's:<session_id>'
+    keys: Sequence[str]  # (N,) 'u:<user_id>' or 's:<session_id>'
+    folder: Path | None = None  # where arrays made from these go; None = into memory
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -51,21 +54,31 @@ class Sequences:
 
     def keep(self, mask: BoolArray) -> Sequences:
         """Only the events where `mask` (E,) is True; sequences left empty are dropped."""
-        owners = self.owners()[mask]
-        counts = np.bincount(owners, minlength=len(self))
+        counts = np.zeros(0, np.int64)
+        if len(self):
+            counts = np.add.reduceat(mask, self.offsets[:-1], dtype=np.int64)
         kept = np.flatnonzero(counts)
         return Sequences(
             offsets=np.concatenate(([0], np.cumsum(counts[kept]))).astype(np.int64),
-            items=self.items[mask],
-            event_types=self.event_types[mask],
-            timestamps_us=self.timestamps_us[mask],
-            session_starts=self.session_starts[mask],
-            keys=[self.keys[number] for number in kept],
+            items=compress(self.items, mask, self.folder),
+            event_types=compress(self.event_types, mask, self.folder),
+            timestamps_us=compress(self.timestamps_us, mask, self.folder),
+            session_starts=compress(self.session_starts, mask, self.folder),
+            keys=select_keys(self.keys, kept),
+            folder=self.folder,
         )
+
+    def newest(self, limit: int) -> Sequences:
+        """About the newest `limit` events (ties in time stay together), in memory."""
+        events = self.event_count
+        if events <= limit:
+            return self
+        since_us = kth_smallest(self.timestamps_us, events - limit)
+        return replace(self, folder=None).keep(self.timestamps_us >= since_us)
 
     def recode(self, table: Int32Array) -> Sequences:
         """The same sequences with item code c replaced by table[c]."""
-        return replace(self, items=table[self.items])
+        return replace(self, items=look_up(table, self.items, self.folder))
 
     def histories(self) -> Histories:
         """Each whole sequence as one history."""
@@ -142,27 +155,29 @@ def build_sequences(frame: EventFrame, session_gap_seconds: float) -> Sequences:
     a sequence's first event, where the session id changes, and after a gap longer than
     `session_gap_seconds`.
     """
-    order = np.lexsort((frame.positions, frame.timestamps_us, frame.users))
-    users = frame.users[order]
-    timestamps_us = frame.timestamps_us[order]
-    sessions = frame.sessions[order]
-    first = np.empty(len(users), np.bool_)
-    session_starts = np.empty(len(users), np.bool_)
-    if len(users):
-        first[0] = True
-        np.not_equal(users[1:], users[:-1], out=first[1:])
-        session_starts[0] = True
-        session_starts[1:] = (
-            first[1:]
-            | (sessions[1:] != sessions[:-1])
-            | (np.diff(timestamps_us) > session_gap_seconds * 1e6)
+    if not frame.ordered:
+        order = np.lexsort((frame.positions, frame.timestamps_us, frame.users))
+        columns = ("users", "items", "event_types", "sessions", "timestamps_us", "positions")
+        frame = replace(frame, **{name: getattr(frame, name)[order] for name in columns})
+    users, sessions, timestamps_us = frame.users, frame.sessions, frame.timestamps_us
+    first = np.ones(len(users), np.bool_)
+    session_starts = room(len(users), np.bool_, frame.folder)
+    session_starts[:1] = True
+    for part in chunks(len(users) - 1):
+        here, before = slice(part.start + 1, part.stop + 1), part
+        np.not_equal(users[here], users[before], out=first[here])
+        session_starts[here] = (
+            first[here]
+            | (sessions[here] != sessions[before])
+            | (timestamps_us[here] - timestamps_us[before] > session_gap_seconds * 1e6)
         )
     heads = np.flatnonzero(first)
     return Sequences(
         offsets=np.append(heads, len(users)).astype(np.int64),
-        items=frame.items[order],
-        event_types=frame.event_types[order],
+        items=frame.items,
+        event_types=frame.event_types,
         timestamps_us=timestamps_us,
         session_starts=session_starts,
-        keys=[frame.user_keys[code] for code in users[heads]],
+        keys=select_keys(frame.user_keys, users[heads].astype(np.int64)),
+        folder=frame.folder,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.large_arrays import kth_smallest
 from recsys.data.sequences import Histories, Sequences
 from recsys.data.vocabulary import FIRST_ITEM
 
@@ -124,7 +125,7 @@ def tied_share(sequences: Sequences) -> float:
     inner = np.ones(sequences.event_count, np.bool_)
     inner[sequences.offsets[:-1]] = False
     tied = np.zeros(sequences.event_count, np.bool_)
-    tied[1:] = sequences.timestamps_us[1:] == sequences.timestamps_us[:-1]
+    np.equal(sequences.timestamps_us[1:], sequences.timestamps_us[:-1], out=tied[1:])
     return float((tied & inner).sum()) / max(1, int(inner.sum()))
 
 
@@ -168,4 +169,5 @@ def baskets_from(
 
 def cut_for_share(sequences: Sequences, share: float) -> int:
     """The time that leaves the newest `share` of events at or after it (µs since 1970, UTC)."""
-    return int(np.quantile(sequences.timestamps_us, 1.0 - share, method="lower"))
+    times = sequences.timestamps_us
+    return kth_smallest(times, int((len(times) - 1) * (1.0 - share)))

@@ -57,7 +57,7 @@ class TimestampParser:
         if unit is not None and unit not in MICROSECONDS:
             raise InputError("--unit", unit, f"expected one of: {', '.join(MICROSECONDS)}")
         if timezone is not None:
-            _check_timezone(timezone)
+            check_timezone(timezone)
         self.name, self.unit, self.timezone = name, unit, timezone
         self.latest_us = now_us + MAX_FUTURE_SECONDS * 1_000_000
         self._started = replay
@@ -248,7 +248,7 @@ class TimestampParser:
         return 20 * _US_A_YEAR < us <= self.latest_us
 
 
-def _check_timezone(name: str) -> None:
+def check_timezone(name: str) -> None:
     if re.fullmatch(r"[+-]([01]\d|2[0-3]):[0-5]\d", name, re.ASCII):
         return
     try:

@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys.config import Settings
 from recsys.data.splits import Positions, baskets_from, positions_from
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.engines.learning import Learned, Log, learn, scorer_of, window_positions
 from recsys.errors import InputError, NotEnoughDataError
 from recsys.evaluation.report import (
@@ -66,8 +66,11 @@ def compare_networks(
     networks: Sequence[str],
     on_progress: Report,
     say: Callable[[str], None],
+    extra: Callable[[Vocabulary], Mapping[str, Scorer]] = lambda vocabulary: {},
 ) -> dict[str, Any]:
     """Every ranking on identical positions, figures averaged over `seeds` trainings.
+
+    `extra` gives scorers that are shown beside the others, such as a simulation's oracle.
 
     `served` is what the first of `networks` would serve. Each network is trained at every rate of
     RATES with the first seed and goes on with the one that validation likes best: equal budgets.
@@ -102,7 +105,8 @@ def compare_networks(
             outcomes[f"{name}_{BLEND}"] = rank_positions(positions, scorer_of(bundle, BLEND), rows)
             if name == networks[0]:
                 serves.append(bundle.ranking if bundle.ranking != LSTM else name)
-                for ranking, scorer in baselines(bundle).items():
+                others = {**baselines(bundle), **extra(bundle.vocabulary)}
+                for ranking, scorer in others.items():
                     outcomes[ranking] = rank_positions(positions, scorer, rows)
         assert positions is not None
         first = serves[-1] if serves[-1] != BLEND else f"{networks[0]}_{BLEND}"

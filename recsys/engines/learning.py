@@ -14,7 +14,7 @@ Only after the verdict may the window itself be learned.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from recsys.config import Settings
 from recsys.data.events import EventFrame
+from recsys.data.large_arrays import compress, count_codes, look_up
 from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
 from recsys.data.sequences import Histories, Sequences, build_sequences
 from recsys.data.splits import (
@@ -59,9 +60,11 @@ from recsys.model.training import (
 )
 from recsys.rankers import RANKERS, Ranker
 from recsys.rankers.blend import Blend
+from recsys.rankers.popular import Popular
 from recsys.rankers.session_knn import SessionKnn
 from recsys.registry import Bundle
 from recsys.serving.ranking import BLEND, BLENDED, LSTM, scores
+from recsys.tracing import traced
 
 Float32Array = NDArray[np.float32]
 Int32Array = NDArray[np.int32]
@@ -74,6 +77,7 @@ HARM_POSITIONS = 2_000
 TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
 HARM_MARGIN = 0.05  # of the MRR before the window was learned
 K = 20
+ANYWHERE = {"processes", "worker_timeout_seconds"}  # of [training]: they change no result
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ class Log:
         """The targets in [cut_us, end_us) of `encoded`, which are this log's own sequences."""
         mask = None
         if self.target_codes:
-            mask = np.isin(self.sequences.event_types, self.target_codes)
+            mask = _of_types(self.sequences, self.target_codes, len(self.type_names))
         cut = baskets_from if self.baskets else positions_from
         return cut(encoded, cut_us, end_us, mask)
 
@@ -102,14 +106,14 @@ class Log:
         types = np.array([codes.get(name, 0) for name in self.type_names], np.int16)
         return replace(
             self.sequences.recode(vocabulary.encode(self.item_ids)),
-            event_types=types[self.sequences.event_types]
+            event_types=look_up(types, self.sequences.event_types, self.sequences.folder)
             if len(types)
             else self.sequences.event_types,
         )
 
     def target_weights(self) -> Float32Array:
         """Weight of each event as a target; (E,)."""
-        return self.weights[self.sequences.event_types]
+        return look_up(self.weights, self.sequences.event_types, self.sequences.folder)
 
 
 def make_log(
@@ -123,14 +127,16 @@ def make_log(
     sequences = build_sequences(frame, chosen.session_gap_minutes * 60)
     if chosen.max_user_events and sequences.lengths.max(initial=0) > chosen.max_user_events:
         # One user, a bot say, does not outweigh all others: the newest events of each count.
-        ends = np.repeat(sequences.offsets[1:], sequences.lengths)
-        newest = ends - np.arange(sequences.event_count) <= chosen.max_user_events
+        newest = np.ones(sequences.event_count, np.bool_)
+        for number in np.flatnonzero(sequences.lengths > chosen.max_user_events):
+            oldest, end = sequences.offsets[number : number + 2]
+            newest[oldest : end - chosen.max_user_events] = False
         sequences = sequences.keep(newest)
     names = frame.type_names
     if chosen.input_event_types:
         wanted = {*chosen.input_event_types, *chosen.target_event_types}
         codes = [code for code, name in enumerate(names) if name in wanted]
-        sequences = sequences.keep(np.isin(sequences.event_types, codes))
+        sequences = sequences.keep(_of_types(sequences, codes, len(names)))
     targets = set(chosen.target_event_types)
     target_codes = tuple(code for code, name in enumerate(names) if name in targets)
     if targets and not target_codes:
@@ -161,6 +167,7 @@ class Learned:
     warm: bool  # whether it started from a champion's weights
 
 
+@traced("learn")
 def learn(
     log: Log,
     settings: Settings,
@@ -220,7 +227,7 @@ def learn(
     bundle = replace(
         bundle,
         network=trainer.network,
-        rankers=fit_rankers(lesson.train, trainer.network.shape.rows, bundle.rankers),
+        rankers=lesson.rankers(lesson.train, bundle.rankers),
         ranking=best,
     )
     return Learned(bundle, trainer, curve, validation, cut_us, warm)
@@ -241,7 +248,7 @@ def _fit(
 
     return train_network(
         lesson.fit,
-        lesson.weights[lesson.before],
+        lesson.fit_weights,
         trainer,
         validate if lesson.enough else None,
         on_progress,
@@ -260,8 +267,7 @@ def _catch_up(
     Otherwise its weights are fit for validation as they are, and all that is new is validation.
     """
     if (lesson.fit.timestamps_us > champion.facts["data_end_us"]).any():
-        weights = lesson.weights[lesson.before]
-        final_pass(lesson.fit, weights, trainer, 1, on_progress)
+        final_pass(lesson.fit, lesson.fit_weights, trainer, 1, on_progress)
 
 
 @dataclass(frozen=True)
@@ -284,6 +290,18 @@ class Lesson:
     def enough(self) -> bool:
         """Whether there are positions enough to choose by."""
         return len(self.positions) >= ENOUGH_POSITIONS
+
+    @property
+    def fit_weights(self) -> Float32Array:
+        """Weight of each event of the fit part as a target; (E,)."""
+        return compress(self.weights, self.before, self.fit.folder)
+
+    def rankers(
+        self, sequences: Sequences, settings: Mapping[str, Ranker] | None = None
+    ) -> dict[str, Ranker]:
+        """`fit_rankers` with this lesson's vocabulary and bound."""
+        limit = self.settings.training.ranker_events
+        return fit_rankers(sequences, len(self.vocabulary), limit, settings)
 
     def rng(self) -> np.random.Generator:
         return np.random.default_rng(self.settings.training.seed)
@@ -308,7 +326,7 @@ class Lesson:
             vocabulary=self.vocabulary,
             event_types=self.event_types,
             network=trainer.network,
-            rankers=fit_rankers(self.fit, len(self.vocabulary)),
+            rankers=self.rankers(self.fit),
             repeats=self.repeats,
             ranking=LSTM,
             max_length=sequences.max_length,
@@ -347,7 +365,7 @@ def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None =
         event_types=event_types,
         categories=categories,
         item_categories=_category_codes(log.categories, vocabulary, categories),
-        repeats=learn_repeat_policy(train),
+        repeats=learn_repeat_policy(train.newest(settings.training.ranker_events)),
         train=train,
         weights=history.target_weights(),
         before=before,
@@ -385,6 +403,7 @@ def _weigh(
     return bundle, found
 
 
+@traced("learn window")
 def learn_window(
     log: Log,
     learned: Learned,
@@ -424,7 +443,9 @@ def learn_window(
         event_types=event_types,
         categories=categories,
         network=trainer.network,
-        rankers=fit_rankers(everything, len(vocabulary), old.rankers),
+        rankers=fit_rankers(
+            everything, len(vocabulary), settings.training.ranker_events, old.rankers
+        ),
     )
     after = mean_reciprocal_rank(scorer_of(bundle), sample)
     kept = after >= before * (1.0 - HARM_MARGIN)
@@ -439,10 +460,21 @@ def learn_window(
 
 
 def fit_rankers(
-    sequences: Sequences, rows: int, settings: Mapping[str, Ranker] | None = None
+    sequences: Sequences,
+    rows: int,
+    limit: int,
+    settings: Mapping[str, Ranker] | None = None,
 ) -> dict[str, Ranker]:
-    """Every ranker, fitted to sequences of vocabulary indices, with the settings of `settings`."""
-    fitted: dict[str, Ranker] = {name: kind.fit(sequences, rows) for name, kind in RANKERS.items()}
+    """Every ranker, fitted to sequences of vocabulary indices, with the settings of `settings`.
+
+    What counts steps and sessions is fitted to the newest `limit` events: it needs some 250 bytes
+    of memory for each.
+    """
+    newest = sequences.newest(limit)
+    fitted: dict[str, Ranker] = {
+        name: kind.fit(sequences if issubclass(kind, Popular) else newest, rows)
+        for name, kind in RANKERS.items()
+    }
     knn = fitted["session_knn"]
     assert isinstance(knn, SessionKnn)
     fitted["session_knn"] = _with_choices(knn, settings or {})
@@ -489,9 +521,10 @@ def _words(log: Log, champion: Bundle | None) -> tuple[Vocabulary, list[str], li
 
     Those a champion knows come first and in its order, so that its weights keep their meaning.
     """
-    codes = np.unique(log.sequences.items)
+    codes = np.flatnonzero(count_codes(log.sequences.items, len(log.item_ids)))
     items = [log.item_ids[code] for code in codes]
-    types = [log.type_names[code] for code in np.unique(log.sequences.event_types)]
+    seen_types = np.flatnonzero(count_codes(log.sequences.event_types, len(log.type_names)))
+    types = [log.type_names[code] for code in seen_types]
     categories = sorted({log.categories[item] for item in items if item in log.categories})
     if champion is None:
         return Vocabulary(items), types, categories
@@ -532,7 +565,7 @@ def _fingerprint(lesson: Lesson, warm: bool) -> str:
     for array in (train.offsets, train.items, train.timestamps_us, train.event_types):
         digest.update(np.ascontiguousarray(array).data)
     for section in (settings.sequences, settings.model, settings.training, settings.evaluation):
-        digest.update(section.model_dump_json().encode())
+        digest.update(section.model_dump_json(exclude=ANYWHERE).encode())
     digest.update(f"{len(lesson.vocabulary)} {warm}".encode())
     return digest.hexdigest()
 
@@ -541,11 +574,18 @@ def _checkpoint(workplace: Path | None, stage: str, key: str) -> TrainingCheckpo
     return None if workplace is None else TrainingCheckpoint(workplace / f"{stage}.bin", key)
 
 
+def _of_types(sequences: Sequences, codes: Sequence[int], count: int) -> NDArray[np.bool_]:
+    """Which events are of a type among `codes`, of `count` types; (E,)."""
+    wanted = np.zeros(count, np.bool_)
+    wanted[list(codes)] = True
+    return look_up(wanted, sequences.event_types, sequences.folder)
+
+
 def _known_positions(history: Log, train: Sequences, fit: Sequences, cut_us: int) -> Positions:
     """Validation positions whose target the fit part has seen."""
     positions = history.positions(train, cut_us)
-    known = np.zeros(max(int(train.items.max(initial=UNKNOWN)) + 1, FIRST_ITEM), np.bool_)
-    known[fit.items] = True
+    rows = max(int(train.items.max(initial=UNKNOWN)) + 1, FIRST_ITEM)
+    known = count_codes(fit.items, rows) > 0
     if positions.baskets is None or len(positions) == 0:
         return positions.where(known[positions.targets])
     hits = np.add.reduceat(known[positions.baskets.items], positions.baskets.offsets[:-1])

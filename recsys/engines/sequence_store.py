@@ -3,7 +3,8 @@
 A first build reads the table in ranges of ids, in several processes, each range a segment; later ones
 read from a look-back below the largest id on, so that rows which commit late under lower ids are found.
 Users who were erased are taken out of the files, merges are applied when the files are read, and files
-that cannot be trusted are built anew.
+that cannot be trusted are built anew. A mapped table of the user's own is read in the same way, in
+chunks along its order or time.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from recsys.data.events import Codes, EventFrame, hash_texts, key_hashes
+from recsys.data.events import USER_BUCKETS, EventFrame, hash_texts, user_bucket
+from recsys.data.large_arrays import LARGE_EVENTS, HashedKeys, chunks, room
 from recsys.data.segments import (
+    DTYPES,
     MANIFEST,
     RENUMBERED,
     Columns,
@@ -33,24 +39,38 @@ from recsys.data.segments import (
     read_manifest,
     read_segment,
     renumbered,
-    sort_columns,
     sweep,
     without_users,
     write_manifest,
-    write_segment,
 )
-from recsys.errors import ConflictError, SequenceFileError
+from recsys.engines.segment_making import (
+    Made,
+    Range,
+    SegmentRows,
+    make_mapped_segment,
+    make_segment,
+    written,
+)
+from recsys.errors import ConflictError, SequenceFileError, TrainingError
 from recsys.storage import removal_rows
 from recsys.storage.database import Database
-from recsys.storage.event_reading import STORE_COLUMNS, all_aliases, id_span, read_batches
+from recsys.storage.event_reading import all_aliases, id_span
+from recsys.storage.mapped_rows import Chunk, MappedRows
+from recsys.storage.mapping import Mapping
+from recsys.storage.user_rows import Tombstones
 
 CHUNK_IDS = 1_000_000  # ids a segment: what bounds the memory of building
 MAX_RANGES = 10_000  # of an update
 LOOK_BACK = 50_000  # ids that are read once more
+DAY_US = 86_400 * 1_000_000
 MAX_SEGMENTS = 40
 MERGED_ROWS = 4_000_000  # of segments that are merged into one
 
+FRAME_DTYPES = {**DTYPES, "users": np.int32}
+
 Say = Callable[[str], None]
+# Where ranges are read, if not here: (address of the database, ranges) -> rows of each, in order.
+Reading = Callable[[str, Sequence[Range]], Iterator[SegmentRows | None]]
 
 
 @dataclass(frozen=True)
@@ -64,10 +84,27 @@ class Updated:
 
 
 class SequenceStore:
-    """The sequence files of one database in one folder."""
+    """The sequence files of one database in one folder; of `mapped`, where that is read instead."""
 
-    def __init__(self, folder: Path, processes: int = 2) -> None:
-        self._folder, self._processes = folder, processes
+    def __init__(
+        self,
+        folder: Path,
+        processes: int = 2,
+        mapped: MappedRows | None = None,
+        reading: Reading | None = None,
+        chunk_ids: int | None = None,
+        large_events: int = LARGE_EVENTS,
+    ) -> None:
+        """`chunk_ids` ids a segment, CHUNK_IDS where not given; frames of more than `large_events` are
+        kept in files, not in memory.
+        """
+        self._folder, self._processes, self._mapped = folder, processes, mapped
+        self._reading, self._chunk_ids, self._large = reading, chunk_ids, large_events
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it reads a table of the user's."""
+        return self._mapped is not None
 
     def forget(self) -> None:
         """Delete all files; the next update builds them anew."""
@@ -83,6 +120,8 @@ class SequenceStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
             database_id = removal_rows.database_id(database)
+            if self._mapped is not None:
+                database_id += f" {self._mapped.mapping.fingerprint}"
             before, items, rebuilt = self._trusted(database, database_id, say)
             manifest = self._take_out(database, before, items)
             manifest = self._read_new(database, manifest, items)
@@ -101,42 +140,82 @@ class SequenceStore:
         return removal_rows.removed_since(database, manifest.removals)[0] != manifest.removals
 
     def frame(self, database: Database, since_us: int = 0) -> EventFrame:
-        """All events since `since_us`, users in an order that does not depend on how they were read.
+        """All events since `since_us`, in the order of bucket, user, time and position, however they were
+        read.
 
-        Raises SequenceFileError where a file is not the one that was written.
+        It is made a bucket at a time, so that memory is that of a bucket where there are many. Raises
+        SequenceFileError where a file is not the one that was written, TrainingError where the disk
+        is full.
         """
         manifest, items = read_manifest(self._folder)
-        parts: list[Columns] = []
         for segment in manifest.segments:
             check_segment(self._folder, segment)
-            columns = read_segment(self._folder, segment)
-            kept = columns["timestamps_us"] >= since_us
-            whole = bool(kept.all())
-            parts.append(
-                columns if whole else {name: values[kept] for name, values in columns.items()}
+        folder = self._folder if manifest.rows > self._large else None
+        rows = sum(
+            int(np.count_nonzero(times[part] >= since_us))
+            for times in (
+                read_segment(self._folder, segment)["timestamps_us"]
+                for segment in manifest.segments
             )
-
-        def joined(name: str) -> np.ndarray:
-            values = [part[name] for part in parts]
-            return np.concatenate(values) if values else np.empty(0, np.int64)
-
-        aliases = all_aliases(database)
-        old, new = hash_texts(list(aliases)), hash_texts(list(aliases.values()))
-        merged = dict(zip(old.tolist(), new.tolist(), strict=True))
-        hashes, users = np.unique(
-            moved(joined("users").astype(np.uint64), merged), return_inverse=True
+            for part in chunks(len(times))
         )
+        columns = {name: room(rows, dtype, folder) for name, dtype in FRAME_DTYPES.items()}
+        hashes: list[np.ndarray] = []
+        at = users = 0
+        for bucket in self._buckets(manifest, _merged(database), since_us):
+            own, codes = np.unique(bucket["users"], return_inverse=True)
+            end = at + len(codes)
+            for name, values in {**bucket, "users": codes + users}.items():
+                columns[name][at:end] = values
+            hashes.append(own)
+            at, users = end, users + len(own)
         return EventFrame(
-            users=users.astype(np.int32),
-            items=joined("items").astype(np.int32),
-            event_types=joined("event_types").astype(np.int16),
-            sessions=joined("sessions").astype(np.uint64),
-            timestamps_us=joined("timestamps_us").astype(np.int64),
-            positions=joined("positions").astype(np.int64),
-            user_keys=[f"#{number:016x}" for number in hashes.tolist()],
+            **columns,
+            user_keys=HashedKeys(np.concatenate(hashes) if hashes else np.empty(0, np.uint64)),
             item_ids=items,
             type_names=manifest.type_names,
+            ordered=True,
+            folder=folder,
         )
+
+    def _buckets(
+        self, manifest: Manifest, merged: dict[int, tuple[int, int]], since_us: int
+    ) -> Iterator[Columns]:
+        """The events of each bucket since `since_us`, by user, time and position.
+
+        `merged`: for the hash of a sequence that was merged, the hash and bucket of its owner now.
+        """
+        sources = np.array(sorted(merged), np.uint64)
+        owners = {source: owner for source, (owner, _) in merged.items()}
+        home = np.array([merged[int(source)][1] for source in sources], np.int64)
+        strays: dict[int, list[Columns]] = {}
+        for segment in manifest.segments if merged else ():
+            columns = read_segment(self._folder, segment)
+            for part in chunks(segment.rows):
+                away = np.flatnonzero(np.isin(columns["users"][part], sources)) + part.start
+                found = {name: values[away] for name, values in columns.items()}
+                numbers = home[np.searchsorted(sources, found["users"])]
+                found["users"] = moved(found["users"], owners)
+                for number in np.unique(numbers).tolist():
+                    own = {name: values[numbers == number] for name, values in found.items()}
+                    strays.setdefault(number, []).append(own)
+        for number in range(USER_BUCKETS):
+            parts = [segment.bucket(self._folder, number) for segment in manifest.segments]
+            if merged:
+                stay = [~np.isin(part["users"], sources) for part in parts]
+                parts = [
+                    {name: values[mask] for name, values in part.items()}
+                    for part, mask in zip(parts, stay, strict=True)
+                ]
+            parts += strays.get(number, [])
+            if not parts:
+                continue
+            joined = {name: np.concatenate([part[name] for part in parts]) for name in DTYPES}
+            kept = joined["timestamps_us"] >= since_us
+            if not kept.all():
+                joined = {name: values[kept] for name, values in joined.items()}
+            order = np.lexsort((joined["positions"], joined["timestamps_us"], joined["users"]))
+            yield {name: values[order] for name, values in joined.items()}
 
     def _trusted(
         self, database: Database, database_id: str, say: Say
@@ -147,8 +226,14 @@ class SequenceStore:
             for segment in manifest.segments:
                 read_segment(self._folder, segment)  # whole by its looks; hashes wait for `frame`
             _, last = id_span(database)
-            if manifest.database_id != database_id or manifest.high_water > last:
+            if manifest.database_id != database_id or manifest.high_water > max(last, 0):
                 raise SequenceFileError("the sequence files are of another database")
+            if (
+                self._mapped is not None
+                and manifest.mark
+                and self._mapped.lies_behind(manifest.mark)
+            ):
+                raise SequenceFileError("the mapped table holds less than was read of it")
         except SequenceFileError as error:
             if any(self._folder.glob("*.json")):
                 say(f"{error}; they are built anew")
@@ -171,61 +256,133 @@ class SequenceStore:
         return write_manifest(self._folder, changed, items)
 
     def _read_new(self, database: Database, manifest: Manifest, items: list[str]) -> Manifest:
-        first, last = id_span(database)
-        start = max(first, manifest.high_water - LOOK_BACK + 1) if manifest.high_water else first
-        known = self._known(manifest, start)
-        # Ids may lie far apart; then a range of them holds less.
-        width = max(CHUNK_IDS, (last + 1 - start) // MAX_RANGES)
-        ranges = [(at, min(at + width, last + 1)) for at in range(start, last + 1, width)]
-        numbers = {item: number for number, item in enumerate(items)}
-        names = [_name(manifest.serial + 1 + place) for place in range(len(ranges))]
-        for place, made in enumerate(self._made(database, ranges, names, known)):
-            end = ranges[place][1] - 1
-            reached = replace(
-                manifest,
-                high_water=max(manifest.high_water, end),
-                serial=manifest.serial + 1,
-            )
-            if made is not None:
-                segment, own_items, own_types = made
-                to_items = [numbers.setdefault(item, len(numbers)) for item in own_items]
-                types = dict.fromkeys([*manifest.type_names, *own_types])
-                to_types = [list(types).index(name) for name in own_types]
-                columns = read_segment(self._folder, segment, "r+")
-                renumbered(columns, np.array(to_items, np.int64), np.array(to_types, np.int64))
-                segment = hashed(self._folder, segment, RENUMBERED)
-                items[:] = list(numbers)
-                reached = replace(
-                    reached, segments=[*manifest.segments, segment], type_names=list(types)
-                )
-            manifest = write_manifest(self._folder, reached, items)
-        if not ranges and manifest.item_count == 0:
+        mapped = self._mapped
+        if mapped is None or mapped.mapping.by_event_id:
+            manifest = self._read_own(database, manifest, items)
+        if mapped is not None:
+            manifest = self._read_mapped(database, mapped, manifest, items)
+        if manifest.item_count == 0:
             manifest = write_manifest(self._folder, manifest, items)
         return manifest
 
-    def _made(
-        self,
-        database: Database,
-        ranges: list[tuple[int, int]],
-        names: list[str],
-        known: np.ndarray,
-    ) -> Iterator[tuple[Segment, list[str], list[str]] | None]:
-        url = database.url.render_as_string(hide_password=False)
-        work = [
-            (url, self._folder, name, *span, known)
-            for name, span in zip(names, ranges, strict=True)
+    def _read_own(self, database: Database, manifest: Manifest, items: list[str]) -> Manifest:
+        by_event_id = self._mapped is not None
+        first, last = id_span(database)
+        start = max(first, manifest.high_water - LOOK_BACK + 1) if manifest.high_water else first
+        known = self._known(manifest, 0 if by_event_id else start)
+        # Ids may lie far apart; then a range of them holds less.
+        width = max(self._chunk_ids or CHUNK_IDS, (last + 1 - start) // MAX_RANGES)
+        spans = [
+            Range(at, min(at + width, last + 1), known, by_event_id)
+            for at in range(start, last + 1, width)
         ]
+        names = [_name(manifest.serial + 1 + place) for place in range(len(spans))]
+        url = database.url.render_as_string(hide_password=False)
+        # SQLite's shared files stay where some connection is open; readers cannot make them.
+        with database.connect():
+            if self._reading is not None and spans:
+                rows = zip(names, self._reading(url, spans), strict=True)
+                found: Iterator[Made] = (written(self._folder, name, one) for name, one in rows)
+            else:
+                work = [(url, self._folder, n, span) for n, span in zip(names, spans, strict=True)]
+                here = partial(make_segment, database=database)
+                found = self._all_made(_make_segment, work, lambda one: here(*one))
+            for place, made in enumerate(found):
+                reached = max(manifest.high_water, spans[place].end - 1)
+                manifest = self._take_in(replace(manifest, high_water=reached), made, items)
+        return manifest
+
+    def _read_mapped(
+        self, database: Database, mapped: MappedRows, manifest: Manifest, items: list[str]
+    ) -> Manifest:
+        mapping = mapped.mapping
+        last = mapped.end()
+        parts = mapped.chunks(manifest.mark or None, last)
+        if not parts:
+            return manifest
+        known = self._known_of(manifest, mapping, parts[0])
+        with database.connect() as connection:
+            hidden = Tombstones(connection)
+        now_us = time.time_ns() // 1_000
+        work = [
+            (
+                mapping,
+                self._folder,
+                _name(manifest.serial + 1 + place),
+                chunk,
+                known,
+                hidden,
+                now_us,
+            )
+            for place, chunk in enumerate(parts)
+        ]
+        marks = [mapping.mark(chunk.end) for chunk in parts[:-1]] + [mapping.mark(last)]
+        if mapping.by_event_id:
+            # One id may come in two chunks, so each has to know what the one before it held.
+            for place, one in enumerate(work):
+                known = self._known(manifest, 0)
+                made = make_mapped_segment(*one[:4], known, *one[5:], mapped)
+                manifest = self._take_in(replace(manifest, mark=marks[place]), made, items)
+            return manifest
+        found = self._all_made(
+            _make_mapped_segment, work, lambda one: _make_mapped_segment((*one, mapped))
+        )
+        for place, made in enumerate(found):
+            manifest = self._take_in(replace(manifest, mark=marks[place]), made, items)
+        return manifest
+
+    def _take_in(self, manifest: Manifest, made: Made, items: list[str]) -> Manifest:
+        """Write down how far was read, and the segment that came of it if there is one."""
+        manifest = replace(manifest, serial=manifest.serial + 1)
+        if made is not None:
+            segment, own_items, own_types = made
+            numbers = {item: number for number, item in enumerate(items)}
+            # Numbered by name, so that it makes no difference in which order a database reads.
+            for item in sorted(own_items):
+                numbers.setdefault(item, len(numbers))
+            types = dict.fromkeys([*manifest.type_names, *sorted(own_types)])
+            places = {name: place for place, name in enumerate(types)}
+            columns = read_segment(self._folder, segment, "r+")
+            renumbered(
+                columns,
+                np.array([numbers[item] for item in own_items], np.int64),
+                np.array([places[name] for name in own_types], np.int64),
+            )
+            segment = hashed(self._folder, segment, RENUMBERED)
+            items[:] = list(numbers)
+            segments = [*manifest.segments, segment]
+            manifest = replace(manifest, segments=segments, type_names=list(types))
+        return write_manifest(self._folder, manifest, items)
+
+    def _all_made(
+        self, make: Callable[[Any], Made], work: Sequence[Any], here: Callable[[Any], Made]
+    ) -> Iterator[Made]:
+        """Segments in the order of `work`: by `make` in other processes, or `here` in this one."""
         if len(work) < 2 or self._processes < 2:
-            for one in work:
-                yield make_segment(*one, database=database)
+            yield from map(here, work)
             return
         context = multiprocessing.get_context("spawn")
-        # SQLite's shared files stay where some connection is open; readers cannot make them.
-        with (
-            database.connect(),
-            ProcessPoolExecutor(self._processes, mp_context=context) as pool,
-        ):
-            yield from pool.map(_make_segment, work)
+        try:
+            with ProcessPoolExecutor(self._processes, mp_context=context) as pool:
+                yield from pool.map(make, work)
+        except BrokenProcessPool:
+            raise TrainingError("a process that read events was lost; run it again") from None
+
+    def _known_of(self, manifest: Manifest, mapping: Mapping, first: Chunk) -> np.ndarray:
+        """Positions that the files hold of what is read once more of a mapped table."""
+        start = first.first  # None: from the table's beginning
+        if mapping.identity == "order":
+            return self._known(manifest, -(2**63) if start is None else int(start))
+        since_us = None if start is None else mapping.micros(start)
+        # A day more: a local time may be that far from what it is in UTC.
+        late = [
+            segment
+            for segment in manifest.segments
+            if since_us is None or segment.last_us >= since_us - DAY_US
+        ]
+        found = [read_segment(self._folder, segment)["positions"] for segment in late]
+        found.append(np.empty(0, np.int64))
+        return np.sort(np.concatenate(found))
 
     def _known(self, manifest: Manifest, start: int) -> np.ndarray:
         """Positions from `start` on that the files hold already."""
@@ -262,55 +419,21 @@ class SequenceStore:
             yield
 
 
-def make_segment(
-    url: str,
-    folder: Path,
-    name: str,
-    first: int,
-    end: int,
-    known: np.ndarray,
-    database: Database | None = None,
-) -> tuple[Segment, list[str], list[str]] | None:
-    """Rows with ids in [first, end) as a segment under numbers of its own, and what those stand for.
-
-    A pure function of the rows: made again it gives the same files. None where there is no new row.
-    """
-    own = database or Database(url)
-    items, types = Codes(), Codes()
-    parts: list[Columns] = []
-    buckets: list[np.ndarray] = []
-    for batch in read_batches(own, STORE_COLUMNS, ids=(first, end)):
-        positions = batch.column("position").to_numpy()
-        fresh = ~np.isin(positions, known) if len(known) else np.ones(len(positions), np.bool_)
-        users, sessions = batch.column("user_id"), batch.column("session_id")
-        hashes = key_hashes(users, "u:")
-        anonymous = hashes == 0
-        session_keys = key_hashes(sessions)
-        if anonymous.any():
-            hashes = np.where(anonymous, key_hashes(sessions, "s:"), hashes)
-        columns: Columns = {
-            "users": hashes,
-            "items": items.encode(batch.column("item_id")),
-            "event_types": types.encode(batch.column("event_type")),
-            "sessions": session_keys,
-            "timestamps_us": batch.column("timestamp_us").to_numpy(),
-            "positions": positions,
-        }
-        parts.append({column: values[fresh] for column, values in columns.items()})
-        buckets.append(batch.column("user_bucket").to_numpy()[fresh])
-    if database is None:
-        own.close()
-    if not parts or not sum(len(part["users"]) for part in parts):
-        return None
-    joined = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-    ordered, offsets = sort_columns(joined, np.concatenate(buckets).astype(np.int64))
-    return write_segment(folder, name, ordered, offsets), list(items.codes), list(types.codes)
+def _merged(database: Database) -> dict[int, tuple[int, int]]:
+    """Of each merged sequence, by its hash: the hash and the bucket of the user it belongs to now."""
+    aliases = all_aliases(database)
+    sources, owners = hash_texts(list(aliases)), hash_texts(list(aliases.values()))
+    buckets = [user_bucket(owner.removeprefix("u:")) for owner in aliases.values()]
+    places = zip(owners.tolist(), buckets, strict=True)
+    return dict(zip(sources.tolist(), places, strict=True))
 
 
-def _make_segment(
-    work: tuple[str, Path, str, int, int, np.ndarray],
-) -> tuple[Segment, list[str], list[str]] | None:
+def _make_segment(work: tuple[Any, ...]) -> Made:
     return make_segment(*work)
+
+
+def _make_mapped_segment(work: tuple[Any, ...]) -> Made:
+    return make_mapped_segment(*work)
 
 
 def _name(serial: int) -> str:

@@ -23,6 +23,7 @@ from recsys.evaluation.report import (
 from recsys.model.item_matrix import KINDS, ItemMatrix
 from recsys.registry import Bundle, compacted
 from recsys.serving.ranking import LSTM, rankings
+from recsys.tracing import traced
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def matrix_costs(log: Log, bundle: Bundle, cut_us: int) -> dict[str, dict[str, f
     return found
 
 
+@traced("trial")
 def run_trial(
     log: Log,
     candidate: Bundle,

@@ -40,6 +40,12 @@ class Inputs:
     def shape(self) -> tuple[int, ...]:
         return self.items.shape
 
+    def select(self, rows: Int64Array) -> Inputs:
+        """The rows at `rows`."""
+        return Inputs(
+            self.items[rows], self.event_types[rows], self.gaps[rows], self.session_starts[rows]
+        )
+
 
 @dataclass(frozen=True)
 class TrainingBatch:

@@ -35,6 +35,10 @@ class CopyHead(nn.Module):
         self.gate = nn.Linear(width, 1)
         nn.init.normal_(self.query.weight, std=0.02)
         nn.init.constant_(self.gate.bias, -1.0)
+        # It shifts all logits of a step alike, which a softmax does not see; learned, it would wander
+        # with the rounding of its gradient, which is zero.
+        nn.init.zeros_(self.key.bias)
+        self.key.bias.requires_grad_(False)
 
     def forward(
         self, x: Tensor, y: Tensor, items: Tensor, current_may_recur: bool

@@ -120,10 +120,7 @@ def _pairs(
     sequences: Sequences,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Both directions of every pair of different known items at most WINDOW steps apart."""
-    newest = sequences.event_count
-    if newest * WINDOW * 2 > MAX_PAIRS:
-        kept = np.partition(sequences.timestamps_us, -MAX_PAIRS // (2 * WINDOW))
-        sequences = sequences.keep(sequences.timestamps_us >= kept[-MAX_PAIRS // (2 * WINDOW)])
+    sequences = sequences.newest(MAX_PAIRS // (2 * WINDOW))
     owners, items = sequences.owners(), sequences.items
     first, second, weights = [], [], []
     for distance in range(1, WINDOW + 1):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from recsys.model.batches import GAP_BUCKETS, Inputs
 from recsys.model.bodies import BODIES
 from recsys.model.copy_head import CopyHead
-from recsys.model.dropout import ByteDropout
+from recsys.model.dropout import ByteDropout, RowShare
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,11 @@ class NextItemNetwork(nn.Module):
         self.copy_head = CopyHead(width) if shape.copy else None
         nn.init.normal_(self.items.weight, std=0.5 / width**0.5)
 
-    def share_randomness(self, rng: np.random.Generator) -> None:
-        """Have every dropout draw from `rng`."""
+    def share_randomness(self, rng: np.random.Generator, row_share: RowShare) -> None:
+        """Have every dropout draw from `rng`, for the rows that `row_share` says at the time."""
         for module in self.modules():
             if isinstance(module, ByteDropout):
-                module.rng = rng
+                module.rng, module.row_share = rng, row_share
 
     def dense_parameters(self) -> dict[str, nn.Parameter]:
         """All parameters but the item table and the item bias, which are updated by row."""

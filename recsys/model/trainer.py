@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.config import ModelSettings, TrainingSettings
+from recsys.data.large_arrays import count_codes
 from recsys.data.repeats import RepeatPolicy
 from recsys.data.sequences import Sequences
 from recsys.data.vocabulary import FIRST_ITEM, PADDING, UNKNOWN
 from recsys.errors import TrainingError
 from recsys.model.batches import TrainingBatch, Windows, cut_windows, training_batches
+from recsys.model.dropout import RowShare
 from recsys.model.embedding_start import place_among_neighbours
+from recsys.model.group import described, present_group
 from recsys.model.losses import NegativeSampler, log_softmax_at, mix_with_copies
 from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork, channel_rows
 from recsys.model.optimizer import TableAdamW
@@ -70,6 +73,8 @@ class Trainer:
         """`rows` = V; `event_types` = rows of that channel, missing included; `item_categories`
         (V,): the category of each row, 0 = missing.
         """
+        self.group = present_group()  # those who train with this process, if any
+        self._told: Windows | None = None  # what they were last given to learn
         if training.threads:
             torch.set_num_threads(training.threads)
         torch.manual_seed(training.seed)
@@ -97,7 +102,19 @@ class Trainer:
         )
         self.network.item_categories.copy_(torch.from_numpy(categories))
         self.network.to(self.device)
-        self.network.share_randomness(self.rng)
+        self._row_share = RowShare()
+        self.network.share_randomness(self.rng, self._row_share)
+        self._made_of = {
+            "rows": rows,
+            "event_types": event_types,
+            "max_length": max_length,
+            "model": model.model_dump(mode="json"),
+            "training": {
+                **training.model_dump(mode="json"),
+                "precision": "float32" if self.product == torch.float32 else "bfloat16",
+            },
+            "repeats": repeats.plain(),
+        }
         self._full = rows - FIRST_ITEM <= training.full_softmax_items
         self._prepare()
 
@@ -127,7 +144,7 @@ class Trainer:
 
     def sampler(self, sequences: Sequences, weights: Float32Array) -> NegativeSampler:
         rows = self.network.shape.rows
-        counts = np.bincount(sequences.items[weights > 0], minlength=rows)
+        counts = count_codes(sequences.items, rows, weights > 0)
         return NegativeSampler(counts, self.settings.negatives)
 
     def epoch(
@@ -142,6 +159,8 @@ class Trainer:
         Raises TrainingError where the loss stops being a number.
         """
         self.network.train()
+        if self.group is not None and self.group.rank == 0:
+            self._call_the_others(windows, rate)
         total, targets, events = 0.0, 0.0, 0
         for batch in training_batches(
             windows, self.max_length, self.settings.batch_events, self.rng
@@ -163,7 +182,6 @@ class Trainer:
         hidden = self.rng.random(batch.inputs.items.shape, np.float32) < UNKNOWN_SHARE
         items = np.where(hidden & (batch.inputs.items != PADDING), UNKNOWN, batch.inputs.items)
         chosen = batch.weights > 0  # (B, T)
-        targets = batch.targets[chosen]  # (P,)
         network, device = self.network, self.device
         table: Tensor = network.items.weight
         bias: Tensor = network.item_bias
@@ -171,17 +189,21 @@ class Trainer:
         if self._full:
             negatives = np.arange(FIRST_ITEM, len(table))
             log_expected = np.zeros(len(negatives), np.float32)
-            numbered = items
+            used = None
         else:
             # Only the rows a step needs become its table, so that its cost does not grow with V.
             drawn = sampler.draw(self.rng)
             log_expected = sampler.log_expected(drawn)
-            used = np.unique(np.concatenate((items.ravel(), targets, drawn)))
+            used = np.unique(np.concatenate((items.ravel(), batch.targets[chosen], drawn)))
             rows = torch.from_numpy(used).to(device)
-            numbered, targets = np.searchsorted(used, items), np.searchsorted(used, targets)
             negatives = np.searchsorted(used, drawn)
             table = table.detach().index_select(0, rows).requires_grad_()
             bias = bias.detach().index_select(0, rows).requires_grad_()
+        if self.group is not None:  # all that is drawn was drawn for the whole batch
+            batch, items, chosen = self._own_rows(batch, items, chosen)
+        numbered, targets = items, batch.targets[chosen]  # (B, T), (P,)
+        if used is not None:
+            numbered, targets = np.searchsorted(used, items), np.searchsorted(used, targets)
         categories = network.item_categories if rows is None else network.item_categories[rows]
         inputs = InputTensors.of(batch.inputs, device, torch.from_numpy(numbered).to(device))
         with torch.autocast(device.type, torch.bfloat16, self._narrow):
@@ -198,12 +220,51 @@ class Trainer:
             value = mix_with_copies(value, pointed.flatten()[flat], gate.flatten()[flat])
         loss = -(value * torch.from_numpy(batch.weights[chosen]).to(device)).sum()
         found = float(loss.detach())
-        if not math.isfinite(found):
-            raise TrainingError(f"the loss became {found}; lower training.learning_rate")
         # A fixed divisor, so that the small batches of rare lengths do not count for more.
         (loss / self.settings.batch_events).backward()  # type: ignore[no-untyped-call]
+        if self.group is not None:
+            found = self.group.sum_gradients([*self._dense, table, bias], found)
+        if not math.isfinite(found):
+            raise TrainingError(f"the loss became {found}; lower training.learning_rate")
         self._update(rows, table, bias, rate)
         return found
+
+    def _own_rows(
+        self, batch: TrainingBatch, items: Int64Array, chosen: NDArray[np.bool_]
+    ) -> tuple[TrainingBatch, Int64Array, NDArray[np.bool_]]:
+        """This rank's rows of a batch; where there are none, the first row at no weight, so that
+        every rank draws and sums alike.
+        """
+        assert self.group is not None
+        mine, share = self.group.rows(len(items)), 1.0
+        if not len(mine):
+            mine, share = np.zeros(1, np.int64), 0.0
+        self._row_share.rows, self._row_share.count = mine, len(items)
+        weights = batch.weights[mine] * np.float32(share)
+        part = TrainingBatch(batch.inputs.select(mine), batch.targets[mine], weights)
+        return part, items[mine], chosen[mine]
+
+    def _call_the_others(self, windows: Windows, rate: Rate) -> None:
+        """Have all ranks run this epoch too, from this rank's state: see `recsys.model.following`."""
+        assert self.group is not None
+        if self._told is not windows:
+            found = {one.name: getattr(windows.sequences, one.name) for one in fields(Sequences)}
+            arrays = {name: a for name, a in found.items() if isinstance(a, np.ndarray)}
+            arrays |= {
+                "weights": windows.weights,
+                "item_categories": self.network.item_categories.cpu().numpy(),
+            }
+            like = described(arrays)
+            told = {"trainer": self._made_of, "arrays": like}
+            self.group.send({"kind": "lesson", **told})
+            self.group.share_arrays(arrays, like)
+            self._told = windows
+        tensors, plain = self.state()
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        like, seed = described(arrays), torch.initial_seed()
+        state = {"rate": asdict(rate), "plain": plain, "seed": seed, "arrays": like}
+        self.group.send({"kind": "epoch", **state})
+        self.group.share_arrays(arrays, like)
 
     def _update(self, rows: Tensor | None, table: Tensor, bias: Tensor, rate: float) -> None:
         assert table.grad is not None and bias.grad is not None

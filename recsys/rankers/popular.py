@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.data.large_arrays import count_codes
 from recsys.data.sequences import Sequences
 from recsys.data.vocabulary import FIRST_ITEM
 from recsys.rankers.base import Float32Array, Int32Array, Votes
@@ -48,10 +49,10 @@ class PopularRecent(Popular):
     @classmethod
     def fit(cls, sequences: Sequences, rows: int) -> Self:
         newest = int(sequences.timestamps_us.max(initial=0))
-        return cls(_counts(sequences.items[sequences.timestamps_us > newest - RECENT_US], rows))
+        return cls(_counts(sequences.items, rows, sequences.timestamps_us > newest - RECENT_US))
 
 
-def _counts(items: Int32Array, rows: int) -> Float32Array:
-    counts = np.bincount(items, minlength=rows).astype(np.float32)
+def _counts(items: Int32Array, rows: int, mask: NDArray[np.bool_] | None = None) -> Float32Array:
+    counts = count_codes(items, rows, mask).astype(np.float32)
     counts[:FIRST_ITEM] = 0
     return counts

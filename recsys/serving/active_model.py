@@ -14,9 +14,10 @@ import structlog
 
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.errors import ModelFileError, RecsysError
+from recsys.errors import ModelFileError, RecsysError, StorageUnavailableError
 from recsys.registry import Bundle, compacted, read_version
 from recsys.serving.ranking import best
+from recsys.storage.model_files import ModelFiles
 
 log = structlog.get_logger(__name__)
 
@@ -50,12 +51,14 @@ class ActiveModel:
         matrix: str = "float32",
         *,
         control: bool = False,
+        files: ModelFiles | None = None,
     ) -> None:
         """`clock` gives seconds that never go back, such as time.monotonic; `matrix` is how the
         catalogue is scanned (`recsys.model.item_matrix.KINDS`); with `control` the champion before
-        the present one is held too.
+        the present one is held too. What is not in the folder `root` is fetched from `files`.
         """
         self._root = root
+        self._files = files
         self._matrix = matrix
         self._wanted = 2 if control else 1
         self._reload_seconds = reload_seconds
@@ -129,10 +132,11 @@ class ActiveModel:
     def _load(self, wanted: Deployed) -> Bundle | None:
         try:
             bundle = compacted(
-                read_version(self._root, wanted.version, wanted.manifest_sha256), self._matrix
+                read_version(self._root, wanted.version, wanted.manifest_sha256, self._files),
+                self._matrix,
             )
             warm(bundle)
-        except ModelFileError as error:
+        except (ModelFileError, StorageUnavailableError) as error:
             if self._refused != wanted.version:
                 log.error("model refused", version=wanted.version, reason=str(error))
             return None

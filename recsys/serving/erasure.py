@@ -7,17 +7,31 @@ from typing import Any
 from recsys.config import Settings
 from recsys.data.times import rfc3339
 from recsys.storage import user_rows, version_rows
+from recsys.storage.audit_rows import CLI, Actor, add_audit
 from recsys.storage.database import Database
 
 
-def erase(settings: Settings, database: Database, user_id: str, now_us: int) -> dict[str, Any]:
+def _source_note(settings: Settings) -> dict[str, str]:
+    if not settings.events.mapped:
+        return {}
+    return {
+        "mapped table": "was not touched: its rows of this user are hidden from training, serving "
+        "and exports by the tombstone; delete them there yourself"
+    }
+
+
+def erase(
+    settings: Settings, database: Database, user_id: str, now_us: int, actor: Actor = CLI
+) -> dict[str, Any]:
     """Delete all that is stored of a user, for good; the receipt, JSON-ready.
 
     A tombstone, a hash under the installation's own key, keeps imports and retries from bringing
-    the user back.
+    the user back. The audit log knows the user by the beginning of that hash alone.
     """
     with database.begin() as connection:
         removed = user_rows.erase(connection, user_id, now_us)
+        erased = user_rows.tombstone_name(connection, user_id)
+        add_audit(connection, actor, "user.erase", erased, now_us, {"removed": removed})
         versions = version_rows.list_versions(connection, limit=10_000)
     kept = sum(row.state != "deleted" for row in versions)
     training = settings.training
@@ -29,6 +43,7 @@ def erase(settings: Settings, database: Database, user_id: str, now_us: int) -> 
         "kNN index": f"the {kept} stored versions hold sessions without user ids; those of this "
         f"user leave with the versions, of which {settings.registry.keep} are kept",
         "exports": "files written by `events export` and `recommend --all` are where you put them",
+        **_source_note(settings),
         "backups": "delete the backups made before now, or erase the user again after a restore",
         "trained weights": f"are learned anew, without this user, {cold} the next training from "
         "nothing; until then they hold numbers fitted to all users, and no id of this one",

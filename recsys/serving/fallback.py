@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterator
 
 from recsys.errors import StorageUnavailableError
 from recsys.registry import Bundle
-from recsys.storage import event_rows, item_rows
+from recsys.storage import item_rows
 from recsys.storage.database import Connection, Database
+from recsys.storage.event_source import EventSource
 
 DAY_US = 86_400 * 1_000_000
 MINUTE_US = 60 * 1_000_000
@@ -23,8 +24,9 @@ class Popularity:
     Only item counts are held, no user's state; while the database is away the last count answers.
     """
 
-    def __init__(self, clock: Callable[[], float], days: int) -> None:
+    def __init__(self, clock: Callable[[], float], days: int, source: EventSource) -> None:
         self._clock = clock
+        self._source = source
         self._days = days
         self._lock = threading.Lock()
         self._counts: dict[tuple[int, str | None], tuple[float, list[tuple[str, int]]]] = {}
@@ -40,7 +42,7 @@ class Popularity:
         if known is not None and self._clock() - known[0] < KEEP_SECONDS:
             return known[1]
         since_us = max(0, now_us - days * DAY_US)
-        found = event_rows.popular_items(connection, since_us, category, LONGEST)
+        found = self._source.popular_items(connection, since_us, category, LONGEST)
         with self._lock:
             if len(self._counts) >= MAX_CACHED:
                 self._counts.clear()
@@ -60,7 +62,7 @@ class Popularity:
             return known[1]
         since_us = max(0, until_us - days * DAY_US)
         with database.connect() as connection:
-            found = event_rows.popular_items(connection, since_us, None, LONGEST, until_us)
+            found = self._source.popular_items(connection, since_us, None, LONGEST, until_us)
         with self._lock:
             self._recent_counts = (until_us, found)
         return found

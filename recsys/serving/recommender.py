@@ -13,6 +13,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,10 +24,10 @@ from recsys.data.event_check import Event
 from recsys.data.random_ids import RandomIds
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.errors import NotFoundError, StorageUnavailableError
+from recsys.errors import NotFoundError, SourceUnavailableError, StorageUnavailableError
 from recsys.registry import Bundle
 from recsys.serving.active_model import ActiveModel, Models
-from recsys.serving.catalogue import Catalogue, Shelf
+from recsys.serving.catalogue import EMPTY, Catalogue, Shelf
 from recsys.serving.explanation import contributions
 from recsys.serving.fallback import Popularity
 from recsys.serving.ranking import (
@@ -41,7 +42,9 @@ from recsys.serving.ranking import (
 from recsys.storage import event_rows, follower_rows, item_rows, version_rows
 from recsys.storage.database import Connection, Database
 from recsys.storage.event_rows import History, HistoryEvent
+from recsys.storage.event_source import EventSource
 from recsys.storage.item_rows import StoredItem
+from recsys.storage.model_files import open_model_files
 from recsys.storage.stamps import Stamps, read_stamps
 
 MAX_K = 1_000
@@ -127,6 +130,17 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class HeldBack:
+    """An item that would be among the best k, and what took it out."""
+
+    item_id: str
+    rank: int  # that it would have, 1-based
+    source: str
+    why: str
+    item: StoredItem | None
+
+
+@dataclass(frozen=True)
 class _Filters:
     """What may be shown."""
 
@@ -139,6 +153,14 @@ class _Filters:
         if item_id in self.excluded or item_id in self.shelf.hidden:
             return False
         return all(item_id in one for one in self.allowed)
+
+    def why(self, item_id: str, seen: Mapping[str, str]) -> str:
+        """What takes an item out, in words; `seen`: item id -> type of an event of it."""
+        if item_id in self.shelf.hidden:
+            return "not available"
+        if item_id in seen:
+            return f"already seen ({seen[item_id]})"
+        return "left out by the request" if item_id in self.excluded else "not what was asked for"
 
     def bounds(self, bundle: Bundle) -> Bounds:
         """The same in a bundle's rows."""
@@ -181,8 +203,10 @@ class Recommender:
             clock,
             serving.item_matrix,
             control=serving.control_share > 0,
+            files=open_model_files(settings, database),
         )
-        self.popularity = Popularity(clock, serving.popular_days)
+        self.source = EventSource(settings, database)
+        self.popularity = Popularity(clock, serving.popular_days, self.source)
         self.catalogue = Catalogue()
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
         self._readings: OrderedDict[tuple[object, ...], Read] = OrderedDict()
@@ -224,7 +248,7 @@ class Recommender:
             with self.database.read() as connection:
                 stamps = stamps or read_stamps(connection)
                 shelf = self.catalogue.at(connection, stamps.items)
-                history = self._history(connection, request, bundle, stamps)
+                history, degraded = self._history(connection, request, bundle, stamps)
                 filters = self._filters(connection, request, history, shelf)
                 followers = self._followers_at(connection, stamps.followers)
             past = history.events
@@ -319,6 +343,38 @@ class Recommender:
             for rank, (item_id, count) in enumerate(shown, 1)
         ]
 
+    def held_back(self, request: Request, now_us: int) -> list[HeldBack]:
+        """Which of the best k items, if nothing were filtered, the filters of `request` take out.
+
+        Raises StorageUnavailableError.
+        """
+        bundle, _ = self._choose(request)
+        with self.database.read() as connection:
+            stamps = read_stamps(connection)
+            shelf = self.catalogue.at(connection, stamps.items)
+            history, _ = self._history(connection, request, bundle, stamps)
+            filters = self._filters(connection, request, history, shelf)
+            followers = self._followers_at(connection, stamps.followers)
+        bare = replace(request, max_per_category=None)
+        new = _newcomers(bundle, history.events, followers)
+        everything = _Filters(EMPTY, frozenset(), (), filters.factors)
+        ranked = self._fill(bare, bundle, history.events, everything, now_us, new)
+        gone = [
+            (rank, item_id, source)
+            for rank, (item_id, _, source) in enumerate(ranked, 1)
+            if not filters.keeps(item_id)
+        ]
+        found = self._look_up(shelf, [item_id for _, item_id, _ in gone])
+        seen = {
+            event.item_id: event.event_type
+            for event in history.events
+            if request.exclude_seen in ("all", event.event_type)
+        }
+        return [
+            HeldBack(item_id, rank, source, filters.why(item_id, seen), found.get(item_id))
+            for rank, item_id, source in gone
+        ]
+
     def _bundle_with(self, item_id: str) -> Bundle | None:
         bundle = self.bundle()
         return None if bundle is None or item_id not in bundle.vocabulary else bundle
@@ -335,22 +391,23 @@ class Recommender:
 
     def _history(
         self, connection: Connection, request: Request, bundle: Bundle | None, stamps: Stamps
-    ) -> History:
-        stored = History([], True)
+    ) -> tuple[History, str | None]:
+        """The events to go by, and why some may be missing."""
+        stored, degraded = History([], True), None
         if request.user_id is not None or request.session_id is not None:
             limit = (bundle.max_length if bundle else 0) + EXTRA_HISTORY
-            stored = event_rows.history(
-                connection,
-                request.user_id,
-                request.session_id,
-                limit,
-                self._merged_into(connection, request.user_id, stamps.aliases),
-            )
+            merged = self._merged_into(connection, request.user_id, stamps.aliases)
+            try:
+                stored = self.source.history(
+                    connection, request.user_id, request.session_id, limit, merged
+                )
+            except SourceUnavailableError as error:
+                degraded = f"{error}: stored history is left out"
         if not request.events:
-            return stored
+            return stored, degraded
         known = {event.event_id for event in stored.events}
         given = [event for event in _given(request.events) if event.event_id not in known]
-        return replace(stored, events=stored.events + given)
+        return replace(stored, events=stored.events + given), degraded
 
     def _merged_into(
         self, connection: Connection, user_id: str | None, stamp: int
@@ -384,9 +441,10 @@ class Recommender:
                 if types is None or event.event_type in types
             )
             if not history.complete:
-                excluded |= event_rows.seen_items(
-                    connection, request.user_id, request.session_id, types
-                )
+                with suppress(SourceUnavailableError):  # what was read a moment ago is left out
+                    excluded |= self.source.seen_items(
+                        connection, request.user_id, request.session_id, types
+                    )
         allowed = [frozenset(request.candidates)] if request.candidates else []
         if request.categories:
             allowed.append(shelf.within(connection, request.categories))

@@ -137,6 +137,7 @@ class Database:
         if self.url.get_backend_name() == "sqlite":
             engine = create_engine(
                 self.url,
+                hide_parameters=True,  # values in an error's text would end in the log
                 connect_args={
                     "timeout": self._busy_timeout_seconds,
                     "check_same_thread": False,
@@ -146,6 +147,7 @@ class Database:
             return engine
         engine = create_engine(
             self.url,
+            hide_parameters=True,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=self._busy_timeout_seconds,
@@ -162,9 +164,9 @@ class HotSelect:
     That spares most of what a short statement costs. Values come back as the driver gives them.
     """
 
-    def __init__(self, statement: Select[Any]) -> None:
-        """`statement` holds its values as named bind parameters."""
-        self._statement = statement
+    def __init__(self, statement: Select[Any], postgresql: Select[Any] | None = None) -> None:
+        """`statement` holds its values as named bind parameters; `postgresql` stands in for it there."""
+        self._statement, self._postgresql = statement, postgresql
         self._compiled: dict[str, tuple[Compiled, str, Any]] = {}
 
     def __call__(self, connection: Connection, **values: object) -> list[tuple[Any, ...]]:
@@ -172,7 +174,8 @@ class HotSelect:
         dialect = connection.dialect
         known = self._compiled.get(dialect.name)
         if known is None:
-            made = self._statement.compile(dialect=dialect)
+            own = self._postgresql if dialect.name == "postgresql" else None
+            made = (self._statement if own is None else own).compile(dialect=dialect)
             order = getattr(made, "positiontup", None)
             known = self._compiled[dialect.name] = (made, str(made), order)
         compiled, text, order = known

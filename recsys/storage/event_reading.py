@@ -10,7 +10,7 @@ from adbc_driver_postgresql import dbapi as postgresql_adbc
 from adbc_driver_sqlite import dbapi as sqlite_adbc
 from sqlalchemy import text
 
-from recsys.data.events import EventFrame, EventFrameBuilder
+from recsys.data.events import USER_BUCKETS, EventFrame, EventFrameBuilder
 from recsys.errors import StorageUnavailableError
 from recsys.storage.database import Database
 
@@ -43,6 +43,29 @@ def read_frame(database: Database, since_us: int = 0, aliases: bool = True) -> E
     return builder.build(merged)
 
 
+def read_sample(database: Database, events: int, total: int) -> EventFrame:
+    """Whole users, chosen by the hash of their id: about `events` events of the `total` there are.
+
+    At least one bucket of users in USER_BUCKETS is read. Raises StorageUnavailableError.
+    """
+    buckets = max(1, min(USER_BUCKETS, round(USER_BUCKETS * events / max(total, 1))))
+    return _frame(read_batches(database, SEQUENCE_COLUMNS, buckets=buckets))
+
+
+def read_newest(database: Database, events: int) -> EventFrame:
+    """The last `events` that arrived, or fewer. Raises StorageUnavailableError."""
+    first, last = id_span(database)
+    ids = (max(first, last - events + 1), last + 1)
+    return _frame(read_batches(database, SEQUENCE_COLUMNS, ids=ids))
+
+
+def _frame(batches: Iterator[pa.RecordBatch]) -> EventFrame:
+    builder = EventFrameBuilder()
+    for batch in batches:
+        builder.append(batch)
+    return builder.build()
+
+
 def read_batches(
     database: Database,
     columns: str,
@@ -50,14 +73,16 @@ def read_batches(
     *,
     in_order: bool = False,
     ids: tuple[int, int] | None = None,
+    buckets: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of `columns` (one of this module's constants), in no order unless asked.
 
-    `ids`: of rows whose id lies in [first, end) alone.
+    `ids`: of rows whose id lies in [first, end) alone. `buckets`: of users of the first so many alone.
     """
     order = " ORDER BY id" if in_order else ""
     wanted = [f"timestamp_us >= {int(since_us)}"] if since_us > 0 else []
     wanted += [f"id >= {int(ids[0])}", f"id < {int(ids[1])}"] if ids is not None else []
+    wanted += [f"user_bucket < {int(buckets)}"] if buckets is not None else []
     where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     query = f"SELECT {columns} FROM events{where}{order}"  # noqa: S608
     if database.dialect == "sqlite" and database.file is None:

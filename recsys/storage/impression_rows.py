@@ -58,15 +58,19 @@ class Impression:
 
 
 def insert_impressions(connection: Connection, given: Sequence[Impression]) -> None:
-    """Store answers and count what they show."""
+    """Store answers and count what they show; one that is stored already is not counted again."""
     if not given:
         return
-    statement = upsert(connection, impressions).on_conflict_do_nothing(
-        index_elements=["recommendation_id"]
+    statement = (
+        upsert(connection, impressions)
+        .on_conflict_do_nothing(index_elements=["recommendation_id"])
+        .returning(impressions.c.recommendation_id)
     )
-    connection.execute(statement, [_row(one) for one in given])
+    fresh = set(connection.execute(statement, [_row(one) for one in given]).scalars())
     shown: Counter[Key] = Counter()
     for one in given:
+        if one.recommendation_id not in fresh:
+            continue
         shown[one.key(WHOLE)] += 1
         if not one.items:
             shown[one.key(EMPTY)] += 1

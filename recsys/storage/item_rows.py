@@ -81,7 +81,7 @@ def get_items(connection: Connection, item_ids: Collection[str]) -> dict[str, St
     found = {}
     for chunk in _chunks(list(item_ids)):
         for row in connection.execute(_BY_ID, {"ids": chunk}):
-            found[row.item_id] = _stored(row)
+            found[row.item_id] = stored_item(row)
     return found
 
 
@@ -108,7 +108,7 @@ def list_items(
                 items.c.item_id.ilike(pattern, escape="\\"),
             )
         )
-    return [_stored(row) for row in connection.execute(statement)]
+    return [stored_item(row) for row in connection.execute(statement)]
 
 
 def items_in(connection: Connection, categories: Collection[str]) -> set[str]:
@@ -127,6 +127,13 @@ def first_categories(connection: Connection) -> dict[str, str]:
 
 
 FIELDS = ("item_id", "title", "price", "image", "available")
+
+
+def departments(connection: Connection, limit: int) -> list[str]:
+    """What items name as their first category, in alphabetical order; of `limit` distinct lists."""
+    lists = select(items.c.categories).distinct().limit(limit)
+    named = (json.loads(row) for row in connection.execute(lists).scalars())
+    return sorted({names[0] for names in named if names})
 
 
 def field_values(connection: Connection, name: str) -> Iterator[tuple[str, Any]]:
@@ -201,7 +208,8 @@ def _row(item: Item, now_us: int) -> dict[str, Any]:
     }
 
 
-def _stored(row: Any) -> StoredItem:
+def stored_item(row: Any) -> StoredItem:
+    """A row of `items` as it is shown."""
     return StoredItem(
         item_id=row.item_id,
         title=row.title,

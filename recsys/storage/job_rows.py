@@ -12,7 +12,7 @@ from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.database import upsert
 from recsys.storage.tables import job_run_lines, job_runs, job_schedules
 
-JOBS = ("retrain", "refresh", "prune", "tune")
+JOBS = ("retrain", "refresh", "prune", "tune", "backup")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
 MAX_LINES = 2_000  # log lines kept of a run
 MAX_LINE_LENGTH = 1_000
@@ -300,6 +300,31 @@ def keep_schedules(connection: Connection, jobs: list[str]) -> None:
 def list_schedules(connection: Connection) -> list[dict[str, Any]]:
     rows = connection.execute(select(job_schedules).order_by(job_schedules.c.job))
     return [dict(row._mapping) for row in rows]
+
+
+def set_paused(connection: Connection, job: str, paused: bool, now_us: int) -> None:
+    """Pause a job's schedule, or let it go on from its next slot: those meanwhile are not made up for.
+
+    Runs can be asked for all the same. Raises NotFoundError where the job has no schedule.
+    """
+    values: dict[str, Any] = {"paused": paused, "updated_at_us": now_us}
+    if not paused:
+        values["created_at_us"] = now_us
+    statement = update(job_schedules).where(
+        job_schedules.c.job == job, job_schedules.c.paused != paused
+    )
+    if connection.execute(statement.values(values)).rowcount == 0:
+        known = select(job_schedules.c.job).where(job_schedules.c.job == job)
+        if connection.execute(known).scalar() is None:
+            raise NotFoundError("schedule", job)
+
+
+def get_schedule(connection: Connection, job: str) -> dict[str, Any]:
+    """Raises NotFoundError where the job has no schedule."""
+    row = connection.execute(select(job_schedules).where(job_schedules.c.job == job)).first()
+    if row is None:
+        raise NotFoundError("schedule", job)
+    return dict(row._mapping)
 
 
 def _insert(

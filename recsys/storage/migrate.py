@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from recsys.errors import RecsysError
-from recsys.storage.database import Database
+from recsys.storage.database import Connection, Database
 from recsys.storage.tables import metadata
 
 PACKAGE = Path(__file__).parents[1]
@@ -31,8 +31,12 @@ def alembic_config(database: Database) -> Config:
 
 
 def upgrade(database: Database, revision: str = "head") -> str | None:
-    """Bring the schema to `revision`; the revision it has then."""
+    """Bring the schema to `revision`; the revision it has then.
+
+    Raises RecsysError where it is of a newer release: going back would drop what that one added.
+    """
     database.make_folder()
+    _refuse_newer(current(database))
     command.upgrade(alembic_config(database), revision)
     return current(database)
 
@@ -40,6 +44,29 @@ def upgrade(database: Database, revision: str = "head") -> str | None:
 def downgrade(database: Database, revision: str) -> None:
     """Take the schema back to `revision` ('base' removes every table)."""
     command.downgrade(alembic_config(database), revision)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision as the transaction at hand sees it, or None where there is no schema."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def move(connection: Connection, revision: str) -> None:
+    """In the transaction at hand: the schema forward to `revision`, or away where it is 'base'."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    config.attributes["connection"] = connection
+    (command.downgrade if revision == "base" else command.upgrade)(config, revision)
+
+
+def knows(revision: str) -> bool:
+    """Whether this release has a migration of that name."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    return any(
+        script.revision == revision
+        for script in ScriptDirectory.from_config(config).walk_revisions()
+    )
 
 
 def current(database: Database) -> str | None:
@@ -58,6 +85,7 @@ def head() -> str | None:
 def check(database: Database) -> None:
     """Raises RecsysError where the schema is not the one this release works with."""
     found, wanted = current(database), head()
+    _refuse_newer(found)
     if found != wanted:
         has = f"is at revision {found}" if found else "has no tables"
         raise RecsysError(
@@ -65,8 +93,26 @@ def check(database: Database) -> None:
         )
 
 
+def _refuse_newer(revision: str | None) -> None:
+    if revision is not None and not knows(revision):
+        raise RecsysError(
+            f"the database is at revision {revision}, of a newer release; install that one, or "
+            "restore a backup made before its upgrade"
+        )
+
+
 def differences(database: Database) -> list[object]:
     """What autogenerate would still change; empty where tables.py and the migrations agree."""
     with database.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_name": _is_no_partition}
+        context = MigrationContext.configure(connection, opts=opts)
         return list(compare_metadata(context, metadata))
+
+
+def is_partition(name: str) -> bool:
+    """Whether a table is a partition of the events, made by their migration and none of its own."""
+    return name.startswith("events_p")
+
+
+def _is_no_partition(name: str | None, kind: str, _parents: object) -> bool:
+    return kind != "table" or not is_partition(name or "")

@@ -47,3 +47,15 @@ def mark_replayed(connection: Connection, ids: Collection[int], now_us: int) -> 
         .where(rejected_events.c.id.in_(list(ids)))
         .values(replayed_at_us=now_us)
     )
+
+
+def rejected_since(connection: Connection, since_us: int, most: int = 10_000) -> int:
+    """How many of the newest `most` rows came into quarantine since then."""
+    newest = (
+        select(rejected_events.c.rejected_at_us)
+        .order_by(rejected_events.c.id.desc())
+        .limit(most)
+        .subquery()
+    )
+    statement = select(func.count()).where(newest.c.rejected_at_us >= since_us)
+    return int(connection.execute(statement).scalar_one())

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -43,6 +44,7 @@ def row_number() -> Column[int]:
     return Column("id", RowNumber, Identity(), primary_key=True)
 
 
+# In PostgreSQL partitioned by user_bucket, which its primary key therefore holds too: migration 0005.
 events = Table(
     "events",
     metadata,
@@ -243,6 +245,18 @@ model_versions = Table(
 )
 Index("ix_model_versions_created", model_versions.c.created_at_us)
 
+# Files of versions in parts, where registry.store says so. They come before their version's row, and
+# are checked by the hashes that it vouches for.
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("version", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+    Column("created_at_us", Micros, nullable=False),
+)
+
 # Append only. The newest row says which version is the champion; a roll back is a new row.
 deployments = Table(
     "deployments",
@@ -360,4 +374,103 @@ api_keys = Table(
     Column("allowed_origins", Text, nullable=False, server_default=text("''")),
     Column("created_at_us", Micros, nullable=False),
     Column("revoked_at_us", Micros),
+)
+
+# Who may use the dashboard.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at_us", Micros, nullable=False),
+    Column("disabled_at_us", Micros),
+    CheckConstraint("role IN ('viewer', 'operator', 'admin')", name="role"),
+)
+
+# Who is logged in: of the cookie only a hash is kept.
+admin_sessions = Table(
+    "admin_sessions",
+    metadata,
+    Column("token_sha256", Text, primary_key=True),
+    Column(
+        "account", Text, ForeignKey("accounts.name", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("created_at_us", Micros, nullable=False),
+    Column("seen_at_us", Micros, nullable=False),
+    Column("address", Text),
+    Column("flash", Text),  # JSON [kind, message], shown once by the next page
+)
+
+# Attempts to log in that failed or are under way, by account and by address.
+login_failures = Table(
+    "login_failures",
+    metadata,
+    Column("subject", Text, primary_key=True),  # 'account:<hash>' or 'address:<hash>'
+    Column("failures", Integer, nullable=False),
+    Column("first_at_us", Micros, nullable=False),
+)
+
+# What was changed by whom. Append only.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    row_number(),
+    Column("at_us", Micros, nullable=False),
+    Column("actor", Text, nullable=False),  # an account, 'key <key_id>' or 'cli'
+    Column("role", Text, nullable=False),  # of the account; 'key', 'cli'
+    Column("action", Text, nullable=False),  # such as 'model.promote'
+    Column("subject", Text, nullable=False),
+    Column("details", Text, nullable=False, server_default=text("'{}'")),  # JSON object
+    Column("request_id", Text),
+    Column("address", Text),
+)
+
+# Events by the hour they happened in, counted by the refresh job.
+event_counts = Table(
+    "event_counts",
+    metadata,
+    Column("hour_us", Micros, primary_key=True),
+    Column("event_type", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+)
+
+active_users = Table(
+    "active_users",
+    metadata,
+    Column("day_us", Micros, primary_key=True, autoincrement=False),
+    Column("users", BigInteger, nullable=False),
+)
+
+# What the service did, added up by its workers every few seconds.
+service_counts = Table(
+    "service_counts",
+    metadata,
+    Column("span_seconds", Integer, primary_key=True),  # 300 (kept for two days), 3600 or 86400
+    Column("slot_us", Micros, primary_key=True),
+    Column(
+        "kind", Text, primary_key=True
+    ),  # 'latency', 'status', 'source', 'fallback', 'lag', 'key', 'posted'
+    Column("name", Text, primary_key=True),
+    Column("bucket", Float, primary_key=True),  # upper bound of a histogram's bucket; 0 = none
+    Column("number", BigInteger, nullable=False),
+)
+
+# How large things were at the end of each day, measured by the refresh job.
+storage_sizes = Table(
+    "storage_sizes",
+    metadata,
+    Column("day_us", Micros, primary_key=True, autoincrement=False),
+    Column("database_bytes", BigInteger, nullable=False),
+    Column("registry_bytes", BigInteger, nullable=False),
+    Column("free_bytes", BigInteger),  # where the registry is; NULL = not known
+)
+
+# What the refresh job found of the events' quality: of each day, its last look.
+quality_reports = Table(
+    "quality_reports",
+    metadata,
+    Column("day_us", Micros, primary_key=True, autoincrement=False),
+    Column("made_at_us", Micros, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON object
 )

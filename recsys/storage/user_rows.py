@@ -191,6 +191,16 @@ def _values(raw: str) -> list[str]:
     return [str(value).strip() for value in found if not isinstance(value, dict | list)]
 
 
+def tombstone_name(connection: Connection, user_id: str) -> str:
+    """What an erased user is called where one must be told from another."""
+    return f"erased {_hash(_tombstone_key(connection), f'u:{user_id}')[:12]}"
+
+
+def pseudonym(connection: Connection, user_id: str) -> str:
+    """What a user is called in the audit log, which must not tell who it was after an erasure."""
+    return f"user {_hash(_tombstone_key(connection), f'u:{user_id}')[:12]}"
+
+
 def _tombstone_key(connection: Connection) -> bytes:
     """The installation's own key, made when it is first needed."""
     statement = upsert(connection, installation).values(

@@ -48,12 +48,20 @@ def get_version(connection: Connection, version: str) -> VersionRow:
 
 
 def list_versions(
-    connection: Connection, limit: int = 100, before: str | None = None
+    connection: Connection,
+    limit: int = 100,
+    before: str | None = None,
+    state: str | None = None,
+    ranking: str | None = None,
 ) -> list[VersionRow]:
     """Newest first; `before` is the last version of the page before."""
     statement = select(model_versions).order_by(model_versions.c.version.desc()).limit(limit)
     if before is not None:
         statement = statement.where(model_versions.c.version < before)
+    if state is not None:
+        statement = statement.where(model_versions.c.state == state)
+    if ranking is not None:
+        statement = statement.where(model_versions.c.ranking == ranking)
     return [_version(row) for row in connection.execute(statement)]
 
 
@@ -142,9 +150,18 @@ def set_state(connection: Connection, version: str, state: str) -> None:
     )
 
 
-def list_deployments(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
+def rollback_target(connection: Connection) -> str | None:
+    """The version that a roll back would deploy."""
+    return next(iter(_earlier_champions(connection)), None)
+
+
+def list_deployments(
+    connection: Connection, limit: int = 100, version: str | None = None
+) -> list[dict[str, Any]]:
     """Newest first."""
     statement = select(deployments).order_by(deployments.c.id.desc()).limit(limit)
+    if version is not None:
+        statement = statement.where(deployments.c.version == version)
     return [dict(row._mapping) for row in connection.execute(statement)]
 
 

@@ -11,20 +11,23 @@ import structlog
 from flask import Flask, Response, g, render_template, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from recsys import tracing
 from recsys.config import Settings
 from recsys.data.random_ids import RandomIds
 from recsys.errors import RecsysError
+from recsys.serving.activity import Activity
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.storage import job_rows, lease_rows
 from recsys.storage.database import Database
-from recsys.web import errors, metrics
+from recsys.web import admin, errors, metrics
 from recsys.web.api import events, health, items, jobs, models, recommendations, users
 from recsys.web.keys import Keys
-from recsys.web.limits import RateLimits
+from recsys.web.limits import Limits, open_limits
 from recsys.web.openapi import document
 from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
 from recsys.web.services import Services, now_us
+from recsys.web.shop.routes import blueprint as shop
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +45,17 @@ DOCS_POLICY = (
 )
 
 
-def create_app(settings: Settings, database: Database, limits: RateLimits | None = None) -> Flask:
+def kind_of(route: str) -> str:
+    """What a route is about, for the dashboard's figures.
+
+    >>> kind_of("/api/v1/users/<id:user_id>/recommendations"), kind_of("/api/v1/jobs")
+    ('recommendations', 'other')
+    """
+    named = [part for part in route.split("/") if part in ("recommendations", "events", "items")]
+    return named[-1] if named else "other"
+
+
+def create_app(settings: Settings, database: Database, limits: Limits | None = None) -> Flask:
     """The application over one database. Connects at the first request, not here.
 
     `limits`: made before the workers were forked, so that they count together.
@@ -58,22 +71,34 @@ def create_app(settings: Settings, database: Database, limits: RateLimits | None
         settings=settings,
         database=database,
         recommender=Recommender(settings, database, time.monotonic),
-        keys=Keys(database, settings.auth, limits or RateLimits()),
+        keys=Keys(
+            database, settings.auth, limits or open_limits(settings.auth.limits.get_secret_value())
+        ),
         impressions=Impressions(database, serving.impression_share, metrics.lost.inc),
+        activity=Activity(database),
     )
     for module in (events, recommendations, users, items, models, jobs, health):
         app.register_blueprint(module.blueprint)
+    admin.register(app)
+    if serving.storefront_key:
+        app.register_blueprint(shop)
     errors.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:
         wrapped = ProxyFix(wrapped, x_for=hops, x_proto=hops, x_host=hops)
     app.wsgi_app = wrapped  # type: ignore[method-assign]
 
+    def known_method() -> str:
+        return request.method if request.method in METHODS else "-"
+
     @app.before_request
     def begin() -> Response | None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if REQUEST_ID.fullmatch(given) else new_id()
         g.started = time.perf_counter()
+        route = request.url_rule.rule if request.url_rule else "-"
+        caller = request.headers.get("traceparent", "")
+        g.span = tracing.begin_request(known_method(), route, caller, g.request_id)
         if len(request.query_string) > MAX_QUERY:
             return errors.problem(414, "the query string is too long")
         if NOT_UTF8 in request.environ:
@@ -92,9 +117,15 @@ def create_app(settings: Settings, database: Database, limits: RateLimits | None
             allow_page(response)
         spent = time.perf_counter() - g.get("started", time.perf_counter())
         route = request.url_rule.rule if request.url_rule else "-"
-        method = request.method if request.method in METHODS else "-"
+        method = known_method()
+        tracing.end_request(g.pop("span", None), response.status_code)
         metrics.requests.labels(method, route, response.status_code).inc()
         metrics.seconds.labels(route).observe(spent)
+        if request.path.startswith("/api/"):
+            shared.activity.observe_latency(kind_of(route), spent)
+            shared.activity.count("status", f"{response.status_code // 100}xx")
+            if "key" in g:
+                shared.activity.count("key", g.key.key_id)
         (log.warning if response.status_code >= 500 else log.debug)(
             "request",
             request_id=g.get("request_id", ""),

@@ -75,7 +75,12 @@ def problem(
     errors: list[FieldError] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A problem+json response."""
+    """A problem+json response; of the dashboard, a page that says the same."""
+    if "problem_page" in g:
+        page: Response | None = g.problem_page(status, HTTPStatus(status).phrase, detail)
+        if page is not None:
+            page.headers.update(headers or {})
+            return page
     body = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,

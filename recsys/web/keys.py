@@ -21,7 +21,7 @@ from recsys.storage.database import Database
 from recsys.storage.key_rows import KeyRow, find_key_and_stamps, origins
 from recsys.storage.stamps import Stamps
 from recsys.web import metrics
-from recsys.web.limits import RateLimits
+from recsys.web.limits import Limits
 
 MAX_HEADER = 200
 MAX_SEEN = 10_000  # live keys remembered for when the database is away
@@ -31,7 +31,7 @@ COLLECT = "collect"
 class Keys:
     """Checks the key of the request at hand. A revoked key is refused from the next request on."""
 
-    def __init__(self, database: Database, settings: AuthSettings, limits: RateLimits) -> None:
+    def __init__(self, database: Database, settings: AuthSettings, limits: Limits) -> None:
         self._database = database
         self._settings = settings
         self._limits = limits

@@ -1,4 +1,4 @@
-"""Rate limits that hold over all workers of a machine.
+"""Rate limits that hold over all workers of a machine, or of several machines through Redis.
 
 Each caller has one number in memory that the workers share: the moment at which it would have used
 up its allowance if it went on evenly (the generic cell rate algorithm). Two callers may fall on one
@@ -12,9 +12,36 @@ import mmap
 import multiprocessing
 import struct
 import time
+from typing import Any, Protocol
+
+import structlog
+
+from recsys.errors import MissingExtraError
 
 PLACES = 65_536
 WINDOW_SECONDS = 60.0
+REDIS_SECONDS = 0.25  # a request waits this long for Redis at most
+REDIS_PAUSE_SECONDS = 5.0  # after a failure, before Redis is asked again
+# By the server's own clock, so that those of the machines may differ.
+GCRA = """
+local t = redis.call('TIME')
+local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
+local interval, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+local used_up = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now) + interval
+local wait = used_up - now - window
+if wait > 1e-6 then return string.format('%.6f', wait) end
+redis.call('SET', KEYS[1], string.format('%.6f', used_up), 'PX', math.ceil((used_up - now) * 1000) + 1000)
+return '0'
+"""
+
+log = structlog.get_logger(__name__)
+
+
+class Limits(Protocol):
+    """What counts requests."""
+
+    def seconds_to_wait(self, caller: str, per_minute: int) -> float:
+        """0 where the caller may go on (and is counted), else how long until it may."""
 
 
 class RateLimits:
@@ -42,3 +69,42 @@ class RateLimits:
                 return float(wait)
             struct.pack_into("d", self._memory, offset, used_up)
         return 0.0
+
+
+class RedisLimits:
+    """The same count in Redis, for all machines that name the same server.
+
+    Where Redis is away each machine counts by itself until it is back, so that an outage of it neither
+    refuses requests nor lets all of them through.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Made before the workers are forked; nothing connects here. Raises MissingExtraError."""
+        try:
+            import redis
+        except ImportError:
+            raise MissingExtraError("redis", "for auth.limits = redis://…") from None
+        self._error = redis.RedisError
+        self._client: Any = redis.Redis.from_url(
+            url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
+        )
+        self._count = self._client.register_script(GCRA)
+        self._alone = RateLimits()
+        self._away_until = 0.0
+
+    def seconds_to_wait(self, caller: str, per_minute: int) -> float:
+        """As RateLimits has it."""
+        if time.monotonic() >= self._away_until:
+            name = hashlib.blake2b(caller.encode(), digest_size=16).hexdigest()
+            values = [WINDOW_SECONDS / per_minute, WINDOW_SECONDS]
+            try:
+                return float(self._count(keys=[f"recsys:limit:{name}"], args=values))
+            except self._error as error:
+                self._away_until = time.monotonic() + REDIS_PAUSE_SECONDS
+                log.warning("rate limits are counted by machine", reason=type(error).__name__)
+        return self._alone.seconds_to_wait(caller, per_minute)
+
+
+def open_limits(where: str) -> Limits:
+    """What `auth.limits` says. Raises MissingExtraError."""
+    return RateLimits() if where == "memory" else RedisLimits(where)

@@ -9,23 +9,28 @@ import itertools
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask, Response
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers import gthread
 
+from recsys import tracing
 from recsys.config import Settings
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.serving.webhook import Webhook
 from recsys.storage.database import Database
+from recsys.storage.event_source import EventSource
 from recsys.web import metrics
 from recsys.web.app import create_app
-from recsys.web.limits import RateLimits
+from recsys.web.limits import open_limits
+from recsys.web.patience import HEAD_SECONDS, SEND_SECONDS, Lingering, PatientUnreader, half_arrived
 
 GRACE_SECONDS = 30
 LOOK_ROUND_SECONDS = 0.25
+_SLOW = object()  # a head that has not arrived whole
 NOTIFY_SECONDS = 1.0
 
 
@@ -34,8 +39,26 @@ class _Connection(gthread.TConn):  # type: ignore[misc]
     thread for five seconds, so a few silent ones would stop all answers.
     """
 
+    places = threading.Semaphore()  # of this process; each worker sets its own
+    lingering = Lingering()  # of this process
+    give_up_at: float | None = None  # while a head has begun to arrive
+
+    def close(self, graceful: bool = False) -> None:
+        if graceful:
+            self.lingering.add(self.sock)
+        else:
+            super().close()
+
     def wait_for_data(self, _timeout: float) -> bool:
         return bool(super().wait_for_data(0.0))
+
+    def init(self) -> None:
+        fresh = not self.initialized
+        super().init()
+        if fresh and not self.is_http2:
+            self.parser.unreader = PatientUnreader(self.sock, self.places)
+        if not self.is_http2:
+            self.parser.unreader.begin()
 
 
 class _Worker(gthread.ThreadWorker):  # type: ignore[misc]
@@ -50,8 +73,11 @@ class _Worker(gthread.ThreadWorker):  # type: ignore[misc]
     slot = 0
     sockets: list[Any]  # all of the parent's, until the worker takes its own
     _notified = 0.0
+    _looked_at_slow = 0.0
 
     def init_process(self) -> None:
+        self._slow: list[_Connection] = []
+        _Connection.places = threading.Semaphore(max(1, self.cfg.threads - 1))
         self._all, self._looked = list(self.sockets), time.monotonic()
         self.sockets = [self._all[self.slot % len(self._all)]]
         super().init_process()
@@ -72,6 +98,45 @@ class _Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 if listener not in self.sockets:
                     listener.setblocking(False)
                     self.accept(listener)
+        if now - self._looked_at_slow >= LOOK_ROUND_SECONDS:
+            self._looked_at_slow = now
+            self._look_at_slow(now)
+            _Connection.lingering.look()
+
+    def handle(self, conn: _Connection) -> Any:
+        """In a thread: answer, unless the head is not whole yet."""
+        if half_arrived(conn.sock):
+            return _SLOW
+        conn.give_up_at = None
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: _Connection) -> Any:
+        conn.sock.settimeout(SEND_SECONDS)
+        return super().handle_request(req, conn)
+
+    def _keepalive_after(self, conn: _Connection, keepalive: bool) -> bool:
+        """Of a client that was given up, no more is read."""
+        return not conn.parser.unreader.gave_up and super()._keepalive_after(conn, keepalive)
+
+    def finish_request(self, conn: _Connection, fs: Any) -> None:
+        if fs.cancelled() or fs.exception() is not None or fs.result() is not _SLOW:
+            super().finish_request(conn, fs)
+            return
+        if conn.give_up_at is None:
+            conn.give_up_at = time.monotonic() + HEAD_SECONDS
+        self._slow.append(conn)
+
+    def _look_at_slow(self, now: float) -> None:
+        """Heads that have arrived by now get a thread; those that take too long are let go."""
+        waiting, self._slow = self._slow, []
+        for conn in waiting:
+            if not half_arrived(conn.sock):
+                self.enqueue_req(conn)
+            elif self.alive and conn.give_up_at is not None and now < conn.give_up_at:
+                self._slow.append(conn)
+            else:
+                self.nr_conns -= 1
+                conn.close()
 
 
 def _before_fork(server: Any, worker: Any) -> None:
@@ -100,7 +165,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
     ) -> None:
         self._settings, self._url, self._options = settings, url, options
         self._with_empty = with_empty
-        self._limits = RateLimits()  # one for all workers: they inherit its memory
+        # One for all workers: they inherit its memory.
+        self._limits = open_limits(settings.auth.limits.get_secret_value())
         super().__init__()
 
     def load_config(self) -> None:
@@ -109,6 +175,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         # Called in each worker: neither connections nor torch's threads survive a fork.
+        tracing.start(self._settings)
         chosen = self._settings.database
         # Each thread holds one connection for its reads; writes and the rest share the others.
         pool = chosen.pool_size + self._settings.serving.threads
@@ -132,8 +199,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
 def _worker_exit(app: Flask) -> Any:
     def close(_server: Any, _worker: Any) -> None:
-        """Requests are done: write the answers that wait."""
-        app.extensions["recsys"].impressions.close()
+        """Requests are done: write what waits."""
+        app.extensions["recsys"].close()
 
     return close
 
@@ -186,13 +253,25 @@ def _child_exit(_server: Any, worker: Any) -> None:
     metrics.forget_process(worker.pid)
 
 
+def _check_source(settings: Settings) -> None:
+    """Raise ConfigError where a mapped table cannot be served from."""
+    if settings.events.mapped:
+        source = EventSource(settings, Database(settings.database.url.get_secret_value()))
+        # One that is away now may be back at the first request.
+        with suppress(SourceUnavailableError):
+            source.serving()
+        source.close()
+
+
 def serve(settings: Settings, *, with_empty: bool = False) -> None:
     """Serve until told to stop; SIGTERM lets requests in hand finish.
 
-    Raises ConfigError where the address cannot be had.
+    Raises ConfigError where the address cannot be had, or where a mapped event table lacks the index
+    that requests need.
     """
     serving = settings.serving
     Webhook(settings)  # refuses what cannot be before anything serves
+    _check_source(settings)
     doors = _doors(serving.host, serving.port, serving.workers)
     options = {
         "bind": [f"fd://{door.detach()}" for door in doors],  # gunicorn closes them

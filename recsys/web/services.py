@@ -9,6 +9,7 @@ from typing import cast
 from flask import current_app, g
 
 from recsys.config import Settings
+from recsys.serving.activity import Activity
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.storage.database import Database
@@ -23,6 +24,13 @@ class Services:
     recommender: Recommender
     keys: Keys
     impressions: Impressions
+    activity: Activity
+
+    def close(self) -> None:
+        """Write what waits to be written: the requests are done."""
+        self.impressions.close()
+        self.activity.close()
+        self.recommender.source.close()
 
 
 def services() -> Services:

@@ -3,11 +3,6 @@
 import re
 from pathlib import Path
 
-import typer
-from typer.main import get_command
-
-from recsys.cli import app
-from recsys.cli.commands import register
 from recsys.config import Settings
 from recsys.storage.database import Database
 from recsys.web.app import create_app
@@ -17,28 +12,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def commands() -> dict[str, typer.core.TyperCommand]:
-    if not app.registered_commands:
-        register(app)
-    found = {}
-
-    def walk(command, path):
-        if hasattr(command, "commands"):
-            for name, child in command.commands.items():
-                walk(child, [*path, name])
-        else:
-            found[" ".join(path)] = command
-
-    walk(get_command(app), [])
-    return found
-
-
 def test_it_is_short():
     assert len(README.splitlines()) < 250
 
 
-def test_every_command_line_names_a_command_and_its_options():
-    known = commands()
+def test_every_command_line_names_a_command_and_its_options(commands):
+    known = commands
     lines = re.findall(r"recsys ((?:[a-z]+ ?)+)([^`\n#]*)", README)
     shown = re.findall(r"^recsys .*(?:\\\n.*)*", README, re.M) + re.findall(
         r"`(recsys [^`]*)`", README.replace("\n  ", " ")

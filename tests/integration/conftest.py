@@ -1,14 +1,22 @@
 """The REST service in this process, over a real database."""
 
+import base64
+import hashlib
+import os
+import shutil
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from recsys.config import Settings
 from recsys.storage import item_rows, key_rows
 from recsys.storage.database import Database
+from recsys.storage.tables import accounts
 from recsys.web.app import create_app
+
+PASSWORD = "correct horse battery"
 
 
 class Service:
@@ -28,7 +36,7 @@ class Service:
             )
 
     def close(self):
-        self.app.extensions["recsys"].impressions.close()
+        self.app.extensions["recsys"].close()
 
     def call(self, method, path, *, scope="admin", status=200, **more):
         headers = {"X-API-Key": self.keys[scope]} if scope else {}
@@ -79,3 +87,36 @@ def service(database, tmp_path, tiny_shop, publish):
         item_rows.put_items(connection, tiny_shop.shop.items, 1)
     with closing(Service(database, settings_for(tmp_path / "models"))) as made:
         yield made
+
+
+def add_account(connection, name: str, role: str) -> None:
+    """An account of the dashboard with PASSWORD, whose hash is quick to check: the costs stand in it."""
+    key = hashlib.scrypt(PASSWORD.encode(), salt=b"salt", n=16, r=1, p=1, dklen=32)
+    salt, key = (base64.b64encode(part).decode() for part in (b"salt", key))
+    values = {"name": name, "role": role, "password_hash": f"scrypt$4$1$1${salt}${key}"}
+    connection.execute(accounts.insert(), {**values, "created_at_us": 1})
+
+
+@pytest.fixture(name="add_account", scope="session")
+def account_maker():
+    """add_account(connection, name, role); its password is the attribute `password`."""
+    add_account.password = PASSWORD
+    return add_account
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, headless."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    executable = next((path for name in names if (path := shutil.which(name))), None)
+    if executable is None:
+        reason = "no browser: install Debian's chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{reason} (a skip is a failure where CI=true)")
+        pytest.skip(reason)
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    expect.set_options(timeout=20_000)  # ms: other tests run beside these
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield opened
+        opened.close()

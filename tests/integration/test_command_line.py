@@ -16,8 +16,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from recsys.storage import migrate
+from recsys.storage import account_rows, audit_rows, job_rows, migrate
 from recsys.storage.database import Database
+from recsys.storage.passwords import is_password
 
 SMALL = {
     "RECSYS_MODEL__WIDTH": "16",
@@ -99,6 +100,32 @@ def wait_for(condition, seconds=90.0):
             return found
         time.sleep(0.2)
     raise AssertionError("it did not happen in time")
+
+
+def test_accounts_of_the_dashboard(shell, tmp_path):
+    made = shell.json("init")
+    assert made["admin_account"] == "admin" and len(made["admin_password"]) == 20
+    (tmp_path / "secret").write_text("a password from a file\n")
+    created = shell.json("admin", "create", "ada", "--password", f"file:{tmp_path}/secret")
+    assert created == {"account": "ada", "role": "viewer"}
+    assert "already" in shell.run("admin", "create", "ada", status=1)
+    error = shell.run("admin", "create", "bob", "--password", "given in plain", status=1)
+    assert "expected file:PATH" in error and "given in plain" not in error
+    assert "only admin" in shell.run("admin", "disable", "admin", status=1)
+    shell.run("admin", "disable", "ada")
+    listed = {row["name"]: row for row in shell.json("admin", "list")["accounts"]}
+    assert listed["ada"]["disabled_at"] and not listed["admin"]["disabled_at"]
+    changed = shell.json("admin", "password", "admin")
+    assert changed["password"] != made["admin_password"]
+    database = Database(shell.environment["RECSYS_DATABASE__URL"])
+    with database.connect() as connection:
+        lines = audit_rows.list_audit(connection)
+        assert is_password(changed["password"], account_rows.password_hash(connection, "admin"))
+    database.close()
+    assert [line.action for line in reversed(lines)] == [
+        *("account.create", "account.create", "account.disable", "account.password")
+    ]
+    assert made["admin_password"] not in str(lines)
 
 
 def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path):
@@ -469,9 +496,11 @@ def test_the_scheduler_runs_what_is_requested_and_marks_what_is_killed(shell, lo
     shell.environment["RECSYS_SCHEDULE__POLL_SECONDS"] = "0.2"
     scheduler = shell.start(module="jobs")
 
+    database = Database(shell.environment["RECSYS_DATABASE__URL"])
+
     def state(run_id):
-        runs = {run["id"]: run for run in shell.json("jobs", "list")["runs"]}
-        return runs[run_id]
+        with database.connect() as connection:
+            return vars(job_rows.get_run(connection, run_id))
 
     try:
         schedules = wait_for(lambda: shell.json("jobs", "list")["schedules"])
@@ -493,6 +522,7 @@ def test_the_scheduler_runs_what_is_requested_and_marks_what_is_killed(shell, lo
         champion = [m for m in shell.json("models", "list")["models"] if m["champion"]]
         assert champion[0]["version"] == done["outcome"]["version"]
     finally:
+        database.close()
         scheduler.send_signal(signal.SIGTERM)
         assert scheduler.wait(timeout=60) == 0
 

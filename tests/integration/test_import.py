@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from recsys import pipeline
+from recsys.config import Settings
 from recsys.data.readers import ColumnMap, ReadOptions
 from recsys.errors import InputError, RecsysError
 from recsys.storage import rejected_rows
@@ -105,7 +106,7 @@ def test_what_was_exported_comes_back_as_it_was(database, tmp_path):
     rows = stored(database)
     for ending in ("parquet", "csv", "jsonl"):
         out = tmp_path / f"out.{ending}"
-        assert pipeline.export_events(database, out) == 3
+        assert pipeline.export_events(Settings(), database, out, NOW) == 3
         again = pipeline.import_events(database, out, ReadOptions(), NOW)
         assert (again.accepted, again.duplicates) == (0, 3), ending
     assert stored(database) == rows
@@ -113,7 +114,7 @@ def test_what_was_exported_comes_back_as_it_was(database, tmp_path):
 
 def test_an_export_that_cannot_be_is_refused(database, tmp_path):
     with pytest.raises(InputError, match="parquet"):
-        pipeline.export_events(database, tmp_path / "out.exe")
+        pipeline.export_events(Settings(), database, tmp_path / "out.exe", NOW)
 
 
 CHILD = """
@@ -121,6 +122,7 @@ import sys, os
 from datetime import datetime, UTC
 from pathlib import Path
 from recsys import pipeline
+from recsys.config import Settings
 from recsys.data.readers import ColumnMap, ReadOptions
 from recsys.storage import event_import
 from recsys.storage.database import Database

@@ -13,9 +13,11 @@ import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import update
 
 from jobs.lease import Lease
 from jobs.notices import Notices
+from jobs.schedule import Scheduler
 from recsys import pipeline, upkeep
 from recsys.config import load_settings
 from recsys.data.readers import ReadOptions
@@ -24,7 +26,7 @@ from recsys.errors import ConfigError, DataCheckError, LostLeaseError
 from recsys.registry import load_champion
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.storage import job_rows, version_rows
-from recsys.storage.tables import answer_counts
+from recsys.storage.tables import answer_counts, job_schedules
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000
@@ -350,6 +352,33 @@ def test_slots_that_find_one_waiting_are_written_off(database):
         run = job_rows.get_run(connection, second)
     assert run.state == "cancelled"
     assert f"run {first}" in run.error
+
+
+def test_a_paused_schedule_starts_nothing_and_makes_up_for_nothing(bare, settings):
+    database = bare.database
+    hourly = settings.schedule.model_copy(update={"retrain": "* * * * *"})
+    scheduler = Scheduler(settings.model_copy(update={"schedule": hourly}), database, None)
+
+    def slots_claimed() -> int:
+        """Of retrain, with slots due since an hour."""
+        with database.begin() as connection:
+            connection.execute(
+                update(job_schedules).where(job_schedules.c.paused).values(created_at_us=1)
+            )
+        scheduler._claim_due()
+        with database.connect() as connection:
+            return sum(run.job == "retrain" for run in job_rows.list_runs(connection))
+
+    assert slots_claimed() == 0  # writes the schedules down
+    paused = bare.call("POST", "/jobs/retrain/pause").get_json()
+    assert paused["paused"] is True
+    assert slots_claimed() == 0
+    assert bare.call("POST", "/jobs/retrain/run", status=202)
+    assert bare.call("POST", "/jobs/retrain/resume").get_json()["paused"] is False
+    assert slots_claimed() == 1  # the one that was asked for
+    assert [s["paused"] for s in bare.get("/jobs")["schedules"]] == [False] * 3
+    assert "'polish'" in bare.call("POST", "/jobs/polish/pause", status=404).get_json()["detail"]
+    bare.call("POST", "/jobs/retrain/pause", scope="write", status=403)
 
 
 def test_an_assigned_run_is_begun_by_its_own_leader_only(database):

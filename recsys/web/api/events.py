@@ -28,10 +28,12 @@ blueprint = Blueprint("events", __name__, url_prefix="/api/v1")
     lenient=True,
     collect=True,
     answer=EventsAnswer,
+    statuses=(200, 409),
     example={"user_id": "u1", "item_id": "i1", "event_type": "view"},
 )
 def post_events(body: Any) -> tuple[dict[str, Any], int]:
     """Store one event, or up to 10,000; each row is answered for itself."""
+    services().recommender.source.check_writable()
     rows = body if isinstance(body, list) else [body]
     if not 1 <= len(rows) <= MAX_EVENTS:
         message = f"expected 1 to {MAX_EVENTS} events, not {len(rows)}"
@@ -63,9 +65,16 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
             duplicates += not one.accepted
             status = "accepted" if one.accepted else "duplicate"
             results[index].update(status=status, event_id=one.event_id)
-            metrics.count_event(event.event_type, status, (now - event.timestamp_us) / 1e6)
+            lag_seconds = (now - event.timestamp_us) / 1e6
+            metrics.count_event(event.event_type, status, lag_seconds)
+            if one.accepted:
+                services().activity.observe_lag(lag_seconds)
     if len(rows) > len(good):
         metrics.events.labels("rejected").inc(len(rows) - len(good))
+    posted = {"accepted": len(good) - duplicates, "duplicate": duplicates}
+    for status, number in {**posted, "rejected": len(rows) - len(good)}.items():
+        if number:
+            services().activity.count("posted", status, number)
     answer = {
         "accepted": len(good) - duplicates,
         "duplicates": duplicates,

@@ -7,12 +7,12 @@ from typing import Any
 from flask import Blueprint
 
 from recsys.data.times import rfc3339
-from recsys.errors import NotFoundError
 from recsys.storage import job_rows, lease_rows
-from recsys.storage.job_rows import JOBS, RunRow
+from recsys.storage.job_rows import RunRow
+from recsys.web import actions
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.operations import operation
-from recsys.web.schemas import JobsAnswer, PageQuery, RunOut
+from recsys.web.schemas import JobsAnswer, PageQuery, RunOut, ScheduleOut
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/v1")
@@ -28,15 +28,7 @@ def list_jobs(query: PageQuery) -> dict[str, Any]:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     return {
         "scheduler": {"holder": lease.holder, "renewed_at": rfc3339(lease.renewed_at_us)},
-        "schedules": [
-            {
-                "job": row["job"],
-                "trigger": row["trigger"],
-                "next_run_at": rfc3339(row["next_run_us"]),
-                "paused": bool(row["paused"]),
-            }
-            for row in schedules
-        ],
+        "schedules": [_schedule(row) for row in schedules],
         "runs": [_run(run) for run in runs],
         "next_cursor": write_cursor(str(runs[-1].id)) if len(runs) == query.limit else None,
     }
@@ -47,11 +39,33 @@ def list_jobs(query: PageQuery) -> dict[str, Any]:
 )
 def run_job(job: str) -> tuple[dict[str, Any], int]:
     """Ask for a run now; the scheduler picks it up."""
-    if job not in JOBS:
-        raise NotFoundError("job", job)
-    with services().database.begin() as connection:
-        run_id = job_rows.request_run(connection, job, "rest", now_us())
-        return _run(job_rows.get_run(connection, run_id)), 202
+    return _run(actions.run_job(job, "rest")), 202
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/jobs/<id:job>/pause",
+    scope="admin",
+    answer=ScheduleOut,
+    statuses=(200, 404),
+)
+def pause_job(job: str) -> dict[str, Any]:
+    """Start no more runs by the schedule; runs can be asked for all the same."""
+    return _schedule(actions.set_paused(job, True))
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/jobs/<id:job>/resume",
+    scope="admin",
+    answer=ScheduleOut,
+    statuses=(200, 404),
+)
+def resume_job(job: str) -> dict[str, Any]:
+    """Let the schedule go on from its next slot."""
+    return _schedule(actions.set_paused(job, False))
 
 
 @operation(
@@ -73,9 +87,16 @@ def get_run(run_id: int) -> dict[str, Any]:
 )
 def cancel_run(run_id: int) -> dict[str, Any]:
     """Cancel a run: at once where it waits, within seconds where it runs."""
-    with services().database.begin() as connection:
-        job_rows.cancel_run(connection, run_id, now_us())
-        return _run(job_rows.get_run(connection, run_id))
+    return _run(actions.cancel_run(run_id))
+
+
+def _schedule(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "job": row["job"],
+        "trigger": row["trigger"],
+        "next_run_at": rfc3339(row["next_run_us"]),
+        "paused": bool(row["paused"]),
+    }
 
 
 def _run(run: RunRow) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from flask import Blueprint
 from recsys.data.times import rfc3339
 from recsys.storage import version_rows
 from recsys.storage.version_rows import VersionRow
+from recsys.web import actions
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.operations import operation
 from recsys.web.schemas import ChampionAnswer, ModelOut, ModelPage, PageQuery, PromoteBody
-from recsys.web.services import now_us, services
+from recsys.web.services import services
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/v1")
 
@@ -51,8 +52,7 @@ def get_model(version: str) -> dict[str, Any]:
 )
 def promote_model(version: str, body: PromoteBody) -> dict[str, Any]:
     """Make a version the champion, whatever the gate said; every worker follows in seconds."""
-    with services().database.begin() as connection:
-        version_rows.deploy(connection, version, now_us(), "rest", body.reason)
+    actions.promote(version, "rest", body.reason)
     return {"champion": version}
 
 
@@ -67,9 +67,7 @@ def promote_model(version: str, body: PromoteBody) -> dict[str, Any]:
 )
 def roll_back_model(body: PromoteBody) -> dict[str, Any]:
     """Go back to the champion before this one."""
-    with services().database.begin() as connection:
-        champion = version_rows.roll_back(connection, now_us(), "rest", body.reason)
-    return {"champion": champion}
+    return {"champion": actions.roll_back("rest", body.reason)}
 
 
 def _model(row: VersionRow, champion: tuple[str, str] | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections import Counter
 from typing import Any
 
 from flask import Blueprint
@@ -13,7 +14,7 @@ from recsys.data.event_check import Event, check_event
 from recsys.data.times import rfc3339
 from recsys.errors import AccessError, InputError, NotFoundError
 from recsys.evaluation.uplift import rate, uplift
-from recsys.serving.recommender import Boost, Request
+from recsys.serving.recommender import Answer, Boost, Request
 from recsys.storage import impression_rows
 from recsys.storage.impression_rows import HOUR_US, Impression
 from recsys.web import metrics
@@ -69,7 +70,17 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     answer = shared.recommender.recommend(request, now_us(), stamps())
     shared.impressions.record(answer)
     metrics.count_answer(answer)
+    _count(answer)
     return answer_out(answer)
+
+
+def _count(answer: Answer) -> None:
+    """For the dashboard: where the items came from, and why it was not the model's ranking alone."""
+    activity = services().activity
+    for source, number in Counter(item.source for item in answer.items).items():
+        activity.count("source", source, number)
+    if answer.fallback is not None:
+        activity.count("fallback", answer.fallback)
 
 
 def _boost(text: str) -> Boost:

@@ -10,7 +10,7 @@ from flask import Blueprint
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
 from recsys.serving.erasure import erase
-from recsys.storage import event_rows, user_rows
+from recsys.web.actions import actor, merge_users
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.operations import operation
@@ -56,7 +56,7 @@ def get_user_by_query(query: UserByIdQuery) -> dict[str, Any]:
 
 def _user(user_id: str) -> dict[str, Any]:
     with services().database.connect() as connection:
-        found = user_rows.user_summary(connection, user_id)
+        found = services().recommender.source.summary(connection, user_id)
     if found.events == 0 and not found.merged:
         raise NotFoundError("user", user_id)
     return {
@@ -91,7 +91,8 @@ def get_user_events_by_query(query: UserEventsQuery) -> dict[str, Any]:
 def _events(user_id: str, query: PageQuery) -> dict[str, Any]:
     before = read_number(query.cursor)
     with services().database.connect() as connection:
-        rows = event_rows.user_events(connection, user_id, query.limit, before)
+        source = services().recommender.source
+        rows, more = source.user_events(connection, user_id, query.limit, before)
     return {
         "events": [
             {
@@ -107,7 +108,7 @@ def _events(user_id: str, query: PageQuery) -> dict[str, Any]:
             }
             for row in rows
         ],
-        "next_cursor": write_cursor(str(rows[-1]["id"])) if len(rows) == query.limit else None,
+        "next_cursor": None if more is None else write_cursor(str(more)),
     }
 
 
@@ -127,8 +128,7 @@ def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
         message = "expected one of from and session_id"
         raise InvalidRequestError([FieldError(field="from", message=message)])
     other = f"u:{body.from_}" if body.from_ is not None else f"s:{body.session_id}"
-    with services().database.begin() as connection:
-        target = user_rows.merge(connection, user_id, other, now_us())
+    target = merge_users(user_id, other)
     return {"user_id": target, "merged": other[2:]}
 
 
@@ -145,4 +145,4 @@ def delete_user_by_query(query: UserByIdQuery) -> dict[str, Any]:
 
 
 def _erase(user_id: str) -> dict[str, Any]:
-    return erase(services().settings, services().database, user_id, now_us())
+    return erase(services().settings, services().database, user_id, now_us(), actor())

@@ -43,7 +43,7 @@ def failed(made, known=KNOWN, **sections):
 
 def test_a_sound_log_passes():
     assert failed(frame()) == set()
-    assert len(check_frame(frame(), load_settings(), KNOWN)) == 10
+    assert len(check_frame(frame(), load_settings(), KNOWN)) == 11
 
 
 def keep(columns, mask):
@@ -70,6 +70,12 @@ def bot(columns):
     columns["users"][::2] = 7
 
 
+def crowd(columns):
+    """Two users in three have seen one item alone, each another."""
+    odd = columns["users"] % 3 > 0
+    columns["items"][odd] = columns["users"][odd] % 300
+
+
 def one_item(columns):
     columns["items"][np.arange(20_000) % 5 < 3] = 9
 
@@ -85,6 +91,7 @@ def new_types(columns):
         (drop, {"max_drop"}),
         (surge, {"max_surge"}),
         (one_item, {"max_item_share"}),
+        (crowd, {"max_single_item_users"}),
         (new_types, {"max_new_type_share"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -3,6 +3,9 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -12,12 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import pipeline
+from recsys.config import Settings
+from recsys.data import large_arrays
+from recsys.data.checks import check_frame
 from recsys.data.readers import ReadOptions
 from recsys.data.segments import read_manifest, read_segment
 from recsys.data.sequences import build_sequences
-from recsys.engines import sequence_store
+from recsys.data.splits import cut_for_share
+from recsys.engines import segment_making, sequence_store
+from recsys.engines.learning import learn, make_log, window_positions
 from recsys.engines.sequence_store import SequenceStore
-from recsys.errors import ConflictError, SequenceFileError
+from recsys.errors import ConflictError, SequenceFileError, TrainingError
 from recsys.storage import user_rows
 from recsys.storage.database import Database
 from recsys.storage.event_reading import read_frame
@@ -41,6 +49,7 @@ def load(database, tiny_shop, tmp_path):
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(sequence_store, "CHUNK_IDS", 700)
     monkeypatch.setattr(sequence_store, "LOOK_BACK", 300)
+    monkeypatch.setattr(large_arrays, "CHUNK", 256)
     return SequenceStore(tmp_path / "sequences", processes=1)
 
 
@@ -66,7 +75,15 @@ def told(frame):
 
 
 def agree(store, database, since_us=0):
-    assert told(store.frame(database, since_us)) == told(read_frame(database, since_us))
+    frame = store.frame(database, since_us)
+    assert told(frame) == told(read_frame(database, since_us))
+    # The same where it is kept in files.
+    large = SequenceStore(store._folder, large_events=-1).frame(database, since_us)
+    assert large.folder is not None and frame.folder is None
+    for name in sequence_store.FRAME_DTYPES:
+        np.testing.assert_array_equal(getattr(large, name), getattr(frame, name))
+    assert list(large.user_keys) == list(frame.user_keys)
+    assert told(large) == told(frame)
 
 
 def test_files_say_what_the_database_says_and_new_rows_are_read_alone(
@@ -80,9 +97,9 @@ def test_files_say_what_the_database_says_and_new_rows_are_read_alone(
     agree(store, database)
     load(2_000, 2_100)
     asked = []
-    real = sequence_store.read_batches
+    real = segment_making.read_batches
     monkeypatch.setattr(
-        sequence_store,
+        segment_making,
         "read_batches",
         lambda database, columns, ids: asked.append(ids) or real(database, columns, ids=ids),
     )
@@ -257,6 +274,32 @@ def test_a_killed_build_goes_on(database, database_url, load, tmp_path):
     agree(store, database)
 
 
+def test_a_killed_reader_ends_the_build_and_the_next_one_goes_on(
+    database, database_url, load, tmp_path
+):
+    load(0, 2_000)
+    SequenceStore(tmp_path / "whole", processes=1, chunk_ids=100).update(database)
+    store = SequenceStore(tmp_path / "killed", processes=2, chunk_ids=100)
+    killed = []
+
+    def kill():
+        while not killed:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+                killed.append(child.pid)
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(TrainingError, match="a process that read events was lost"):
+        store.update(database)
+    killer.join()
+    assert store.update(database).rows == 2_000
+    agree(store, database)
+    whole, again = (read_manifest(tmp_path / name)[0] for name in ("whole", "killed"))
+    assert [s.sha256 for s in whole.segments] == [s.sha256 for s in again.segments]
+
+
 def test_columns_of_a_table_without_anonymous_rows_are_read_too(store, database, tmp_path):
     table = pa.table(
         {
@@ -280,12 +323,65 @@ def test_ids_that_lie_far_apart_are_read_in_a_bounded_number_of_ranges(
         connection.exec_driver_sql("UPDATE events SET id = id + 1000000000000 WHERE id > 400")
     monkeypatch.setattr(sequence_store, "MAX_RANGES", 20)
     asked = []
-    real = sequence_store.read_batches
+    real = segment_making.read_batches
     monkeypatch.setattr(
-        sequence_store,
+        segment_making,
         "read_batches",
         lambda database, columns, ids: asked.append(ids) or real(database, columns, ids=ids),
     )
     assert store.update(database).rows == 500
     assert len(asked) <= 21
     agree(store, database)
+
+
+def test_a_log_kept_in_files_trains_the_same_network(store, database, load):
+    load(0, 2_000)
+    store.update(database)
+    settings = Settings(
+        model={"width": 8},
+        training={"epochs": 2, "min_events": 100, "ranker_events": 1_000, "threads": 1},
+        sequences={"max_user_events": 40, "input_event_types": ["view", "cart"]},
+    )
+
+    def trained(large_events):
+        frame = SequenceStore(store._folder, large_events=large_events).frame(database)
+        checks = [str(check) for check in check_frame(frame, settings, None)]
+        log = make_log(frame, settings)
+        cut_us = cut_for_share(log.sequences, 0.2)
+        learned = learn(log, settings, "v", cut_us)
+        positions = window_positions(log, learned.bundle, cut_us)
+        return frame, checks, learned.bundle, positions
+
+    before = {path.name for path in store._folder.iterdir()}
+    inside, checks, one, positions = trained(10_000)
+    large, checks_2, other, positions_2 = trained(-1)
+    assert inside.folder is None and large.folder == store._folder
+    assert checks == checks_2
+    assert len(positions) > 50
+    np.testing.assert_array_equal(positions.targets, positions_2.targets)
+    for name, values in one.network.state_dict().items():
+        assert np.array_equal(values.numpy(), other.network.state_dict()[name].numpy()), name
+    for name, ranker in one.rankers.items():
+        for key, values in ranker.arrays().items():
+            np.testing.assert_array_equal(values, other.rankers[name].arrays()[key])
+    assert {path.name for path in store._folder.iterdir()} == before  # nothing is left behind
+
+
+def test_no_room_for_a_large_log_is_said_and_not_a_crash(store, database, load):
+    load(0, 2_000)
+    store.update(database)
+    code = (
+        "import resource, signal, sys; from pathlib import Path;"
+        "from recsys.engines.sequence_store import SequenceStore;"
+        "from recsys.storage.database import Database;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "database = Database(sys.argv[1]);"
+        "store = SequenceStore(Path(sys.argv[2]), large_events=-1);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, 4_096));"
+        "store.frame(database)"
+    )
+    url = database.url.render_as_string(hide_password=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, url, str(store._folder)], capture_output=True, text=True
+    )
+    assert "TrainingError: the disk has no room for" in done.stderr, done.stderr

@@ -78,3 +78,5 @@ def test_a_time_that_cannot_be_is_named(key, value):
 def test_tune_is_off_by_default():
     assert "tune" not in slots(load_settings())
     assert "tune" in slots(load_settings(schedule={"tune": "0 1 * * 0"}))
+    assert "backup" not in slots(load_settings())
+    assert "backup" in slots(load_settings(schedule={"backup": "0 1 * * *"}))

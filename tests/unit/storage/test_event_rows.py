@@ -2,6 +2,7 @@ import pytest
 from sqlalchemy import text
 
 from recsys.data.event_check import Event
+from recsys.data.events import user_bucket
 from recsys.errors import StorageUnavailableError
 from recsys.storage import event_rows
 from recsys.storage.database import Database
@@ -89,16 +90,17 @@ def test_popular_items_in_a_window(database):
 
 
 def test_the_history_query_uses_the_index(database):
-    store(database, *[event(f"i{n}", n, user=f"u{n % 97}") for n in range(3_000)])
+    store(database, *[event(f"i{n}", n, user=f"u{n % 37}") for n in range(8_000)])
     query = (
-        "SELECT item_id FROM events WHERE user_id = 'u5' "
+        f"SELECT item_id FROM events WHERE user_id = 'u5' AND user_bucket IN ({user_bucket('u5')}) "
         "ORDER BY timestamp_us DESC, id DESC LIMIT 10"
     )
     with database.begin() as connection:
         connection.execute(text("ANALYZE"))
         explain = "EXPLAIN QUERY PLAN " if database.dialect == "sqlite" else "EXPLAIN "
         plan = " ".join(str(row) for row in connection.execute(text(explain + query)))
-    assert "ix_events_user" in plan
+    index = {"sqlite": "ix_events_user", "postgresql": "_user_id_timestamp_us_id_idx"}
+    assert plan.count(index[database.dialect]) == 1
     assert "SCAN events" not in plan
     assert "Seq Scan" not in plan
     assert "Sort" not in plan

@@ -1,10 +1,12 @@
 """Items, versions, keys and runs as rows."""
 
+from dataclasses import replace
+
 import pytest
 
 from recsys.data.item_check import check_item
 from recsys.errors import ConflictError, InputError, NotFoundError
-from recsys.storage import item_rows, job_rows, key_rows, version_rows
+from recsys.storage import impression_rows, item_rows, job_rows, key_rows, version_rows
 
 
 def version(name: str) -> version_rows.VersionRow:
@@ -111,3 +113,24 @@ def test_a_slot_is_claimed_once_and_a_job_never_waits_twice(database):
             job_rows.get_run(connection, 999)
         job_rows.add_line(connection, other, "x" * 5_000, 1)
         assert len(job_rows.get_lines(connection, other)[0]["message"]) == 1_000
+
+
+def test_an_answer_that_is_stored_twice_counts_once(database):
+    """As when two threads write what waits, or a commit's answer was lost."""
+    answer = impression_rows.Impression(
+        recommendation_id="r1",
+        created_at_us=1,
+        user_id="u",
+        session_id=None,
+        model_version="v",
+        arm="champion",
+        scenario=None,
+        items=(("a", "lstm", 0.5), ("b", "popular", 0.1)),
+    )
+    other = replace(answer, recommendation_id="r2")
+    for given in ([answer], [answer, other]):
+        with database.begin() as connection:
+            impression_rows.insert_impressions(connection, given)
+    with database.connect() as connection:
+        (row,) = impression_rows.counts(connection, 0, 10**12, ("arm",))
+    assert row["shown"] == 2

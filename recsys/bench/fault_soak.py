@@ -1,0 +1,122 @@
+"""A long mixed load while everything that changes the service goes on, and what clocks may do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import orjson
+
+from recsys.bench.fault_stage import Fault, Stage, resident
+from recsys.bench.load import open_loop
+from recsys.bench.servers import running
+from recsys.storage import job_rows, version_rows
+from recsys.storage.database import Database
+
+# The scheduler's own triggers, asked in a process of their own: walking a year in steps of a look, with a
+# clock that is set back and forward an hour now and then, each slot of each day must come once.
+CLOCK = """
+import json, random
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+from jobs.schedule import slots
+from recsys.config import load_settings
+rng, found = random.Random(4), {"slots": 0, "duplicate_slots": 0, "missed_slots": 0, "clock_steps": 0}
+for name in ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"):
+    zone = ZoneInfo(name)
+    for line in ("0 3 * * *", "30 2 * * *", "59 23 * * *", "0 0 * * *"):
+        own = slots(load_settings(schedule={"timezone": name, "retrain": line}))["retrain"]
+        start = datetime(2023, 12, 1, tzinfo=UTC)
+        end = datetime(2025, 1, 10, tzinfo=UTC)
+        now, claimed = start, []
+        while now < end:
+            seen = now
+            if rng.random() < 0.02:
+                seen += timedelta(hours=rng.choice((-1, 1)))
+                found["clock_steps"] += 1
+            due = own.last(claimed[-1] if claimed else start, seen)
+            if due is not None:
+                claimed.append(due)
+            now += timedelta(minutes=40)
+        days = [moment.astimezone(zone).date() for moment in claimed]
+        first, last = min(days), max(days)
+        wanted = {first + timedelta(days=n) for n in range((last - first).days + 1)}
+        found["slots"] += len(wanted)
+        found["duplicate_slots"] += len(days) - len(set(days))
+        found["missed_slots"] += len(wanted - set(days))
+print(json.dumps(found))
+"""
+
+
+def clocks() -> Fault:
+    """A year of daily slots in four zones, with daylight saving, a leap day and a year's end."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLOCK], check=True, capture_output=True, text=True, timeout=300
+    )
+    figures = orjson.loads(done.stdout)
+    held = figures["duplicate_slots"] == figures["missed_slots"] == 0
+    return Fault("clock stepped an hour, daylight saving, year end, leap day", held, figures)
+
+
+def soak(stage: Stage, minutes: float, rate: float) -> Fault:
+    """Mixed load beside a scheduler that refreshes, retrains, promotes and prunes."""
+    environment = {
+        **{k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")},
+        "RECSYS_DATABASE__URL": stage.url,
+        "RECSYS_DATABASE__BUSY_TIMEOUT_SECONDS": "20",
+        "RECSYS_REGISTRY__PATH": str(stage.registry),
+        "RECSYS_REGISTRY__KEEP": "3",
+        "RECSYS_SCHEDULE__REFRESH_MINUTES": "0.25",
+        "RECSYS_SCHEDULE__RETRAIN": "* * * * *",
+        "RECSYS_PROMOTION__MIN_POSITIONS": "50",
+        "RECSYS_PROMOTION__AUTO_ROLLBACK": "false",
+        "RECSYS_MODEL__WIDTH": "16",
+        "RECSYS_TRAINING__EPOCHS": "2",
+        "RECSYS_TRAINING__THREADS": "1",
+        "RECSYS_EVALUATION__BOOTSTRAP_DRAWS": "100",
+        "RECSYS_LOGGING__LEVEL": "error",
+    }
+    patience = {"RECSYS_DATABASE__BUSY_TIMEOUT_SECONDS": "20"}
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "jobs"], env=environment, cwd=stage.registry
+    )
+    try:
+        with running(stage.url, stage.registry, workers=2, **patience) as (port, server):
+            mixed = [
+                stage.with_sequence,
+                *(stage.asks(f"/users/shopper-{n:06d}/recommendations?k=10") for n in range(1, 6)),
+                stage.asks("/items/popular"),
+                *(
+                    stage.asks("/events", {"user_id": f"s{n}", "item_id": f"P{n:04d}"})
+                    for n in range(3)
+                ),
+            ]
+            warm = open_loop(port, mixed, 8, min(30.0, minutes * 20), rate)
+            before = resident(server)
+            load = open_loop(port, mixed, 8, minutes * 60, rate)
+            after = resident(server)
+    finally:
+        scheduler.terminate()
+        scheduler.wait(60)
+    database = Database(stage.url)
+    with database.connect() as connection:
+        runs = Counter((run.job, run.state) for run in job_rows.list_runs(connection, 1_000))
+        promotions = len(version_rows.list_deployments(connection, 1_000)) - 1
+    database.close()
+    grown = after / before - 1
+    stopped = sum(n for (_, state), n in runs.items() if state in ("failed", "timed_out"))
+    shown = load.plain()
+    figures = {
+        "minutes": minutes,
+        "requests": len(load.latencies) + len(warm.latencies),
+        "errors": load.errors + warm.errors,
+        "p99_ms": shown["p99_ms"],
+        "memory_mib": [before, after],
+        "memory_growth": round(grown, 3),
+        "runs": {f"{job} {state}": n for (job, state), n in sorted(runs.items())},
+        "promotions": promotions,
+    }
+    held = load.errors + warm.errors == 0 and grown <= 0.05 and stopped <= 1
+    return Fault("mixed load with retraining, promotion and pruning", held, figures)

@@ -1,0 +1,84 @@
+"""bench faults: what must hold when things go wrong, one row a fault, on real processes."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recsys.bench import (
+    fault_clients,
+    fault_database,
+    fault_models,
+    fault_poison,
+    fault_soak,
+    fault_writes,
+)
+from recsys.bench.fault_stage import Fault, Stage, make_stage, own_postgres
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of each fault."""
+
+    events: int = 100_000  # posted while clients and workers are killed, on each database
+    kills: int = 40  # of clients and workers meanwhile
+    outage_seconds: float = 60.0
+    models: int = 400
+    clients: int = 200  # slow ones
+    connections: int = 160  # of a burst, where 8 threads answer
+    sessions: int = 10_000
+    soak_minutes: float = 3.0
+    soak_rate: float = 50.0
+
+
+def run_faults(scale: Scale, say: Say = lambda line: None) -> dict[str, Any]:
+    """Every fault in turn; PostgreSQL's on a server of their own, where one is installed."""
+    started = time.monotonic()
+    found: list[Fault] = []
+
+    def note(*faults: Fault) -> None:
+        for fault in faults:
+            found.append(fault)
+            say(f"{'held' if fault.held else 'DID NOT HOLD'}: {fault.fault}: {fault.figures}")
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        stage = make_stage(fault_database.sqlite_file(place), place)
+        _on_sqlite(stage, scale, note)
+        note(fault_poison.loud_user(place, 8_000), fault_poison.many_bots(place, 8_000))
+        note(fault_soak.clocks())
+    with own_postgres() as server, tempfile.TemporaryDirectory() as folder:
+        if server is None:
+            say("no PostgreSQL is installed: its faults are left out")
+        else:
+            stage = make_stage(server.url, Path(folder))
+            note(fault_writes.killed_writes(stage, scale.events, scale.kills))
+            note(fault_database.postgres_stopped(stage, server, scale.outage_seconds))
+            note(fault_database.postgres_slow(stage, scale.outage_seconds / 4))
+            note(fault_database.postgres_out_of_connections(stage, scale.outage_seconds / 4))
+            if scale.soak_minutes:
+                note(fault_soak.soak(stage, scale.soak_minutes, scale.soak_rate))
+    return {
+        "faults": [vars(fault) for fault in found],
+        "held": all(fault.held for fault in found),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _on_sqlite(stage: Stage, scale: Scale, note: Callable[..., None]) -> None:
+    note(fault_writes.killed_writes(stage, scale.events, scale.kills))
+    seconds = min(10.0, scale.outage_seconds)
+    note(fault_database.sqlite_locked(stage, seconds))
+    note(fault_database.sqlite_full(stage, seconds))
+    note(fault_database.sqlite_read_only(stage, seconds))
+    note(fault_models.damaged_models(stage, scale.models))
+    note(fault_clients.hostile_sizes(stage))
+    note(fault_clients.slow_clients(stage, scale.clients, 5.0))
+    note(fault_clients.burst(stage, scale.connections, 5.0, scale.sessions))
+    note(fault_clients.hostile_routes(stage))

@@ -1,0 +1,163 @@
+"""recsys admin create | list | disable | enable | password"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show
+from recsys.errors import InputError
+
+app = typer.Typer(name="admin", help="Accounts of the dashboard.", no_args_is_help=True)
+
+PasswordOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the password comes from: file:PATH, - (stdin) or ask; without it one is made.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="The name to log in with.")],
+    role: Annotated[str, typer.Option(help="viewer, operator or admin.")] = "viewer",
+    password: PasswordOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create an account; a password that was made is shown this once.
+
+    Example: recsys admin create ada --role admin
+    """
+    from recsys.data.times import to_us
+    from recsys.storage import account_rows
+    from recsys.storage.audit_rows import CLI, add_audit
+    from recsys.storage.database import open_database
+
+    chosen, made = _password(password)
+    with open_database(settings_of(config)).begin() as connection:
+        account_rows.create_account(connection, name, chosen, role, to_us(now()))
+        add_audit(connection, CLI, "account.create", name, to_us(now()), {"role": role})
+    _show(name, role, chosen if made else None, as_json)
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List accounts and their roles.
+
+    Example: recsys admin list
+    """
+    from recsys.data.times import rfc3339
+    from recsys.storage import account_rows
+    from recsys.storage.database import open_database
+
+    with open_database(settings_of(config)).connect() as connection:
+        rows = account_rows.list_accounts(connection)
+    shown = [
+        {
+            "name": row.name,
+            "role": row.role,
+            "created_at": rfc3339(row.created_at_us),
+            "disabled_at": rfc3339(row.disabled_at_us),
+        }
+        for row in rows
+    ]
+    lines = [
+        f"{row['name']:<24} {row['role']:<9}" + ("  (disabled)" if row["disabled_at"] else "")
+        for row in shown
+    ]
+    text = "\n".join(lines) or "no accounts yet; run: recsys admin create NAME --role admin"
+    show({"accounts": shown}, as_json, text)
+
+
+@app.command("disable")
+def disable(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Log an account out everywhere and refuse it from now on.
+
+    Example: recsys admin disable ada
+    """
+    _set_disabled(name, True, config, as_json)
+
+
+@app.command("enable")
+def enable(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a disabled account log in again.
+
+    Example: recsys admin enable ada
+    """
+    _set_disabled(name, False, config, as_json)
+
+
+@app.command("password")
+def password(
+    name: Annotated[str, typer.Argument(help="The account.")],
+    password: PasswordOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a password, end the account's sessions, and lift its lock-out.
+
+    Example: recsys admin password ada
+    """
+    from recsys.data.times import to_us
+    from recsys.storage import account_rows
+    from recsys.storage.audit_rows import CLI, add_audit
+    from recsys.storage.database import open_database
+
+    chosen, made = _password(password)
+    with open_database(settings_of(config)).begin() as connection:
+        account_rows.set_password(connection, name, chosen)
+        add_audit(connection, CLI, "account.password", name, to_us(now()))
+        role = account_rows.get_account(connection, name).role
+    _show(name, role, chosen if made else None, as_json)
+
+
+def _set_disabled(name: str, disabled: bool, config: Path | None, as_json: bool) -> None:
+    from recsys.data.times import to_us
+    from recsys.storage import account_rows
+    from recsys.storage.audit_rows import CLI, add_audit
+    from recsys.storage.database import open_database
+
+    action = "account.disable" if disabled else "account.enable"
+    with open_database(settings_of(config)).begin() as connection:
+        account_rows.set_disabled(connection, name, disabled, to_us(now()))
+        add_audit(connection, CLI, action, name, to_us(now()))
+    show({"account": name, "disabled": disabled}, as_json)
+
+
+def _password(source: str | None) -> tuple[str, bool]:
+    """The password, and whether it was made here. Raises InputError."""
+    from recsys.storage.passwords import MAX_LENGTH, new_password
+
+    if source is None:
+        return new_password(), True
+    if source == "-":
+        return sys.stdin.readline(MAX_LENGTH + 2).rstrip("\r\n"), False
+    if source == "ask":
+        return typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True), False
+    if source.startswith("file:"):
+        with open(source[5:], encoding="utf-8") as file:
+            return file.readline(MAX_LENGTH + 2).rstrip("\r\n"), False
+    raise InputError("--password", "…", "expected file:PATH, - or ask, not the password itself")
+
+
+def _show(name: str, role: str, made: str | None, as_json: bool) -> None:
+    result = {"account": name, "role": role}
+    if made is not None:
+        if not as_json:
+            say("The password is shown this once; only its hash is stored.")
+        result["password"] = made
+    show(result, as_json)

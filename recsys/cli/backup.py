@@ -1,0 +1,70 @@
+"""recsys backup | restore"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+
+
+def register(app: typer.Typer) -> None:
+    app.command("backup")(backup)
+    app.command("restore")(restore)
+
+
+def backup(
+    path: Annotated[Path, typer.Argument(help="The file to write, or a folder to put it in.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Check this backup instead.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Back up database and models into one file, while the service goes on.
+
+    Example: recsys backup /var/backups/recsys
+    """
+    from recsys.backup import make_backup, verify_backup
+    from recsys.storage.database import open_database
+
+    settings = settings_of(config)
+    if verify:
+        show({"path": str(path), "whole": True, **verify_backup(path).plain()}, as_json)
+        return
+    database = open_database(settings)
+    with closing(database), progress_bar("backup", 1.0) as (progress, task):
+        written, made = make_backup(
+            settings,
+            database,
+            path,
+            now(),
+            lambda stage, share: progress.update(task, completed=share, note=stage),
+        )
+    for version, reason in made.left_out.items():
+        say(f"left out: {version}: {reason}")
+    show({"path": str(written), **made.plain()}, as_json)
+
+
+def restore(
+    path: Annotated[Path, typer.Argument(help="The backup.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it in the place of the data that is there.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup's database and models in place; stop the service and the scheduler first.
+
+    The configured database may be of the other kind than the backup's.
+
+    Example: recsys restore /var/backups/recsys/recsys-20250131-093000.zip
+    """
+    from recsys.backup import restore_backup
+    from recsys.storage.database import open_database
+
+    settings = settings_of(config)
+    with closing(open_database(settings)) as database:
+        found = restore_backup(settings, database, path, now(), replace, say)
+    show({"path": str(path), "restored": True, **found.plain()}, as_json)

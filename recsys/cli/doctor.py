@@ -1,0 +1,49 @@
+"""recsys doctor"""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.config import chosen_path
+from recsys.errors import ConfigError
+
+COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("doctor")(doctor)
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Say what is wrong and what to do about it; exit status 1 where something fails.
+
+    Example: recsys doctor
+    """
+    from recsys.doctor import Finding, examine
+    from recsys.storage.database import open_database
+
+    path = chosen_path(config)
+    try:
+        settings = settings_of(config)
+        with closing(open_database(settings)) as database:
+            findings = examine(settings, database, path, now())
+    except ConfigError as error:
+        findings = [Finding("configuration", "fail", str(error), "mend that key")]
+    counts = {state: sum(one.state == state for one in findings) for state in COLOURS}
+    if as_json:
+        show({"findings": [vars(one) for one in findings], **counts}, as_json)
+    else:
+        table = Table(box=None, pad_edge=False)
+        for title in ("check", "", "found", "what to do"):
+            table.add_column(title, overflow="fold")
+        for one in findings:
+            colour = COLOURS[one.state]
+            table.add_row(one.check, f"[{colour}]{one.state}[/]", one.found, one.advice)
+        Console(highlight=False).print(table)
+    if counts["fail"]:
+        raise typer.Exit(1)

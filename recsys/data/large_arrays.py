@@ -1,0 +1,142 @@
+"""Arrays that may be larger than memory: made in files without names, filled a chunk at a time.
+
+A file without a name takes its room at once, so that a full disk is an error and no crash later, and is
+gone with the last array that uses it, however the process ends.
+
+Legend: E elements.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import TrainingError
+
+CHUNK = 1 << 20  # elements worked on at once
+LARGE_EVENTS = 4_000_000  # of a log; beyond them its arrays are kept in files
+BINS = 65_536
+
+
+def room(count: int, dtype: type[np.generic], folder: Path | None) -> NDArray[Any]:
+    """An array (count,), its values not set: in memory, or in a file of `folder` where one is given.
+
+    Raises TrainingError where the disk has no room for it.
+    """
+    if folder is None or count == 0:
+        return np.empty(count, dtype)
+    size = count * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise TrainingError(
+                f"the disk has no room for {size / 2**20:,.0f} MiB of sequences ({error.strerror})"
+            ) from None
+        return np.asarray(np.memmap(file, dtype, "r+", shape=(count,)))
+
+
+def chunks(count: int) -> Iterator[slice]:
+    """Slices of CHUNK that cover `count` elements."""
+    for at in range(0, count, CHUNK):
+        yield slice(at, min(at + CHUNK, count))
+
+
+def compress(values: NDArray[Any], mask: NDArray[np.bool_], folder: Path | None) -> NDArray[Any]:
+    """values[mask]; both (E,)."""
+    if folder is None:
+        return values[mask]
+    found = room(int(np.count_nonzero(mask)), values.dtype.type, folder)
+    at = 0
+    for part in chunks(len(values)):
+        kept = values[part][mask[part]]
+        found[at : at + len(kept)] = kept
+        at += len(kept)
+    return found
+
+
+def look_up(table: NDArray[Any], codes: NDArray[Any], folder: Path | None) -> NDArray[Any]:
+    """table[codes], codes (E,)."""
+    if folder is None:
+        return table[codes]
+    found = room(len(codes), table.dtype.type, folder)
+    for part in chunks(len(codes)):
+        found[part] = table[codes[part]]
+    return found
+
+
+def count_codes(
+    codes: NDArray[Any], rows: int, mask: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """How often each of 0..rows - 1 stands in `codes` (E,), where `mask` says so; (rows,).
+
+    >>> count_codes(np.array([0, 2, 2]), 4).tolist()
+    [1, 0, 2, 0]
+    """
+    counts = np.zeros(rows, np.int64)
+    for part in chunks(len(codes)):
+        chosen = codes[part] if mask is None else codes[part][mask[part]]
+        counts += np.bincount(chosen, minlength=rows)
+    return counts
+
+
+def kth_smallest(values: NDArray[np.int64], k: int) -> int:
+    """The element that would stand at place `k` were `values` (E,) sorted. Raises IndexError.
+
+    >>> kth_smallest(np.array([5, 1, 9, 1]), 2)
+    5
+    """
+    if not 0 <= k < len(values):
+        raise IndexError(k)
+    if len(values) <= CHUNK:
+        return int(np.partition(values, k)[k])
+    low, high = int(values.min()), int(values.max())
+    while True:
+        width = (high - low) // BINS + 1
+        counts = np.zeros(BINS, np.int64)
+        for part in chunks(len(values)):
+            chosen = values[part]
+            chosen = chosen[(chosen >= low) & (chosen <= high)]
+            counts += np.bincount((chosen - low) // width, minlength=BINS)
+        bin_ = int(np.searchsorted(np.cumsum(counts), k, side="right"))
+        if width == 1:
+            return low + bin_
+        k -= int(counts[:bin_].sum())
+        low, high = low + bin_ * width, min(high, low + (bin_ + 1) * width - 1)
+
+
+class HashedKeys(Sequence[str]):
+    """Keys of sequences whose owners are known by a 64-bit hash alone: '#' and its hex digits."""
+
+    def __init__(self, hashes: NDArray[np.uint64]) -> None:
+        """`hashes` (N,)."""
+        self._hashes = hashes
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> HashedKeys: ...
+    def __getitem__(self, number: int | slice) -> str | HashedKeys:
+        if isinstance(number, slice):
+            return HashedKeys(self._hashes[number])
+        return f"#{int(self._hashes[number]):016x}"
+
+    def select(self, numbers: NDArray[np.int64]) -> HashedKeys:
+        """The keys at `numbers`."""
+        return HashedKeys(self._hashes[numbers])
+
+
+def select_keys(keys: Sequence[str], numbers: NDArray[np.int64]) -> Sequence[str]:
+    """The keys at `numbers`."""
+    if isinstance(keys, HashedKeys):
+        return keys.select(numbers)
+    return [keys[number] for number in numbers]

@@ -1,0 +1,188 @@
+"""Rows of a database -> one segment of the sequence files: a range of the events' ids, or a chunk of a
+mapped table. Pure functions of the rows, for whatever process or cluster calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.data.events import USER_BUCKETS, Codes, hash_texts, key_hashes
+from recsys.data.row_identity import mixed, positions_of
+from recsys.data.segments import Columns, Segment, sort_columns, write_segment
+from recsys.errors import ConfigError
+from recsys.storage.database import Database
+from recsys.storage.event_reading import STORE_COLUMNS, read_batches
+from recsys.storage.mapped_rows import Chunk, MappedRows
+from recsys.storage.mapping import Mapping
+from recsys.storage.user_rows import Tombstones
+
+BLOCK_ROWS = 500_000  # whose texts are held at once
+Made = tuple[Segment, list[str], list[str]] | None  # a segment, its item ids and type names
+
+
+class Range(NamedTuple):
+    """Ids of events [first, end), of which those at the positions `known` are left out."""
+
+    first: int
+    end: int
+    known: np.ndarray
+    by_event_id: bool = False  # whether a row's position is told by its event id
+
+
+class SegmentRows(NamedTuple):
+    """New rows in a segment's order, under numbers of their own."""
+
+    columns: Columns
+    offsets: list[int]  # where each bucket begins
+    item_ids: list[str]
+    type_names: list[str]
+
+
+def range_rows(url: str, span: Range, database: Database | None = None) -> SegmentRows | None:
+    """The new rows of a range of ids; None where there is none."""
+    own = database or Database(url)
+    columns = f"{STORE_COLUMNS}, event_id" if span.by_event_id else STORE_COLUMNS
+    identity = "event_id" if span.by_event_id else "order"
+    batches = read_batches(own, columns, ids=(span.first, span.end))
+    rows = _rows(batches, identity, span.known)
+    if database is None:
+        own.close()
+    return rows
+
+
+def make_segment(
+    url: str, folder: Path, name: str, span: Range, database: Database | None = None
+) -> Made:
+    """The rows of a range as a segment, and what its numbers stand for: again, the same files."""
+    return written(folder, name, range_rows(url, span, database))
+
+
+def make_mapped_segment(
+    mapping: Mapping,
+    folder: Path,
+    name: str,
+    chunk: Chunk,
+    known: np.ndarray,
+    hidden: Tombstones,
+    now_us: int,
+    rows: MappedRows | None = None,
+) -> Made:
+    """The new rows of a chunk of a mapped table as a segment.
+
+    Raises ConfigError where its order column is not unique.
+    """
+    own = rows or MappedRows(mapping)
+    batches = own.batches(now_us, chunk, hidden=hidden)
+    try:
+        return written(folder, name, _rows(batches, mapping.identity, known))
+    except _NotUniqueError as error:
+        problem = f"{error.args[0]} stands in more than one row; expected a unique column"
+        order = mapping.columns["order"].name
+        raise ConfigError("events.order_column", order, problem) from None
+
+
+class _NotUniqueError(ValueError):
+    """Two rows have one position."""
+
+
+def written(folder: Path, name: str, rows: SegmentRows | None) -> Made:
+    """Rows as files of the folder."""
+    if rows is None:
+        return None
+    segment = write_segment(folder, name, rows.columns, rows.offsets)
+    return segment, rows.item_ids, rows.type_names
+
+
+def _rows(
+    batches: Iterable[pa.RecordBatch], identity: str, known: np.ndarray
+) -> SegmentRows | None:
+    items, types = Codes(), Codes()
+    parts: list[Columns] = []
+    for block in _blocks(batches):
+        hashes, buckets = _owners(block)
+        session_keys = key_hashes(block.column("session_id"))
+        times = block.column("timestamp_us").to_numpy()
+        positions = block.column("position").to_numpy()
+        if identity != "order":
+            said = [key_hashes(block.column(column)) for column in ("item_id", "event_type")]
+            content = mixed(hashes, session_keys, *said, times.view(np.uint64))
+            if identity == "event_id":
+                ids = key_hashes(block.column("event_id"))
+                content = np.where(ids == 0, content, mixed(hashes, ids))
+            positions = content.view(np.int64)
+        parts.append(
+            {
+                "users": hashes,
+                "items": items.encode(block.column("item_id")),
+                "event_types": types.encode(block.column("event_type")),
+                "sessions": session_keys,
+                "timestamps_us": times,
+                "positions": positions,
+                "buckets": buckets,
+            }
+        )
+    if not parts:
+        return None
+    joined = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+    del parts
+    positions, bucket = joined["positions"], joined.pop("buckets")
+    if identity != "order":
+        repeats = identity == "content"
+        positions = joined["positions"] = positions_of(positions.view(np.uint64), repeats=repeats)
+    fresh = ~np.isin(positions, known) if len(known) else np.ones(len(positions), np.bool_)
+    first = np.sort(positions)
+    if (first[1:] == first[:-1]).any():
+        if identity != "event_id":
+            twice = first[1:][first[1:] == first[:-1]]
+            raise _NotUniqueError(int(twice[0]))
+        once = np.zeros(len(positions), np.bool_)
+        once[np.unique(positions, return_index=True)[1]] = True
+        fresh &= once
+    if not fresh.any():
+        return None
+    if not fresh.all():
+        joined = {column: values[fresh] for column, values in joined.items()}
+        bucket = bucket[fresh]
+    ordered, offsets = sort_columns(joined, bucket)
+    return SegmentRows(ordered, offsets, list(items.codes), list(types.codes))
+
+
+def _blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches as few large ones, so that each id of a block is hashed once."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= BLOCK_ROWS:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held = []
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+
+
+def _owners(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """The hash of each row's sequence key and its bucket, stored with it or told by its owner."""
+    users, sessions = batch.column("user_id"), batch.column("session_id")
+    stored = "user_bucket" in batch.schema.names
+    hashes = np.zeros(batch.num_rows, np.uint64)
+    buckets = np.zeros(batch.num_rows, np.int64)
+    for column, prefix in ((users, "u:"), (sessions, "s:")):
+        fits = hashes == 0  # a session's key where there is no user
+        if not fits.any():
+            break
+        encoded = column.dictionary_encode()
+        owners = encoded.dictionary.to_pylist()
+        places = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        keys = np.append(hash_texts([prefix + owner for owner in owners]), np.uint64(0))
+        hashes = np.where(fits, keys[places], hashes)
+        if not stored:
+            of = np.fromiter((crc32(owner.encode()) for owner in owners), np.int64, len(owners))
+            buckets = np.where(fits, np.append(of % USER_BUCKETS, 0)[places], buckets)
+    if stored:
+        buckets = batch.column("user_bucket").to_numpy()
+    return hashes, buckets

@@ -1,0 +1,287 @@
+"""The database of the user's own event table: read, and never written.
+
+Every transaction is read only by the session's own setting, so that not even trusted SQL of the
+operator's can change a row. `connect()` is one transaction for reflection and counting, `read()` the
+calling thread's connection for requests, with a time-out, `batches()` a stream of columns in bulk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pyarrow as pa
+from adbc_driver_manager import Error as AdbcError
+from adbc_driver_postgresql import dbapi as postgresql_adbc
+from adbc_driver_sqlite import dbapi as sqlite_adbc
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from recsys.errors import ConfigError, MissingExtraError, SourceUnavailableError
+
+KEY = "events.url"
+BATCH_ROWS = 65_536
+BULK_SECONDS = 600  # a writer may hold a SQLite file that long before a bulk read gives up
+CONNECT_SECONDS = 5
+COUNT_TIMES = 5  # how many times longer than a history a count over days may take
+IDLE_SECONDS = 1.0  # after which a connection is probed before it is used
+RETRY_SECONDS = 2.0  # for which requests leave a database alone that was away
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+# What SQL is written for that takes no parameters: without the percent signs of a driver doubled.
+PLAIN_DIALECTS: dict[str, Dialect] = {
+    "sqlite": sqlite.dialect(paramstyle="named"),
+    "postgresql": postgresql.dialect(paramstyle="named"),  # type: ignore[no-untyped-call]
+    "mysql": mysql.dialect(paramstyle="named"),
+}
+
+
+class SourceDatabase:
+    """One database that is only read. Nothing connects at construction."""
+
+    def __init__(self, url: str, timeout_seconds: float = 2.0, pool_size: int = 5) -> None:
+        """Raises ConfigError where `url` is none of SQLite, PostgreSQL, MySQL; MissingExtraError."""
+        self.url = parse_source_url(url)
+        self._local = threading.local()
+        self._held: set[Connection] = set()  # of all threads
+        self._away_until = 0.0
+        self._bulk = self._engine(BULK_SECONDS, poolclass=NullPool)
+        self._counts = self._engine(COUNT_TIMES * timeout_seconds, poolclass=NullPool)
+        more = {"poolclass": QueuePool, "pool_size": pool_size, "max_overflow": pool_size}
+        hot = self._engine(timeout_seconds, pool_timeout=timeout_seconds, **more)
+        self._hot = hot.execution_options(isolation_level="AUTOCOMMIT")
+
+    @property
+    def dialect(self) -> str:
+        """'sqlite', 'postgresql' or 'mysql' (MariaDB too)."""
+        return self._bulk.dialect.name
+
+    @property
+    def plain_dialect(self) -> Dialect:
+        """What SQL for `batches` is compiled with."""
+        return PLAIN_DIALECTS[self.dialect]
+
+    @contextmanager
+    def connect(self, *, counting: bool = False) -> Iterator[Connection]:
+        """One read-only transaction. `counting`: a request waits for it, so that it has a time-out.
+
+        Raises SourceUnavailableError where it cannot be had.
+        """
+        engine = self._counts if counting else self._bulk
+        with _translated(), engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """The calling thread's own connection for short reads; each statement sees the newest rows.
+
+        Raises SourceUnavailableError where it cannot be reached or is slower than the time-out. For
+        RETRY_SECONDS after that it is not asked again, so that requests do not queue up for it.
+        """
+        now = time.monotonic()
+        if now < self._away_until:
+            raise SourceUnavailableError("the database of the mapped event table was away just now")
+        try:
+            with _translated():
+                held: Connection | None = getattr(self._local, "connection", None)
+                if held is not None and now - self._local.used_at > IDLE_SECONDS:
+                    held = held if _answers(held) else None
+                if held is None or held.closed:
+                    self._let_go()
+                    held = self._local.connection = self._hot.connect()
+                    self._held.add(held)
+                yield held
+                self._local.used_at = time.monotonic()
+        except SourceUnavailableError:
+            self._let_go()
+            self._away_until = time.monotonic() + RETRY_SECONDS
+            raise
+
+    def _let_go(self) -> None:
+        held: Connection | None = getattr(self._local, "connection", None)
+        if held is not None:
+            self._local.connection = None
+            self._held.discard(held)
+            held.invalidate()
+            held.close()
+
+    def close(self) -> None:
+        """Close all connections, those of other threads too: nobody asks any more."""
+        self._let_go()
+        while self._held:
+            held = self._held.pop()
+            held.invalidate()
+            held.close()
+        self._hot.dispose()
+        self._bulk.dispose()
+
+    def batches(self, query: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        """The rows of a SELECT without parameters, in bounded batches of columns.
+
+        Through ADBC where the driver has it. `types`: of the columns of drivers that give Python
+        values. Raises SourceUnavailableError.
+        """
+        if self.dialect == "mysql":
+            yield from self._streamed(query, types)
+            return
+        try:
+            yield from self._through_adbc(query)
+        except AdbcError:
+            raise SourceUnavailableError("the mapped event table cannot be read") from None
+
+    def _through_adbc(self, query: str) -> Iterator[pa.RecordBatch]:
+        if self.dialect == "sqlite":
+            connection = sqlite_adbc.connect(sqlite_uri(self.url))
+        else:
+            address = self.url.set(drivername="postgresql")
+            connection = postgresql_adbc.connect(address.render_as_string(hide_password=False))
+        with connection, connection.cursor() as cursor:
+            if self.dialect == "sqlite":
+                for pragma in (f"busy_timeout = {CONNECT_SECONDS * 1_000}", "query_only = ON"):
+                    cursor.execute(f"PRAGMA {pragma}")
+                    cursor.fetchall()
+                options = {"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)}
+                cursor.adbc_statement.set_options(**options)
+            else:
+                cursor.execute("SET TRANSACTION READ ONLY")
+                cursor.execute("SET LOCAL TIME ZONE 'UTC'")
+            cursor.execute(query)
+            yield from cursor.fetch_record_batch()
+
+    def _streamed(self, query: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+        with self.connect() as connection:
+            options = {"stream_results": True, "no_parameters": True}
+            result = connection.execution_options(**options).exec_driver_sql(query)
+            names = list(result.keys())
+            for rows in result.partitions(BATCH_ROWS):
+                columns: Sequence[tuple[Any, ...]] = list(zip(*rows, strict=True))
+                arrays = [
+                    pa.array(column, types.get(name))
+                    for name, column in zip(names, columns, strict=True)
+                ]
+                yield pa.record_batch(arrays, names=names)
+
+    def _engine(self, timeout_seconds: float, **pool: Any) -> Engine:
+        backend = self.url.get_backend_name()
+        if backend == "sqlite":
+            uri = sqlite_uri(self.url)
+
+            def open_file() -> sqlite3.Connection:
+                wait = min(timeout_seconds, CONNECT_SECONDS)
+                return sqlite3.connect(uri, uri=True, timeout=wait, check_same_thread=False)
+
+            engine = create_engine("sqlite://", creator=open_file, **pool)
+        else:
+            connect = max(2, round(min(timeout_seconds, CONNECT_SECONDS)))
+            try:
+                arguments: dict[str, Any] = {"connect_timeout": connect}
+                if backend == "mysql":
+                    arguments["read_timeout"] = max(1, round(timeout_seconds + 1))
+                    arguments["charset"] = "utf8mb4"
+                engine = create_engine(self.url, connect_args=arguments, **pool)
+            except ModuleNotFoundError:
+                raise MissingExtraError("mysql", "to read from MySQL or MariaDB") from None
+
+        def prepare(connection: Any, _record: Any) -> None:
+            _only_read(backend, connection, timeout_seconds)
+
+        event.listen(engine, "connect", prepare)
+        return engine
+
+
+def parse_source_url(url: str) -> URL:
+    """`url` with the driver this project uses. Raises ConfigError; the password is never shown."""
+    expected = "expected: sqlite:///file.db, postgresql://user:password@host/name or mysql://…"
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigError(KEY, "…", expected) from None
+    backend = parsed.get_backend_name()
+    if backend not in _DRIVERS or (backend == "sqlite" and parsed.database in (None, ":memory:")):
+        raise ConfigError(KEY, backend, expected)
+    return parsed.set(drivername=_DRIVERS[backend])
+
+
+def sqlite_uri(url: URL) -> str:
+    """A SQLite file, to be opened for reading alone.
+
+    >>> sqlite_uri(make_url("sqlite:////data/a b.db"))
+    'file:/data/a%20b.db?mode=ro'
+    """
+    return f"file:{quote(str(Path(url.database or '').resolve()))}?mode=ro"
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        connection.exec_driver_sql("SELECT 1")
+    except DBAPIError:
+        return False
+    return True
+
+
+def _only_read(backend: str, connection: Any, timeout_seconds: float) -> None:
+    if backend == "sqlite":
+        connection.isolation_level = None
+        connection.execute("PRAGMA query_only = ON")
+        return
+    milliseconds = max(1, round(timeout_seconds * 1_000))
+    if backend == "postgresql":
+        statements = [
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+            "SET TIME ZONE 'UTC'",
+            f"SET statement_timeout = {milliseconds}",
+        ]
+    else:
+        mariadb = "MariaDB" in connection.get_server_info()
+        limit = (
+            f"SET SESSION max_statement_time = {timeout_seconds:g}"
+            if mariadb
+            else f"SET SESSION max_execution_time = {milliseconds}"
+        )
+        statements = ["SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'", limit]
+    cursor = connection.cursor()
+    for statement in statements:
+        cursor.execute(statement)
+    cursor.close()
+    connection.commit()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver errors as this project's own; their texts may hold SQL and values, so none is kept."""
+    try:
+        yield
+    except TimeoutError:
+        message = "all connections to the mapped event table are in use"
+        raise SourceUnavailableError(message) from None
+    except DBAPIError as error:
+        raise SourceUnavailableError(_reason(error)) from error
+    except sqlite3.OperationalError as error:
+        raise SourceUnavailableError("the mapped event table cannot be read") from error
+
+
+def _reason(error: DBAPIError) -> str:
+    """Why a read failed, in words that hold no SQL."""
+    kind, text = type(error.orig).__name__, str(error.orig)
+    if kind == "QueryCanceled" or "max_statement_time" in text or "maximum statement" in text:
+        return "the mapped event table answered too slowly (events.timeout_seconds)"
+    if kind == "InsufficientPrivilege" or "denied" in text:
+        return "the mapped event table may not be read: the account lacks a GRANT"
+    return "the database of the mapped event table cannot be reached or refused the statement"

@@ -1,0 +1,133 @@
+"""Accounts of the dashboard: make one, change its role, disable it, give it a new password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, make_response, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from recsys.errors import ConflictError, InputError
+from recsys.storage import account_rows
+from recsys.storage.account_rows import ROLES
+from recsys.storage.passwords import MAX_LENGTH, MIN_LENGTH, new_password
+from recsys.web.actions import audit
+from recsys.web.admin.access import PREFIX, done, view
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("admin_accounts", __name__, url_prefix=f"{PREFIX}/accounts")
+
+MAX_NAME = 64
+MEANING = {
+    "viewer": "Looks at every page, changes nothing.",
+    "operator": "Runs jobs, promotes and rolls back models, hides items, reads the audit log.",
+    "admin": "Does everything: keys, accounts, erasing users.",
+}
+
+
+@view(blueprint, "", role="admin")
+def index() -> str:
+    """The accounts, and who is logged in."""
+    auth, now = services().settings.auth, now_us()
+    idle_us, life_us = round(auth.session_idle_minutes * 60e6), round(auth.session_hours * 3_600e6)
+    with services().database.connect() as connection:
+        rows = account_rows.list_accounts(connection)
+        seen = account_rows.sessions_by_account(connection, now, idle_us, life_us)
+    admins = [row.name for row in rows if row.role == "admin" and row.disabled_at_us is None]
+    return render_template(
+        "admin/accounts.html",
+        rows=rows,
+        seen=seen,
+        roles=ROLES,
+        meaning=MEANING,
+        only_admin=admins[0] if len(admins) == 1 else None,
+    )
+
+
+@view(blueprint, "/new", role="admin")
+def new() -> Response:
+    """The form for an account."""
+    return _form()
+
+
+@view(blueprint, "/new", role="admin", methods=("POST",))
+def create() -> Response:
+    """Make an account; a password that is made here is shown this once."""
+    name, role = request.form.get("name", "").strip(), request.form.get("role", "")
+    typed = request.form.get("password", "")[: MAX_LENGTH + 1]
+    password = typed or new_password()
+    try:
+        with services().database.begin() as connection:
+            account_rows.create_account(connection, name, password, role, now_us())
+            audit(connection, "account.create", name, role=role)
+    except InputError as error:
+        return _form(error.field, f"The {error.field}: {error.expected}.", 422)
+    except ConflictError as error:
+        return _form("name", f"{error}.".capitalize(), 409)
+    return _made(name, role, None if typed else password, "The account is made", 201)
+
+
+@view(blueprint, "/<id:name>/password", role="admin", methods=("POST",))
+def give_password(name: str) -> Response:
+    """Give an account a new password, shown this once; its sessions end."""
+    password = new_password()
+    with services().database.begin() as connection:
+        account = account_rows.get_account(connection, name)
+        account_rows.set_password(connection, name, password)
+        audit(connection, "account.password", name)
+    return _made(name, account.role, password, "The password is changed", 200)
+
+
+@view(blueprint, "/<id:name>/role", role="admin", methods=("POST",))
+def set_role(name: str) -> AnyResponse:
+    """Change what an account may do; its sessions end."""
+    role = request.form.get("role", "")
+    with services().database.begin() as connection:
+        before = account_rows.get_account(connection, name).role
+        account_rows.set_role(connection, name, role)
+        audit(connection, "account.role", name, role=role, before=before)
+    return done(f"{name} is {role} from now on.", "admin_accounts.index")
+
+
+@view(blueprint, "/<id:name>/disable", role="admin", methods=("POST",))
+def disable(name: str) -> AnyResponse:
+    """Log an account out everywhere and refuse it."""
+    return _set_disabled(name, True)
+
+
+@view(blueprint, "/<id:name>/enable", role="admin", methods=("POST",))
+def enable(name: str) -> AnyResponse:
+    """Let a disabled account log in again."""
+    return _set_disabled(name, False)
+
+
+def _set_disabled(name: str, disabled: bool) -> AnyResponse:
+    with services().database.begin() as connection:
+        account_rows.set_disabled(connection, name, disabled, now_us())
+        audit(connection, "account.disable" if disabled else "account.enable", name)
+    text = "is disabled and logged out everywhere" if disabled else "may log in again"
+    return done(f"{name} {text}.", "admin_accounts.index")
+
+
+def _made(name: str, role: str, password: str | None, title: str, status: int) -> Response:
+    page = render_template(
+        "admin/account_made.html", name=name, role=role, password=password, title=title
+    )
+    return make_response(page, status)
+
+
+def _form(field: str | None = None, problem: str | None = None, status: int = 200) -> Response:
+    given: dict[str, Any] = {
+        "name": request.form.get("name", "")[:MAX_NAME],
+        "role": request.form.get("role", "viewer"),
+    }
+    page = render_template(
+        "admin/account_new.html",
+        meaning=MEANING,
+        given=given,
+        field=field,
+        problem=problem,
+        min_length=MIN_LENGTH,
+        max_length=MAX_LENGTH,
+    )
+    return make_response(page, status)

@@ -1,0 +1,100 @@
+"""Audit: who changed what, when, from where."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+from flask import Blueprint, Response, render_template, request
+
+from recsys.data.times import rfc3339
+from recsys.errors import InputError
+from recsys.storage import audit_rows
+from recsys.storage.audit_rows import AuditRow
+from recsys.storage.database import Connection
+from recsys.web.admin.access import PREFIX, view
+from recsys.web.admin.queries import PAGE_ROWS, pages, with_query, words
+from recsys.web.admin.ranges import DAY_US, day_start
+from recsys.web.cursors import read_number, write_cursor
+from recsys.web.services import services
+
+blueprint = Blueprint("admin_audit", __name__, url_prefix=f"{PREFIX}/audit")
+
+MAX_EXPORT = 10_000  # lines, the newest
+COLUMNS = ("at", "actor", "role", "action", "subject", "details", "address", "request_id")
+TONES = {
+    "refused": "bad", "erase": "bad", "revoke": "bad", "disable": "bad", "rollback": "warn",
+    "cancel": "warn", "promote": "good", "create": "accent",
+}  # fmt: skip
+
+
+@view(blueprint, "", role="operator")
+def index() -> str:
+    """A page of the log, newest first."""
+    before, filters = read_number(request.args.get("cursor")), _filters()
+    with services().database.connect() as connection:
+        rows = _rows(connection, PAGE_ROWS + 1, before)
+        actors, actions = audit_rows.names_in_use(connection)
+    shown = rows[:PAGE_ROWS]
+    more = write_cursor(str(shown[-1].id)) if len(rows) > PAGE_ROWS else None
+    return render_template(
+        "admin/audit.html",
+        rows=shown,
+        tones=TONES,
+        filters=filters,
+        filtered=any((*_days(), *filters.values())),
+        actors=actors,
+        actions=actions,
+        max_export=MAX_EXPORT,
+        export=with_query(cursor=None).replace(f"{PREFIX}/audit", f"{PREFIX}/audit/export.csv", 1),
+        **pages(more),
+    )
+
+
+@view(blueprint, "/export.csv", role="operator")
+def export() -> Response:
+    """The newest lines that fit the filters, as CSV."""
+    with services().database.connect() as connection:
+        rows = _rows(connection, MAX_EXPORT)
+    written = io.StringIO()
+    writer = csv.writer(written)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        details = json.dumps(row.details, ensure_ascii=False) if row.details else ""
+        cells = (row.actor, row.role, row.action, row.subject, details, row.address, row.request_id)
+        writer.writerow([rfc3339(row.at_us), *map(_cell, cells)])
+    headers = {"Content-Disposition": "attachment; filename=audit.csv"}
+    return Response(written.getvalue(), mimetype="text/csv", headers=headers)
+
+
+def _rows(connection: Connection, limit: int, before: int | None = None) -> list[AuditRow]:
+    since_us, until_us = _days()
+    actor, action, subject = _filters().values()
+    return audit_rows.list_audit(
+        connection, limit, before, actor, action, subject, since_us, until_us
+    )
+
+
+def _filters() -> dict[str, str | None]:
+    """Who, what and to which thing, as the query string asks."""
+    return {name: words(name) for name in ("actor", "action", "subject")}
+
+
+def _days() -> tuple[int | None, int | None]:
+    """The stretch of time, [since, until) in µs, as far as days are named. Raises InputError."""
+    since_us = day_start(request.args, "from") if request.args.get("from") else None
+    until_us = day_start(request.args, "to") + DAY_US if request.args.get("to") else None
+    if since_us is not None and until_us is not None and until_us <= since_us:
+        raise InputError("to", request.args["to"], "expected a day that is not before `from`")
+    return since_us, until_us
+
+
+def _cell(text: str | None) -> str:
+    """A cell that no spreadsheet takes for a formula.
+
+    >>> _cell("=1+1"), _cell(None)
+    ("'=1+1", '')
+    """
+    return re.sub(r"^([=+\-@\t\r])", r"'\1", text or "")

@@ -1,0 +1,185 @@
+"""Jobs: schedules, runs, and one run as it goes."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import Blueprint, Response, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from recsys.data.times import from_us
+from recsys.storage import job_rows, lease_rows
+from recsys.storage.job_rows import ENDED, JOBS, RunRow
+from recsys.web import actions
+from recsys.web.admin.access import PREFIX, done, view
+from recsys.web.admin.problems import scheduler_silence_us
+from recsys.web.admin.queries import PAGE_ROWS, choice, pages, with_query
+from recsys.web.cursors import read_number, write_cursor
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("admin_jobs", __name__, url_prefix=f"{PREFIX}/jobs")
+
+STATES = ("requested", "running", *ENDED)
+MEANING = {
+    "retrain": "Learns from the log, compares with the champion, promotes through the gate.",
+    "refresh": "Attributes clicks, counts events, follows new items, watches the champion.",
+    "prune": "Deletes events, answers, runs and versions past their time.",
+    "tune": "Searches settings of the network; what it finds is tried by the next training.",
+    "backup": "Writes database and models to the backup folder.",
+}
+CONSEQUENCE = {
+    "retrain": "A training starts at low priority; serving goes on. If the gate lets the new version "
+    "through it goes live by itself.",
+    "refresh": "Clicks are attributed and counts brought up to date. A champion that does badly in "
+    "service may be rolled back.",
+    "prune": "What is past its time, as the configuration says, is deleted for good.",
+    "tune": "A search over settings starts at low priority; it may take hours.",
+    "backup": "A backup is written at low priority; older ones go as the configuration says.",
+}
+
+
+@view(blueprint, "", role="viewer")
+def index() -> str:
+    """Schedules and the history of runs."""
+    settings, now = services().settings, now_us()
+    with services().database.connect() as connection:
+        scheduled = {row["job"]: row for row in job_rows.list_schedules(connection)}
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    zone = ZoneInfo(settings.schedule.timezone)
+    return render_template(
+        "admin/jobs.html",
+        jobs=[
+            {
+                "name": job,
+                "meaning": MEANING.get(job, ""),
+                "consequence": CONSEQUENCE.get(job, "It starts at low priority."),
+                "row": scheduled.get(job),
+                "next": _in_zone(scheduled.get(job), zone),
+            }
+            for job in JOBS
+        ],
+        zone=settings.schedule.timezone,
+        lease=lease,
+        silence=scheduler_silence_us(lease, now),
+        states=STATES,
+        **_runs(),
+    )
+
+
+@view(blueprint, "/runs", role="viewer", live=True)
+def runs() -> Response | str:
+    """The history's table, for the page to keep up to date; 204 where nothing has changed."""
+    found = _runs()
+    if request.args.get("shown") == found["fingerprint"]:
+        return Response(status=204)
+    return render_template("admin/run_table.html", **found)
+
+
+@view(blueprint, "/runs/<int:run_id>", role="viewer")
+def run(run_id: int) -> str:
+    """One run with its log."""
+    return render_template("admin/run.html", **_run(run_id))
+
+
+@view(blueprint, "/runs/<int:run_id>/live", role="viewer", live=True)
+def run_live(run_id: int) -> Response | str:
+    """The part of a run's page that moves; the page is loaded anew once the run has ended."""
+    found = _run(run_id)
+    if found["run"].state in ENDED:
+        return Response(status=200, headers={"HX-Refresh": "true"})
+    if request.args.get("shown") == found["fingerprint"]:
+        return Response(status=204)
+    return render_template("admin/run_live.html", **found)
+
+
+@view(blueprint, "/<job>/run", role="operator", methods=("POST",))
+def run_now(job: str) -> AnyResponse:
+    """Ask for a run."""
+    made = actions.run_job(job, "dashboard")
+    return done(f"Run {made.id} of {job} is requested.", "admin_jobs.run", run_id=made.id)
+
+
+@view(blueprint, "/<job>/pause", role="operator", methods=("POST",))
+def pause(job: str) -> AnyResponse:
+    """Start no more runs of a job by its schedule."""
+    actions.set_paused(job, True)
+    return done(f"The schedule of {job} is paused.", "admin_jobs.index")
+
+
+@view(blueprint, "/<job>/resume", role="operator", methods=("POST",))
+def resume(job: str) -> AnyResponse:
+    """Let a schedule go on."""
+    actions.set_paused(job, False)
+    return done(f"The schedule of {job} goes on from its next slot.", "admin_jobs.index")
+
+
+@view(blueprint, "/runs/<int:run_id>/cancel", role="operator", methods=("POST",))
+def cancel(run_id: int) -> AnyResponse:
+    """Cancel a run."""
+    cancelled = actions.cancel_run(run_id)
+    ended = cancelled.state in ENDED
+    text = f"Run {run_id} is cancelled." if ended else f"Run {run_id} is told to stop."
+    return done(text, "admin_jobs.run", run_id=run_id)
+
+
+def _runs() -> dict[str, Any]:
+    """A page of the history, as the query string asks."""
+    before = read_number(request.args.get("cursor"))
+    job, state = choice("job", JOBS), choice("state", STATES)
+    with services().database.connect() as connection:
+        rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
+    cursor = write_cursor(str(rows[-1].id)) if len(rows) == PAGE_ROWS else None
+    fingerprint = _fingerprint([(row.id, row.state, row.stage, row.progress) for row in rows])
+    live = with_query(shown=fingerprint).replace(f"{PREFIX}/jobs?", f"{PREFIX}/jobs/runs?")
+    index_pages = {
+        name: address and address.replace("/jobs/runs?", "/jobs?").replace("/jobs/runs", "/jobs")
+        for name, address in pages(cursor).items()
+    }
+    return {
+        "runs": rows,
+        "seconds": {row.id: _seconds(row) for row in rows},
+        "fingerprint": fingerprint,
+        "live": live,
+        **index_pages,
+    }
+
+
+def _run(run_id: int) -> dict[str, Any]:
+    with services().database.connect() as connection:
+        found = job_rows.get_run(connection, run_id)
+        lines = job_rows.get_lines(connection, run_id)
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    now = now_us()
+    outcome = dict(found.outcome or {})
+    return {
+        "run": found,
+        "lines": lines,
+        "ended": found.state in ENDED,
+        "seconds": _seconds(found, now),
+        "estimated_us": found.estimated_end_us(now),
+        "nobody": found.state == "requested" and scheduler_silence_us(lease, now) is None,
+        "checks": outcome.pop("checks", []),
+        "metrics": outcome.pop("metrics", {}),
+        "outcome": outcome,
+        "fingerprint": _fingerprint([found.state, found.stage, found.progress, len(lines)]),
+    }
+
+
+def _seconds(row: RunRow, now: int | None = None) -> float | None:
+    end_us = row.finished_at_us or now
+    return None if not row.started_at_us or not end_us else (end_us - row.started_at_us) / 1e6
+
+
+def _in_zone(row: dict[str, Any] | None, zone: ZoneInfo) -> str:
+    """The next run as the schedule's own zone says it."""
+    if row is None or row["next_run_us"] is None:
+        return ""
+    moment: datetime = from_us(row["next_run_us"]).astimezone(zone)
+    return f"{moment:%a %Y-%m-%d %H:%M}"
+
+
+def _fingerprint(values: object) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]

@@ -1,0 +1,145 @@
+"""Keys: who may ask the API for what; make one, revoke one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, g, make_response, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from recsys.errors import ConflictError, InputError
+from recsys.storage import key_rows
+from recsys.storage.activity_rows import DAY_US, uses_by_name
+from recsys.storage.key_rows import SCOPES, KeyRow
+from recsys.storage.stamps import bump
+from recsys.web.actions import audit
+from recsys.web.admin.access import PREFIX, done, view
+from recsys.web.admin.queries import choice, words
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("admin_keys", __name__, url_prefix=f"{PREFIX}/keys")
+
+STATES = ("live", "revoked", "all")
+USED_DAYS = 30  # over which requests are added up
+MAX_NAME, MAX_ORIGINS = 100, 20
+MEANING = {
+    "read": "Asks for recommendations, items, users, models and jobs. For your servers.",
+    "write": "Sends events and items, erases and merges users. For your servers.",
+    "admin": "Does what read and write may, promotes models and runs jobs. For people and scripts "
+    "you trust.",
+    "collect": "May stand in a web page for everyone to see: it posts events of one session and asks "
+    "for that session's recommendations, from the origins you name, so many times a minute.",
+}
+
+
+@view(blueprint, "", role="viewer")
+def index() -> str:
+    """The keys, without their secrets."""
+    state, text = choice("state", STATES, "live"), words("q")
+    with services().database.connect() as connection:
+        every = key_rows.list_keys(connection)
+        now = now_us()
+        since = now - USED_DAYS * DAY_US
+        uses = uses_by_name(connection, "key", since, now)
+    rows = [
+        row
+        for row in reversed(every)
+        if state == "all" or (row.revoked_at_us is None) == (state == "live")
+    ]
+    if text is not None:
+        rows = [row for row in rows if text.lower() in f"{row.name} {row.key_id}".lower()]
+    return render_template(
+        "admin/keys.html",
+        rows=rows,
+        state=state,
+        uses=uses,
+        since_us=since,
+        counts={
+            "live": sum(row.revoked_at_us is None for row in every),
+            "revoked": sum(row.revoked_at_us is not None for row in every),
+            "all": len(every),
+        },
+        auth=services().settings.auth,
+        days=USED_DAYS,
+    )
+
+
+@view(blueprint, "/new", role="admin")
+def new() -> Response:
+    """The form for a key."""
+    return _form()
+
+
+@view(blueprint, "/new", role="admin", methods=("POST",))
+def create() -> Response:
+    """Make a key and show it, this once: nothing but its hash is stored."""
+    name = request.form.get("name", "").strip()
+    scopes = [scope for scope in SCOPES if scope in request.form.getlist("scope")]
+    origins = [one.rstrip("/") for one in request.form.get("origins", "").split()]
+    try:
+        if len(origins) > MAX_ORIGINS:
+            raise InputError("origins", len(origins), f"expected {MAX_ORIGINS} at most")
+        with services().database.begin() as connection:
+            bump(connection, "keys")  # first, so that a form sent twice waits for itself
+            _check_name(key_rows.list_keys(connection), name)
+            key = key_rows.create_key(connection, name, scopes, now_us(), origins)
+            key_id = key.split("_")[1]
+            audit(connection, "key.create", key_id, name=name, scopes=scopes, origins=origins)
+    except InputError as error:
+        return _form(error.field, _say(error), 422)
+    except ConflictError as error:
+        return _form("name", f"{error}.", 409)
+    page = render_template("admin/key_made.html", key=key, name=name, scopes=scopes)
+    return make_response(page, 201)
+
+
+@view(blueprint, "/<key_id>/revoke", role="admin", methods=("POST",))
+def revoke(key_id: str) -> AnyResponse:
+    """Refuse a key from the next request on."""
+    with services().database.begin() as connection:
+        names = {row.key_id: row.name for row in key_rows.list_keys(connection)}
+        key_rows.revoke_key(connection, key_id, now_us())
+        audit(connection, "key.revoke", key_id, name=names.get(key_id, ""))
+    return done(f"The key {names.get(key_id)} is revoked.", "admin_keys.index")
+
+
+def _check_name(rows: list[KeyRow], name: str) -> None:
+    """Raises ConflictError where a live key has the name: the same form, sent twice, most likely."""
+    if any(row.name == name and row.revoked_at_us is None for row in rows):
+        raise ConflictError(
+            f"A live key is named {name} already: revoke that one, or choose another name"
+        )
+
+
+def _say(error: InputError) -> str:
+    """What is wrong with a field, for the person at the form."""
+    texts = {
+        "scopes": "Choose what the key may do.",
+        "name": f"Expected a name of 1 to {MAX_NAME} characters.",
+        "allowed_origins": "A key for pages needs the origins they come from.",
+    }
+    if error.field == "allowed_origins" and isinstance(error.value, str):
+        return f"{error.value[:100]}: {error.expected}."
+    if error.field == "scopes" and "public" in error.expected:
+        return "A key of scope collect is public: no other scope goes with it."
+    if error.field == "allowed_origins" and error.value:
+        return "Origins belong to keys of scope collect alone."
+    return texts.get(error.field, f"{error.expected}.")
+
+
+def _form(field: str | None = None, problem: str | None = None, status: int = 200) -> Response:
+    given: dict[str, Any] = {
+        "name": request.form.get("name", "")[:MAX_NAME],
+        "scopes": request.form.getlist("scope") if request.form else ["read"],
+        "origins": request.form.get("origins", "")[:2_000],
+    }
+    page = render_template(
+        "admin/key_new.html",
+        meaning=MEANING,
+        given=given,
+        field={"allowed_origins": "origins"}.get(field or "", field),
+        problem=problem,
+        per_minute=services().settings.auth.collect_per_minute,
+        account=g.account,
+    )
+    return make_response(page, status)

@@ -1,0 +1,125 @@
+"""Logging in and out, and the account's own password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from recsys.errors import InputError, RateLimitError
+from recsys.storage import account_rows, audit_rows
+from recsys.storage.audit_rows import Actor
+from recsys.storage.passwords import MAX_LENGTH, is_password
+from recsys.web.actions import audit
+from recsys.web.admin import access
+from recsys.web.admin.access import OPEN, PREFIX, view
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("admin_login", __name__, url_prefix=PREFIX)
+
+REFUSED = "The name or the password is not right."
+
+
+@view(blueprint, "/login", role=OPEN)
+def login() -> Any:
+    """The log-in page."""
+    if g.account is not None:
+        return redirect(_next(), 303)
+    return _form()
+
+
+@view(blueprint, "/login", role=OPEN, methods=("POST",))
+def log_in() -> Any:
+    """Check name and password. Both unknown names and wrong passwords get the same answer."""
+    access.check_login_token()
+    name = request.form.get("name", "")[:MAX_LENGTH].strip()
+    password = request.form.get("password", "")[: MAX_LENGTH + 1]
+    address = request.remote_addr or "-"
+    try:
+        access.count_attempt(name, address)
+    except RateLimitError as error:
+        minutes = -(-error.retry_after_seconds // 60)
+        message = f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
+        response: Response = _form(message, name, 429)
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+        return response
+    database = services().database
+    with database.connect() as connection:
+        stored = account_rows.password_hash(connection, name)
+    actor = Actor(name, "-", g.get("request_id"), address)
+    if not is_password(password, stored):
+        with database.begin() as connection:
+            audit_rows.add_audit(connection, actor, "session.refused", name, now_us())
+        return _form(REFUSED, name, 403)
+    with database.begin() as connection:
+        account = account_rows.get_account(connection, name)
+        account_rows.clear_failures(connection, name, address)
+        token = account_rows.begin_session(connection, name, address, now_us())
+        actor = Actor(name, account.role, g.get("request_id"), address)
+        audit_rows.add_audit(connection, actor, "session.begin", name, now_us())
+    answer = redirect(_next(), 303)
+    life = round(services().settings.auth.session_hours * 3_600)
+    access.set_cookie(answer, "recsys_admin", token, life)
+    access.delete_cookie(answer, "recsys_login")
+    return answer
+
+
+@view(blueprint, "/logout", role="viewer", methods=("POST",))
+def log_out() -> Response:
+    """End this session."""
+    token = access.session_token()
+    with services().database.begin() as connection:
+        account_rows.end_session(connection, token or "")
+        audit(connection, "session.end", g.account.name)
+    answer = redirect(url_for("admin_login.login"), 303)
+    access.delete_cookie(answer, "recsys_admin")
+    return answer
+
+
+@view(blueprint, "/account", role="viewer")
+def account() -> str:
+    """The account's own page."""
+    return render_template("admin/account.html", error=None)
+
+
+@view(blueprint, "/account/password", role="viewer", methods=("POST",))
+def change_password() -> Any:
+    """Change the password; every session of the account ends, this one too."""
+    given = {name: request.form.get(name, "")[: MAX_LENGTH + 1] for name in ("old", "new", "again")}
+    name, database = g.account.name, services().database
+    access.count_attempt(name, request.remote_addr or "-")
+    with database.connect() as connection:
+        stored = account_rows.password_hash(connection, name)
+    problem = None
+    if not is_password(given["old"], stored):
+        problem = "The present password is not right."
+    elif given["new"] != given["again"]:
+        problem = "The new password was not repeated as it was written."
+    else:
+        try:
+            with database.begin() as connection:
+                account_rows.set_password(connection, name, given["new"])
+                audit(connection, "account.password", name)
+        except InputError as error:
+            problem = f"The new password: {error.expected}."
+    if problem is not None:
+        return render_template("admin/account.html", error=problem), 422
+    answer = redirect(url_for("admin_login.login", changed="1"), 303)
+    access.delete_cookie(answer, "recsys_admin")
+    return answer
+
+
+def _form(error: str | None = None, name: str = "", status: int = 200) -> Any:
+    changed = request.args.get("changed") == "1"
+    page = render_template("admin/login.html", error=error, name=name, changed=changed)
+    answer = Response(page, status, mimetype="text/html")
+    access.set_cookie(answer, "recsys_login", access.login_secret())
+    return answer
+
+
+def _next() -> str:
+    """Where to go after logging in: a page of the dashboard, never another host."""
+    asked = request.args.get("next", "")
+    safe = asked.startswith(PREFIX + "/") and not set(asked) & set("\\\r\n\t") and "//" not in asked
+    return asked if safe and not asked.startswith(f"{PREFIX}/login") else url_for("admin.home")

@@ -1,0 +1,184 @@
+"""Overview: what happens, how well, and what needs somebody."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Blueprint, Response, render_template, request
+
+from recsys.data.times import from_us
+from recsys.evaluation.uplift import rate, uplift
+from recsys.storage import activity_rows, impression_rows, lease_rows, size_rows, version_rows
+from recsys.storage.database import Connection
+from recsys.storage.size_rows import Growth
+from recsys.web.admin import figures, svg
+from recsys.web.admin.access import PREFIX, view
+from recsys.web.admin.charts import Chart, Series
+from recsys.web.admin.formats import duration, percent, points
+from recsys.web.admin.problems import find_problems, scheduler_silence_us
+from recsys.web.admin.ranges import HOUR_US, TimeRange, time_range
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("admin_overview", __name__, url_prefix=PREFIX)
+
+MAX_VERSIONS = 8  # in the plot of click-through
+
+
+@view(blueprint, "/overview", role="viewer")
+def index() -> str:
+    """The page."""
+    now, settings = now_us(), services().settings
+    chosen = time_range(request.args, now)
+    with services().database.connect() as connection:
+        champion = version_rows.champion(connection)
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+        answered = figures.service_rows(connection, "latency", chosen)
+        latency = figures.latency_figures(answered, chosen)
+        lag = figures.latency_figures(figures.service_rows(connection, "lag", chosen), chosen)
+        users = figures.users_series(connection, chosen)
+        return render_template(
+            "admin/overview.html",
+            range=chosen,
+            now=now,
+            problems=find_problems(connection, settings, now),
+            total=activity_rows.event_total(connection),
+            champion=champion,
+            coverage=_coverage(champion),
+            silence=scheduler_silence_us(lease, now),
+            latency=latency,
+            lag=lag,
+            users=users[1],
+            clicks=_click_through(connection, chosen),
+            disk=_disk(size_rows.growth(connection)),
+            charts=_charts(connection, chosen, answered, latency, users),
+        )
+
+
+@view(blueprint, "/overview/events", role="viewer", live=True)
+def event_counter() -> Response | str:
+    """The number of events, for the page to keep up to date; 204 where it has not changed."""
+    with services().database.connect() as connection:
+        total = activity_rows.event_total(connection)
+    if request.args.get("shown") == str(total.events):
+        return Response(status=204)
+    return render_template("admin/event_counter.html", total=total)
+
+
+def _charts(
+    connection: Connection,
+    chosen: TimeRange,
+    answered: list[figures.ServiceRow],
+    latency: figures.Latency,
+    users: tuple[list[int], list[int]],
+) -> dict[str, Chart]:
+    events = figures.event_figures(connection, chosen)
+    requests = figures.service_figures(answered, chosen)
+    sources, fallbacks = (
+        figures.service_figures(figures.service_rows(connection, kind, chosen), chosen)
+        for kind in ("source", "fallback")
+    )
+    seconds = [step / 1e6 for step in latency.steps]
+    quantiles = [
+        Series(f"p{round(q * 100)}", [None if v is None else v * 1e3 for v in values])
+        for q, values in latency.by_step.items()
+    ]
+    return {
+        "events": Chart(
+            "events", "Events", events.x, events.series(), f"{events.total:,} events.",
+            "stacked", whole=True,
+        ),
+        "requests": Chart(
+            "requests", "Requests", requests.x, requests.series(),
+            f"{requests.total:,} requests." if requests.total else "No requests in this range.",
+            "stacked", whole=True,
+        ),
+        "latency": Chart(
+            "latency", "Time to answer", seconds, quantiles,
+            "" if latency.count else "No requests in this range.", unit="ms",
+        ),
+        "users": Chart(
+            "active-users", "Active users a day", [day / 1e6 for day in users[0]],
+            [Series("users", users[1])], kind="bars", whole=True,
+        ),
+        "sources": Chart(
+            "sources", "Where recommended items came from", sources.x, sources.series(),
+            "" if sources.total else "Nothing was recommended in this range.", "stacked", whole=True,
+        ),
+        "fallbacks": Chart(
+            "fallbacks", "Answers not of the model alone, by reason", fallbacks.x,
+            fallbacks.series(),
+            "" if fallbacks.total else "None: every answer was the model's ranking.",
+            "stacked", whole=True,
+        ),
+    }  # fmt: skip
+
+
+def _click_through(connection: Connection, chosen: TimeRange) -> dict[str, Any]:
+    """By version, newest first, with intervals; and the champion's uplift over the control."""
+    since = chosen.since_us - chosen.since_us % HOUR_US
+    until = chosen.until_us
+    rows = impression_rows.counts(connection, since, until, ("model_version", "arm"))
+    hourly = impression_rows.counts(connection, since, until, ("hour_us", "arm"))
+    rows.sort(key=lambda row: (row["model_version"], row["arm"]), reverse=True)
+    plotted = []
+    for row in rows[:MAX_VERSIONS]:
+        found = rate(row["shown"], row["clicks"])
+        share, low, high = (found[name] for name in ("click_through", "low", "high"))
+        if share is None or low is None or high is None:
+            continue
+        name = row["model_version"] or "no model"
+        arm = f" ({row['arm']})" if row["arm"] == "control" else ""
+        text = f"{percent(share, 2)}  of {row['shown']:,}"
+        mark = "diamond" if row["arm"] == "champion" else "ring"
+        plotted.append(
+            svg.Interval(_short(name) + arm, share * 100, low * 100, high * 100, mark, text)
+        )
+    shown, clicks = sum(row["shown"] for row in rows), sum(row["clicks"] for row in rows)
+    difference = uplift(hourly)
+    return {
+        "shown": shown,
+        "rate": rate(shown, clicks)["click_through"],
+        "plot": svg.intervals(plotted, "Click-through by version in percent", digits=2),
+        "uplift": difference,
+        "uplift_text": ""
+        if difference is None
+        else f"{points(difference['difference'])} over the control "
+        f"({points(difference['low'])} to {points(difference['high'])})",
+    }
+
+
+def _short(version: str) -> str:
+    """
+    >>> _short("20250131-093000-a1b2c3")
+    '2025-01-31 a1b2c3'
+    """
+    parts = version.split("-")
+    if len(parts) != 3 or len(parts[0]) != 8:
+        return version[-20:]
+    return f"{parts[0][:4]}-{parts[0][4:6]}-{parts[0][6:]} {parts[2]}"
+
+
+def _coverage(champion: version_rows.VersionRow | None) -> float | None:
+    """The share of the catalogue that the champion's evaluation recommended."""
+    metrics = {} if champion is None else champion.facts.get("metrics", {}).get("served", {})
+    found: float | None = metrics.get("coverage@20")
+    return found
+
+
+def _disk(growth: Growth | None) -> dict[str, Any]:
+    """When the disk will be full, or why that is not known."""
+    if growth is None:
+        return {"value": "unknown", "note": "measured by the refresh job"}
+    newest, left = growth.newest, growth.days_left
+    sizes = {"database": newest.database_bytes, "registry": newest.registry_bytes}
+    if growth.bytes_a_day is None:
+        return {"value": "unknown", "note": "needs sizes of two days", **sizes}
+    if newest.free_bytes is None:
+        return {"value": "unknown", "note": "free space cannot be seen", **sizes}
+    if left is None:
+        return {"value": "never", "note": "nothing grows", **sizes}
+    if left > 3_650:
+        return {"value": "> 10 years", "note": "at the present growth", **sizes}
+    day = from_us(newest.day_us) + timedelta(days=left)
+    return {"value": f"{day:%Y-%m-%d}", "note": f"in {duration(left * 86_400)}", **sizes}

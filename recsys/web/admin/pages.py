@@ -1,0 +1,68 @@
+"""The pages of the dashboard in the order of the navigation.
+
+A page `x` is the module `recsys.web.admin.x` with a `blueprint` named `admin_x` that has a view
+`index`. It is registered, and its entry appears, once the module is there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from flask import Blueprint
+
+from recsys.storage.account_rows import ROLES
+
+
+@dataclass(frozen=True)
+class Page:
+    """An entry of the navigation; `icon` is a symbol of static/admin/icons.svg."""
+
+    name: str
+    title: str
+    icon: str
+    role: str = "viewer"  # who sees the entry
+
+    @property
+    def endpoint(self) -> str:
+        return f"admin_{self.name}.index"
+
+    def is_for(self, role: str) -> bool:
+        return ROLES.index(role) >= ROLES.index(self.role)
+
+
+GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
+    (
+        "Watch",
+        (
+            Page("overview", "Overview", "overview"),
+            Page("models", "Models", "models"),
+            Page("jobs", "Jobs", "jobs"),
+        ),
+    ),
+    (
+        "Explore",
+        (
+            Page("users", "Users", "users"),
+            Page("items", "Items", "items"),
+            Page("what_if", "What-if", "whatif"),
+            Page("data_quality", "Data quality", "quality"),
+        ),
+    ),
+    (
+        "Manage",
+        (
+            Page("keys", "Keys", "keys"),
+            Page("settings", "Settings", "settings"),
+            Page("audit", "Audit", "audit", "operator"),
+            Page("accounts", "Accounts", "accounts", "admin"),
+        ),
+    ),
+)
+
+
+def blueprints() -> list[Blueprint]:
+    """Of the pages that are there."""
+    names = [f"recsys.web.admin.{page.name}" for _, pages in GROUPS for page in pages]
+    return [importlib.import_module(name).blueprint for name in names if find_spec(name)]

@@ -1,0 +1,111 @@
+"""What needs somebody: the short list at the top of the overview."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from recsys.config import Settings
+from recsys.storage import job_rows, lease_rows, rejected_rows, size_rows, version_rows
+from recsys.storage.database import Connection
+from recsys.web.admin.formats import duration, number
+from recsys.web.admin.ranges import DAY_US, HOUR_US
+
+SILENT_US = 60 * 1_000_000  # a scheduler that has said nothing for so long does not run
+OLD_HOURS = 7 * 24  # of a model, where schedule.max_model_age_hours says nothing
+MANY_REJECTED = 100  # rows a day in quarantine
+FULL_DAYS = 14
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line: what is wrong, what to do, and where."""
+
+    tone: str  # 'bad' or 'warn'
+    text: str
+    advice: str
+    endpoint: str | None = None
+    values: dict[str, Any] | None = None
+
+
+def scheduler_silence_us(lease: lease_rows.LeaseRow, now_us: int) -> int | None:
+    """How long the leading scheduler has said nothing; None where none leads."""
+    if lease.holder is None or lease.renewed_at_us is None:
+        return None
+    return max(0, now_us - lease.renewed_at_us)
+
+
+def find_problems(connection: Connection, settings: Settings, now_us: int) -> list[Problem]:
+    """The worst first."""
+    found = [
+        *_scheduler(connection, settings, now_us),
+        *_model(connection, settings, now_us),
+        *_runs(connection, now_us),
+        *_quarantine(connection, now_us),
+        *_disk(connection),
+    ]
+    return sorted(found, key=lambda problem: problem.tone != "bad")
+
+
+def _scheduler(connection: Connection, settings: Settings, now_us: int) -> list[Problem]:
+    lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    silence = scheduler_silence_us(lease, now_us)
+    if silence is None:
+        text = "No scheduler runs"
+        return [Problem("bad", text, "Nothing is retrained or refreshed. Start: recsys schedule")]
+    if silence > max(SILENT_US, 4e6 * settings.schedule.lease_seconds):
+        text = f"The scheduler was last heard of {duration(silence // 1_000_000)} ago"
+        return [Problem("bad", text, "Look at its log, or start another: recsys schedule")]
+    return []
+
+
+def _model(connection: Connection, settings: Settings, now_us: int) -> list[Problem]:
+    champion = version_rows.champion(connection)
+    if champion is None:
+        advice = "Popular and latest items are shown. Run a training."
+        return [Problem("bad", "No model serves", advice, "admin_jobs.index")]
+    hours = settings.schedule.max_model_age_hours or OLD_HOURS
+    age_us = now_us - champion.data_end_us
+    if age_us <= hours * HOUR_US:
+        return []
+    text = f"The model knows nothing of the last {duration(age_us // 1_000_000)}"
+    advice = "New events may not arrive, or trainings fail."
+    return [Problem("warn", text, advice, "admin_models.index")]
+
+
+def _runs(connection: Connection, now_us: int) -> list[Problem]:
+    """Jobs whose last ended run of the week failed."""
+    found = []
+    for job in job_rows.JOBS:
+        ended = [
+            run
+            for run in job_rows.list_runs(connection, 5, job=job)
+            if run.state in ("succeeded", "failed", "timed_out")
+        ]
+        if not ended or ended[0].state == "succeeded":
+            continue
+        if (ended[0].finished_at_us or 0) < now_us - 7 * DAY_US:
+            continue
+        advice = ended[0].error or "Its log may say why."
+        values = {"run_id": ended[0].id}
+        text = f"The last run of {job} {ended[0].state.replace('_', ' ')}"
+        found.append(Problem("bad", text, advice, "admin_jobs.run", values))
+    return found
+
+
+def _quarantine(connection: Connection, now_us: int) -> list[Problem]:
+    number_ = rejected_rows.rejected_since(connection, now_us - DAY_US)
+    if number_ < MANY_REJECTED:
+        return []
+    text = f"{number(number_)}{'+' if number_ >= 10_000 else ''} rows were rejected in a day"
+    advice = "See which fields are wrong, mend the source, replay them."
+    return [Problem("warn", text, advice, "admin_data_quality.index")]
+
+
+def _disk(connection: Connection) -> list[Problem]:
+    growth = size_rows.growth(connection)
+    left = None if growth is None else growth.days_left
+    if left is None or left > FULL_DAYS:
+        return []
+    tone = "bad" if left < 3 else "warn"
+    return [Problem(tone, f"The disk is full in {left:.0f} days", "Shorten events.retention_days.")]

@@ -1,0 +1,232 @@
+"""Users: who was here, one of them beside what would be recommended now, and any answer replayed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from recsys.data.event_check import text_problem
+from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.serving.erasure import erase
+from recsys.serving.recommender import Request
+from recsys.storage import event_rows, impression_rows, item_rows, user_rows, visitor_rows
+from recsys.storage.database import Connection
+from recsys.storage.visitor_rows import Place
+from recsys.web import actions
+from recsys.web.admin import time_line
+from recsys.web.admin.access import PREFIX, done, flash, view
+from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
+from recsys.web.cursors import read_cursor, read_number, write_cursor
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("admin_users", __name__, url_prefix=f"{PREFIX}/users")
+blueprint.add_app_template_filter(time_line.badge, "event_mark")
+
+KINDS = ("registered", "anonymous")
+MOMENTS = 60  # events on one page of a time line
+COUNTED = 100_000  # events of one user that are counted
+ANSWERS = 10
+LENGTHS = ("10", "20", "50")
+
+
+@view(blueprint, "", role="viewer")
+def index() -> str:
+    """Who was here last, or whose id begins with what is searched for."""
+    kind = choice("kind", KINDS)
+    asked = words("q")
+    if asked is not None:
+        _check("q", asked)
+    before = read_number(request.args.get("cursor"))
+    with services().database.connect() as connection:
+        if asked is not None:
+            found, next_id, scanned = visitor_rows.visitors_like(connection, asked, 50), None, 0
+        else:
+            page = visitor_rows.recent_visitors(connection, PAGE_ROWS, before, kind)
+            found, next_id, scanned = page.visitors, page.next_id, page.scanned
+        items = item_rows.get_items(connection, [one.last_item_id for one in found])
+    more = None if next_id is None else write_cursor(str(next_id))
+    return render_template(
+        "admin/users.html",
+        visitors=found,
+        items=items,
+        asked=asked,
+        scanned=scanned,
+        counted=visitor_rows.COUNTED,
+        **pages(more),
+    )
+
+
+@view(blueprint, "/one", role="viewer")
+def show() -> Any:
+    """One user (`user_id`) or session (`session_id`): their time line."""
+    user_id, session_id = _who(request.args)
+    key = f"u:{user_id}" if user_id is not None else f"s:{session_id}"
+    before = _place(request.args.get("cursor"))
+    shared = services()
+    bundle = shared.recommender.bundle()
+    gap_seconds = (
+        bundle.session_gap_seconds
+        if bundle is not None
+        else shared.settings.sequences.session_gap_minutes * 60
+    )
+    with shared.database.connect() as connection:
+        count = visitor_rows.count_events(connection, user_id, session_id, COUNTED)
+        merged = () if user_id is None else event_rows.merged_into(connection, user_id)
+        target = visitor_rows.merged_to(connection, key)
+        if not count and not merged and target is None:
+            if user_rows.is_erased(connection, [key]):
+                return render_template("admin/user_erased.html", name=key[2:]), 410
+            raise NotFoundError("user" if user_id is not None else "session", key[2:])
+        rows = visitor_rows.time_line(connection, user_id, session_id, MOMENTS + 1, before)
+        answers = visitor_rows.answers_to(connection, user_id, session_id, ANSWERS)
+        shown = rows[:MOMENTS]
+        items = item_rows.get_items(connection, {row["item_id"] for row in shown})
+    found = time_line.visits(shown[::-1], gap_seconds)
+    shape_of = time_line.shapes(sorted({row["event_type"] for row in shown}))
+    titles = {item_id: item.title or item_id for item_id, item in items.items()}
+    more = None
+    if len(rows) > MOMENTS:
+        more = write_cursor(f"{shown[-1]['timestamp_us']},{shown[-1]['id']}")
+    return render_template(
+        "admin/user.html",
+        user_id=user_id,
+        session_id=session_id,
+        name=key[2:],
+        who={"user_id": user_id} if user_id is not None else {"session_id": session_id},
+        count=count,
+        counted=COUNTED,
+        merged=merged,
+        target=target,
+        visits=found[::-1],
+        moments=len(shown),
+        newest_us=shown[0]["timestamp_us"] if shown else None,
+        strip=time_line.strip(found, shape_of, titles),
+        shapes=shape_of,
+        items=items,
+        answers=answers,
+        types=sorted(bundle.event_types) if bundle is not None else [],
+        read=set(bundle.input_event_types) if bundle is not None else set(),
+        lengths=LENGTHS,
+        gap_seconds=gap_seconds,
+        **pages(more),
+    )
+
+
+@view(blueprint, "/one/next", role="viewer")
+def recommended() -> str:
+    """A part of a user's page: what would be recommended now, and why."""
+    user_id, session_id = _who(request.args)
+    shared = services()
+    exclude = request.args.get("exclude_seen") or shared.settings.serving.exclude_seen
+    _check("exclude_seen", exclude)
+    asked = Request(
+        user_id=user_id,
+        session_id=session_id,
+        k=int(choice("k", LENGTHS, "10") or 10),
+        exclude_seen=exclude,
+        explain=True,
+    )
+    now = now_us()
+    answer = shared.recommender.recommend(asked, now)
+    held = [] if answer.degraded else shared.recommender.held_back(asked, now)
+    reasons = {why.item_id for one in answer.items for why in one.reason or ()}
+    with shared.database.connect() as connection:
+        items = item_rows.get_items(connection, reasons)
+    return render_template("admin/user_next.html", answer=answer, held=held, items=items)
+
+
+@view(blueprint, "/answer", role="viewer")
+def answer() -> str:
+    """An answer as it was given: what it showed, why, and what was clicked of it."""
+    given = words("recommendation_id")
+    if given is None:
+        raise InputError("recommendation_id", given, "expected the id of an answer")
+    _check("recommendation_id", given)
+    shared = services()
+    shared.impressions.shown_up_to(given, wait=False)  # writes what waits in this process
+    with shared.database.connect() as connection:
+        found = impression_rows.get_impression(connection, given)
+        if found is None:
+            raise NotFoundError("stored answer", given)
+        clicks: dict[str, list[dict[str, Any]]] = {}
+        for click in impression_rows.clicks_of(connection, given):
+            clicks.setdefault(click["item_id"], []).append(click)
+        ids = {item_id for item_id, _, _ in found.items}
+        ids.update(why["item_id"] for each in (found.reasons or {}).values() for why in each)
+        items = item_rows.get_items(connection, ids)
+    return render_template("admin/answer.html", answer=found, clicks=clicks, items=items)
+
+
+@view(blueprint, "/merge", role="operator", methods=("POST",))
+def merge() -> Response:
+    """Count an anonymous session's events, or another user's, as a user's."""
+    user_id = _form("user_id")
+    session_id, other = request.form.get("session_id", ""), request.form.get("other_id", "")
+    if bool(session_id) == bool(other):
+        raise InputError("session_id", session_id, "expected one of a session and a user")
+    key = f"s:{_form('session_id')}" if session_id else f"u:{_form('other_id')}"
+    try:
+        with services().database.connect() as connection:
+            _check_known(connection, key)
+        target = actions.merge_users(user_id, key)
+    except (ConflictError, NotFoundError) as error:
+        flash("bad", f"Not merged: {error}.")
+        if request.form.get("from") == "session":
+            return redirect(url_for(".show", session_id=key[2:]), 303)
+        return redirect(url_for(".show", user_id=user_id), 303)
+    return done(f"The events of {key[2:]} count as {target}'s now.", ".show", user_id=target)
+
+
+@view(blueprint, "/erase", role="admin", methods=("POST",))
+def erase_user() -> str:
+    """Erase a user everywhere, for good, and show the receipt."""
+    user_id = _form("user_id")
+    shared = services()
+    receipt = erase(shared.settings, shared.database, user_id, now_us(), actions.actor())
+    return render_template(
+        "admin/receipt.html",
+        receipt=receipt,
+        text=json.dumps(receipt, indent=2, ensure_ascii=False),
+    )
+
+
+def _check_known(connection: Connection, key: str) -> None:
+    """Raises NotFoundError where 'u:<user_id>' or 's:<session_id>' has no event."""
+    user_id, session_id = (key[2:], None) if key.startswith("u:") else (None, key[2:])
+    if not visitor_rows.count_events(connection, user_id, session_id, 1):
+        raise NotFoundError("user" if key.startswith("u:") else "session", key[2:])
+
+
+def _who(given: Any) -> tuple[str | None, str | None]:
+    """(user id, session id) of which one is given. Raises InputError."""
+    user_id, session_id = given.get("user_id"), given.get("session_id")
+    if (user_id is None) == (session_id is None):
+        raise InputError("user_id", user_id, "expected one of user_id and session_id")
+    _check("user_id" if session_id is None else "session_id", user_id or session_id)
+    return user_id, session_id
+
+
+def _form(name: str) -> str:
+    value = request.form.get(name, "")
+    _check(name, value)
+    return value
+
+
+def _check(name: str, value: str | None) -> None:
+    if problem := text_problem(value):
+        raise InputError(name, value, problem)
+
+
+def _place(cursor: str | None) -> Place | None:
+    """Where a page of a time line goes on. Raises InputError."""
+    text = read_cursor(cursor)
+    if text is None:
+        return None
+    time_us, _, row_id = text.partition(",")
+    for part in (time_us, row_id):
+        if not (part.isascii() and part.isdigit() and len(part) < 19):
+            raise InputError("cursor", cursor, "expected the next_cursor of an earlier page")
+    return Place(int(time_us), int(row_id))

@@ -1,0 +1,116 @@
+"""/shop: what a shop's own backend would give its page: tiles, categories, pictures, explanations.
+
+Clicks and recommendations go from the page through REST, with a key of scope `collect`. These routes
+are there only where `serving.storefront_key` is set, as the demo does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from flask import Blueprint, Response, render_template
+from pydantic import Field
+
+from recsys.serving.recommender import Request
+from recsys.storage import item_rows
+from recsys.web.cursors import read_cursor, write_cursor
+from recsys.web.operations import dumps, read_query
+from recsys.web.schemas import Id, Strict, item_out, ranked_out
+from recsys.web.services import now_us, services
+from recsys.web.shop.pictures import picture
+
+blueprint = Blueprint("shop", __name__, url_prefix="/shop")
+
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+)
+PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+VISITOR = "shop-"  # session ids of the page begin with it
+
+
+class TilesQuery(Strict):
+    """Which tiles."""
+
+    q: Annotated[str, Field(max_length=100)] = ""
+    category: Annotated[str, Field(max_length=256)] | None = None
+    limit: Annotated[int, Field(ge=1, le=60)] = 24
+    cursor: Annotated[str, Field(max_length=1_000)] | None = None
+
+
+class VisitorQuery(Strict):
+    """Whose recommendations are explained."""
+
+    session_id: Annotated[Id, Field(pattern=f"^{VISITOR}")]
+    k: Annotated[int, Field(ge=1, le=24)] = 12
+
+
+class PopularTilesQuery(Strict):
+    k: Annotated[int, Field(ge=1, le=24)] = 12
+
+
+@blueprint.get("", strict_slashes=False)
+def page() -> Response:
+    """The storefront."""
+    key = services().settings.serving.storefront_key
+    answer = Response(render_template("shop.html", key=key, visitor=VISITOR))
+    answer.headers["Content-Security-Policy"] = PAGE_POLICY
+    return answer
+
+
+@blueprint.get("/items")
+def tiles() -> Response:
+    """A page of the catalogue."""
+    query = read_query(TilesQuery)
+    assert isinstance(query, TilesQuery)
+    after = read_cursor(query.cursor)
+    with services().database.connect() as connection:
+        found = item_rows.list_items(
+            connection, query.q or None, query.category, query.limit, after
+        )
+    last = found[-1].item_id if len(found) == query.limit else None
+    return _json(
+        {
+            "items": [item_out(item) for item in found if item.available],
+            "next_cursor": write_cursor(last) if last is not None else None,
+        }
+    )
+
+
+@blueprint.get("/categories")
+def categories() -> Response:
+    """The departments: what items name first."""
+    with services().database.connect() as connection:
+        return _json({"categories": item_rows.departments(connection, 1_000)[:40]})
+
+
+@blueprint.get("/popular")
+def popular() -> Response:
+    """What everyone gets."""
+    query = read_query(PopularTilesQuery)
+    assert isinstance(query, PopularTilesQuery)
+    found = services().recommender.popular(7, None, query.k, now_us())
+    return _json({"items": [ranked_out(one) for one in found]})
+
+
+@blueprint.get("/why")
+def why() -> Response:
+    """A visitor's recommendations with the past events behind each."""
+    query = read_query(VisitorQuery)
+    assert isinstance(query, VisitorQuery)
+    asked = Request(session_id=query.session_id, k=query.k, explain=True)
+    answer = services().recommender.recommend(asked, now_us())
+    return _json({"items": [ranked_out(one) for one in answer.items]})
+
+
+@blueprint.get("/pictures/<kind>/<style>/<name>.svg")
+def product_picture(kind: str, style: str, name: str) -> Response:
+    """A product's picture, drawn from what it is."""
+    answer = Response(picture(kind, style, name[:100]), mimetype="image/svg+xml")
+    answer.headers["Content-Security-Policy"] = PICTURE_POLICY
+    answer.headers["Cache-Control"] = "public, max-age=86400"
+    return answer
+
+
+def _json(content: dict[str, Any]) -> Response:
+    return Response(dumps(content), mimetype="application/json")

@@ -1,0 +1,342 @@
+// The demo's storefront. What it does with recommendations is in `click` and `follow`; the rest draws.
+
+import { RecsysClient, uniqueId } from "./recsys-client.js";
+
+const $ = (id) => document.getElementById(id);
+const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
+const SHOWN = 8; // recommendations of a row
+const TRAIL = 12; // clicks that are shown
+const known = new Map(); // item id -> item
+const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
+const SOURCES = {
+  lstm: "for you",
+  blend: "for you",
+  session_knn: "similar visits",
+  transitions: "often next",
+  sequential_rules: "often later",
+  popular: "popular",
+  popular_recent: "popular lately",
+  latest: "new",
+};
+
+let visit = load("visit") || begin();
+let recsys = client();
+let page = { q: "", category: null, cursor: null };
+let asked = 0; // numbers requests, so that an old answer never replaces a newer one
+
+function begin() {
+  const fresh = { session: meta("recsys-visitor") + uniqueId(), trail: [], basket: [] };
+  save("visit", fresh);
+  return fresh;
+}
+
+function client() {
+  return new RecsysClient({ key: meta("recsys-key"), session: visit.session });
+}
+
+// One click: an event, and, once it is stored, a new row of recommendations.
+async function click(item, from = null) {
+  visit.trail = [item.item_id, ...visit.trail].slice(0, TRAIL);
+  save("visit", visit);
+  drawLooking(item);
+  drawTrail();
+  await report("view", item, from);
+  await follow();
+}
+
+async function report(type, item, from = null) {
+  const more = from ? { recommendation_id: from } : {};
+  if (type === "purchase" && item.price !== null) more.value = item.price;
+  try {
+    await recsys.send(type, item.item_id, more);
+  } catch (error) {
+    tell(`Your click could not be stored: ${error.message}`);
+  }
+}
+
+// Ask what comes next and show it.
+async function follow() {
+  const number = (asked += 1);
+  const started = performance.now();
+  $("next").setAttribute("aria-busy", "true");
+  try {
+    const answer = await recsys.recommend(SHOWN, { scenario: "shop" });
+    if (number !== asked) return;
+    const took = Math.max(1, Math.round(performance.now() - started));
+    drawRow($("next"), answer.items, answer.recommendation_id);
+    const model = answer.model_version ? `model ${answer.model_version}` : "no model yet";
+    const seen = answer.sequence_length;
+    tell(`Answered in ${took} ms by ${model}, from ${seen} event${seen === 1 ? "" : "s"} of yours.`);
+    if ($("why").checked) await explain(number);
+  } catch {
+    if (number !== asked) return;
+    $("next").replaceChildren(element("li", "none", "No recommendations at the moment."));
+    tell("The recommendation service does not answer. The shop goes on.");
+  } finally {
+    if (number === asked) $("next").setAttribute("aria-busy", "false");
+  }
+}
+
+async function explain(number) {
+  const query = new URLSearchParams({ session_id: visit.session, k: SHOWN });
+  const { items } = await get(`/shop/why?${query}`);
+  if (number !== asked) return;
+  const reasons = new Map(items.map((one) => [one.item_id, one.reason || []]));
+  await learn(items.flatMap((one) => (one.reason || []).map((reason) => reason.item_id)));
+  for (const tile of $("next").querySelectorAll("li[data-item]")) {
+    tile.querySelector(".reasons")?.remove();
+    const found = (reasons.get(tile.dataset.item) || []).filter((one) => one.share > 0).slice(0, 3);
+    const box = element("p", "reasons");
+    box.append(element("span", "", found.length ? "because of" : "popular, whoever asks"));
+    for (const one of found) {
+      const item = known.get(one.item_id) || { item_id: one.item_id, title: one.item_id };
+      const picture = image(item, 28);
+      picture.alt = `${title(item)}, ${Math.round(one.share * 100)}%`;
+      picture.title = picture.alt;
+      box.append(picture);
+    }
+    tile.append(box);
+  }
+}
+
+async function showPopular() {
+  $("popular-row").hidden = !$("beside").checked;
+  if (!$("beside").checked) return;
+  try {
+    const { items } = await get(`/shop/popular?k=${SHOWN}`);
+    if (!items.length) throw new Error("nothing was clicked lately");
+    drawRow($("popular"), items, null);
+  } catch {
+    $("popular").replaceChildren(element("li", "none", "Nothing at the moment."));
+  }
+}
+
+function drawRow(list, ranked, from) {
+  const before = new Set(Array.from(list.children, (tile) => tile.dataset.item));
+  list.replaceChildren(
+    ...ranked.map((one) => {
+      const item = one.item || { item_id: one.item_id, title: one.item_id, price: null };
+      remember(item);
+      const tile = tileOf(item, from);
+      tile.append(element("span", "source", SOURCES[one.source] || one.source));
+      if (before.size && !before.has(item.item_id)) tile.classList.add("fresh");
+      return tile;
+    }),
+  );
+}
+
+function drawLooking(item) {
+  const box = element("div", "product");
+  const words = element("div", "words");
+  words.append(element("h2", "", title(item)), element("p", "path", (item.categories || []).join(" › ")));
+  const buy = element("div", "buy");
+  buy.append(element("span", "price", price(item)));
+  const add = element("button", "main", "Add to basket");
+  add.type = "button";
+  add.addEventListener("click", () => addToBasket(item));
+  buy.append(add);
+  words.append(buy);
+  box.append(image(item, 200), words);
+  $("looking").replaceChildren(box);
+}
+
+function drawTrail() {
+  $("trail-row").hidden = visit.trail.length === 0;
+  $("trail").replaceChildren(
+    ...visit.trail.map((id, place) => {
+      const item = known.get(id) || { item_id: id, title: id };
+      const entry = element("li");
+      const button = element("button", "thumb");
+      button.type = "button";
+      button.title = title(item);
+      button.append(image(item, 44));
+      button.firstChild.alt = `${title(item)}, ${place === 0 ? "your last click" : `${place + 1} clicks ago`}`;
+      button.addEventListener("click", () => click(item));
+      entry.append(button);
+      return entry;
+    }),
+  );
+}
+
+function tileOf(item, from = null) {
+  const tile = element("li", "tile");
+  tile.dataset.item = item.item_id;
+  const button = element("button", "card");
+  button.type = "button";
+  const picture = image(item, 200);
+  picture.alt = "";
+  button.append(picture, element("span", "name", title(item)), element("span", "price", price(item)));
+  button.addEventListener("click", () => click(item, from));
+  tile.append(button);
+  return tile;
+}
+
+async function drawTiles(more = false) {
+  const query = new URLSearchParams({ limit: 24 });
+  if (page.q) query.set("q", page.q);
+  if (page.category) query.set("category", page.category);
+  if (more && page.cursor) query.set("cursor", page.cursor);
+  try {
+    const found = await get(`/shop/items?${query}`);
+    found.items.forEach(remember);
+    const tiles = found.items.map((item) => tileOf(item));
+    if (more) $("tiles").append(...tiles);
+    else $("tiles").replaceChildren(...tiles);
+    if (more && tiles.length) tiles[0].firstChild.focus();
+    page.cursor = found.next_cursor;
+    $("more").hidden = !page.cursor;
+    $("empty").hidden = $("tiles").children.length > 0;
+    $("empty").textContent = `Nothing is called “${page.q}”. Try another word, or a department.`;
+  } catch (error) {
+    $("empty").hidden = false;
+    $("empty").textContent = `The catalogue does not answer: ${error.message}`;
+  }
+}
+
+async function drawCategories() {
+  const { categories } = await get("/shop/categories");
+  const chips = [null, ...categories].map((name) => {
+    const chip = element("button", "chip", name || "Everything");
+    chip.type = "button";
+    chip.setAttribute("aria-pressed", String(name === page.category));
+    chip.addEventListener("click", () => {
+      page = { q: "", category: name, cursor: null };
+      $("q").value = "";
+      for (const other of $("categories").children)
+        other.setAttribute("aria-pressed", String(other === chip));
+      drawTiles();
+    });
+    return chip;
+  });
+  $("categories").replaceChildren(...chips);
+}
+
+async function addToBasket(item) {
+  visit.basket.push(item.item_id);
+  save("visit", visit);
+  drawBasket();
+  tell(`${title(item)} is in your basket.`);
+  await report("cart", item);
+  await follow();
+}
+
+function drawBasket() {
+  $("basket-count").textContent = visit.basket.length;
+  const items = visit.basket.map((id) => known.get(id) || { item_id: id, title: id, price: null });
+  $("lines").replaceChildren(
+    ...items.map((item, place) => {
+      const line = element("li");
+      const remove = element("button", "quiet", "Remove");
+      remove.type = "button";
+      remove.setAttribute("aria-label", `Remove ${title(item)}`);
+      remove.addEventListener("click", () => {
+        visit.basket.splice(place, 1);
+        save("visit", visit);
+        drawBasket();
+      });
+      line.append(image(item, 44), element("span", "name", title(item)), element("span", "price", price(item)), remove);
+      return line;
+    }),
+  );
+  const total = items.reduce((sum, item) => sum + (item.price || 0), 0);
+  $("sum").textContent = items.length ? `Together ${money.format(total)}` : "Nothing in it yet.";
+  $("check-out").disabled = items.length === 0;
+}
+
+async function checkOut() {
+  const bought = visit.basket.map((id) => known.get(id) || { item_id: id, price: null });
+  visit.basket = [];
+  save("visit", visit);
+  drawBasket();
+  $("basket").close();
+  for (const item of bought) await report("purchase", item);
+  await follow();
+  tell(`Thank you. ${bought.length} purchase${bought.length === 1 ? "" : "s"} became events; what was bought is recommended no more.`);
+}
+
+function startOver() {
+  visit = begin();
+  recsys = client();
+  $("looking").replaceChildren(element("p", "hint", "A new visitor: nobody knows anything about you yet."));
+  drawTrail();
+  drawBasket();
+  follow();
+}
+
+// Items that are known by their ids alone.
+async function learn(ids) {
+  const wanted = [...new Set(ids)].filter((id) => !known.has(id)).slice(0, 20);
+  await Promise.all(
+    wanted.map(async (id) => {
+      const { items } = await get(`/shop/items?${new URLSearchParams({ q: id, limit: 1 })}`);
+      items.forEach(remember);
+    }),
+  );
+}
+
+async function get(address) {
+  const response = await fetch(address, { signal: AbortSignal.timeout(6000) });
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return response.json();
+}
+
+function image(item, side) {
+  const kind = slug((item.categories || []).at(-1) || "parcel");
+  const style = slug(item.properties?.style || "linen");
+  const picture = element("img");
+  picture.src = `/shop/pictures/${kind}/${style}/${slug(title(item)) || "x"}.svg`;
+  picture.addEventListener("error", () => { picture.src = "/shop/pictures/parcel/linen/x.svg"; }, { once: true });
+  picture.width = picture.height = side;
+  picture.loading = "lazy";
+  picture.alt = title(item);
+  return picture;
+}
+
+function element(name, className = "", text = "") {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text) made.textContent = text; // never markup: titles are somebody's words
+  return made;
+}
+
+const slug = (text) => text.toLowerCase().replaceAll("'", "").replace(/ \d+$/, "").replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 100);
+const title = (item) => item.title || item.item_id;
+const price = (item) => (item.price === null || item.price === undefined ? "" : money.format(item.price));
+const remember = (item) => known.set(item.item_id, item);
+const tell = (text) => { $("told").textContent = text; };
+
+function load(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(name));
+  } catch {
+    return null;
+  }
+}
+
+function save(name, value) {
+  sessionStorage.setItem(name, JSON.stringify(value));
+}
+
+let typing;
+$("q").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    page = { q: $("q").value.trim(), category: null, cursor: null };
+    for (const chip of $("categories").children) chip.setAttribute("aria-pressed", "false");
+    drawTiles();
+  }, 200);
+});
+$("search").addEventListener("submit", (event) => event.preventDefault());
+$("more").addEventListener("click", () => drawTiles(true));
+$("reset").addEventListener("click", startOver);
+$("beside").addEventListener("change", showPopular);
+$("why").addEventListener("change", () => follow());
+$("open-basket").addEventListener("click", () => $("basket").showModal());
+$("close-basket").addEventListener("click", () => $("basket").close());
+$("check-out").addEventListener("click", checkOut);
+
+await Promise.allSettled([drawCategories(), drawTiles(), learn([...visit.trail, ...visit.basket])]);
+if (visit.trail.length && known.has(visit.trail[0])) drawLooking(known.get(visit.trail[0]));
+drawTrail();
+drawBasket();
+await follow();

@@ -1,0 +1,260 @@
+"""Accounts, sessions, CSRF and roles of the dashboard, over real databases."""
+
+import re
+from contextlib import closing
+
+import pytest
+
+from recsys.config import Settings
+from recsys.storage import account_rows, audit_rows
+from recsys.storage.account_rows import ACCOUNT_FAILURES, LOCK_US
+from recsys.storage.passwords import hash_password, is_password
+from recsys.web.admin.access import OPEN
+
+PASSWORD = "correct horse battery"
+ROLES = account_rows.ROLES
+
+
+@pytest.fixture
+def admin(bare, add_account):
+    """The service with an account of each role."""
+    with bare.database.begin() as connection:
+        for role in ROLES:
+            add_account(connection, f"a-{role}", role)
+    return bare
+
+
+def field(page, name="csrf_token"):
+    return re.search(rf'name="{name}" value="([^"]+)"', page.get_data(as_text=True)).group(1)
+
+
+def log_in(service, name, password=PASSWORD, next_=""):
+    client = service.app.test_client()
+    page = client.get(f"/admin/login{next_}")
+    form = {"name": name, "password": password, "csrf_token": field(page)}
+    return client, client.post(f"/admin/login{next_}", data=form)
+
+
+def routes(app):
+    return [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/admin")]
+
+
+def path_of(rule):
+    """The rule with some value in each of its places."""
+    return re.sub(r"<int:\w+>", "1", re.sub(r"<(?!int:)(?:\w+:)?\w+>", "x", rule.rule))
+
+
+def test_every_route_declares_its_role_and_asks_for_a_session(admin):
+    open_endpoints = set()
+    client = admin.app.test_client()
+    for rule in routes(admin.app):
+        role = getattr(admin.app.view_functions[rule.endpoint], "admin_role", None)
+        assert role in (*ROLES, OPEN), f"{rule} declares no role"
+        if role == OPEN:
+            open_endpoints.add(rule.endpoint)
+            continue
+        for method in rule.methods - {"OPTIONS", "HEAD"}:
+            answer = client.open(path_of(rule), method=method)
+            assert answer.status_code in (302, 401), (method, rule.rule)
+            where = answer.headers.get("Location") or answer.headers["HX-Redirect"]
+            assert where.startswith("/admin/login")
+    assert open_endpoints == {"admin_login.login", "admin_login.log_in"}
+
+
+def test_every_change_asks_for_the_token_and_the_role(admin):
+    clients = {role: log_in(admin, f"a-{role}")[0] for role in ROLES}
+    for rule in routes(admin.app):
+        role = admin.app.view_functions[rule.endpoint].admin_role
+        if role == OPEN:
+            continue
+        for method in rule.methods - {"OPTIONS", "HEAD"}:
+            if method != "GET":
+                for client in clients.values():
+                    answer = client.open(path_of(rule), method=method)
+                    assert answer.status_code == 403, (method, rule.rule)
+                    assert "load the page again" in answer.get_data(as_text=True)
+            for lower in ROLES[: ROLES.index(role)]:
+                client = clients[lower]
+                token = field(client.get("/admin/account"))
+                answer = client.open(path_of(rule), method=method, headers={"X-CSRF-Token": token})
+                assert answer.status_code == 403, (method, rule.rule, lower)
+                assert f"needs the role {role}" in answer.get_data(as_text=True)
+
+
+def test_a_state_changing_route_is_never_open_to_get(admin):
+    for rule in routes(admin.app):
+        function = admin.app.view_functions[rule.endpoint]
+        assert rule.methods - {"OPTIONS", "HEAD"} in ({"GET"}, {"POST"}), rule
+        assert function.__doc__
+
+
+def test_logging_in_and_out(admin):
+    client, answer = log_in(admin, "a-viewer")
+    assert answer.status_code == 303
+    cookie = next(c for c in answer.headers.getlist("Set-Cookie") if c.startswith("recsys_admin="))
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Secure" not in cookie
+    page = client.get("/admin/overview")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "unsafe" not in page.headers["Content-Security-Policy"]
+    out = client.post("/admin/logout", data={"csrf_token": field(page)})
+    assert out.status_code == 303
+    assert client.get("/admin/overview").status_code == 302
+    token = cookie.partition("=")[2].partition(";")[0]
+    client.set_cookie("recsys_admin", token)  # the cookie alone is worth nothing any more
+    assert client.get("/admin/overview").status_code == 302
+    with admin.database.connect() as connection:
+        lines = audit_rows.list_audit(connection, actor="a-viewer")
+    assert [line.action for line in lines] == ["session.end", "session.begin"]
+    assert token not in str(lines)
+
+
+def test_over_https_the_cookie_is_of_this_host_alone(admin):
+    client = admin.app.test_client()
+    page = client.get("/admin/login", base_url="https://shop.example")
+    form = {"name": "a-viewer", "password": PASSWORD, "csrf_token": field(page)}
+    answer = client.post("/admin/login", base_url="https://shop.example", data=form)
+    cookies = answer.headers.getlist("Set-Cookie")
+    assert any(c.startswith("__Host-recsys_admin=") and "Secure" in c for c in cookies)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["//evil.example", "https://evil.example", "/admin/..//evil.example", "/admin/\\evil.example",
+     "/elsewhere", "/admin/login"],
+)  # fmt: skip
+def test_after_logging_in_nobody_is_sent_elsewhere(admin, asked):
+    _, answer = log_in(admin, "a-viewer", next_=f"?next={asked}")
+    assert answer.headers["Location"] == "/admin/"
+
+
+def test_a_page_asked_for_is_gone_on_with(admin):
+    asked = admin.app.test_client().get("/admin/overview?range=30d").headers["Location"]
+    assert asked == "/admin/login?next=/admin/overview%3Frange%3D30d"
+    _, answer = log_in(admin, "a-viewer", next_=asked.partition("login")[2])
+    assert answer.headers["Location"] == "/admin/overview?range=30d"
+
+
+def test_log_in_needs_the_token_of_its_form(admin):
+    client = admin.app.test_client()
+    assert client.post("/admin/login", data={"name": "a-admin"}).status_code == 403
+    token = field(client.get("/admin/login"))
+    other = admin.app.test_client()
+    other.get("/admin/login")
+    form = {"name": "a-admin", "password": PASSWORD, "csrf_token": token}
+    assert other.post("/admin/login", data=form).status_code == 403
+    crossed = client.post("/admin/login", data=form, headers={"Sec-Fetch-Site": "cross-site"})
+    assert crossed.status_code == 403
+
+
+def test_too_many_failures_lock_an_account_whether_it_exists_or_not(admin):
+    for name in ("a-admin", "nobody"):
+        answers = [log_in(admin, name, "wrong password")[1] for _ in range(ACCOUNT_FAILURES)]
+        assert {answer.status_code for answer in answers} == {403}
+        assert all("name or the password" in a.get_data(as_text=True) for a in answers)
+        _, answer = log_in(admin, name)
+        assert answer.status_code == 429
+        assert int(answer.headers["Retry-After"]) <= LOCK_US / 1e6
+        assert "Too many attempts" in answer.get_data(as_text=True)
+    assert log_in(admin, "a-viewer")[1].status_code == 303  # others go on
+    with admin.database.begin() as connection:
+        account_rows.set_password(connection, "a-admin", PASSWORD)
+    assert log_in(admin, "a-admin")[1].status_code == 303
+
+
+def test_a_changed_password_ends_every_session(admin):
+    clients = [log_in(admin, "a-operator")[0] for _ in range(2)]
+    page = clients[0].get("/admin/account")
+    form = {"csrf_token": field(page), "old": PASSWORD, "new": "another long one", "again": "no"}
+    assert clients[0].post("/admin/account/password", data=form).status_code == 422
+    form["again"] = form["new"]
+    assert clients[0].post("/admin/account/password", data=form).status_code == 303
+    assert [client.get("/admin/overview").status_code for client in clients] == [302, 302]
+    assert log_in(admin, "a-operator")[1].status_code == 403
+    assert log_in(admin, "a-operator", "another long one")[1].status_code == 303
+
+
+def test_disabled_accounts_are_out_at_once(admin):
+    client, _ = log_in(admin, "a-operator")
+    with admin.database.begin() as connection:
+        account_rows.set_disabled(connection, "a-operator", True, 2)
+    assert client.get("/admin/overview").status_code == 302
+    assert log_in(admin, "a-operator")[1].status_code == 403
+
+
+def test_errors_are_pages_here_and_problems_there(admin):
+    client, _ = log_in(admin, "a-viewer")
+    page = client.get("/admin/nothing-here")
+    assert page.status_code == 404 and page.mimetype == "text/html"
+    assert "nothing at this address" in page.get_data(as_text=True)
+    part = client.get("/admin/nothing-here", headers={"HX-Request": "true"})
+    assert part.mimetype == "application/problem+json"
+    assert client.get("/admin/overview?range=<b>").status_code == 422
+    assert b"<b>" not in client.get("/admin/overview?range=<b>").data.partition(b"<main")[2][:2000]
+    assert client.get("/api/v1/nothing").mimetype == "application/problem+json"
+
+
+def test_sessions_run_out(database, tmp_path, Service, add_account):
+    settings = Settings(registry={"path": tmp_path / "models"}, auth={"session_idle_minutes": 1e-6})
+    with closing(Service(database, settings)) as service:
+        with database.begin() as connection:
+            add_account(connection, "ada", "viewer")
+        client, answer = log_in(service, "ada")
+        assert answer.status_code == 303
+        assert client.get("/admin/overview").status_code == 302
+
+
+def test_sessions_end_by_idleness_and_by_age(database, add_account):
+    with database.begin() as connection:
+        add_account(connection, "ada", "viewer")
+        token = account_rows.begin_session(connection, "ada", None, 1_000)
+
+        def found(now):
+            return account_rows.find_session(connection, token, now, 100, 300)
+
+        assert found(1_099).name == "ada"
+        assert found(1_100) is None
+        account_rows.touch_session(connection, token, 1_250)
+        assert found(1_299) is not None
+        assert found(1_301) is None
+        assert account_rows.delete_old_sessions(connection, 1_301, 100, 300) == 1
+
+
+def test_the_last_admin_stays(database, add_account):
+    with database.begin() as connection:
+        add_account(connection, "ada", "admin")
+        for change in (
+            lambda: account_rows.set_role(connection, "ada", "viewer"),
+            lambda: account_rows.set_disabled(connection, "ada", True, 1),
+        ):
+            with pytest.raises(account_rows.ConflictError, match="only admin"):
+                change()
+
+
+def test_passwords():
+    stored = hash_password(PASSWORD)
+    assert is_password(PASSWORD, stored) and not is_password(PASSWORD + "x", stored)
+    assert hash_password(PASSWORD) != stored
+    assert not is_password(PASSWORD, None)
+    for bad in ("short", "x" * 201):
+        with pytest.raises(account_rows.InputError, match="expected 10 to 200") as caught:
+            hash_password(bad)
+        assert bad not in str(caught.value)
+
+
+def test_changes_over_rest_are_in_the_audit_log(service):
+    service.client.get("/admin/login")
+    champion = service.get("/models")["models"][0]["version"]
+    service.post(f"/models/{champion}/promote", {"reason": "again"})
+    service.call("POST", "/jobs/refresh/run", status=202)
+    service.call("DELETE", "/users/somebody-with-a-name")
+    with service.database.connect() as connection:
+        lines = audit_rows.list_audit(connection)
+    assert [line.action for line in lines] == ["user.erase", "job.run", "model.promote"]
+    assert all(line.role == "key" and line.request_id and line.address for line in lines)
+    assert lines[2].subject == champion and lines[2].details["reason"] == "again"
+    assert "somebody" not in str(lines)
+    with service.database.connect() as connection:
+        assert [line.action for line in audit_rows.list_audit(connection, action="model")] == [
+            "model.promote"
+        ]

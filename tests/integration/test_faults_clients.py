@@ -1,0 +1,175 @@
+"""Hostile clients of a real server: slow, huge, deep and many; the others are answered meanwhile."""
+
+import contextlib
+import socket
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from recsys.bench.load import Connection, request_bytes
+from recsys.bench.servers import running
+from recsys.data.conditions import Condition
+from recsys.errors import InputError
+from recsys.storage import key_rows, migrate
+from recsys.storage.database import Database
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server of one worker with two threads; its port, an admin key and its process."""
+    folder = tmp_path_factory.mktemp("served")
+    url = f"sqlite:///{folder}/recsys.db"
+    database = Database(url)
+    migrate.upgrade(database)
+    with database.begin() as connection:
+        key = key_rows.create_key(connection, "test", ["admin"], 1)
+    database.close()
+    bounds = {"RECSYS_SERVING__THREADS": "2", "RECSYS_SERVING__MAX_BODY_BYTES": str(MIB)}
+    with running(url, folder, workers=1, **bounds) as (port, process):
+        yield port, key, process
+
+
+def ask(port, request):
+    connection = Connection(port)
+    try:
+        return connection.ask(request)
+    finally:
+        connection.close()
+
+
+def answered_within(port, key, seconds):
+    """The seconds a neighbour's request takes."""
+    started = time.monotonic()
+    status, _ = ask(port, request_bytes("/api/v1/items/popular", key))
+    assert status == 200
+    spent = time.monotonic() - started
+    assert spent < seconds
+    return spent
+
+
+def test_clients_that_send_half_a_head_hold_nobody_up(served):
+    port, key, _ = served
+    with ExitStack() as stack:
+        for _ in range(40):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            slow.sendall(b"GET /api/v1/items/popular HTTP/1.1\r\nHost: x\r\nX-Slow")
+        time.sleep(0.5)
+        for _ in range(5):
+            answered_within(port, key, 2.0)
+        slow.sendall(b": 1\r\nX-API-Key: " + key.encode() + b"\r\n\r\n")
+        assert slow.recv(64).startswith(b"HTTP/1.1 200")
+        slow.settimeout(15)
+
+
+def test_clients_that_send_half_a_body_hold_nobody_up(served):
+    port, key, _ = served
+    head = request_bytes("/api/v1/events", key, b"x" * 1_000)[:-999]
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            for _ in range(10)
+        ]
+        for one in slow:
+            one.sendall(head)
+        time.sleep(0.5)
+        for _ in range(5):
+            answered_within(port, key, 2.0)
+        answers = []
+        for one in slow[:-1]:
+            try:
+                answers.append(one.recv(64))
+            except TimeoutError:
+                answers.append(b"waits")
+        assert sum(answer.startswith(b"HTTP/1.1 4") for answer in answers) >= 8
+        assert all(not answer.startswith(b"HTTP/1.1 5") for answer in answers)
+
+
+def test_clients_that_do_not_close_hold_nobody_up(served):
+    port, key, _ = served
+    with ExitStack() as stack:
+        for _ in range(30):
+            one = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            one.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert one.recv(16).startswith(b"HTTP/1.1 200")
+        answered_within(port, key, 2.0)
+
+
+def test_a_head_that_comes_in_pieces_is_answered(served):
+    port, _, _ = served
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as slow:
+        for piece in (b"GET /health/live HT", b"TP/1.1\r\nHo", b"st: x\r\n", b"\r\n"):
+            slow.sendall(piece)
+            time.sleep(0.1)
+        assert slow.recv(64).startswith(b"HTTP/1.1 200")
+        slow.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")  # and the next on the same
+        assert slow.recv(4_096)
+
+
+def test_bodies_that_are_too_large_or_too_deep_are_refused(served):
+    port, key, process = served
+    before = resident(process)
+    deep = b"[" * 10_000 + b"]" * 10_000
+    object_deep = b'{"a":' * 10_000 + b"1" + b"}" * 10_000
+    for body in (deep, object_deep, b'{"user_id":"u","item_id":"i","properties":' + deep + b"}"):
+        status, answer = ask(port, request_bytes("/api/v1/events", key, body))
+        assert status == 422, answer
+    huge = b'"' + b"x" * (10 * MIB) + b'"'
+    for _ in range(3):
+        try:
+            status, _ = ask(port, request_bytes("/api/v1/events", key, huge))
+        except OSError:  # closed while the rest was on its way
+            continue
+        assert status == 413
+    for k in ("1000000000", "-1", "0", "1e9", "9" * 400):
+        status, _ = ask(port, request_bytes(f"/api/v1/users/u/recommendations?k={k}", key))
+        assert status == 422
+    lines = b"\r\n".join(b"X-%d: y" % number for number in range(500))
+    many = b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n\r\n"
+    assert 400 <= ask(port, many)[0] < 500
+    answered_within(port, key, 2.0)
+    assert resident(process) - before < 64
+
+
+def test_a_burst_is_answered_or_shed(served):
+    port, key, process = served
+    before = resident(process)
+    statuses, request = [], request_bytes("/api/v1/items/popular", key)
+
+    def one():
+        try:
+            statuses.append(ask(port, request)[0])
+        except OSError:
+            statuses.append(0)
+
+    threads = [threading.Thread(target=one) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) <= {200, 429, 503, 0}
+    assert statuses.count(200) >= 150
+    assert resident(process) - before < 64
+    answered_within(port, key, 2.0)
+
+
+def test_an_expression_is_read_in_time_that_grows_with_its_length():
+    for text in (" " * 100_000, "a" + " " * 100_000, "=" * 100_000, "a" * 100_000 + "!"):
+        started = time.monotonic()
+        with contextlib.suppress(InputError):
+            Condition.parse(text, "filter")
+        assert time.monotonic() - started < 0.5
+
+
+def resident(process):
+    """MiB that the server's workers hold."""
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+        pids = [process.pid, *map(int, file.read().split())]
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/status") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+    return total / 1_024

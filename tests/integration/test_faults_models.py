@@ -1,0 +1,19 @@
+"""The short form of the 400 damaged model files."""
+
+from contextlib import closing
+
+from recsys.bench import fault_models
+from recsys.bench.fault_stage import Stage
+from recsys.storage.database import Database
+
+
+def test_damaged_and_foreign_files_are_refused_by_name_and_the_champion_answers(
+    database_url, tmp_path, tiny_shop, publish, settings_for
+):
+    with closing(Database(database_url)) as database:
+        publish(tiny_shop, database, tmp_path / "models")
+    stage = Stage(database_url, tmp_path / "models", settings_for(tmp_path / "models"), "")
+    fault = fault_models.damaged_models(stage, 80)
+    assert fault.held, fault
+    assert fault.figures["refused"] == 80
+    assert set(fault.figures["kinds"]) == set(fault_models.KINDS)

@@ -1,0 +1,155 @@
+"""Alerts and board ask for metrics that are there; spans and log lines can be joined to an answer."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import structlog
+import yaml
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.parser import text_string_to_metric_families
+
+from recsys import tracing
+from recsys.config import Settings
+from recsys.storage import job_rows, lease_rows
+from recsys.web import metrics
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ALERTS = DEPLOY / "prometheus" / "alerts.yml"
+BOARD = DEPLOY / "grafana" / "recsys.json"
+ASKED = re.compile(r"\b(recsys_\w+)(?:\{([^}]*)\})?")
+
+
+def alert_expressions():
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    return {rule["alert"]: rule["expr"] for group in groups for rule in group["rules"]}
+
+
+def board_expressions():
+    panels = json.loads(BOARD.read_text())["panels"]
+    return {f"{p['title']} {t['refId']}": t["expr"] for p in panels for t in p["targets"]}
+
+
+@pytest.fixture
+def exported(service):
+    """What /metrics says after a little of everything: sample name -> its labels."""
+    with service.database.begin() as connection:
+        seen = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+        lease_rows.take_lease(connection, seen, "here:1:x", 1)
+        job_rows.request_run(connection, "retrain", "cli", 2**52)
+    service.post("/events", {"user_id": "u", "item_id": "P0001"})
+    service.get("/users/u/recommendations")
+    metrics.fallbacks.labels("no_history").inc(0)
+    text = service.client.get("/metrics").get_data(as_text=True)
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, set()).update(sample.labels)
+    return found
+
+
+def test_every_expression_asks_for_metrics_and_labels_that_are_exported(exported):
+    expressions = {**alert_expressions(), **board_expressions()}
+    assert len(expressions) > 25
+    for name, expression in expressions.items():
+        asked = ASKED.findall(expression)
+        assert asked or "up{" in expression, name
+        for metric, matchers in asked:
+            assert metric in exported, f"{name}: {metric}"
+            for label in re.findall(r"(\w+)\s*(?:=|!=|=~|!~)\s*\"", matchers):
+                assert label in exported[metric], f"{name}: {metric}{{{label}}}"
+        grouped = re.findall(r"by \(([^)]*)\)", expression)
+        labels = set().union(*(exported[metric] for metric, _ in asked)) if asked else set()
+        for label in ", ".join(grouped).split(", "):
+            assert not label or label in labels, f"{name}: by {label}"
+
+
+def test_every_metric_is_shown_on_the_board(exported):
+    shown = {metric for e in board_expressions().values() for metric, _ in ASKED.findall(e)}
+    ours = {name for name in exported if name.startswith("recsys_")}
+    unseen = {name for name in ours - shown if not name.endswith(("_created", "_sum", "_count"))}
+    assert unseen == set()
+
+
+def test_the_board_is_whole():
+    board = json.loads(BOARD.read_text())
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(ids) == len(set(ids)) > 8
+    for panel in board["panels"]:
+        assert panel["title"]
+        assert panel["datasource"]["uid"] == "${source}"
+
+
+def test_every_alert_says_what_to_do():
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        for rule in group["rules"]:
+            assert {"summary", "action"} == set(rule["annotations"])
+            assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_promtool_takes_the_alerts():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run([promtool, "check", "rules", ALERTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+def spans():
+    """Spans of this process, kept in memory; a function that gives those taken so far."""
+    exporter = InMemorySpanExporter()
+    tracing.start(Settings(logging={"traces": True}), exporter)
+
+    def taken():
+        tracing._provider.force_flush()
+        return exporter.get_finished_spans()
+
+    yield taken
+    tracing.stop()
+
+
+def test_a_request_is_a_span_of_the_callers_trace(bare, spans):
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = {"traceparent": f"00-{trace}-{parent}-01", "X-Request-ID": "asked-1"}
+    bare.call("GET", "/users/somebody@example.com/recommendations", headers=headers)
+    (span,) = spans()
+    assert span.name == "GET /api/v1/users/<id:user_id>/recommendations"
+    assert f"{span.context.trace_id:032x}" == trace
+    assert f"{span.parent.span_id:016x}" == parent
+    assert span.attributes["recsys.request_id"] == "asked-1"
+    assert span.attributes["http.response.status_code"] == 200
+    told = span.to_json()
+    for secret in ("somebody", *bare.keys.values()):
+        assert secret not in told
+
+
+def test_stages_are_spans_within_the_training(spans):
+    @tracing.traced("stage")
+    def stage():
+        raise ValueError("a user's value")
+
+    with pytest.raises(ValueError, match="value"), tracing.span("train", run_id=3):
+        stage()
+    inner, outer = spans()
+    assert (inner.name, outer.name) == ("stage", "train")
+    assert inner.parent.span_id == outer.context.span_id
+    assert not inner.status.is_ok
+    assert "a user's value" not in inner.to_json()
+
+
+def test_nothing_is_taken_unless_asked(bare):
+    tracing.start(Settings())
+    assert tracing._provider is None
+    assert tracing.begin_request("GET", "/", "", "x") is None
+
+
+def test_the_request_id_of_the_answer_is_in_the_log(bare):
+    with structlog.testing.capture_logs() as lines:
+        response = bare.call("GET", "/items/none", status=404, headers={"X-Request-ID": "asked-2"})
+    assert response.headers["X-Request-ID"] == "asked-2"
+    assert response.get_json()["request_id"] == "asked-2"
+    assert [line["request_id"] for line in lines if line["event"] == "request"] == ["asked-2"]

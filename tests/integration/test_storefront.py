@@ -1,0 +1,200 @@
+"""The storefront in a real browser over a real service, and the client examples."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ElementTree
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+from sqlalchemy import select
+from werkzeug.serving import make_server
+
+from recsys.storage import item_rows, key_rows
+from recsys.storage.tables import events, impressions
+from recsys.web.app import create_app
+
+ROOT = Path(__file__).parents[2]
+
+# A browser that leaves a page leaves files half sent.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def shop(database, tmp_path, tiny_shop, publish, settings_for):
+    """The address of a served shop; `app` and `key` are its attributes."""
+    publish(tiny_shop, database, tmp_path / "models")
+    server = make_server("127.0.0.1", 0, lambda environ, start: app(environ, start), threaded=True)
+    base = f"http://127.0.0.1:{server.server_port}"
+    with database.begin() as connection:
+        item_rows.put_items(connection, tiny_shop.shop.items, 1)
+        key = key_rows.create_key(connection, "page", ["collect"], 1, [base])
+    auth = {"collect_per_minute": 10_000}
+    app = create_app(settings_for(tmp_path / "models", auth, storefront_key=key), database)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with closing(app.extensions["recsys"]):
+        yield base, app
+        server.shutdown()
+
+
+def test_shopping_turns_the_recommendations(browser, shop, database):
+    base, app = shop
+    wrong = []
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page.on("console", lambda m: m.type == "error" and wrong.append(m.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request",
+        lambda r: (
+            r.url.startswith(("http:", "https:"))
+            and not r.url.startswith(base)
+            and wrong.append(r.url)
+        ),
+    )
+    page.goto(f"{base}/shop")
+    row = page.locator("#next li[data-item]")
+    expect(row).to_have_count(8)
+    told = page.locator("#told")
+    expect(told).to_contain_text("from 0 events")
+
+    def shown():
+        return [tile.get_attribute("data-item") for tile in row.all()]
+
+    before = shown()
+    tiles = page.locator("#tiles .card")
+    for number, place in enumerate((3, 11, 3), 1):
+        tiles.nth(place).click()
+        expect(told).to_contain_text(f"from {number} event")
+    after = shown()
+    assert after != before
+    row.locator(".card").first.click()  # a recommended one: a click of that answer
+    expect(told).to_contain_text("from 4 events")
+    session = page.evaluate("JSON.parse(sessionStorage.visit).session")
+    answer = app.test_client().post(
+        "/api/v1/recommendations",
+        json={"session_id": session, "k": 8},
+        headers={"X-API-Key": key_of(page), "Origin": base},
+    )
+    assert shown() == [item["item_id"] for item in answer.get_json()["items"]]
+
+    page.get_by_label("Why these?").check()
+    expect(page.locator("#next .reasons").first).to_be_visible()
+    page.get_by_label("Beside what everyone gets").check()
+    expect(page.locator("#popular li").first).to_be_visible()
+
+    page.get_by_role("button", name="Add to basket").click()
+    expect(page.locator("#basket-count")).to_have_text("1")
+    page.locator("#open-basket").click()
+    page.get_by_role("button", name="Check out").click()
+    expect(told).to_contain_text("Thank you")
+
+    page.get_by_label("Search products").fill("lamp <b>")
+    expect(page.locator("#empty")).to_contain_text("lamp <b>")
+    page.get_by_label("Search products").fill("")
+    expect(tiles.first).to_be_visible()
+
+    page.get_by_role("button", name="New visitor").click()
+    expect(told).to_contain_text("from 0 events")
+    assert page.evaluate("JSON.parse(sessionStorage.visit).session") != session
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.evaluate((ROOT / "tests/assets/axe.min.js").read_text())
+    found = page.evaluate("axe.run().then(result => result.violations)")
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+    page.close()
+    assert wrong == []
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(events.c.event_type, events.c.recommendation_id)
+            .where(events.c.session_id == session)
+            .order_by(events.c.id)
+        ).all()
+        assert [row.event_type for row in rows] == ["view"] * 4 + ["cart", "purchase"]
+        assert [row.recommendation_id is not None for row in rows] == [False] * 3 + [True] + [
+            False
+        ] * 2
+    app.extensions["recsys"].impressions.flush()
+    with database.connect() as connection:
+        clicked = select(impressions.c.scenario).where(
+            impressions.c.recommendation_id == rows[3].recommendation_id
+        )
+        assert connection.execute(clicked).scalar_one() == "shop"
+
+
+def key_of(page):
+    return page.locator('meta[name="recsys-key"]').get_attribute("content")
+
+
+def test_the_shops_own_routes_are_bounded(shop):
+    _, app = shop
+    client = app.test_client()
+    page = client.get("/shop")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(
+        r"<script(?![^>]*\bsrc=)|\son[a-z]+=|\sstyle=", page.get_data(as_text=True)
+    )
+    first = client.get("/shop/items?limit=5").get_json()
+    second = client.get(f"/shop/items?limit=5&cursor={first['next_cursor']}").get_json()
+    ids = [item["item_id"] for item in first["items"] + second["items"]]
+    assert len(set(ids)) == 10
+    assert client.get("/shop/categories").get_json()["categories"]
+    for address, field in (
+        ("/shop/items?limit=61", "limit"),
+        (f"/shop/items?q={'x' * 101}", "q"),
+        ("/shop/items?cursor=%25", "cursor"),
+        ("/shop/popular?k=25", "k"),
+        ("/shop/why?session_id=somebody-else", "session_id"),
+    ):
+        refused = client.get(address)
+        assert refused.status_code == 422, address
+        assert refused.get_json()["errors"][0]["field"] == field
+    assert client.get("/shop/pictures/mug/nordic/alva.svg").mimetype == "image/svg+xml"
+    assert client.get("/shop/pictures/dragon/nordic/alva.svg").status_code == 404
+
+
+def test_without_a_key_there_is_no_shop(bare):
+    assert bare.client.get("/shop").status_code == 404
+    assert bare.client.get("/shop/items").status_code == 404
+
+
+def test_every_product_of_the_simulated_shop_has_a_picture(tiny_shop, shop):
+    from recsys.data.catalogue import NOUNS, STYLES
+    from recsys.web.shop.pictures import picture, slug
+
+    seen = set()
+    for noun in NOUNS:
+        for style in STYLES:
+            drawn = picture(slug(noun), slug(style), f"{style} {noun} Alva".lower())
+            ElementTree.fromstring(drawn)
+            seen.add(drawn)
+            assert len(drawn) < 6_000
+    assert len(seen) == len(NOUNS) * len(STYLES)
+
+
+def test_the_python_client_posts_and_asks(shop, database):
+    base, _ = shop
+    spec = importlib.util.spec_from_file_location("client", ROOT / "examples/python_client.py")
+    client = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(client)
+    with database.begin() as connection:
+        key = key_rows.create_key(connection, "backend", ["read", "write"], 1)
+    recsys = client.Recsys(base, key)
+    assert recsys.send("P0003", session_id="example")["accepted"] == 1
+    assert len(recsys.recommend(5, session_id="example")) == 5
+    with pytest.raises(client.RecsysError, match="k: "):
+        recsys.recommend(0, session_id="example")
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/python_client.py", base, "example", "P0001"],
+        env={**os.environ, "RECSYS_KEY": key},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == 5

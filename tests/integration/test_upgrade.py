@@ -1,0 +1,158 @@
+"""A database of the schema before goes forward with all that is in it, while it is served."""
+
+import threading
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from sqlalchemy import MetaData, delete, insert, select, text
+
+from recsys.errors import ModelFileError, RecsysError
+from recsys.registry import FORMAT, read_version
+from recsys.serving.recommender import Recommender, Request
+from recsys.storage import item_rows, job_rows, key_rows, migrate, user_rows, version_rows
+from recsys.storage.database import Database
+from recsys.storage.tables import events
+
+BEFORE = "0003"  # the schema of the release before
+NOW_US = int(datetime(2025, 3, 1, tzinfo=UTC).timestamp() * 1e6)
+
+
+def old_tables(connection):
+    """The tables as they are now, by reflection."""
+    found = MetaData()
+    found.reflect(connection)
+    found.remove(found.tables["alembic_version"])
+    return found
+
+
+def rows_of(connection, tables):
+    """All rows of the tables' own columns, by table."""
+    return {
+        table.name: [
+            dict(row._mapping)
+            for row in connection.execute(select(table).order_by(*table.primary_key.columns))
+        ]
+        for table in tables.sorted_tables
+    }
+
+
+def fill(database, tiny_shop, publish, folder):
+    publish(tiny_shop, database, folder)
+    with database.begin() as connection:
+        item_rows.put_items(connection, tiny_shop.shop.items, 1)
+        key_rows.create_key(connection, "shop", ["read"], 1)
+        for number in range(500):
+            one = {"user_bucket": number % 64, "user_id": f"u{number % 9}", "event_id": f"{number}"}
+            one |= {"item_id": f"P{number % 50:04d}", "event_type": "view"}
+            one |= {"timestamp_us": NOW_US + number, "received_at_us": NOW_US}
+            connection.execute(insert(events), one)
+        job_rows.request_run(connection, "retrain", "cli", 1)
+        user_rows.merge(connection, "u1", "s:guest", 1)
+        user_rows.erase(connection, "u8", 1)
+
+
+@pytest.fixture
+def old(empty_url, tmp_path, tiny_shop, publish):
+    """A database of the schema before, with something of everything; its tables."""
+    with closing(Database(f"sqlite:///{tmp_path}/filled.db")) as source:
+        migrate.upgrade(source)
+        fill(source, tiny_shop, publish, tmp_path)
+        with closing(Database(empty_url)) as database:
+            migrate.upgrade(database, BEFORE)
+            with database.begin() as connection, source.connect() as filled:
+                tables = old_tables(connection)
+                for table in reversed(tables.sorted_tables):
+                    connection.execute(delete(table))
+                for table in tables.sorted_tables:
+                    rows = [dict(row._mapping) for row in filled.execute(select(table))]
+                    if rows:
+                        connection.execute(insert(table), rows)
+            yield database, tables
+
+
+def test_every_row_goes_forward(old):
+    database, tables = old
+    with database.connect() as connection:
+        before = rows_of(connection, tables)
+    assert sum(map(bool, before.values())) > 9
+    migrate.upgrade(database)
+    migrate.check(database)
+    with database.connect() as connection:
+        assert rows_of(connection, tables) == before
+
+
+def test_what_the_release_before_reads_can_be_read_meanwhile(old):
+    database, tables = old
+    with database.connect() as connection:
+        wanted = rows_of(connection, tables)
+    seen, errors, stop = [], [], threading.Event()
+
+    def read():
+        while not stop.is_set():
+            try:
+                with database.connect() as connection:
+                    seen.append(rows_of(connection, tables) == wanted)
+            except Exception as error:  # whatever it is, the test tells of it
+                errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    url = database.url.render_as_string(hide_password=False)
+    with closing(Database(url, busy_timeout_seconds=30)) as other:
+        migrate.upgrade(other)
+    stop.set()
+    reader.join()
+    assert errors == []
+    assert seen
+    assert all(seen)
+
+
+def test_a_schema_of_a_newer_release_is_refused_by_name(database):
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RecsysError, match="9999"):
+        migrate.check(database)
+    with pytest.raises(RecsysError, match=r"9999.*newer"):
+        migrate.upgrade(database)
+
+
+def test_a_model_of_an_unknown_format_is_refused_by_name(tmp_path, tiny_shop, rewrite_manifest):
+    version, digest = rewrite_manifest(tmp_path, tiny_shop.bundle, format=FORMAT + 1)
+    with pytest.raises(ModelFileError, match=f"{version} has format {FORMAT + 1}.*format {FORMAT}"):
+        read_version(tmp_path, version, digest)
+
+
+@pytest.fixture
+def rewrite_manifest():
+    """A version on disk with some words of its manifest changed; its name and the new hash."""
+    import hashlib
+
+    from recsys.registry import MANIFEST, write_version
+
+    def rewrite(folder, bundle, **changes):
+        write_version(folder, bundle)
+        path = folder / bundle.version / MANIFEST
+        data = orjson.dumps({**orjson.loads(path.read_bytes()), **changes})
+        path.write_bytes(data)
+        return bundle.version, hashlib.sha256(data).hexdigest()
+
+    return rewrite
+
+
+def test_the_service_goes_on_with_the_old_model_where_the_new_one_is_refused(
+    database, tmp_path, tiny_shop, publish, settings_for
+):
+    old = publish(tiny_shop, database, tmp_path)
+    recommender = Recommender(settings_for(tmp_path), database, time.monotonic)
+    asked = Request(user_id="nobody", k=5)
+    assert recommender.recommend(asked, NOW_US).model_version == old
+    new = publish(tiny_shop, database, tmp_path, "20250401-000000-abcdef")
+    manifest = tmp_path / new / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"format": 3', b'"format": 4'))
+    time.sleep(0.15)  # serving.reload_seconds of these settings is 0.1
+    assert recommender.recommend(asked, NOW_US).model_version == old
+    with database.connect() as connection:
+        assert version_rows.champion(connection).version == new
