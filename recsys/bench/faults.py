@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from recsys.bench import (
     fault_soak,
     fault_writes,
 )
-from recsys.bench.fault_stage import Fault, Stage, make_stage, own_postgres
+from recsys.bench.fault_stage import Fault, OwnPostgres, Stage, make_stage, own_postgres
+from recsys.errors import InputError
 
 Say = Callable[[str], None]
+
+GROUPS = ("sqlite", "poison", "clocks", "postgresql", "soak")
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,17 @@ class Scale:
     soak_rate: float = 50.0
 
 
-def run_faults(scale: Scale, say: Say = lambda line: None) -> dict[str, Any]:
-    """Every fault in turn; PostgreSQL's on a server of their own, where one is installed."""
+def run_faults(
+    scale: Scale, only: Sequence[str] = GROUPS, say: Say = lambda line: None
+) -> dict[str, Any]:
+    """The faults of some groups in turn; PostgreSQL's on a server of their own, if one is installed.
+
+    Raises:
+        InputError: a group that does not exist.
+    """
+    for name in only:
+        if name not in GROUPS:
+            raise InputError("only", name, f"is not one of {', '.join(GROUPS)}")
     started = time.monotonic()
     found: list[Fault] = []
 
@@ -49,26 +61,38 @@ def run_faults(scale: Scale, say: Say = lambda line: None) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        stage = make_stage(fault_database.sqlite_file(place), place)
-        _on_sqlite(stage, scale, note)
-        note(fault_poison.loud_user(place, 8_000), fault_poison.many_bots(place, 8_000))
-        note(fault_soak.clocks())
-    with own_postgres() as server, tempfile.TemporaryDirectory() as folder:
-        if server is None:
-            say("no PostgreSQL is installed: its faults are left out")
-        else:
-            stage = make_stage(server.url, Path(folder))
-            note(fault_writes.killed_writes(stage, scale.events, scale.kills))
-            note(fault_database.postgres_stopped(stage, server, scale.outage_seconds))
-            note(fault_database.postgres_slow(stage, scale.outage_seconds / 4))
-            note(fault_database.postgres_out_of_connections(stage, scale.outage_seconds / 4))
-            if scale.soak_minutes:
-                note(fault_soak.soak(stage, scale.soak_minutes, scale.soak_rate))
+        if "sqlite" in only:
+            _on_sqlite(make_stage(fault_database.sqlite_file(place), place), scale, note)
+        if "poison" in only:
+            note(fault_poison.loud_user(place, 8_000), fault_poison.many_bots(place, 8_000))
+        if "clocks" in only:
+            note(fault_soak.clocks())
+    for name, inflict in (("postgresql", _on_postgresql), ("soak", _soaked)):
+        if name not in only:
+            continue
+        with own_postgres() as server, tempfile.TemporaryDirectory() as folder:
+            if server is None:
+                say("no PostgreSQL is installed: its faults are left out")
+                break
+            inflict(make_stage(server.url, Path(folder)), server, scale, note)
     return {
         "faults": [vars(fault) for fault in found],
         "held": all(fault.held for fault in found),
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _on_postgresql(
+    stage: Stage, server: OwnPostgres, scale: Scale, note: Callable[..., None]
+) -> None:
+    note(fault_writes.killed_writes(stage, scale.events, scale.kills))
+    note(fault_database.postgres_stopped(stage, server, scale.outage_seconds))
+    note(fault_database.postgres_slow(stage, scale.outage_seconds / 4))
+    note(fault_database.postgres_out_of_connections(stage, scale.outage_seconds / 4))
+
+
+def _soaked(stage: Stage, _: OwnPostgres, scale: Scale, note: Callable[..., None]) -> None:
+    note(fault_soak.soak(stage, scale.soak_minutes, scale.soak_rate))
 
 
 def _on_sqlite(stage: Stage, scale: Scale, note: Callable[..., None]) -> None:

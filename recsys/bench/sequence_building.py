@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from recsys.bench.ingest import write_log
+from recsys.config import Settings
 from recsys.data.readers import ReadOptions, read_events
 from recsys.engines.memory import anonymous_mib, peak_mib
+from recsys.engines.sequence_store import SequenceStore
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
@@ -87,7 +89,6 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     import pandas  # noqa: F401 - loaded before the clock starts, as in a training
 
     from recsys.data.sequences import build_sequences
-    from recsys.engines.sequence_store import SequenceStore
     from recsys.storage.event_reading import STORE_COLUMNS, read_batches
 
     database, files = Database(url), Path(folder) / "sequences"
@@ -101,7 +102,10 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
         sequences = build_sequences(SequenceStore(files).frame(database), 1_800)
         result.update(events=sequences.event_count, sequences=len(sequences))
     elif what == "train":
-        result.update(_train(database, files))
+        settings = Settings.model_validate(
+            {"training": {"epochs": 1, "refit": False, "final_epochs": 0, "ranker_events": 500_000}}
+        )
+        result.update(train_once(settings, SequenceStore(files), database))
     result["seconds"] = round(time.perf_counter() - started, 3)
     result["peak_mib"] = peak_mib()
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -111,18 +115,13 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     return result
 
 
-def _train(database: Database, files: Path) -> dict[str, Any]:
+def train_once(settings: Settings, store: SequenceStore, database: Database) -> dict[str, Any]:
     """One epoch over everything; anonymous memory is what cannot be given back to a file."""
-    from recsys.config import Settings
     from recsys.engines.learning import learn, make_log
-    from recsys.engines.sequence_store import SequenceStore
 
-    settings = Settings.model_validate(
-        {"training": {"epochs": 1, "refit": False, "final_epochs": 0, "ranker_events": 500_000}}
-    )
     peak = _Anonymous()
     with peak:
-        log = make_log(SequenceStore(files).frame(database), settings)
+        log = make_log(store.frame(database), settings)
         prepared_mib = peak.mib
         learned = learn(log, settings, "bench", int(log.sequences.timestamps_us.max()))
     sequences = log.sequences

@@ -176,6 +176,25 @@ def sequences(
     show(run_sequences(events, seed, to_us(now()), postgresql, train), as_json)
 
 
+@app.command("table")
+def table(
+    postgresql: Annotated[
+        str, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+    ],
+    events: Annotated[int, typer.Option(min=20_000, max=1_000_000_000)] = 10_000_000,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    train: Annotated[bool, typer.Option("--train", help="Then learn an epoch.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a table with foreign names: dry run, sequence files, 1% more, newest events of users.
+
+    Example: recsys bench table --postgresql postgresql://localhost/spare --events 1000000
+    """
+    from recsys.bench.own_table import run_own_table
+
+    show(run_own_table(events, seed, to_us(now()), postgresql, train), as_json)
+
+
 @app.command("scale")
 def scale(
     events: Annotated[int, typer.Option(min=10_000, max=100_000_000)] = 5_000_000,
@@ -377,7 +396,10 @@ def faults(
     kills: Annotated[int, typer.Option(min=0, max=10_000, help="Of clients, workers.")] = 40,
     outage: Annotated[float, typer.Option(min=1, max=600, help="Seconds without PostgreSQL.")] = 60,
     models: Annotated[int, typer.Option(min=8, max=10_000, help="Damaged model files.")] = 400,
-    soak: Annotated[float, typer.Option(min=0, max=600, help="Minutes of mixed load.")] = 3,
+    soak: Annotated[float, typer.Option(min=0.1, max=600, help="Minutes of mixed load.")] = 3,
+    only: Annotated[
+        str, typer.Option(help="Of sqlite, poison, clocks, postgresql, soak, by commas.")
+    ] = "sqlite,poison,clocks,postgresql,soak",
     as_json: JsonOption = False,
 ) -> None:
     """Break what can break, and say what held.
@@ -389,7 +411,7 @@ def faults(
     scale = Scale(
         events=events, kills=kills, outage_seconds=outage, models=models, soak_minutes=soak
     )
-    result = run_faults(scale, say)
+    result = run_faults(scale, only.split(","), say)
     lines = [f"{'held' if row['held'] else 'NO':<5} {row['fault']}" for row in result["faults"]]
     show(result, as_json, "\n".join(lines))
     if not result["held"]:

@@ -25,7 +25,9 @@ from recsys.cli import (
 
 
 def register(app: typer.Typer) -> None:
-    """Add all commands to `app`."""
+    """Add all commands to `app`, once."""
+    if app.registered_commands:
+        return
     for module in (init, train, recommend, serve, demo, backup, doctor):
         module.register(app)
     for module in (database, events, items, users, models, jobs, keys, admin, bench):

@@ -10,8 +10,7 @@ from recsys.cli.commands import register
 
 @pytest.fixture(scope="session")
 def commands() -> dict[str, typer.core.TyperCommand]:
-    if not app.registered_commands:
-        register(app)
+    register(app)
     found = {}
 
     def walk(command, path):

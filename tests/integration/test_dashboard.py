@@ -193,7 +193,7 @@ def test_a_training_is_asked_for_watched_and_its_version_rolled_back(dashboard):
 
 def test_a_schedule_is_paused_and_goes_on(dashboard):
     page = dashboard.log_in()
-    page.goto(f"{dashboard.base}/admin/jobs")
+    page.goto(f"{dashboard.base}/admin/jobs")  # the scheduler may start after it
     row = page.get_by_role("row").filter(has=page.get_by_text("prune", exact=True)).first
     for verb, state in (("Pause", "paused"), ("Resume", "scheduled")):
         row.get_by_role("button", name=verb).click()

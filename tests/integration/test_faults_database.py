@@ -65,6 +65,6 @@ def test_sqlite_locked_full_and_read_only(stage_at, tmp_path):
         fault_database.sqlite_full,
         fault_database.sqlite_read_only,
     ):
-        figures = held(fault(stage, 2.0))
+        figures = held(fault(stage, 1.0))
         assert figures["integrity_check"] == "ok"
         assert "503" in figures["writes"]

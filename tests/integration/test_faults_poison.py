@@ -15,7 +15,7 @@ def test_a_thousand_bots_on_one_item_are_stopped_or_harmless(tmp_path):
 
 
 def test_no_slot_comes_twice_or_is_missed_whatever_the_clock_does():
-    fault = fault_soak.clocks()
+    fault = fault_soak.clocks(["Australia/Lord_Howe"])  # half an hour of daylight saving
     assert fault.held, fault
-    assert fault.figures["slots"] > 6_000
-    assert fault.figures["clock_steps"] > 1_000
+    assert fault.figures["slots"] > 1_500
+    assert fault.figures["clock_steps"] > 250

@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.timeout(600)
 def test_every_engine_gives_the_same(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "recsys", "bench", "scale", "--events", "16000", "--json"],
+        [sys.executable, "-m", "recsys", "bench", "scale", "--events", "10000", "--json"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=tmp_path,
         capture_output=True,

@@ -71,8 +71,13 @@ def index() -> str:
 
 @view(blueprint, "/runs", role="viewer", live=True)
 def runs() -> Response | str:
-    """The history's table, for the page to keep up to date; 204 where nothing has changed."""
+    """The history's table, for the page to keep up to date; 204 where nothing has changed.
+
+    Where a scheduler has come or gone, or schedules have, the whole page is asked for anew.
+    """
     found = _runs()
+    if request.args.get("scheduled") != found["scheduled"]:  # not what the page shows above
+        return Response(status=200, headers={"HX-Refresh": "true"})
     if request.args.get("shown") == found["fingerprint"]:
         return Response(status=204)
     return render_template("admin/run_table.html", **found)
@@ -131,9 +136,14 @@ def _runs() -> dict[str, Any]:
     job, state = choice("job", JOBS), choice("state", STATES)
     with services().database.connect() as connection:
         rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
+        schedules = [(row["job"], row["paused"]) for row in job_rows.list_schedules(connection)]
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    scheduled = _fingerprint([schedules, scheduler_silence_us(lease, now_us()) is None])
     cursor = write_cursor(str(rows[-1].id)) if len(rows) == PAGE_ROWS else None
     fingerprint = _fingerprint([(row.id, row.state, row.stage, row.progress) for row in rows])
-    live = with_query(shown=fingerprint).replace(f"{PREFIX}/jobs?", f"{PREFIX}/jobs/runs?")
+    live = with_query(shown=fingerprint, scheduled=scheduled).replace(
+        f"{PREFIX}/jobs?", f"{PREFIX}/jobs/runs?"
+    )
     index_pages = {
         name: address and address.replace("/jobs/runs?", "/jobs?").replace("/jobs/runs", "/jobs")
         for name, address in pages(cursor).items()
@@ -142,6 +152,7 @@ def _runs() -> dict[str, Any]:
         "runs": rows,
         "seconds": {row.id: _seconds(row) for row in rows},
         "fingerprint": fingerprint,
+        "scheduled": scheduled,
         "live": live,
         **index_pages,
     }
