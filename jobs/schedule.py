@@ -150,7 +150,7 @@ class Scheduler:
                     log.warning("the scheduler waits", reason=str(error))
                 self._stop.wait(pause)
         finally:
-            self._stop_children("the scheduler was stopped")
+            self._stop_children(job_rows.SCHEDULER_STOPPED)
             self._lease.release()
 
     def turn(self) -> None:

@@ -151,10 +151,14 @@ def serving(folder: Path, fresh: bool) -> Iterator[Demo]:
     demo.name = "ada" if fresh else f"ada-{os.getpid()}"
     demo.password = demo.recsys("admin", "create", demo.name, "--role", "admin")["password"]
     demo.key = demo.recsys("keys", "create", "shop backend", "--scope", "admin")["key"]
+    shop = demo.recsys(
+        *("keys", "create", "storefront", "--scope", "collect", "--origin", demo.base)
+    )
+    environment = {**os.environ, "RECSYS_SERVING__STOREFRONT_KEY": shop["key"]}
     own = [sys.executable, "-m", "recsys"]
     config = ["--config", str(demo.config)]
     processes = [
-        subprocess.Popen([*own, *words, *config], stderr=subprocess.DEVNULL)  # noqa: S603
+        subprocess.Popen([*own, *words, *config], env=environment, stderr=subprocess.DEVNULL)  # noqa: S603
         for words in (("serve", "--workers", "1"), ("schedule",))
     ]
     try:
@@ -192,7 +196,6 @@ def traffic(demo: Demo) -> None:
     words = ("events", "import", str(bad), "--map", "user=uid,item=sku,timestamp=ts")
     command = [sys.executable, "-m", "recsys", *words, "--config", str(demo.config)]
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)  # noqa: S603
-    demo.recsys("keys", "create", "storefront", "--scope", "collect", "--origin", demo.base)
     time.sleep(12)  # the workers write their sums every ten seconds
     run = demo.ask("POST", "/api/v1/jobs/refresh/run")
     address = f"/api/v1/jobs/runs/{run['run_id']}"
@@ -261,9 +264,19 @@ def take(
         if "<html" not in first.text():
             continue  # a part of a page
         page.goto(demo.base + path)
+        if name == "shop":
+            browse(page)
         shoot(page, folder / f"{name}-{width}-{theme}.png")
     context.close()
     return wrong
+
+
+def browse(page: Page) -> None:
+    """Look at three products, so that the row above follows."""
+    for at in range(3):
+        page.locator("#tiles .card").nth(at).click()
+        page.wait_for_timeout(500)
+    page.get_by_label("Why these?").check()
 
 
 def shoot(page: Page, path: Path) -> None:

@@ -10,6 +10,7 @@ import heapq
 import selectors
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -119,10 +120,16 @@ def _run(
     on_answer: Callable[[float, bytes], None] | None,
 ) -> Load:
     selector = selectors.DefaultSelector()
-    free = [Connection(port) for _ in range(connections)]
-    for connection in free:
+    free: deque[Connection] = deque()  # the one that rested longest is used next
+
+    def connect() -> None:
+        connection = Connection(port)
         connection.socket.setblocking(False)
         selector.register(connection.socket, selectors.EVENT_READ, connection)
+        free.append(connection)
+
+    for _ in range(connections):
+        connect()
     rng = np.random.default_rng(0)
     load, sent = Load([], 0, 0.0), 0
     started = time.perf_counter()
@@ -139,7 +146,7 @@ def _run(
                     heapq.heappush(waiting, due)
                     due += rng.exponential(1 / rate)
             while free and now < end and (rate is None or waiting):
-                connection = free.pop()
+                connection = free.popleft()
                 begun[id(connection)] = now if rate is None else heapq.heappop(waiting)
                 connection.socket.sendall(requests[sent % len(requests)])
                 sent += 1
@@ -147,6 +154,12 @@ def _run(
             for ready, _ in selector.select(0.05 if pause is None else min(pause, 0.05)):
                 connection = ready.data
                 more = connection.socket.recv(262_144)
+                if not more and id(connection) not in begun:  # it rested too long
+                    free.remove(connection)
+                    selector.unregister(connection.socket)
+                    connection.close()
+                    connect()
+                    continue
                 if not more:
                     raise ConnectionError("the server closed the connection")
                 connection.buffer += more

@@ -150,7 +150,7 @@ def _fresh_folder(folder: Path, port: int) -> Path:
     shutil.rmtree(folder / "models", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.toml"
-    config.write_text(CONFIG.format(folder=folder, port=port))
+    config.write_text(CONFIG.format(folder=folder.resolve(), port=port))
     return config
 
 

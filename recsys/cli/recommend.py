@@ -45,6 +45,8 @@ def recommend(
         return
     if user is None and session is None:
         raise InputError("USER", None, "expected a user's id, or --session")
+    with database.connect():  # a service answers without its database; here it is a mistake
+        pass
     recommender = Recommender(settings, database, time.monotonic)
     request = Request(
         user_id=user,

@@ -14,6 +14,7 @@ from recsys.storage.tables import job_run_lines, job_runs, job_schedules
 
 JOBS = ("retrain", "refresh", "prune", "tune", "backup")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
+SCHEDULER_STOPPED = "the scheduler was stopped"  # the error of runs that end with their scheduler
 MAX_LINES = 2_000  # log lines kept of a run
 MAX_LINE_LENGTH = 1_000
 

@@ -16,11 +16,19 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
-from recsys import pipeline
+from recsys import pipeline, upkeep
 from recsys.config import load_settings
 from recsys.data.readers import ReadOptions
 from recsys.data.times import to_us
-from recsys.storage import account_rows, audit_rows, item_rows, job_rows, migrate, version_rows
+from recsys.storage import (
+    account_rows,
+    activity_rows,
+    audit_rows,
+    item_rows,
+    job_rows,
+    migrate,
+    version_rows,
+)
 from recsys.storage.database import Database
 from recsys.web.app import create_app
 
@@ -244,6 +252,29 @@ def test_the_counter_moves_and_a_lost_connection_is_told(dashboard):
     expect(page.get_by_text("Connection lost. Trying again")).to_be_hidden(timeout=6_000)
     lost = ("ERR_INTERNET_DISCONNECTED", "htmx:")  # the browser and htmx note it, as they should
     dashboard.wrong[:] = [one for one in dashboard.wrong if not any(mark in one for mark in lost)]
+
+
+def test_pictures_can_be_taken_along(dashboard):
+    now = datetime.now(UTC)
+    activity_rows.count_events(dashboard.database, to_us(now))
+    settings = load_settings(dashboard.folder / "config.toml")
+    upkeep.report_quality(settings, dashboard.database, now, lambda line: None)
+    page = dashboard.log_in()
+    page.goto(f"{dashboard.base}/admin/data-quality?range=90d")
+    for title, head in (
+        ("How few items hold how many events", ""),
+        ("Sequence length", "Events,Users"),
+    ):
+        for kind in ("CSV", "PNG"):
+            with page.expect_download() as found:
+                page.get_by_role("button", name=f"{title} as {kind}").click()
+            content = Path(found.value.path()).read_bytes()
+            if kind == "PNG":
+                assert content.startswith(b"\x89PNG") and len(content) > 2_000
+            else:
+                lines = content.decode().splitlines()
+                assert lines[0].startswith(head) and len(lines) > 4
+                assert sum(float(line.split(",")[1]) for line in lines[1:]) > 1
 
 
 def test_by_keyboard_and_on_a_phone(dashboard):

@@ -27,7 +27,12 @@
       ? value.toLocaleString(undefined, { maximumSignificantDigits: 3 }) : grouped.format(value);
     return unit ? `${plain} ${unit}` : plain;
   }
+  // Steps of whole days are UTC days, and are named so in every zone.
+  const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
+  const shortDay = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" });
+  const daily = (chart) => chart.x_kind === "time" && chart.x.length > 0 && chart.x.every((x) => x % 86400 === 0);
   function place(chart, x) {
+    if (daily(chart)) return day.format(new Date(x * 1000));
     return chart.x_kind === "time" ? clock.format(new Date(x * 1000)) : grouped.format(x);
   }
 
@@ -74,7 +79,6 @@
     const data = [chart.x];
     const bands = [];
     const paths = chart.kind === "line" ? undefined : uPlot.paths.bars({ size: [0.86, 60], align: 0, radius: 0.12 });
-    
     const stacked = chart.kind === "stacked";
     const tops = stacked ? stack(chart) : null;
     // The tallest of a stack is drawn first, so that the lower ones lie on it.
@@ -108,8 +112,12 @@
       scales: { x: { time: chart.x_kind === "time", range: ends && (() => ends) }, y: { distr: chart.log ? 3 : 1, range: free ? undefined : range } },
       axes: [
         { stroke: muted, grid: { show: false }, ticks: { show: false }, font, space: 64, size: chart.x_kind === "time" ? 38 : 24, gap: 4,
+          ...(daily(chart) ? { size: 24, splits: (plot) => {
+            const each = Math.max(1, Math.ceil(chart.x.length / Math.max(1, Math.floor(plot.width / 80))));
+            return chart.x.filter((_, at) => (chart.x.length - 1 - at) % each === 0);
+          } } : {}),
           incrs: chart.x_kind !== "time" && chart.x.every(Number.isInteger) ? WHOLE : undefined,
-          values: chart.x_kind === "time" ? undefined : (_plot, splits) => splits.map((one) => (one === null ? "" : short.format(one))) },
+          values: daily(chart) ? (_plot, splits) => splits.map((one) => shortDay.format(new Date(one * 1000))) : chart.x_kind === "time" ? undefined : (_plot, splits) => splits.map((one) => (one === null ? "" : short.format(one))) },
         { stroke: muted, grid, ticks: { show: false }, font, size: chart.unit === "B" ? 72 : 54, gap: 6, space: 36,
           incrs: chart.whole ? WHOLE : undefined,
           values: (_plot, splits) => splits.map((one) => (one === null ? "" : text(one, chart.unit, true))) },
@@ -139,15 +147,49 @@
   function columns(chart) {
     return chart.series.flatMap((one) => one.low ? [[one.label, one.values], [`${one.label} low`, one.low], [`${one.label} high`, one.high]] : [[one.label, one.values]]);
   }
-  function csv(chart) {
+  function lines(rows) {
     const cell = (value) => {
       let words = value === null || value === undefined ? "" : String(value);
       if (typeof value === "string" && /^[=+\-@\t\r]/.test(words)) words = `'${words}`; // no formula
       return /[",\n]/.test(words) ? `"${words.replaceAll('"', '""')}"` : words;
     };
+    return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+  }
+  function csv(chart) {
     const shown = columns(chart);
     const rows = chart.x.map((x, at) => [chart.x_kind === "time" ? new Date(x * 1000).toISOString() : x, ...shown.map(([, values]) => values[at])]);
-    return [[chart.x_label, ...shown.map(([label]) => label)], ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
+    return lines([[chart.x_label, ...shown.map(([label]) => label)], ...rows]);
+  }
+  // A histogram that the server has drawn as a table of bars.
+  function bars(card) {
+    const head = [...card.querySelectorAll("thead th")].map((one) => one.textContent);
+    const rows = [...card.querySelectorAll("tbody tr")].map((row) => [row.querySelector("th").textContent, Number(row.querySelector("[data-value]").dataset.value)]);
+    return { key: card.dataset.bars, title: card.querySelector("h2").textContent, head: [head[0], head[2]], rows };
+  }
+  function barsPng({ key, title, rows }) {
+    const ratio = devicePixelRatio || 1;
+    const [width, step, label] = [640, 26, 150];
+    const to = document.createElement("canvas");
+    to.width = width * ratio;
+    to.height = (rows.length * step + 48) * ratio;
+    const ink = to.getContext("2d");
+    ink.scale(ratio, ratio);
+    ink.fillStyle = style("--surface");
+    ink.fillRect(0, 0, width, to.height);
+    ink.fillStyle = style("--text");
+    ink.font = `600 14px ${style("--font")}`;
+    ink.fillText(title, 10, 22);
+    ink.font = `12px ${style("--font")}`;
+    const most = Math.max(1, ...rows.map(([, value]) => value));
+    rows.forEach(([name, value], at) => {
+      const y = 40 + at * step;
+      ink.fillStyle = style("--text");
+      ink.fillText(name, 10, y + 14);
+      ink.fillText(grouped.format(value), width - 80, y + 14);
+      ink.fillStyle = colour(0);
+      ink.fillRect(label, y + 3, ((width - label - 100) * value) / most, step - 12);
+    });
+    to.toBlob((blob) => save(`${key}.png`, blob));
   }
   function save(name, blob) {
     const link = document.createElement("a");
@@ -215,6 +257,13 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-export]");
     if (!button) return;
+    const card = button.closest("[data-bars]");
+    if (card) {
+      const found = bars(card);
+      if (button.dataset.export === "csv") save(`${found.key}.csv`, new Blob([lines([found.head, ...found.rows])], { type: "text/csv" }));
+      else barsPng(found);
+      return;
+    }
     const figure = button.closest("figure");
     const one = drawn.get(figure);
     if (button.dataset.export === "csv") save(`${one.chart.key}.csv`, new Blob([csv(one.chart)], { type: "text/csv" }));
