@@ -33,6 +33,7 @@ from recsys.storage import (
 )
 from recsys.storage.database import Connection, Database
 from recsys.storage.model_files import open_model_files
+from recsys.storage.replica import Replica
 
 HOUR_US = 3_600 * 1_000_000
 GIB = 2**30
@@ -41,6 +42,7 @@ CLOCK_WARN_SECONDS, CLOCK_FAIL_SECONDS = 2.0, 60.0
 OLD_MODEL_HOURS = 72.0  # where schedule.max_model_age_hours says nothing
 OLD_BACKUP_HOURS = 50.0
 BIG_LOG_BYTES = GIB
+MUCH_LOG_BYTES = 16 * 2**20
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 State = Literal["ok", "warn", "fail"]
 
@@ -180,6 +182,28 @@ def _connections(
         yield Finding("connections", "warn", told, advice)
 
 
+def _replica(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    if not settings.database.replica_url.get_secret_value():
+        return
+    replica = Replica(settings.database)
+    try:
+        behind = replica.lag_bytes(connection)
+    except RecsysError as error:
+        advice = "see database.replica_url; histories are read from the first server meanwhile"
+        yield Finding("replica", "fail", str(error), advice)
+        return
+    finally:
+        replica.close()
+    found = f"the standby is {behind:,} bytes of log behind"
+    if behind > MUCH_LOG_BYTES:
+        advice = "histories are read from the first server until it has caught up"
+        yield Finding("replica", "warn", found, advice)
+    else:
+        yield Finding("replica", "ok", found)
+
+
 def _sizes(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
@@ -303,6 +327,7 @@ Look = Callable[[Settings, Database, Connection, datetime], Iterator[Finding]]
 CHECKS: dict[str, Look] = {
     "indexes": _indexes,
     "connections": _connections,
+    "replica": _replica,
     "size": _sizes,
     "clock": _clock,
     "model": _model,

@@ -147,7 +147,10 @@ def resident(process: subprocess.Popen[bytes]) -> float:
 class OwnPostgres:
     """A PostgreSQL server that a measurement may stop; nobody else's is touched."""
 
-    def __init__(self, folder: Path, binaries: Path, connections: int) -> None:
+    def __init__(
+        self, folder: Path, binaries: Path, connections: int, standby_of: OwnPostgres | None = None
+    ) -> None:
+        """`standby_of`: the server whose log it replays."""
         self._folder, self._binaries = folder, binaries
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -157,7 +160,10 @@ class OwnPostgres:
         if self._user:
             shutil.chown(folder, self._user)
         data = ["-D", str(folder / "data")]
-        self._run("initdb", *data, "-U", "postgres", "-A", "trust", "-E", "UTF8")
+        if standby_of is None:
+            self._run("initdb", *data, "-U", "postgres", "-A", "trust", "-E", "UTF8")
+        else:
+            self._run("pg_basebackup", *data, "-R", "-c", "fast", "-d", standby_of.url)
         self._options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
             f" -c max_connections={connections} -c superuser_reserved_connections=1"
@@ -188,20 +194,22 @@ def postgres_binaries() -> Path | None:
     """Where PostgreSQL's programs are, if they are installed."""
     found = shutil.which("pg_ctl")
     if found:
-        return Path(found).parent
+        return Path(found).resolve().parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
     return versions[-1].parent if versions else None
 
 
 @contextmanager
-def own_postgres(connections: int = 60) -> Iterator[OwnPostgres | None]:
+def own_postgres(
+    connections: int = 60, standby_of: OwnPostgres | None = None
+) -> Iterator[OwnPostgres | None]:
     """A running server, removed at the end; None where none is installed."""
     binaries = postgres_binaries()
     if binaries is None:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="recsys-faults-"))
-    server = OwnPostgres(folder, binaries, connections)
+    server = OwnPostgres(folder, binaries, connections, standby_of)
     server.start()
     try:
         yield server

@@ -21,6 +21,7 @@ from recsys.storage.event_rows import History, HistoryEvent
 from recsys.storage.mapped_history import MappedHistory
 from recsys.storage.mapped_rows import MappedRows
 from recsys.storage.reflection import Reflection, reflect
+from recsys.storage.replica import Replica
 from recsys.storage.source_database import SourceDatabase
 from recsys.storage.stamps import read_stamps
 from recsys.storage.tables import item_categories
@@ -48,6 +49,9 @@ class EventSource:
         self._history: MappedHistory | None = None
         self._hidden: tuple[int, Tombstones] | None = None
         chosen = settings.events
+        self.replica: Replica | None = None
+        if settings.database.replica_url.get_secret_value():
+            self.replica = Replica(settings.database)
         self._source: SourceDatabase | None = None
         if chosen.mapped:
             url = chosen.url.get_secret_value() or settings.database.url.get_secret_value()
@@ -104,6 +108,8 @@ class EventSource:
     def close(self) -> None:
         if self._source is not None:
             self._source.close()
+        if self.replica is not None:
+            self.replica.close()
 
     def history(
         self,
@@ -116,7 +122,11 @@ class EventSource:
         """As `event_rows.history`. Raises SourceUnavailableError where the mapped table is away."""
         own = History([], True)
         if self.reads_own:
-            own = event_rows.history(connection, user_id, session_id, limit, merged)
+
+            def ask(where: Connection) -> History:
+                return event_rows.history(where, user_id, session_id, limit, merged)
+
+            own = self.replica.read(connection, ask) if self.replica else ask(connection)
         table = self.serving()
         if table is None:
             return own

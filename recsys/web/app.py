@@ -77,6 +77,8 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         impressions=Impressions(database, serving.impression_share, metrics.lost.inc),
         activity=Activity(database),
     )
+    if (replica := shared.recommender.source.replica) is not None:
+        replica.note = lambda outcome: metrics.histories.labels(outcome).inc()
     for module in (events, recommendations, users, items, models, jobs, health):
         app.register_blueprint(module.blueprint)
     admin.register(app)

@@ -47,6 +47,11 @@ lag = Histogram(
     buckets=LAG_BUCKETS,
 )
 limited = Counter("recsys_rate_limited", "Requests refused for their rate")
+histories = Counter(
+    "recsys_replica_reads",
+    "Histories asked of the standby: read there, or at the primary as it was behind or away",
+    ["outcome"],
+)
 lost = Counter("recsys_impressions_lost", "Answers that could not be stored")
 waiting = Gauge("recsys_impressions_waiting", "Answers not stored yet", multiprocess_mode="livesum")
 
