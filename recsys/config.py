@@ -319,7 +319,19 @@ class Settings(BaseSettings):
         return init_settings, env_settings
 
 
-SECRET_KEYS = {"auth.limits", "database.url", "events.url", "schedule.webhook_url"}
+def get_section(name: str) -> type[BaseModel]:
+    """The settings class of section `name`."""
+    annotation = Settings.model_fields[name].annotation
+    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return annotation
+
+
+SECRET_KEYS = {
+    f"{section}.{key}"
+    for section, model in ((name, get_section(name)) for name in Settings.model_fields)
+    for key, field in model.model_fields.items()
+    if isinstance(field.default, SecretStr)
+}
 _WITH_DEFAULT = re.compile(r' Defaults? ("[^"]*"|[^\s:]+( and \S+)?|:.*)\.$')
 
 
@@ -363,9 +375,11 @@ def secret_files(path: Path | None) -> list[Path]:
 
 
 def has_password(path: Path) -> bool:
-    """Whether the configuration file itself holds the database's password."""
-    url = str(_read_toml(path).get("database", {}).get("url", ""))
-    return re.search(r"://[^/@]*:[^/@]+@", url) is not None
+    """Whether the configuration file itself holds a database's password."""
+    found = _read_toml(path)
+    urls = [found.get("database", {}).get(key, "") for key in ("url", "replica_url")]
+    urls.append(found.get("events", {}).get("url", ""))
+    return any(re.search(r"://[^/@]*:[^/@]+@", str(url)) for url in urls)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -475,13 +489,6 @@ def limit_threads() -> None:
     torch.set_num_threads does not reach the threads of a server.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def get_section(name: str) -> type[BaseModel]:
-    """The settings class of section `name`."""
-    annotation = Settings.model_fields[name].annotation
-    assert isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return annotation
 
 
 def _as_config_error(error: ValidationError, merged: dict[str, Any]) -> ConfigError:
