@@ -254,9 +254,8 @@ def train(
     )
     if learned.warm:
         say("started from the champion's weights")
-    say(
-        f"best on validation: {learned.bundle.ranking} (recall@20/MRR@20 of each: {_shown(learned)})"
-    )
+    each = f" (recall@20/MRR@20 of each: {_shown(learned)})" if learned.validation else ""
+    say(f"ranks with: {learned.bundle.ranking}{each}")
     others = extra(learned.bundle.vocabulary)
     trial = run_trial(log, learned.bundle, champion, cut_us, settings, others)
     decision = verdict(

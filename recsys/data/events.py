@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 MAX_ID_LENGTH = 256  # characters
@@ -196,11 +195,3 @@ def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
     values[:] = texts
     found = pd.util.hash_array(values, categorize=False)
     return found.astype(np.uint64) | np.uint64(1)
-
-
-def time_span(tables: Iterable[pa.Table]) -> tuple[int, int] | None:
-    """First and last timestamp_us over `tables`, or None where they hold no row."""
-    spans = [pc.min_max(table["timestamp_us"]).as_py() for table in tables if table.num_rows]
-    if not spans:
-        return None
-    return min(span["min"] for span in spans), max(span["max"] for span in spans)

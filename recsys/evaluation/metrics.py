@@ -69,12 +69,6 @@ def ndcg(ranks: Int64Array, k: int) -> Float64Array:
     return np.where(ranks <= k, 1.0 / np.log2(1.0 + np.maximum(ranks, 1)), 0.0)
 
 
-def top_items(scores: Float32Array, k: int) -> Int64Array:
-    """Indices (P, k) of the k best of each row, in no order; fewer than k items: all of them."""
-    k = min(k, scores.shape[1])
-    return np.argpartition(scores, scores.shape[1] - k, axis=1)[:, -k:]
-
-
 def coverage(shown: NDArray[np.bool_]) -> float:
     """Share of the catalogue that was among anyone's first k; shown (V,) without special rows."""
     items = shown[FIRST_ITEM:]

@@ -47,7 +47,6 @@ from recsys.storage.item_rows import StoredItem
 from recsys.storage.model_files import open_model_files
 from recsys.storage.stamps import Stamps, read_stamps
 
-MAX_K = 1_000
 RECENT_DAYS = 7  # as `recsys.rankers.popular.PopularRecent` counts
 REASONS = 3  # past events named for an item
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read

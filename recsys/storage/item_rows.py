@@ -169,10 +169,6 @@ def latest_items(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
-def count_items(connection: Connection) -> int:
-    return int(connection.execute(select(func.count()).select_from(items)).scalar_one())
-
-
 def _existing(connection: Connection, item_ids: Sequence[str]) -> set[str]:
     found: set[str] = set()
     for chunk in _chunks(item_ids):
