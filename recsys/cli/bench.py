@@ -274,6 +274,22 @@ def beside(
     show(run_beside_training(items, seconds, rate, to_us(now()), postgresql), as_json)
 
 
+@app.command("pages")
+def pages(
+    events: Annotated[int, typer.Option(min=10_000, max=1_000_000_000)] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Server time and size of the dashboard's pages over a large log.
+
+    Example: recsys bench pages --events 10000000 --postgresql postgresql://localhost/spare
+    """
+    from recsys.bench.pages import run_pages
+
+    show(run_pages(events, seed, now(), postgresql, say), as_json)
+
+
 @app.command("chaos")
 def chaos(
     slots: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
