@@ -28,7 +28,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     rolled_back = upkeep.guard_champion(settings, database, datetime.now(UTC), log.fence)
     if rolled_back is not None:
         log.say(f"rolled back: {rolled_back}")
-    followers = items = 0
+    followers = items = days = looked_over = 0
     erased = False
     try:
         log.at("items", 0.25)
@@ -37,12 +37,12 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
         followers = upkeep.refresh_followers(settings, database, log.say)
         log.at("sequence files", 0.6)
         erased = upkeep.follow_removals(settings, database)
+        log.at("counts", 0.7)
+        days = upkeep.count_activity(settings, database, datetime.now(UTC))
+        log.at("quality", 0.8)
+        looked_over = upkeep.report_quality(settings, database, datetime.now(UTC), log.say)
     except SourceUnavailableError as error:  # the rest needs no table of the user's
         log.say(f"{error}; tried again at the next refresh")
-    log.at("counts", 0.7)
-    days = upkeep.count_activity(settings, database, datetime.now(UTC))
-    log.at("quality", 0.8)
-    looked_over = upkeep.report_quality(settings, database, datetime.now(UTC), log.say)
     log.at("statistics", 0.9)
     return {
         "clicks_looked_at": looked_at,

@@ -12,6 +12,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from recsys.storage import (
     version_rows,
 )
 from recsys.storage.database import Connection, Database
+from recsys.storage.event_source import EventSource
 from recsys.storage.model_files import open_model_files
 from recsys.storage.replica import Replica
 
@@ -182,6 +184,29 @@ def _connections(
         yield Finding("connections", "warn", told, advice)
 
 
+def _own_table(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    if not settings.events.mapped:
+        return
+    try:
+        with closing(EventSource(settings, database)) as source:
+            reflection = source.reflection()
+            source.serving()
+    except RecsysError as error:
+        advice = "see [events] and docs/own-table.md; recsys events check tries the mapping"
+        yield Finding("own table", "fail", str(error), advice)
+        return
+    assert reflection is not None
+    found = f"{reflection.mapping.shown_name} is read through its indexes"
+    if reflection.mapping.chunked:
+        yield Finding("own table", "ok", found)
+    else:
+        found = f"no index leads with what {reflection.mapping.shown_name} is read along"
+        advice = "each training reads all of it; index the order or time column"
+        yield Finding("own table", "warn", found, advice)
+
+
 def _replica(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
@@ -327,6 +352,7 @@ Look = Callable[[Settings, Database, Connection, datetime], Iterator[Finding]]
 CHECKS: dict[str, Look] = {
     "indexes": _indexes,
     "connections": _connections,
+    "own table": _own_table,
     "replica": _replica,
     "size": _sizes,
     "clock": _clock,

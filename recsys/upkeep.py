@@ -7,6 +7,7 @@ erased users followed, and a look at how the champion does in service.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,7 @@ from recsys.storage import (
     account_rows,
     activity_rows,
     event_rows,
+    event_views,
     follower_rows,
     impression_rows,
     job_rows,
@@ -38,7 +40,7 @@ from recsys.storage import (
     version_rows,
 )
 from recsys.storage.database import Connection, Database
-from recsys.storage.event_reading import read_frame, read_newest, read_sample
+from recsys.storage.event_reading import read_frame
 from recsys.storage.event_source import EventSource
 from recsys.storage.model_files import open_model_files
 
@@ -232,7 +234,8 @@ def count_activity(settings: Settings, database: Database, now: datetime) -> int
     """
     now_us, auth = to_us(now), settings.auth
     registry, free = folder_bytes(settings.registry.path)
-    days = activity_rows.count_events(database, now_us)
+    with closing(EventSource(settings, database)) as source:
+        days = event_views.count_activity(source, database, now_us)
     with database.begin() as connection:
         size_rows.put_size(connection, now_us, registry, free)
         activity_rows.prune_service_counts(connection, now_us)
@@ -257,8 +260,10 @@ def report_quality(settings: Settings, database: Database, now: datetime, say: S
             known = known_items(settings.registry.path, champion.version, champion.manifest_sha256)
         except ModelFileError as error:
             say(f"unknown items are not counted: {error}")
-    sample = read_sample(database, QUALITY_EVENTS, total)
-    newest = read_newest(database, QUALITY_EVENTS)
+    with closing(EventSource(settings, database)) as source:
+        sample, newest = event_views.read_samples(
+            source, database, QUALITY_EVENTS, total, to_us(now)
+        )
     facts = {
         "total": total,
         "champion": None if champion is None else champion.version,

@@ -78,6 +78,20 @@ def count_events(database: Database, now_us: int) -> int:
     return len(days)
 
 
+def put_counts(
+    connection: Connection,
+    since_us: int,
+    hours: list[dict[str, Any]],
+    users: list[dict[str, Any]],
+) -> None:
+    """Counts of all days from `since_us` on, in place of what was there."""
+    connection.execute(delete(event_counts).where(event_counts.c.hour_us >= since_us))
+    connection.execute(delete(active_users).where(active_users.c.day_us >= since_us))
+    if hours:
+        connection.execute(event_counts.insert(), hours)
+        connection.execute(active_users.insert(), users)
+
+
 def event_total(connection: Connection) -> EventTotal:
     """Events counted, and those that arrived since."""
     counted = connection.execute(select(func.sum(event_counts.c.events))).scalar() or 0
@@ -222,12 +236,23 @@ def _stretches(days: list[int]) -> list[tuple[int, int]]:
 
 
 def _read(connection: Connection, name: str) -> int:
-    statement = select(installation.c.value).where(installation.c.name == name)
-    return int(connection.execute(statement).scalar() or 0)
+    return int(read_text(connection, name) or 0)
 
 
 def _write(connection: Connection, name: str, value: int) -> None:
-    statement = upsert(connection, installation).values(name=name, value=str(value))
+    write_text(connection, name, str(value))
+
+
+def read_text(connection: Connection, name: str) -> str | None:
+    """What was kept under a name."""
+    statement = select(installation.c.value).where(installation.c.name == name)
+    found: str | None = connection.execute(statement).scalar()
+    return found
+
+
+def write_text(connection: Connection, name: str, value: str) -> None:
+    """Keep a text under a name."""
+    statement = upsert(connection, installation).values(name=name, value=value)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["name"], set_={"value": statement.excluded.value}

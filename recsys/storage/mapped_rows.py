@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Select, func, select
 
 from recsys.data.columns import NOT_UTF8, as_readable, cell_value
 from recsys.data.event_columns import EventParser
-from recsys.data.events import MAX_FUTURE_SECONDS
+from recsys.data.events import EVENT_SCHEMA, MAX_FUTURE_SECONDS
 from recsys.data.formats import ColumnMap, ReadOptions
 from recsys.data.raw_rows import BoolArray, RawChunk
 from recsys.errors import ConfigError, InputError
@@ -32,6 +32,7 @@ from recsys.storage.source_database import SourceDatabase
 from recsys.storage.user_rows import Tombstones
 
 CHUNK_ROWS = 1_000_000
+POSITIONED = EVENT_SCHEMA.append(pa.field("position", pa.int64()))
 READ_KEYS = ("user", "session", "item", "timestamp", "event_type", "event_id", "value")
 _UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
 _AS_KEYS = {"--unit": "unit", "--timezone": "timezone", "--default-type": "default_type"}
@@ -129,8 +130,10 @@ class MappedRows:
             value = str(value)[:10] + "~"  # after all times of that day, however they are written
         return [self._along <= self.mapping.literal("timestamp", value)]
 
-    def query(self, chunk: Chunk | None = None, since_us: int = 0) -> str:
-        """The SELECT of a chunk, or of all rows since a time, without parameters."""
+    def query(self, chunk: Chunk | None = None, since_us: int = 0, newest: int = 0) -> str:
+        """The SELECT of a chunk, of all rows since a time, or of the last `newest` along the index;
+        without parameters.
+        """
         mapping, rows = self.mapping, self._rows
         meanings = [meaning for meaning in (*READ_KEYS, "order") if meaning in mapping.columns]
         statement: Select[Any] = select(*(mapping.selected(rows, meaning) for meaning in meanings))
@@ -145,8 +148,21 @@ class MappedRows:
         if since_us > 0 and mapping.columns["timestamp"].kind != "text":
             moment = mapping.column(rows, "timestamp")
             conditions.append(moment >= mapping.literal("timestamp", mapping.at(since_us)))
-        compiled = statement.where(*conditions).compile(dialect=self.source.plain_dialect)
-        return str(compiled)
+        statement = statement.where(*conditions)
+        if newest:
+            statement = statement.order_by(self._along.desc())
+        compiled = str(statement.compile(dialect=self.source.plain_dialect))
+        return f"{compiled} LIMIT {int(newest)}" if newest else compiled
+
+    def newest(self, now_us: int, limit: int, hidden: Tombstones | None = None) -> pa.Table:
+        """The last `limit` rows that are events, in no order, as `batches` gives them.
+
+        None where no index tells which those are. Raises as `batches`.
+        """
+        found: list[pa.RecordBatch] = []
+        if self.mapping.chunked:
+            found = list(self.batches(now_us, hidden=hidden, newest=limit))
+        return pa.Table.from_batches(found, POSITIONED if not found else None)
 
     def batches(
         self,
@@ -155,6 +171,7 @@ class MappedRows:
         since_us: int = 0,
         hidden: Tombstones | None = None,
         tally: Tally | None = None,
+        newest: int = 0,
     ) -> Iterator[pa.RecordBatch]:
         """The events of a chunk, in no order: EVENT_SCHEMA and `position`, which is the order
         column's value, or 0 where there is none. Those of `hidden`, who were erased, are left out.
@@ -172,7 +189,7 @@ class MappedRows:
         types = {meaning: one.arrow_type() for meaning, one in mapping.columns.items()}
         try:
             parser = EventParser(list(names), options, None, now_us, replay=True)
-            for batch in self.source.batches(self.query(chunk, since_us), types):
+            for batch in self.source.batches(self.query(chunk, since_us, newest), types):
                 parsed = parser.parse(self._raw(batch, names))
                 if tally is not None:
                     _count(tally, parsed.read, parsed.events.num_rows, parsed.rejections)

@@ -26,6 +26,8 @@ SETTINGS = {
     "EVALUATION__BOOTSTRAP_DRAWS": "100",
     "PROMOTION__MIN_POSITIONS": "50",
 }
+LONG = {"TRAINING__EPOCHS": "500", "TRAINING__PATIENCE": "500"}
+RAY = [sys.executable, "-m", "recsys", "train", "--engine", "ray", "--engine-workers", "2"]
 
 
 @pytest.fixture
@@ -41,9 +43,9 @@ def environment(database, database_url, tiny_shop, tmp_path):
     }
 
 
-def run(environment, folder, **more):
+def run(environment, folder, command=(*TORCHRUN, "-m", "recsys", "train", "--json"), **more):
     return subprocess.Popen(
-        [*TORCHRUN, "-m", "recsys", "train", "--json"],
+        command,
         env={**environment, **{f"RECSYS_{name}": value for name, value in more.items()}},
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -70,19 +72,69 @@ def test_two_ranks_publish_one_version(environment, database, tmp_path):
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_killed_rank_registers_nothing(environment, database, tmp_path):
-    process = run(environment, tmp_path, TRAINING__EPOCHS="500", TRAINING__PATIENCE="500")
-    checkpoint = tmp_path / "models" / ".training" / "fit.bin"
-    end = time.monotonic() + 150
-    while not checkpoint.is_file():
-        assert time.monotonic() < end
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.1)
+    process = run(environment, tmp_path, **LONG)
+    wait_until_it_learns(process, tmp_path)
     os.kill(rank_pid(process.pid, "1"), signal.SIGKILL)
     _, stderr = process.communicate(timeout=90)
     assert process.returncode == 1
     told = "recsys: a process of the training was lost or fell silent; nothing was registered"
     assert told in stderr or "Signal 9 (SIGKILL)" in stderr
     assert versions(database) == []
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_killed_worker_of_ray_registers_nothing_nor_does_a_killed_driver(
+    environment, database, tmp_path
+):
+    process = run(environment, tmp_path, RAY, **LONG)
+    wait_until_it_learns(process, tmp_path)
+    os.kill(descendants(process.pid, b"RayTrainWorker")[0], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert stderr.splitlines()[-1].startswith("recsys: ") and "Traceback" not in stderr
+    assert versions(database) == []
+
+    (tmp_path / "models" / ".training" / "fit.bin").unlink(missing_ok=True)
+    process = run(environment, tmp_path, RAY, **LONG)
+    wait_until_it_learns(process, tmp_path)
+    family = descendants(process.pid)
+    process.kill()
+    process.communicate(timeout=30)
+    end = time.monotonic() + 60
+    while any(alive(pid) for pid in family):
+        assert time.monotonic() < end, "processes of the cluster are left"
+        time.sleep(0.2)
+    assert versions(database) == []
+
+
+def wait_until_it_learns(process, folder):
+    checkpoint = folder / "models" / ".training" / "fit.bin"
+    end = time.monotonic() + 150
+    while not checkpoint.is_file():
+        assert time.monotonic() < end
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+
+
+def descendants(pid, word=b""):
+    """Processes below `pid` whose command line holds `word`."""
+    found, queue = [], [pid]
+    while queue:
+        parent = queue.pop()
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            for child in map(int, task.read_text().split()):
+                queue.append(child)
+                if word in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(child)
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def rank_pid(launcher: int, rank: str) -> int:

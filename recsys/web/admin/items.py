@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from recsys.data.event_check import text_problem
 from recsys.errors import InputError, NotFoundError
 from recsys.serving.recommender import RankedItem
-from recsys.storage import item_lists, item_rows
+from recsys.storage import event_views, item_lists, item_rows
 from recsys.storage.item_lists import ItemEvents, ItemQuery, Position
 from recsys.web import actions
 from recsys.web.admin import exposures, figures, tiles
@@ -99,7 +99,8 @@ def show() -> str:
     with shared.database.connect() as connection:
         item = item_rows.get_items(connection, [item_id]).get(item_id)
         exposure = exposures.exposure(connection)
-        counted = item_lists.item_events(connection, item_id, HOUR_US)
+        source = shared.recommender.source
+        counted = event_views.item_events(source, connection, item_id, HOUR_US, now)
     if item is None and not known and not counted.steps:
         raise NotFoundError("item", item_id)
     places, clicks = exposure.shown.total(), exposure.clicked.total()

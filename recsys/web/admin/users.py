@@ -12,7 +12,14 @@ from recsys.data.event_check import text_problem
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.serving.erasure import erase
 from recsys.serving.recommender import Request
-from recsys.storage import event_rows, impression_rows, item_rows, user_rows, visitor_rows
+from recsys.storage import (
+    event_rows,
+    event_views,
+    impression_rows,
+    item_rows,
+    user_rows,
+    visitor_rows,
+)
 from recsys.storage.database import Connection
 from recsys.storage.visitor_rows import Place
 from recsys.web import actions
@@ -40,11 +47,15 @@ def index() -> str:
     if asked is not None:
         _check("q", asked)
     before = read_number(request.args.get("cursor"))
+    source = services().recommender.source
     with services().database.connect() as connection:
         if asked is not None:
-            found, next_id, scanned = visitor_rows.visitors_like(connection, asked, 50), None, 0
+            found = event_views.visitors_like(source, connection, asked, 50, now_us())
+            next_id, scanned = None, 0
         else:
-            page = visitor_rows.recent_visitors(connection, PAGE_ROWS, before, kind)
+            page = event_views.recent_visitors(
+                source, connection, PAGE_ROWS, before, kind, now_us()
+            )
             found, next_id, scanned = page.visitors, page.next_id, page.scanned
         items = item_rows.get_items(connection, [one.last_item_id for one in found])
     more = None if next_id is None else write_cursor(str(next_id))
@@ -73,14 +84,15 @@ def show() -> Any:
         else shared.settings.sequences.session_gap_minutes * 60
     )
     with shared.database.connect() as connection:
-        count = visitor_rows.count_events(connection, user_id, session_id, COUNTED)
+        source = shared.recommender.source
+        count = event_views.count_events(source, connection, user_id, session_id, COUNTED)
         merged = () if user_id is None else event_rows.merged_into(connection, user_id)
         target = visitor_rows.merged_to(connection, key)
         if not count and not merged and target is None:
             if user_rows.is_erased(connection, [key]):
                 return render_template("admin/user_erased.html", name=key[2:]), 410
             raise NotFoundError("user" if user_id is not None else "session", key[2:])
-        rows = visitor_rows.time_line(connection, user_id, session_id, MOMENTS + 1, before)
+        rows = event_views.time_line(source, connection, user_id, session_id, MOMENTS + 1, before)
         answers = visitor_rows.answers_to(connection, user_id, session_id, ANSWERS)
         shown = rows[:MOMENTS]
         items = item_rows.get_items(connection, {row["item_id"] for row in shown})

@@ -1,0 +1,273 @@
+"""What the dashboard shows of events, wherever they are: in the service's own table or a mapped one.
+
+Of a mapped table, one visitor's events come through the index that answers use, lists from the newest
+rows, and the refresh job counts its rows by hour and users by day as it does those of the own table.
+Where posted events stand beside a mapped table, the mapped one is shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection
+
+from recsys.data.events import EventFrame, EventFrameBuilder, key_hashes
+from recsys.storage import activity_rows, event_rows, item_lists, visitor_rows
+from recsys.storage.activity_rows import DAY_US, HOUR_US
+from recsys.storage.database import Database
+from recsys.storage.event_reading import read_newest, read_sample
+from recsys.storage.event_source import EventSource
+from recsys.storage.item_lists import ItemEvents
+from recsys.storage.mapped_rows import Chunk, MappedRows
+from recsys.storage.user_rows import Tombstones
+from recsys.storage.visitor_rows import Place, Visitor, VisitorPage
+
+NEWEST_ROWS = 50_000  # of a mapped table in which one item's events are looked for
+KEPT_DAYS = 400  # that are counted of a mapped table
+STATE = "mapped_counted"
+OPEN_DAYS = 3  # before the newest whose users are still told apart
+
+
+def recent_visitors(
+    source: EventSource,
+    connection: Connection,
+    limit: int,
+    before_id: int | None = None,
+    kind: str | None = None,
+    now_us: int = 0,
+) -> VisitorPage:
+    """As `visitor_rows.recent_visitors`; of a mapped table one page, of its newest rows."""
+    rows = source.rows()
+    if rows is None:
+        return visitor_rows.recent_visitors(connection, limit, before_id, kind)
+    found = _newest_visitors(source, rows, connection, now_us)
+    wanted = [one for one in found if kind is None or (kind == "registered") == bool(one.user_id)]
+    return VisitorPage(wanted[:limit], None, visitor_rows.SCANNED)
+
+
+def visitors_like(
+    source: EventSource, connection: Connection, prefix: str, limit: int, now_us: int = 0
+) -> list[Visitor]:
+    """As `visitor_rows.visitors_like`; of a mapped table those among the newest, and an equal one."""
+    rows = source.rows()
+    if rows is None:
+        return visitor_rows.visitors_like(connection, prefix, limit)
+    recent = _newest_visitors(source, rows, connection, now_us)
+    found = [one for one in recent if one.name.startswith(prefix)][:limit]
+    if not any(one.user_id == prefix for one in found):
+        newest = time_line(source, connection, prefix, None, 1)
+        if newest:
+            count = count_events(source, connection, prefix, None, visitor_rows.COUNTED)
+            event = newest[0]
+            one = Visitor(prefix, None, event["timestamp_us"], event["item_id"], count)
+            found.insert(0, one)
+    return sorted(found, key=lambda one: one.name != prefix)
+
+
+def _newest_visitors(
+    source: EventSource, rows: MappedRows, connection: Connection, now_us: int
+) -> list[Visitor]:
+    """Whose events are among the newest, the last first; counted among those alone."""
+    table = rows.newest(now_us, visitor_rows.SCANNED, source.hidden(connection))
+    table = table.sort_by([("timestamp_us", "descending"), ("position", "descending")])
+    last: dict[tuple[str | None, str | None], tuple[int, str]] = {}
+    events: Counter[tuple[str | None, str | None]] = Counter()
+    columns = ("user_id", "session_id", "timestamp_us", "item_id")
+    for user_id, session_id, at_us, item_id in zip(
+        *(table[name].to_pylist() for name in columns), strict=True
+    ):
+        owner = (user_id, None) if user_id is not None else (None, session_id)
+        last.setdefault(owner, (at_us, item_id))
+        events[owner] += 1
+    return [
+        Visitor(*owner, *last[owner], min(events[owner], visitor_rows.COUNTED)) for owner in last
+    ]
+
+
+def count_events(
+    source: EventSource,
+    connection: Connection,
+    user_id: str | None,
+    session_id: str | None,
+    limit: int,
+) -> int:
+    """As `visitor_rows.count_events`."""
+    table = source.serving()
+    if table is None:
+        return visitor_rows.count_events(connection, user_id, session_id, limit)
+    found = table.known(_keys(connection, user_id, session_id), source.hidden(connection))
+    return min(found.events, limit)
+
+
+def time_line(
+    source: EventSource,
+    connection: Connection,
+    user_id: str | None,
+    session_id: str | None,
+    limit: int,
+    before: Place | None = None,
+) -> list[dict[str, Any]]:
+    """As `visitor_rows.time_line`; a mapped event's `id` is how many events are as new as it."""
+    table = source.serving()
+    if table is None:
+        return visitor_rows.time_line(connection, user_id, session_id, limit, before)
+    skipped = 0 if before is None else before.row_id
+    keys = _keys(connection, user_id, session_id)
+    found, _ = table.page(keys, limit, skipped, source.hidden(connection))
+    return [
+        {
+            **row.event._asdict(),
+            "id": skipped + at,
+            "user_id": row.user_id,
+            "recommendation_id": None,
+        }
+        for at, row in enumerate(found, 1)
+    ]
+
+
+def _keys(connection: Connection, user_id: str | None, session_id: str | None) -> list[str]:
+    if user_id is None:
+        return [f"s:{session_id}"]
+    return [f"u:{user_id}", *event_rows.merged_into(connection, user_id)]
+
+
+def item_events(
+    source: EventSource, connection: Connection, item_id: str, step_us: int, now_us: int = 0
+) -> ItemEvents:
+    """As `item_lists.item_events`; of a mapped table among its newest NEWEST_ROWS rows."""
+    rows = source.rows()
+    if rows is None:
+        return item_lists.item_events(connection, item_id, step_us)
+    table = rows.newest(now_us, NEWEST_ROWS, source.hidden(connection))
+    if not table.num_rows:
+        return ItemEvents(None, 0, [])
+    since_us = int(pc.min(table["timestamp_us"]).as_py())
+    own = table.filter(pc.equal(table["item_id"], item_id))
+    counts: Counter[tuple[int, str]] = Counter(
+        (at_us - at_us % step_us, event_type)
+        for at_us, event_type in zip(
+            own["timestamp_us"].to_pylist(), own["event_type"].to_pylist(), strict=True
+        )
+    )
+    steps = [(step, event_type, number) for (step, event_type), number in sorted(counts.items())]
+    return ItemEvents(since_us, table.num_rows, steps[-item_lists.MAX_STEPS :])
+
+
+def read_samples(
+    source: EventSource, database: Database, events: int, total: int, now_us: int
+) -> tuple[EventFrame, EventFrame]:
+    """Whole users of about `events` events, and the newest events; of a mapped table both are the
+    newest.
+    """
+    rows = source.rows()
+    if rows is None:
+        return read_sample(database, events, total), read_newest(database, events)
+    with database.connect() as connection:
+        hidden = source.hidden(connection)
+    builder = EventFrameBuilder()
+    table = rows.newest(now_us, events, hidden)
+    if table.num_rows:
+        builder.append(table)
+    frame = builder.build()
+    return frame, frame
+
+
+def count_activity(source: EventSource, database: Database, now_us: int) -> int:
+    """Bring events by hour and users by day up to date; how many days were counted anew.
+
+    Of a mapped table the newest two days or so are counted anew each time, along its index; a row that
+    comes with an older time is not counted. What was counted of another table goes.
+    """
+    rows = source.rows()
+    if rows is None:
+        return activity_rows.count_events(database, now_us)
+    with database.connect() as connection:
+        state = orjson.loads(activity_rows.read_text(connection, STATE) or "{}")
+        hidden = source.hidden(connection)
+    known = state.get("of") == rows.mapping.fingerprint
+    if not known:
+        state = {}
+    since_us = int(state.get("day_us", max(0, now_us - now_us % DAY_US - KEPT_DAYS * DAY_US)))
+    counts = _Counts(since_us)
+    for batch in _batches(rows, state.get("mark"), since_us, hidden, now_us):
+        counts.add(batch)
+    hours, users = counts.rows()
+    state = {"of": rows.mapping.fingerprint, **counts.mark(rows)} if users else state
+    with database.begin() as connection:
+        activity_rows.put_counts(connection, since_us if known else 0, hours, users)
+        activity_rows.write_text(connection, STATE, orjson.dumps(state).decode())
+    return len(users)
+
+
+def _batches(
+    rows: MappedRows, mark: str | None, since_us: int, hidden: Tombstones, now_us: int
+) -> Iterator[pa.RecordBatch]:
+    """The rows since a time: those of the index's end where one is read along."""
+    chunks: list[Chunk | None] = [None]
+    if rows.mapping.chunked:
+        chunks = [*rows.chunks(mark, rows.end())]
+    for chunk in chunks:
+        yield from rows.batches(now_us, chunk, since_us, hidden)
+
+
+class _Counts:
+    """Events by (hour, type) and users by day of rows that come roughly in order of time."""
+
+    def __init__(self, since_us: int) -> None:
+        self._since_us = since_us
+        self._hours: Counter[tuple[int, str]] = Counter()
+        self._open: dict[int, np.ndarray] = {}  # day -> hashes of its users, each once
+        self._closed: dict[int, int] = {}  # day -> users
+        self._first: defaultdict[int, int] = defaultdict(lambda: 2**63 - 1)  # day -> position
+        self._newest_us = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count the rows of a batch; those before the beginning are left out."""
+        times = batch.column("timestamp_us").to_numpy()
+        kept = times >= self._since_us
+        if not kept.any():
+            return
+        if not kept.all():
+            batch, times = batch.filter(pa.array(kept)), times[kept]
+        encoded = batch.column("event_type").dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        hours, numbers = np.unique(times // HOUR_US * len(names) + codes, return_counts=True)
+        for place, number in zip(hours.tolist(), numbers.tolist(), strict=True):
+            self._hours[place // len(names) * HOUR_US, names[place % len(names)]] += number
+        users = key_hashes(batch.column("user_id"), "u:")
+        users = np.where(users == 0, key_hashes(batch.column("session_id"), "s:"), users)
+        days, positions = times // DAY_US, batch.column("position").to_numpy()
+        for day in np.unique(days).tolist():
+            inside = days == day
+            self._first[day] = min(self._first[day], int(positions[inside].min()))
+            if day not in self._closed:
+                known = self._open.get(day, np.zeros(0, np.uint64))
+                self._open[day] = np.union1d(known, users[inside])
+        self._newest_us = max(self._newest_us, int(times.max()))
+        for day in [one for one in self._open if one < self._newest_us // DAY_US - OPEN_DAYS]:
+            self._closed[day] = len(self._open.pop(day))
+
+    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows for the tables of counts."""
+        hours = [
+            {"hour_us": hour_us, "event_type": event_type, "events": number}
+            for (hour_us, event_type), number in self._hours.items()
+        ]
+        users = {**self._closed, **{day: len(found) for day, found in self._open.items()}}
+        days = [{"day_us": day * DAY_US, "users": number} for day, number in sorted(users.items())]
+        return hours, days
+
+    def mark(self, rows: MappedRows) -> dict[str, Any]:
+        """Where the next count begins: the day before the newest, and its place in the index."""
+        day = self._newest_us // DAY_US - 1
+        day = min(one for one in self._first if one >= day)
+        along = rows.mapping.along
+        place = self._first[day] if along == "order" else rows.mapping.at(day * DAY_US)
+        return {"day_us": day * DAY_US, "mark": rows.mapping.mark(place)}
