@@ -8,6 +8,7 @@ page, gzipped, with all that it loads for the first one.
 from __future__ import annotations
 
 import gzip
+import logging
 import re
 import tempfile
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from recsys.bench.fault_stage import small_settings
 from recsys.bench.ingest import write_log
@@ -88,6 +90,7 @@ def _fill(
 
 
 def _measure(settings: Settings, database: Database, now_us: int) -> dict[str, dict[str, Any]]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     app = create_app(settings, database)
     client = app.test_client()
     login = client.get("/admin/login").get_data(as_text=True)

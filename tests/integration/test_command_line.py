@@ -339,6 +339,18 @@ def test_small_measurements(lone_shell):
     assert built["peak_mib"] >= built["interpreter_mib"] > 0
     assert built["new_events"] > 40
     assert built["incremental_ratio"] > 0
+    pages = lone_shell.json("bench", "pages", "--events", 10_000)
+    assert pages["pages"]["overview, 24 h"]["with_assets_kib"] < 300
+    assert all(page["ms"] > 0 for page in pages["pages"].values())
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_small_table_of_somebody_elses(lone_shell, database_url):
+    found = lone_shell.json("bench", "table", "--events", 20_000, "--postgresql", database_url)
+    assert found["rows"] > 18_000
+    assert found["new_rows"] > 800
+    assert found["raw"]["rows_per_second"] > found["build"]["rows_per_second"] > 0
+    assert found["history_ms"]["p50"] <= found["history_ms"]["p99"]
 
 
 @pytest.mark.parametrize(

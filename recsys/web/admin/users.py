@@ -208,7 +208,8 @@ def erase_user() -> str:
 def _check_known(connection: Connection, key: str) -> None:
     """Raises NotFoundError where 'u:<user_id>' or 's:<session_id>' has no event."""
     user_id, session_id = (key[2:], None) if key.startswith("u:") else (None, key[2:])
-    if not visitor_rows.count_events(connection, user_id, session_id, 1):
+    source = services().recommender.source
+    if not event_views.count_events(source, connection, user_id, session_id, 1):
         raise NotFoundError("user" if key.startswith("u:") else "session", key[2:])
 
 
