@@ -136,9 +136,15 @@ def _measure(settings: Settings, database: Database, now_us: int) -> dict[str, d
         }
         if page == "overview, 24 h":
             loaded = re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.get_data(as_text=True))
-            parts = [gzip.compress(client.get(one).data) for one in dict.fromkeys(loaded)]
+            parts = [gzip.compress(_whole(client, one)) for one in dict.fromkeys(loaded)]
             found[page]["with_assets_kib"] = round(
                 found[page]["kib"] + sum(map(len, parts)) / 1_024, 1
             )
     app.extensions["recsys"].close()
+    return found
+
+
+def _whole(client: Any, address: str) -> bytes:
+    with client.get(address) as answer:
+        found: bytes = answer.data
     return found
