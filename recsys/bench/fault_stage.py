@@ -151,7 +151,7 @@ class OwnPostgres:
         self, folder: Path, binaries: Path, connections: int, standby_of: OwnPostgres | None = None
     ) -> None:
         """`standby_of`: the server whose log it replays."""
-        self._folder, self._binaries = folder, binaries
+        self.folder, self._binaries = folder, binaries
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -170,21 +170,21 @@ class OwnPostgres:
         )
 
     def start(self) -> None:
-        log = str(self._folder / "log")
+        log = str(self.folder / "log")
         self._run(
-            "pg_ctl", "-D", f"{self._folder}/data", "-l", log, "-w", "-o", self._options, "start"
+            "pg_ctl", "-D", f"{self.folder}/data", "-l", log, "-w", "-o", self._options, "start"
         )
 
     def stop(self) -> None:
         """At once, as when its machine loses power."""
-        self._run("pg_ctl", "-D", f"{self._folder}/data", "-m", "immediate", "stop")
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "stop")
 
     def _run(self, name: str, *arguments: str) -> None:
         subprocess.run(
             [self._binaries / name, *arguments],
             check=True,
             user=self._user,
-            cwd=self._folder,
+            cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,19 @@ MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn
 class Database:
     """One database. Nothing connects at construction."""
 
-    def __init__(self, url: str, pool_size: int = 5, busy_timeout_seconds: float = 5.0) -> None:
-        """Raises ConfigError where `url` is not one of SQLite or PostgreSQL."""
+    def __init__(
+        self,
+        url: str,
+        pool_size: int = 5,
+        busy_timeout_seconds: float = 5.0,
+        connect_args: Mapping[str, object] | None = None,
+    ) -> None:
+        """`connect_args`: for PostgreSQL's driver, beside its own.
+
+        Raises ConfigError where `url` is not one of SQLite or PostgreSQL.
+        """
         self.url = parse_url(url)
+        self._connect_args = connect_args or {}
         self._busy_timeout_seconds = busy_timeout_seconds
         self._local = threading.local()
         self._generation = 0
@@ -151,7 +161,10 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=self._busy_timeout_seconds,
-            connect_args={"connect_timeout": max(2, round(self._busy_timeout_seconds))},
+            connect_args={
+                "connect_timeout": max(2, round(self._busy_timeout_seconds)),
+                **self._connect_args,
+            },
         )
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", _probe_if_idle)

@@ -51,7 +51,7 @@ class EventSource:
         chosen = settings.events
         self.replica: Replica | None = None
         if settings.database.replica_url.get_secret_value():
-            self.replica = Replica(settings.database)
+            self.replica = Replica(settings.database, settings.serving.threads)
         self._source: SourceDatabase | None = None
         if chosen.mapped:
             url = chosen.url.get_secret_value() or settings.database.url.get_secret_value()

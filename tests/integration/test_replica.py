@@ -1,6 +1,10 @@
 """Histories from a standby: a real one, paused, behind and gone; no answer misses an acknowledged event."""
 
+import os
+import signal
+import time
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import pytest
 
@@ -87,6 +91,37 @@ def test_doctor_looks_at_the_standby(pair, service):
     with service.database.connect() as connection:
         (found,) = doctor._replica(alone, service.database, connection, None)
     assert found.state == "fail" and "not a standby" in found.found
+
+
+def test_a_standby_that_stands_still_holds_nobody_up(pair, service):
+    assert post_and_ask(service, 150)
+    server = int((pair[1].folder / "data" / "postmaster.pid").read_text().split()[0])
+    family = [server, *map(int, Path(f"/proc/{server}/task/{server}/children").read_text().split())]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        service.outcomes.clear()
+        started = time.monotonic()
+        assert post_and_ask(service, 151)
+        assert time.monotonic() - started < 10
+        assert service.outcomes == ["away"]
+        assert post_and_ask(service, 152)
+    finally:
+        for pid in family:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_another_database_is_no_standby(pair, service):
+    other = pair[1].url.removesuffix("postgres") + "template1"
+    settings = Settings(database={"url": pair[0].url, "replica_url": other})
+    outcomes = []
+    with closing(Replica(settings.database)) as replica, service.database.connect() as primary:
+        replica.note = outcomes.append
+        for _ in range(2):
+            assert replica.read(primary, lambda where: where.engine.url.database) == "postgres"
+        assert outcomes == ["away"]
+        with pytest.raises(ConfigError, match="another database"):
+            replica.lag_bytes(primary)
 
 
 def test_what_can_be_no_standby_is_refused(pair):
