@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys import upkeep
 from recsys.config import Settings
-from recsys.errors import SourceUnavailableError
+from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.storage.database import Database
 from recsys.storage.upkeep import analyse
 
@@ -41,7 +41,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
         days = upkeep.count_activity(settings, database, datetime.now(UTC))
         log.at("quality", 0.8)
         looked_over = upkeep.report_quality(settings, database, datetime.now(UTC), log.say)
-    except SourceUnavailableError as error:  # the rest needs no table of the user's
+    except (SourceUnavailableError, ConfigError) as error:  # the rest needs no table of the user's
         log.say(f"{error}; tried again at the next refresh")
     log.at("statistics", 0.9)
     return {

@@ -375,11 +375,14 @@ def secret_files(path: Path | None) -> list[Path]:
 
 
 def has_password(path: Path) -> bool:
-    """Whether the configuration file itself holds a database's password."""
+    """Whether the configuration file itself holds a password, or a webhook's address."""
     found = _read_toml(path)
-    urls = [found.get("database", {}).get(key, "") for key in ("url", "replica_url")]
-    urls.append(found.get("events", {}).get("url", ""))
-    return any(re.search(r"://[^/@]*:[^/@]+@", str(url)) for url in urls)
+    for name in SECRET_KEYS:
+        section, key = name.split(".")
+        text = str(found.get(section, {}).get(key, ""))
+        if re.search(r"://[^/@]*:.+@|[?&]password=", text) or text.startswith("http"):
+            return True
+    return False
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -524,10 +527,12 @@ def _mask_url(secret: SecretStr) -> str:
 
     >>> _mask_url(SecretStr("postgresql://me:pw@host/db?password=x"))
     'postgresql://me:***@host/db'
+    >>> _mask_url(SecretStr("postgresql://me:pa?ss@host/db"))
+    'postgresql://me:***@host/db'
     >>> _mask_url(SecretStr("https://hooks.example.com/services/T0/B0/secret"))
     'https://hooks.example.com/…'
     """
-    text = secret.get_secret_value().partition("?")[0]
+    text = secret.get_secret_value()
     if text.startswith("http"):
-        return re.sub(r"(://)(?:[^/@]*@)?([^/]*).*", r"\1\2/…", text)
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
+        return re.sub(r"(://)(?:[^/@]*@)?([^/?]*).*", r"\1\2/…", text)
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text).partition("?")[0]

@@ -234,14 +234,13 @@ def count_activity(settings: Settings, database: Database, now: datetime) -> int
     """
     now_us, auth = to_us(now), settings.auth
     registry, free = folder_bytes(settings.registry.path)
-    with closing(EventSource(settings, database)) as source:
-        days = event_views.count_activity(source, database, now_us)
     with database.begin() as connection:
         size_rows.put_size(connection, now_us, registry, free)
         activity_rows.prune_service_counts(connection, now_us)
         idle_us, life_us = auth.session_idle_minutes * 60e6, auth.session_hours * HOUR_US
         account_rows.delete_old_sessions(connection, now_us, round(idle_us), round(life_us))
-    return days
+    with closing(EventSource(settings, database)) as source:
+        return event_views.count_activity(source, database, now_us)
 
 
 def report_quality(settings: Settings, database: Database, now: datetime, say: Say) -> int:
@@ -251,7 +250,7 @@ def report_quality(settings: Settings, database: Database, now: datetime, say: S
     QUALITY_EVENTS, and the newest rows of the quarantine.
     """
     with database.connect() as connection:
-        total = activity_rows.event_total(connection).events
+        total = activity_rows.event_total(connection, own=not settings.events.mapped).events
         champion = version_rows.champion(connection)
         rejected = quality_rows.summarise_rejected(connection)
     known = None
@@ -273,7 +272,7 @@ def report_quality(settings: Settings, database: Database, now: datetime, say: S
     }
     with database.begin() as connection:
         quality_rows.put_report(connection, to_us(now), facts)
-    return len(sample) + len(newest)
+    return len(sample) + (0 if newest is sample else len(newest))
 
 
 def erase_user(

@@ -78,6 +78,12 @@ def count_events(database: Database, now_us: int) -> int:
     return len(days)
 
 
+def begin_again(connection: Connection) -> None:
+    """Forget what was counted, and how far."""
+    put_counts(connection, 0, [], [])
+    connection.execute(delete(installation).where(installation.c.name.in_((MARK, NEWEST))))
+
+
 def put_counts(
     connection: Connection,
     since_us: int,
@@ -92,9 +98,11 @@ def put_counts(
         connection.execute(active_users.insert(), users)
 
 
-def event_total(connection: Connection) -> EventTotal:
-    """Events counted, and those that arrived since."""
+def event_total(connection: Connection, own: bool = True) -> EventTotal:
+    """Events counted, and those that arrived since; `own`: whether those of the service's table count."""
     counted = connection.execute(select(func.sum(event_counts.c.events))).scalar() or 0
+    if not own:
+        return EventTotal(int(counted), True)
     newer = select(events.c.id).where(events.c.id > _read(connection, NEWEST))
     # In their order, so that an index is gone along whatever the planner knows of the table.
     newer = newer.order_by(events.c.id).limit(UNCOUNTED)
@@ -243,6 +251,11 @@ def _read(connection: Connection, name: str) -> int:
 
 def _write(connection: Connection, name: str, value: int) -> None:
     write_text(connection, name, str(value))
+
+
+def forget_text(connection: Connection, name: str) -> None:
+    """Let go of what was kept under a name."""
+    connection.execute(delete(installation).where(installation.c.name == name))
 
 
 def read_text(connection: Connection, name: str) -> str | None:

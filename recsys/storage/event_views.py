@@ -8,7 +8,6 @@ Where posted events stand beside a mapped table, the mapped one is shown.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,21 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from recsys.data.events import EventFrame, EventFrameBuilder, key_hashes
+from recsys.errors import SourceUnavailableError
 from recsys.storage import activity_rows, event_rows, item_lists, visitor_rows
 from recsys.storage.activity_rows import DAY_US, HOUR_US
 from recsys.storage.database import Database
 from recsys.storage.event_reading import read_newest, read_sample
 from recsys.storage.event_source import EventSource
 from recsys.storage.item_lists import ItemEvents
-from recsys.storage.mapped_rows import Chunk, MappedRows
-from recsys.storage.user_rows import Tombstones
+from recsys.storage.mapped_rows import MappedRows
 from recsys.storage.visitor_rows import Place, Visitor, VisitorPage
 
 NEWEST_ROWS = 50_000  # of a mapped table in which one item's events are looked for
 KEPT_DAYS = 400  # that are counted of a mapped table
 STATE = "mapped_counted"
-OPEN_DAYS = 3  # before the newest whose users are still told apart
+OPEN_DAYS = 3  # the newest, whose users are told apart whatever happens
+MAX_HELD = 20_000_000  # users of days that are told apart, eight bytes each
 
 
 def recent_visitors(
@@ -97,12 +97,14 @@ def count_events(
     session_id: str | None,
     limit: int,
 ) -> int:
-    """As `visitor_rows.count_events`."""
-    table = source.serving()
-    if table is None:
-        return visitor_rows.count_events(connection, user_id, session_id, limit)
-    found = table.known(_keys(connection, user_id, session_id), source.hidden(connection))
-    return min(found.events, limit)
+    """As `visitor_rows.count_events`; where posts stand beside a mapped table, they count too."""
+    table, found = source.serving(), 0
+    if table is None or source.reads_own:
+        found = visitor_rows.count_events(connection, user_id, session_id, limit)
+    if table is not None:
+        keys = _keys(connection, user_id, session_id)
+        found += table.known(keys, source.hidden(connection)).events
+    return min(found, limit)
 
 
 def time_line(
@@ -113,12 +115,17 @@ def time_line(
     limit: int,
     before: Place | None = None,
 ) -> list[dict[str, Any]]:
-    """As `visitor_rows.time_line`; a mapped event's `id` is how many events are as new as it."""
+    """As `visitor_rows.time_line`; a mapped event's `id` is how many events are as new as it.
+
+    Where posts stand beside a mapped table: of one whom the table does not know, the posts.
+    """
     table = source.serving()
     if table is None:
         return visitor_rows.time_line(connection, user_id, session_id, limit, before)
     skipped = 0 if before is None else before.row_id
     keys = _keys(connection, user_id, session_id)
+    if source.reads_own and not table.known(keys, source.hidden(connection)).events:
+        return visitor_rows.time_line(connection, user_id, session_id, limit, before)
     found, _ = table.page(keys, limit, skipped, source.hidden(connection))
     return [
         {
@@ -144,8 +151,11 @@ def item_events(
     rows = source.rows()
     if rows is None:
         return item_lists.item_events(connection, item_id, step_us)
-    table = rows.newest(now_us, NEWEST_ROWS, source.hidden(connection))
-    if not table.num_rows:
+    try:
+        table = rows.newest(now_us, NEWEST_ROWS, source.hidden(connection))
+    except SourceUnavailableError:  # the rest of the page needs no table of the user's
+        table = None
+    if table is None or not table.num_rows:
         return ItemEvents(None, 0, [])
     since_us = int(pc.min(table["timestamp_us"]).as_py())
     own = table.filter(pc.equal(table["item_id"], item_id))
@@ -185,35 +195,39 @@ def count_activity(source: EventSource, database: Database, now_us: int) -> int:
     comes with an older time is not counted. What was counted of another table goes.
     """
     rows = source.rows()
+    with database.connect() as connection:
+        kept = activity_rows.read_text(connection, STATE)
     if rows is None:
+        if kept is not None:
+            with database.begin() as connection:
+                activity_rows.begin_again(connection)
+                activity_rows.forget_text(connection, STATE)
         return activity_rows.count_events(database, now_us)
     with database.connect() as connection:
-        state = orjson.loads(activity_rows.read_text(connection, STATE) or "{}")
         hidden = source.hidden(connection)
-    known = state.get("of") == rows.mapping.fingerprint
-    if not known:
-        state = {}
-    since_us = int(state.get("day_us", max(0, now_us - now_us % DAY_US - KEPT_DAYS * DAY_US)))
+    state: dict[str, Any] = orjson.loads(kept or "{}")
+    known = state.get("of") == rows.mapping.fingerprint and not rows.lies_behind(state["end"])
+    since_us = max(0, now_us - now_us % DAY_US - KEPT_DAYS * DAY_US)
+    mark: str | None = None
+    if known:
+        since_us, mark = int(state["day_us"]), state["mark"]
+    end = rows.end()
+    if end is None:
+        return 0
     counts = _Counts(since_us)
-    for batch in _batches(rows, state.get("mark"), since_us, hidden, now_us):
-        counts.add(batch)
+    for chunk in rows.chunks(mark, end) if rows.mapping.chunked else [None]:
+        for batch in rows.batches(now_us, chunk, since_us, hidden):
+            counts.add(batch)
+        counts.close_days()
     hours, users = counts.rows()
-    state = {"of": rows.mapping.fingerprint, **counts.mark(rows)} if users else state
+    place = counts.mark(rows) or {"day_us": since_us, "mark": rows.mapping.mark(end)}
+    state = {"of": rows.mapping.fingerprint, "end": rows.mapping.mark(end), **place}
     with database.begin() as connection:
-        activity_rows.put_counts(connection, since_us if known else 0, hours, users)
+        if not known:
+            activity_rows.begin_again(connection)
+        activity_rows.put_counts(connection, since_us, hours, users)
         activity_rows.write_text(connection, STATE, orjson.dumps(state).decode())
     return len(users)
-
-
-def _batches(
-    rows: MappedRows, mark: str | None, since_us: int, hidden: Tombstones, now_us: int
-) -> Iterator[pa.RecordBatch]:
-    """The rows since a time: those of the index's end where one is read along."""
-    chunks: list[Chunk | None] = [None]
-    if rows.mapping.chunked:
-        chunks = [*rows.chunks(mark, rows.end())]
-    for chunk in chunks:
-        yield from rows.batches(now_us, chunk, since_us, hidden)
 
 
 class _Counts:
@@ -251,8 +265,15 @@ class _Counts:
                 known = self._open.get(day, np.zeros(0, np.uint64))
                 self._open[day] = np.union1d(known, users[inside])
         self._newest_us = max(self._newest_us, int(times.max()))
-        for day in [one for one in self._open if one < self._newest_us // DAY_US - OPEN_DAYS]:
-            self._closed[day] = len(self._open.pop(day))
+
+    def close_days(self) -> None:
+        """Where too many users are told apart, those of the oldest days are but a number from now on."""
+        held = sum(map(len, self._open.values()))
+        for day in sorted(self._open)[:-OPEN_DAYS]:
+            if held <= MAX_HELD:
+                return
+            users = self._open.pop(day)
+            self._closed[day], held = len(users), held - len(users)
 
     def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows for the tables of counts."""
@@ -265,9 +286,15 @@ class _Counts:
         return hours, days
 
     def mark(self, rows: MappedRows) -> dict[str, Any]:
-        """Where the next count begins: the day before the newest, and its place in the index."""
-        day = self._newest_us // DAY_US - 1
-        day = min(one for one in self._first if one >= day)
-        along = rows.mapping.along
-        place = self._first[day] if along == "order" else rows.mapping.at(day * DAY_US)
+        """Where the next count begins: the day before the newest, and its place in the index; nothing
+        where no row was counted.
+        """
+        if not self._first:
+            return {}
+        day = min(one for one in self._first if one >= self._newest_us // DAY_US - 1)
+        place: Any = min(first for one, first in self._first.items() if one >= day)
+        if rows.mapping.along != "order":
+            # Texts with zones of their own may sort up to a day apart from their times.
+            early = 1 if rows.mapping.columns["timestamp"].kind == "text" else 0
+            place = rows.mapping.at((day - early) * DAY_US)
         return {"day_us": day * DAY_US, "mark": rows.mapping.mark(place)}

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null, or_, select
 
 from recsys.data.events import FORBIDDEN_CHARACTERS, MAX_FUTURE_SECONDS
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, InputError
 from recsys.storage.database import HotSelect
 from recsys.storage.event_rows import History, HistoryEvent
 from recsys.storage.reflection import Reflection, time_of_one_user
@@ -25,6 +25,7 @@ from recsys.storage.user_rows import Tombstones
 
 READ = ("user", "session", "item", "event_type", "timestamp", "order", "event_id", "value")
 MAX_SEEN_EVENTS = 10_000
+MAX_SKIPPED = 100_000  # events before a page
 SLOWEST_SECONDS = 0.25  # that a view may take for the newest events of one user
 
 
@@ -74,10 +75,13 @@ class MappedHistory:
         is asked by. `before` is the number of events that came before.
         """
         skipped = before or 0
+        if skipped > MAX_SKIPPED:
+            raise InputError("cursor", skipped, f"expected a page among the first {MAX_SKIPPED:,}")
         found: list[Row] = []
         for key in keys:
             owner = "session" if key.startswith("s:") else "user"
-            rows, _ = self._newest(owner, key[2:], skipped + limit + 1, hidden, owner == "session")
+            wanted = skipped + limit + 1
+            rows, _ = self._newest(owner, key[2:], wanted, hidden, owner == "session", hot=False)
             found += rows
         found.sort(key=lambda row: row.place, reverse=True)
         page = found[skipped : skipped + limit]
@@ -97,7 +101,7 @@ class MappedHistory:
             owner = "session" if key.startswith("s:") else "user"
             if hidden.covers(key) or (asked := self._asked(owner, key[2:])) is None:
                 continue
-            with self._source.read() as connection:
+            with self._source.connect(counting=True) as connection:
                 row = self._spans[owner](connection, owner=asked)[0]
             events += int(row[0])
             times += [us for us in map(self._mapping.micros, row[1:]) if us is not None]
@@ -136,13 +140,20 @@ class MappedHistory:
         return self._mapping.key(owner, key) if self.has(owner) else None
 
     def _newest(
-        self, owner: str, key: str, limit: int, hidden: Tombstones, unowned: bool
+        self,
+        owner: str,
+        key: str,
+        limit: int,
+        hidden: Tombstones,
+        unowned: bool,
+        hot: bool = True,
     ) -> tuple[list[Row], bool]:
+        """`hot`: for an answer, whose time-outs make all answers leave the table alone for a while."""
         asked = self._asked(owner, key)
         if asked is None or hidden.covers(f"{owner[0]}:{key}"):
             return [], True
         statement = self._statements[owner, unowned and "user" in self._mapping.columns]
-        with self._source.read() as connection:
+        with self._source.read() if hot else self._source.connect(counting=True) as connection:
             found = statement(connection, owner=asked, row_limit=limit)
         latest_us = time.time_ns() // 1_000 + MAX_FUTURE_SECONDS * 1_000_000
         rows = []

@@ -9,6 +9,7 @@ Legend: n rows of a batch.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from recsys.storage.source_database import SourceDatabase
 from recsys.storage.user_rows import Tombstones
 
 CHUNK_ROWS = 1_000_000
+NEWEST_SECONDS = 3.0
 POSITIONED = EVENT_SCHEMA.append(pa.field("position", pa.int64()))
 READ_KEYS = ("user", "session", "item", "timestamp", "event_type", "event_id", "value")
 _UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
@@ -61,6 +63,8 @@ class MappedRows:
     def __init__(self, mapping: Mapping, source: SourceDatabase | None = None) -> None:
         self.mapping = mapping
         self.source = source or SourceDatabase(mapping.url, mapping.timeout_seconds)
+        self._newest: dict[int, tuple[float, pa.Table]] = {}
+        self._newest_lock = threading.Lock()
 
     @cached_property
     def _rows(self) -> Any:
@@ -150,19 +154,26 @@ class MappedRows:
             conditions.append(moment >= mapping.literal("timestamp", mapping.at(since_us)))
         statement = statement.where(*conditions)
         if newest:
+            statement = statement.where(self._along.is_not(None), *self._up_to_now())
             statement = statement.order_by(self._along.desc())
         compiled = str(statement.compile(dialect=self.source.plain_dialect))
         return f"{compiled} LIMIT {int(newest)}" if newest else compiled
 
     def newest(self, now_us: int, limit: int, hidden: Tombstones | None = None) -> pa.Table:
-        """The last `limit` rows that are events, in no order, as `batches` gives them.
+        """Events of the last `limit` rows, in no order, as `batches` gives them; none where no index
+        tells which those are. Kept for NEWEST_SECONDS: pages ask for the same.
 
-        None where no index tells which those are. Raises as `batches`.
+        Raises as `batches`.
         """
-        found: list[pa.RecordBatch] = []
-        if self.mapping.chunked:
-            found = list(self.batches(now_us, hidden=hidden, newest=limit))
-        return pa.Table.from_batches(found, POSITIONED if not found else None)
+        if not self.mapping.chunked:
+            return POSITIONED.empty_table()
+        with self._newest_lock:
+            known = self._newest.get(limit)
+            if known is None or known[0] < time.monotonic() - NEWEST_SECONDS:
+                found = list(self.batches(now_us, hidden=hidden, newest=limit))
+                table = pa.Table.from_batches(found) if found else POSITIONED.empty_table()
+                known = self._newest[limit] = (time.monotonic(), table)
+        return known[1]
 
     def batches(
         self,
@@ -189,7 +200,9 @@ class MappedRows:
         types = {meaning: one.arrow_type() for meaning, one in mapping.columns.items()}
         try:
             parser = EventParser(list(names), options, None, now_us, replay=True)
-            for batch in self.source.batches(self.query(chunk, since_us, newest), types):
+            for batch in self.source.batches(
+                self.query(chunk, since_us, newest), types, newest > 0
+            ):
                 parsed = parser.parse(self._raw(batch, names))
                 if tally is not None:
                     _count(tally, parsed.read, parsed.events.num_rows, parsed.rejections)

@@ -61,6 +61,7 @@ class SourceDatabase:
         self._away_until = 0.0
         self._bulk = self._engine(BULK_SECONDS, poolclass=NullPool)
         self._counts = self._engine(COUNT_TIMES * timeout_seconds, poolclass=NullPool)
+        self._count_ms = max(1, round(COUNT_TIMES * timeout_seconds * 1_000))
         more = {"poolclass": QueuePool, "pool_size": pool_size, "max_overflow": pool_size}
         hot = self._engine(timeout_seconds, pool_timeout=timeout_seconds, **more)
         self._hot = hot.execution_options(isolation_level="AUTOCOMMIT")
@@ -132,25 +133,32 @@ class SourceDatabase:
         self._hot.dispose()
         self._bulk.dispose()
 
-    def batches(self, query: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+    def batches(
+        self, query: str, types: Mapping[str, pa.DataType], waited_for: bool = False
+    ) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT without parameters, in bounded batches of columns.
 
         Through ADBC where the driver has it. `types`: of the columns of drivers that give Python
-        values. Raises SourceUnavailableError.
+        values. `waited_for`: a request waits for it, so that it has a time-out and is not tried of a
+        database that was away just now. Raises SourceUnavailableError.
         """
-        if self.dialect == "mysql":
-            yield from self._streamed(query, types)
-            return
+        if waited_for and time.monotonic() < self._away_until:
+            raise SourceUnavailableError("the database of the mapped event table was away just now")
         try:
-            yield from self._through_adbc(query)
-        except AdbcError:
+            if self.dialect == "mysql":
+                yield from self._streamed(query, types, waited_for)
+            else:
+                yield from self._through_adbc(query, waited_for)
+        except (AdbcError, OSError, pa.ArrowException):  # the last two in the middle of a stream
             raise SourceUnavailableError("the mapped event table cannot be read") from None
 
-    def _through_adbc(self, query: str) -> Iterator[pa.RecordBatch]:
+    def _through_adbc(self, query: str, waited_for: bool) -> Iterator[pa.RecordBatch]:
         if self.dialect == "sqlite":
             connection = sqlite_adbc.connect(sqlite_uri(self.url))
         else:
             address = self.url.set(drivername="postgresql")
+            if "connect_timeout" not in address.query:
+                address = address.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
             connection = postgresql_adbc.connect(address.render_as_string(hide_password=False))
         with connection, connection.cursor() as cursor:
             if self.dialect == "sqlite":
@@ -162,11 +170,15 @@ class SourceDatabase:
             else:
                 cursor.execute("SET TRANSACTION READ ONLY")
                 cursor.execute("SET LOCAL TIME ZONE 'UTC'")
+                if waited_for:
+                    cursor.execute(f"SET LOCAL statement_timeout = {self._count_ms}")
             cursor.execute(query)
             yield from cursor.fetch_record_batch()
 
-    def _streamed(self, query: str, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-        with self.connect() as connection:
+    def _streamed(
+        self, query: str, types: Mapping[str, pa.DataType], waited_for: bool
+    ) -> Iterator[pa.RecordBatch]:
+        with self.connect(counting=waited_for) as connection:
             options = {"stream_results": True, "no_parameters": True}
             result = connection.execution_options(**options).exec_driver_sql(query)
             names = list(result.keys())

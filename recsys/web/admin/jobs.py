@@ -22,6 +22,7 @@ from recsys.web.services import now_us, services
 
 blueprint = Blueprint("admin_jobs", __name__, url_prefix=f"{PREFIX}/jobs")
 
+SILENT_US = 60 * 1_000_000
 STATES = ("requested", "running", *ENDED)
 MEANING = {
     "retrain": "Learns from the log, compares with the champion, promotes through the gate.",
@@ -64,6 +65,7 @@ def index() -> str:
         zone=settings.schedule.timezone,
         lease=lease,
         silence=scheduler_silence_us(lease, now),
+        heard_of=_heard_of(lease),
         states=STATES,
         **_runs(),
     )
@@ -138,7 +140,7 @@ def _runs() -> dict[str, Any]:
         rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
         schedules = [(row["job"], row["paused"]) for row in job_rows.list_schedules(connection)]
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-    scheduled = _fingerprint([schedules, scheduler_silence_us(lease, now_us()) is None])
+    scheduled = _fingerprint([schedules, _heard_of(lease)])
     cursor = write_cursor(str(rows[-1].id)) if len(rows) == PAGE_ROWS else None
     fingerprint = _fingerprint([(row.id, row.state, row.stage, row.progress) for row in rows])
     live = with_query(shown=fingerprint, scheduled=scheduled).replace(
@@ -156,6 +158,12 @@ def _runs() -> dict[str, Any]:
         "live": live,
         **index_pages,
     }
+
+
+def _heard_of(lease: lease_rows.LeaseRow) -> str:
+    """What the page's head says of the scheduler."""
+    silence = scheduler_silence_us(lease, now_us())
+    return "none" if silence is None else "silent" if silence > SILENT_US else "alive"
 
 
 def _run(run_id: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def index() -> str:
             range=chosen,
             now=now,
             problems=find_problems(connection, settings, now),
-            total=activity_rows.event_total(connection),
+            total=activity_rows.event_total(connection, own=not services().settings.events.mapped),
             champion=champion,
             coverage=_coverage(champion),
             silence=scheduler_silence_us(lease, now),
@@ -59,7 +59,7 @@ def index() -> str:
 def event_counter() -> Response | str:
     """The number of events, for the page to keep up to date; 204 where it has not changed."""
     with services().database.connect() as connection:
-        total = activity_rows.event_total(connection)
+        total = activity_rows.event_total(connection, own=not services().settings.events.mapped)
     if request.args.get("shown") == str(total.events):
         return Response(status=204)
     return render_template("admin/event_counter.html", total=total)

@@ -10,7 +10,9 @@ import pyarrow.compute as pc
 import pytest
 
 from recsys import doctor, upkeep
+from recsys.config import Settings
 from recsys.data.times import from_us, to_us
+from recsys.errors import InputError
 from recsys.storage import activity_rows, event_views, item_rows
 from recsys.storage.activity_rows import DAY_US, HOUR_US
 from recsys.storage.event_source import EventSource
@@ -150,3 +152,48 @@ def test_a_time_line_is_paged(shop, own, tiny_shop):
     assert len(seen) == events
     last = [one.last_event_us for one in page.visitors]
     assert last == sorted(last, reverse=True) and len(last) == 20
+
+
+def test_rows_in_any_order_are_counted_whole(shop, clicks, own, tiny_shop, tmp_path, monkeypatch):
+    settings, now = shop
+    days = pa.table(
+        {
+            "user_id": [f"u{user:03d}" for user in range(60) for _ in range(10)],
+            "session_id": pa.nulls(600, pa.string()),
+            "item_id": ["i"] * 600,
+            "event_type": ["view"] * 600,
+            "timestamp_us": [to_us(now) - day * DAY_US for _ in range(60) for day in range(10)],
+            "event_id": pa.nulls(600, pa.string()),
+        }
+    )
+    clicks.fill(days, first=2_000_000)
+    monkeypatch.setattr(event_views, "MAX_HELD", 10)  # days are closed after the only chunk
+    upkeep.count_activity(settings, own, now)
+    _, users = counted(own)
+    assert [number >= 60 for _, number in users[-10:]] == [True] * 10
+
+
+def test_a_table_that_was_emptied_and_filled_again_is_counted_anew(shop, clicks, own, tiny_shop):
+    settings, now = shop
+    upkeep.count_activity(settings, own, now)
+    before = counted(own)
+    clicks.run("DELETE FROM " + ("`Click Log`" if clicks.kind == "mysql" else '"Click Log"'))
+    assert upkeep.count_activity(settings, own, now) == 0
+    clicks.fill(tiny_shop.events.slice(0, 500))
+    upkeep.count_activity(settings, own, now)
+    hours, _ = counted(own)
+    assert 0 < sum(number for *_, number in hours) <= 500 < sum(n for *_, n in before[0])
+    own_only = settings.model_copy(update={"events": Settings().events})
+    assert upkeep.count_activity(own_only, own, now) == 0
+    assert counted(own) == ([], [])  # of its own table nothing is there
+
+
+def test_pages_far_back_are_refused(shop, own, tiny_shop):
+    settings, _ = shop
+    far = event_views.Place(1, 10**17)
+    with (
+        closing(EventSource(settings, own)) as source,
+        own.connect() as connection,
+        pytest.raises(InputError, match="cursor"),
+    ):
+        event_views.time_line(source, connection, "shopper-000001", None, 7, far)
