@@ -98,11 +98,12 @@ def test_a_killed_worker_of_ray_registers_nothing_nor_does_a_killed_driver(
     (tmp_path / "models" / ".training" / "fit.bin").unlink(missing_ok=True)
     process = run(environment, tmp_path, RAY, **LONG)
     wait_until_it_learns(process, tmp_path)
-    family = descendants(process.pid)
+    family = [*descendants(process.pid, b"RayTrainWorker"), *descendants(process.pid, b"raylet")]
+    assert len(family) > 2
     process.kill()
     process.communicate(timeout=30)
     end = time.monotonic() + 60
-    while any(alive(pid) for pid in family):
+    while any(alive(pid) for pid in family):  # two agents of Ray's own go a minute later
         assert time.monotonic() < end, "processes of the cluster are left"
         time.sleep(0.2)
     assert versions(database) == []
