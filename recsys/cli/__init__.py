@@ -7,7 +7,9 @@ import sys
 import typer
 
 from recsys import __version__
-from recsys.errors import RecsysError
+from recsys.errors import InputError, RecsysError
+
+ARGUMENTS = ("NAME", "USER")  # those that a command itself may find unacceptable
 
 app = typer.Typer(
     name="recsys",
@@ -28,15 +30,28 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", callback=_version, help="Print the version."),
+    debug: bool = typer.Option(
+        False, "--debug", help="Show a failure's traceback; may stand anywhere."
+    ),
 ) -> None:
     pass
 
 
+def _is_usage(error: RecsysError) -> bool:
+    """Whether a failure is of an option (`--engine`) or an argument (`USER`)."""
+    if not isinstance(error, InputError):
+        return False
+    return error.field.startswith("--") or error.field in ARGUMENTS
+
+
 def main() -> None:
-    """Run a command; a failure is one line on stderr and exit status 1, bad usage is 2."""
+    """Run a command; a failure is one line on stderr and exit status 1, bad usage is 2.
+
+    An option or argument that is not acceptable is bad usage, whoever finds it out.
+    """
     from recsys.cli import commands
 
-    debug = "--debug" in sys.argv
+    debug = "--debug" in sys.argv  # taken out here, so that it may stand behind a command too
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         commands.register(app)
@@ -45,7 +60,7 @@ def main() -> None:
         if debug:
             raise
         print(f"recsys: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if _is_usage(error) else 1)
     except OSError as error:
         if debug:
             raise

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show
+from recsys.cli.common import ConfigOption, JsonOption, named_as_given, now, say, settings_of, show
 from recsys.errors import InputError
 
 app = typer.Typer(name="admin", help="Accounts of the dashboard.", no_args_is_help=True)
@@ -40,7 +40,8 @@ def create(
     from recsys.storage.database import open_database
 
     chosen, made = _password(password)
-    with open_database(settings_of(config)).begin() as connection:
+    named = named_as_given(name="NAME", role="--role")
+    with named, open_database(settings_of(config)).begin() as connection:
         account_rows.create_account(connection, name, chosen, role, to_us(now()))
         add_audit(connection, CLI, "account.create", name, to_us(now()), {"role": role})
     _show(name, role, chosen if made else None, as_json)

@@ -17,14 +17,16 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    path: Annotated[Path, typer.Argument(help="The file to write, or a folder to put it in.")],
+    path: Annotated[Path, typer.Argument(help="The file to write, or a folder that is there.")],
     verify: Annotated[bool, typer.Option("--verify", help="Check this backup instead.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Back up database and models into one file, while the service goes on.
 
-    Example: recsys backup /var/backups/recsys
+    What is written into a folder is named by the time; without the folder, PATH is the file.
+
+    Example: recsys backup /var/backups/recsys.zip
     """
     from recsys.backup import make_backup, verify_backup
     from recsys.storage.database import open_database

@@ -1,4 +1,4 @@
-"""recsys bench quality | train | ingest | sequences | scale | serve | soak | beside | chaos | instances | swap | freshness"""
+"""recsys bench: measurements, one command each; `recsys bench --help` lists them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from recsys.cli.common import (
     ConfigOption,
     JsonOption,
+    named_as_given,
     now,
     progress_bar,
     say,
@@ -427,7 +428,8 @@ def faults(
     scale = Scale(
         events=events, kills=kills, outage_seconds=outage, models=models, soak_minutes=soak
     )
-    result = run_faults(scale, only.split(","), say)
+    with named_as_given(only="--only"):
+        result = run_faults(scale, only.split(","), say)
     lines = [f"{'held' if row['held'] else 'NO':<5} {row['fault']}" for row in result["faults"]]
     show(result, as_json, "\n".join(lines))
     if not result["held"]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from recsys.config import Settings, load_settings
+from recsys.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from recsys.model.training import Progress as TrainingProgress
@@ -67,6 +68,17 @@ class _Stderr:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+@contextmanager
+def named_as_given(**names: str) -> Iterator[None]:
+    """Call a field by its option or argument, by `names`, in the InputError that tells of it."""
+    try:
+        yield
+    except InputError as error:
+        if error.field not in names:
+            raise
+        raise InputError(names[error.field], error.value, error.expected) from None
 
 
 def now() -> datetime:

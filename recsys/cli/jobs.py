@@ -71,12 +71,15 @@ def run(
     """
     from recsys.data.times import to_us
     from recsys.storage import job_rows, lease_rows
+    from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
 
     if job not in job_rows.JOBS:
         raise NotFoundError("job", job)
+    moment = to_us(now())
     with open_database(settings_of(config)).begin() as connection:
-        run_id = job_rows.request_run(connection, job, "cli", to_us(now()))
+        run_id = job_rows.request_run(connection, job, "cli", moment)
+        add_audit(connection, CLI, "job.run", job, moment, {"run_id": run_id})
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     if lease.holder is None:
         say("no scheduler leads: the run waits for one (recsys schedule)")
@@ -95,16 +98,20 @@ def cancel(
     """
     from recsys.data.times import to_us
     from recsys.storage import job_rows
+    from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
 
+    moment = to_us(now())
     with open_database(settings_of(config)).begin() as connection:
-        state = job_rows.cancel_run(connection, run_id, to_us(now()))
+        state = job_rows.cancel_run(connection, run_id, moment)
+        job = job_rows.get_run(connection, run_id).job
+        add_audit(connection, CLI, "job.cancel", job, moment, {"run_id": run_id})
     show({"run_id": run_id, "state": state, "cancel_requested": True}, as_json)
 
 
 @app.command("pause")
 def pause(
-    job: Annotated[str, typer.Argument(help="retrain, refresh, prune or tune.")],
+    job: Annotated[str, typer.Argument(help="retrain, refresh, prune, tune or backup.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -117,7 +124,7 @@ def pause(
 
 @app.command("resume")
 def resume(
-    job: Annotated[str, typer.Argument(help="retrain, refresh, prune or tune.")],
+    job: Annotated[str, typer.Argument(help="retrain, refresh, prune, tune or backup.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,10 +138,13 @@ def resume(
 def _set_paused(job: str, paused: bool, config: Path | None, as_json: bool) -> None:
     from recsys.data.times import to_us
     from recsys.storage import job_rows
+    from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
 
+    moment = to_us(now())
     with open_database(settings_of(config)).begin() as connection:
-        job_rows.set_paused(connection, job, paused, to_us(now()))
+        job_rows.set_paused(connection, job, paused, moment)
+        add_audit(connection, CLI, "job.pause" if paused else "job.resume", job, moment)
     show({"job": job, "paused": paused}, as_json)
 
 

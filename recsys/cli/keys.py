@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show
+from recsys.cli.common import ConfigOption, JsonOption, named_as_given, now, say, settings_of, show
 
 app = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
 
@@ -32,7 +32,8 @@ def create(
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
 
-    with open_database(settings_of(config)).begin() as connection:
+    named = named_as_given(scopes="--scope", name="NAME", allowed_origins="--origin")
+    with named, open_database(settings_of(config)).begin() as connection:
         key = key_rows.create_key(connection, name, scope, to_us(now()), origin or [])
         details = {"name": name, "scopes": scope}
         add_audit(connection, CLI, "key.create", key.split("_")[1], to_us(now()), details)

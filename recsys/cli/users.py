@@ -42,9 +42,13 @@ def allow(
 
     Example: recsys users allow u123
     """
+    from recsys.data.times import to_us
     from recsys.storage import user_rows
+    from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
 
     with open_database(settings_of(config)).begin() as connection:
         user_rows.allow_again(connection, user)
+        pseudonym = user_rows.pseudonym(connection, user)
+        add_audit(connection, CLI, "user.allow", pseudonym, to_us(now()))
     show({"user_id": user, "allowed": True}, as_json)

@@ -12,6 +12,7 @@ from recsys.data.sequences import build_sequences
 from recsys.data.vocabulary import FIRST_ITEM
 from recsys.registry import Bundle
 from recsys.serving.ranking import scores, top_k
+from recsys.serving.seen import seen_types
 
 BATCH = 256  # users ranked together
 
@@ -28,7 +29,10 @@ def rank_everyone(
     everything = build_sequences(frame, bundle.session_gap_seconds)
     codes = bundle.vocabulary.encode(frame.item_ids)
     names = np.array([not inputs or name in inputs for name in frame.type_names], np.bool_)
-    seen_types = np.array([exclude_seen in ("all", name) for name in frame.type_names], np.bool_)
+    left_out = seen_types(exclude_seen)
+    is_seen = np.array(
+        [left_out is None or name in left_out for name in frame.type_names], np.bool_
+    )
     types = {name: code for code, name in enumerate(bundle.event_types, 1)}
     table = np.array([types.get(name, 0) for name in frame.type_names], np.int16)
     encoded = everything.recode(codes)
@@ -48,7 +52,7 @@ def rank_everyone(
                 continue
             own = place[read.keys[number]]
             events = slice(encoded.offsets[own], encoded.offsets[own + 1])
-            seen = encoded.items[events][seen_types[encoded.event_types[events]]]
+            seen = encoded.items[events][is_seen[encoded.event_types[events]]]
             found[row, seen] = -np.inf
             for rank, index in enumerate(top_k(found[row], k), 1):
                 users.append(read.keys[number][2:])

@@ -39,6 +39,7 @@ from recsys.serving.ranking import (
     read_history,
     top_k,
 )
+from recsys.serving.seen import seen_types
 from recsys.storage import event_rows, follower_rows, item_rows, version_rows
 from recsys.storage.database import Connection, Database
 from recsys.storage.event_rows import History, HistoryEvent
@@ -76,7 +77,7 @@ class Request:
     session_id: str | None = None
     events: tuple[Event, ...] = ()
     k: int = 20
-    exclude_seen: str = "purchase"  # an event type, 'all' or 'none'
+    exclude_seen: str = "purchase"  # event types by commas, 'all' or 'none'
     exclude_items: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()  # any of them; empty = all
     candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue
@@ -364,10 +365,11 @@ class Recommender:
             if not filters.keeps(item_id)
         ]
         found = self._look_up(shelf, [item_id for _, item_id, _ in gone])
+        types = seen_types(request.exclude_seen)
         seen = {
             event.item_id: event.event_type
             for event in history.events
-            if request.exclude_seen in ("all", event.event_type)
+            if types is None or event.event_type in types
         }
         return [
             HeldBack(item_id, rank, source, filters.why(item_id, seen), found.get(item_id))
@@ -432,8 +434,8 @@ class Recommender:
         self, connection: Connection, request: Request, history: History, shelf: Shelf
     ) -> _Filters:
         excluded = set(request.exclude_items).union(request.shown_before)
-        if request.exclude_seen != "none":
-            types = None if request.exclude_seen == "all" else [request.exclude_seen]
+        types = seen_types(request.exclude_seen)
+        if types is None or types:
             excluded.update(
                 event.item_id
                 for event in history.events

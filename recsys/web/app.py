@@ -148,9 +148,12 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         except RecsysError:
             return
         response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"
         if request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = "GET, POST"
-            response.headers["Access-Control-Allow-Headers"] = "Content-Type, X-API-Key"
+            response.headers["Access-Control-Allow-Headers"] = (
+                "Authorization, Content-Type, X-API-Key"
+            )
             response.headers["Access-Control-Max-Age"] = "600"
 
     def scheduling() -> metrics.Scheduling | None:

@@ -103,7 +103,8 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if one.scope is not None:
         described["security"] = [{"key": []}, {"bearer": []}]
-        described["description"] = f"Needs a key of scope {one.scope}."
+        page = "; a key of scope collect will do for one session" if one.collect else ""
+        described["description"] = f"Needs a key of scope {one.scope}{page}."
     else:
         described["security"] = []
     if one.body is not None:

@@ -31,6 +31,7 @@ class Operation:
     path: str  # Flask rule without the prefix
     summary: str
     scope: str | None  # 'read', 'write', 'admin'; None = open
+    collect: bool  # whether a page's key may call it too
     query: type[BaseModel] | None
     body: TypeAdapter[Any] | None
     answer: type[BaseModel] | None
@@ -74,6 +75,7 @@ def operation(
                 path=f"{blueprint.url_prefix or ''}{path}",
                 summary=documented[0] if documented else view.__name__,
                 scope=scope,
+                collect=collect,
                 query=query,
                 body=adapter,
                 answer=answer,

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from recsys.data.event_check import text_problem
+from recsys.data.event_check import MAX_TYPE_LENGTH, text_problem
 from recsys.data.events import MAX_ID_LENGTH
 from recsys.data.times import rfc3339
 from recsys.serving.recommender import Answer, RankedItem
+from recsys.serving.seen import MAX_TYPES, seen_problem
 from recsys.storage.item_rows import StoredItem
 
 MAX_EVENTS = 10_000
@@ -29,6 +30,23 @@ TypeName = Annotated[str, Field(min_length=1, max_length=64)]
 K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
 Expression = Annotated[str, Field(min_length=3, max_length=512)]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]
+
+
+def _check_seen(value: str) -> str:
+    if problem := seen_problem(value):
+        raise ValueError(problem)
+    return value
+
+
+SeenTypes = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_TYPES * (MAX_TYPE_LENGTH + 1),
+        json_schema_extra={"pattern": r"^[^,]{1,64}(,[^,]{1,64}){0,15}$"},
+    ),
+    AfterValidator(_check_seen),
+]
 
 
 class Strict(BaseModel):
@@ -67,7 +85,10 @@ class EventsAnswer(BaseModel):
 
 class RecommendationQuery(Strict):
     k: K | None = None
-    exclude_seen: TypeName | None = Field(None, description="An event type, all or none")
+    exclude_seen: SeenTypes | None = Field(
+        None,
+        description="Event types by commas, whose items are left out; or all, or none, alone",
+    )
     exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = []
     categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(
         [], description="Items of any of these"
@@ -203,6 +224,10 @@ class UserAnswer(BaseModel):
 
 class UserByIdQuery(Strict):
     user_id: Id
+
+
+class ItemByIdQuery(Strict):
+    item_id: Id
 
 
 class StoredEvent(BaseModel):

@@ -135,7 +135,7 @@ def test_accounts_of_the_dashboard(shell, tmp_path):
     created = shell.json("admin", "create", "ada", "--password", f"file:{tmp_path}/secret")
     assert created == {"account": "ada", "role": "viewer"}
     assert "already" in shell.run("admin", "create", "ada", status=1)
-    error = shell.run("admin", "create", "bob", "--password", "given in plain", status=1)
+    error = shell.run("admin", "create", "bob", "--password", "given in plain", status=2)
     assert "expected file:PATH" in error and "given in plain" not in error
     assert "only admin" in shell.run("admin", "disable", "admin", status=1)
     shell.run("admin", "disable", "ada")
@@ -177,8 +177,8 @@ def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path):
     )
     assert side["results"]["gru"] != side["results"]["lstm"]
     assert side["positions"] == evaluated["positions"]
-    assert "--networks" in shell.run("evaluate", "--networks", "lstm,rnn", status=1)
-    assert "--networks" in shell.run("evaluate", "x", "--networks", "gru", status=1)
+    assert "--networks" in shell.run("evaluate", "--networks", "lstm,rnn", status=2)
+    assert "--networks" in shell.run("evaluate", "x", "--networks", "gru", status=2)
 
     answer = shell.json("recommend", "shopper-000001", "-k", 3)
     assert len(answer["items"]) == 3
@@ -215,14 +215,14 @@ def test_settings_are_tuned_used_exported_and_explained(lone_shell, log_file, tm
     assert shown["facts"]["peak_mib"] > 0
     assert shown["facts"]["network_bytes"] > 0
     (tmp_path / "other.toml").write_text("[database]\nurl = 'sqlite:///else.db'\n")
-    error = lone_shell.run("train", "--tuned", "other.toml", status=1)
+    error = lone_shell.run("train", "--tuned", "other.toml", status=2)
     assert "--tuned" in error and "database" in error
 
     exported = lone_shell.json("models", "export", trained["version"], "--output", "model.onnx")
     assert exported["largest_difference"] <= 1e-4
     assert (tmp_path / "model.onnx").stat().st_size == exported["bytes"]
     name = ("models", "export", trained["version"], "--output", "x", "--format", "pickle")
-    assert "pickle" in lone_shell.run(*name, status=1)
+    assert "pickle" in lone_shell.run(*name, status=2)
 
     answer = lone_shell.json("recommend", "shopper-000001", "-k", 5, "--explain")
     sources = {event["item_id"] for item in answer["items"] for event in item["reason"]}
@@ -234,17 +234,22 @@ def test_settings_are_tuned_used_exported_and_explained(lone_shell, log_file, tm
 def test_failures_are_one_line_and_a_status(lone_shell, tmp_path):
     log = tmp_path / "log.csv"
     log.write_text("u,i,t\na,x,100\n")
-    for arguments, words in [
-        (("events", "import", tmp_path / "absent.csv"), "absent.csv"),
-        (("events", "import", log, "--map", "user=u,item=i,timestamp=when"), "when"),
-        (("events", "import", log, "--map", "user=u,item=i,timestamp=t"), "--unit"),
-        (("train",), "events"),
-        (("recommend",), "USER"),
-        (("jobs", "run", "nothing"), "nothing"),
-        (("keys", "create", "x", "--scope", "root"), "root"),
-        (("--config", "x", "train"), ""),
+    for status, arguments, words in [
+        (1, ("events", "import", tmp_path / "absent.csv"), "absent.csv"),
+        (1, ("train",), "events"),
+        (1, ("jobs", "run", "nothing"), "nothing"),
+        (2, ("events", "import", log, "--map", "user=u,item=i,timestamp=when"), "when"),
+        (2, ("events", "import", log, "--map", "user=u,item=i,timestamp=t"), "--unit"),
+        (2, ("train", "--engine", "steam"), "--engine"),
+        (2, ("recommend",), "USER"),
+        (2, ("recommend", "--all"), "--output"),
+        (2, ("keys", "create", "x", "--scope", "root"), "--scope"),
+        (2, ("keys", "create", "x", "--scope", "collect", "--origin", "x"), "--origin"),
+        (2, ("admin", "create", "x", "--role", "root"), "--role"),
+        (2, ("admin", "create", "two words"), "NAME"),
+        (2, ("bench", "faults", "--only", "fire"), "--only"),
+        (2, ("--config", "x", "train"), ""),
     ]:
-        status = 2 if arguments[0] == "--config" else 1
         error = lone_shell.run(*arguments, status=status)
         assert words in error
     lone_shell.environment["RECSYS_MODEL__WIDTH"] = "enormous"
@@ -454,7 +459,39 @@ def test_a_user_is_erased_and_taken_back(lone_shell, log_file):
     assert shell.json("events", "import", log_file)["skipped"] == receipt["removed"]["events"]
     assert "was not erased" in shell.run("users", "allow", "somebody", status=1)
     shell.run("users", "allow", "shopper-000001")
+    allowed, erased = audit_lines(shell)[:2]
+    assert (allowed.action, allowed.actor, erased.action) == ("user.allow", "cli", "user.erase")
+    assert allowed.subject.startswith("user ") and "shopper" not in allowed.subject
     assert shell.json("events", "import", log_file)["accepted"] == receipt["removed"]["events"]
+
+
+def audit_lines(shell):
+    """The audit log, newest first."""
+    database = Database(shell.environment["RECSYS_DATABASE__URL"])
+    with database.connect() as connection:
+        lines = audit_rows.list_audit(connection)
+    database.close()
+    return lines
+
+
+def test_steering_jobs_leaves_lines_in_the_audit_log(lone_shell):
+    shell = lone_shell
+    run_id = shell.json("jobs", "run", "retrain")["run_id"]
+    shell.run("jobs", "cancel", run_id)
+    shell.run("jobs", "cancel", run_id, status=1)
+    database = Database(shell.environment["RECSYS_DATABASE__URL"])
+    with database.begin() as connection:  # as a scheduler writes them
+        job_rows.put_schedule(connection, "retrain", "0 3 * * *", None, 0)
+    database.close()
+    shell.run("jobs", "pause", "retrain")
+    shell.run("jobs", "resume", "retrain")
+    lines = [(line.action, line.subject, line.details) for line in reversed(audit_lines(shell))]
+    assert lines == [
+        ("job.run", "retrain", {"run_id": run_id}),
+        ("job.cancel", "retrain", {"run_id": run_id}),
+        ("job.pause", "retrain", {}),
+        ("job.resume", "retrain", {}),
+    ]
 
 
 def test_the_demo_prints_its_summary(tmp_path):

@@ -160,6 +160,13 @@ def test_filters(service, tiny_shop):
     assert ids[1] in recommended(service.get("/users/u/recommendations?k=60&exclude_seen=none"))
     seen = recommended(service.get("/users/u/recommendations?k=60&exclude_seen=all"))
     assert not {ids[0], ids[1]} & set(seen)
+    service.post("/events", {"user_id": "u", "item_id": ids[2], "event_type": "cart"})
+    url = "/users/u/recommendations?k=60&exclude_seen="
+    one, both = (recommended(service.get(url + types)) for types in ("purchase", "purchase,cart"))
+    assert ids[2] in one and ids[1] not in one
+    assert ids[0] in both and not {ids[1], ids[2]} & set(both)
+    body = {"user_id": "u", "k": 60, "exclude_seen": "cart, purchase"}
+    assert recommended(service.post("/recommendations", body)) == both
     without = recommended(service.get(f"/users/u/recommendations?k=60&exclude_items={plain[0]}"))
     assert plain[0] not in without
     category = service.get(f"/items/{plain[0]}")["categories"][1]
@@ -229,7 +236,12 @@ def test_explain_names_the_past_events_behind_each_item(service, tiny_shop):
 
 
 @pytest.mark.parametrize(
-    "query", ["k=0", "k=1001", "k=1000000000", "k=x", "k=1&k=2", "colour=red", "exclude_seen="]
+    "query",
+    [
+        *("k=0", "k=1001", "k=1000000000", "k=x", "k=1&k=2", "colour=red", "exclude_seen="),
+        *("exclude_seen=cart,", "exclude_seen=all,cart", "exclude_seen=cart,none"),
+        *(f"exclude_seen={'x' * 65}", f"exclude_seen={'a,' * 16}b", "exclude_seen=a%00b"),
+    ],
 )
 def test_bad_queries_name_the_field(service, query):
     problem = service.call("GET", f"/users/u/recommendations?{query}", status=422).get_json()
@@ -248,6 +260,16 @@ def test_ids_of_any_kind_round_trip(service, odd):
         service.call("GET", f"/items/{inside}", status=404)
     by_query = service.get(f"/users/recommendations?user_id={inside}")
     assert (by_query["user_id"], by_query["sequence_length"]) == (odd, 1)
+    service.call("PUT", "/items", json={"item_id": odd, "title": "odd"})
+    item = f"/items?item_id={inside}"
+    changed = service.call("PATCH", item, json={"title": "changed"}).get_json()
+    assert (changed["item_id"], changed["title"]) == (odd, "changed")
+    assert service.call("DELETE", item).get_json()["title"] == "changed"
+    service.call("DELETE", item, status=404)
+    service.call("PATCH", item, json={"title": "gone"}, status=404)
+    merged = service.post(f"/users/merge?user_id={inside}", {"session_id": "visit"})
+    assert merged == {"user_id": odd, "merged": "visit"}
+    assert service.get(f"/users?user_id={inside}")["merged_sessions"] == ["visit"]
 
 
 @pytest.mark.parametrize("bad", ["%00", "a%0Ab", "x" * 257])
@@ -377,6 +399,13 @@ def test_a_lost_database_degrades_reads_and_refuses_writes(
 def test_the_document_names_every_route_and_the_page_needs_no_other_host(bare):
     document = json.loads(bare.client.get("/openapi.json").data)
     assert document["openapi"] == "3.1.0"
+    told = {
+        (path, method)
+        for path, methods in document["paths"].items()
+        for method, described in methods.items()
+        if "scope collect will do for one session" in described.get("description", "")
+    }
+    assert told == {("/api/v1/events", "post"), ("/api/v1/recommendations", "post")}
     described = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }

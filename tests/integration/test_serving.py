@@ -238,6 +238,7 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
     posted = {"session_id": "abc", "item_id": "P0001"}
     answer = service.call("POST", "/events", json=posted, **page)
     assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Request-ID"
     own = service.post("/recommendations", {"session_id": "abc", "k": 3}, **page)
     assert own["sequence_length"] == 1
     for method, path, body in [
@@ -266,6 +267,8 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
         answer = service.client.options("/api/v1/events", headers={"Origin": origin, **asked})
         assert answer.status_code == 204
         assert ("Access-Control-Allow-Origin" in answer.headers) == allowed
+        taken = answer.headers.get("Access-Control-Allow-Headers", "").split(", ")
+        assert ({"Authorization", "Content-Type", "X-API-Key"} <= set(taken)) == allowed
 
 
 def test_too_many_requests_are_told_when_to_come_back(database, tmp_path, Service, settings_for):

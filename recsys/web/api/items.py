@@ -15,6 +15,7 @@ from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.operations import operation
 from recsys.web.schemas import (
     MAX_EVENTS,
+    ItemByIdQuery,
     ItemIn,
     ItemListAnswer,
     ItemOut,
@@ -168,6 +169,26 @@ def get_item(item_id: str) -> dict[str, Any]:
 )
 def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
     """Change some of an item's metadata; `available: false` takes it out of every answer at once."""
+    return _patch(item_id, body)
+
+
+@operation(
+    blueprint,
+    "PATCH",
+    "/items",
+    scope="write",
+    query=ItemByIdQuery,
+    body=ItemPatch,
+    answer=ItemOut,
+    statuses=(200, 404),
+    example={"available": False},
+)
+def patch_item_by_query(query: ItemByIdQuery, body: ItemPatch) -> dict[str, Any]:
+    """The same with the item's id as a query parameter."""
+    return _patch(query.item_id, body)
+
+
+def _patch(item_id: str, body: ItemPatch) -> dict[str, Any]:
     given = body.model_dump(exclude_unset=True)
     checked = check_item({"item_id": item_id, **given})
     changes = {name: getattr(checked, name) for name in given}
@@ -184,6 +205,24 @@ def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
 )
 def delete_item(item_id: str) -> dict[str, Any]:
     """Remove an item's metadata and answer what it was; its events stay."""
+    return _delete(item_id)
+
+
+@operation(
+    blueprint,
+    "DELETE",
+    "/items",
+    scope="write",
+    query=ItemByIdQuery,
+    answer=ItemOut,
+    statuses=(200, 404),
+)
+def delete_item_by_query(query: ItemByIdQuery) -> dict[str, Any]:
+    """The same with the item's id as a query parameter."""
+    return _delete(query.item_id)
+
+
+def _delete(item_id: str) -> dict[str, Any]:
     item = _item(item_id)
     with services().database.begin() as connection:
         item_rows.delete_item(connection, item_id)

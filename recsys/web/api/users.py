@@ -124,6 +124,26 @@ def _events(user_id: str, query: PageQuery) -> dict[str, Any]:
 )
 def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
     """Count another user's events, or an anonymous session's, as this user's from now on."""
+    return _merge(user_id, body)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/users/merge",
+    scope="write",
+    query=UserByIdQuery,
+    body=MergeBody,
+    answer=MergeAnswer,
+    statuses=(200, 409),
+    example={"from": "anonymous-42"},
+)
+def merge_user_by_query(query: UserByIdQuery, body: MergeBody) -> dict[str, Any]:
+    """The same with the user's id as a query parameter."""
+    return _merge(query.user_id, body)
+
+
+def _merge(user_id: str, body: MergeBody) -> dict[str, Any]:
     if (body.from_ is None) == (body.session_id is None):
         message = "expected one of from and session_id"
         raise InvalidRequestError([FieldError(field="from", message=message)])
