@@ -39,7 +39,16 @@ MAX_SECRET_BYTES = 65_536
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-ExcludeSeen = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+def _check_seen(value: str) -> str:
+    names = [name.strip() for name in value.split(",")]
+    if len(names) > 1 and ("all" in names or "none" in names or "" in names):
+        raise ValueError("expected event types by commas, or all, or none, alone")
+    return value
+
+
+ExcludeSeen = Annotated[str, Field(min_length=1, max_length=1_024), AfterValidator(_check_seen)]
 
 
 def _resolve_secret(secret: SecretStr) -> SecretStr:

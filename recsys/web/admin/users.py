@@ -12,6 +12,7 @@ from recsys.data.event_check import text_problem
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.serving.erasure import erase
 from recsys.serving.recommender import Request
+from recsys.serving.seen import seen_problem
 from recsys.storage import (
     event_rows,
     event_views,
@@ -133,7 +134,8 @@ def recommended() -> str:
     user_id, session_id = _who(request.args)
     shared = services()
     exclude = request.args.get("exclude_seen") or shared.settings.serving.exclude_seen
-    _check("exclude_seen", exclude)
+    if problem := seen_problem(exclude):
+        raise InputError("exclude_seen", exclude, problem)
     asked = Request(
         user_id=user_id,
         session_id=session_id,
