@@ -51,6 +51,7 @@ print(json.dumps(found))
 """
 
 
+TURNS = 200  # of ten requests each, before the first comes again
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 
 
@@ -61,6 +62,21 @@ def clocks(zones: Sequence[str] = ZONES) -> Fault:
     figures = orjson.loads(done.stdout)
     held = figures["duplicate_slots"] == figures["missed_slots"] == 0
     return Fault("clock stepped an hour, daylight saving, year end, leap day", held, figures)
+
+
+def _turn(stage: Stage, turn: int) -> list[bytes]:
+    """Ten requests: seven reads, three clicks, of visitors that few other turns have."""
+    shoppers = [(turn * 5 + n) % 100 + 1 for n in range(5)]
+    clicks = [
+        {"user_id": f"soaking-{turn}-{n}", "item_id": f"P{(turn * 7 + n * 11) % 60:04d}"}
+        for n in range(3)
+    ]
+    return [
+        stage.with_sequence,
+        *(stage.asks(f"/users/shopper-{n:06d}/recommendations?k=10") for n in shoppers),
+        stage.asks("/items/popular"),
+        *(stage.asks("/events", click) for click in clicks),
+    ]
 
 
 def soak(stage: Stage, minutes: float, rate: float) -> Fault:
@@ -78,6 +94,9 @@ def soak(stage: Stage, minutes: float, rate: float) -> Fault:
         "RECSYS_MODEL__WIDTH": "16",
         "RECSYS_TRAINING__EPOCHS": "2",
         "RECSYS_TRAINING__THREADS": "1",
+        # Half an hour's load of years' worth of such a shop's clicks is what these would stop.
+        "RECSYS_TRAINING__MAX_SURGE": "1000000",
+        "RECSYS_TRAINING__MAX_DRIFT": "1",
         "RECSYS_EVALUATION__BOOTSTRAP_DRAWS": "100",
         "RECSYS_LOGGING__LEVEL": "error",
     }
@@ -87,15 +106,7 @@ def soak(stage: Stage, minutes: float, rate: float) -> Fault:
     )
     try:
         with running(stage.url, stage.registry, workers=2, **patience) as (port, server):
-            mixed = [
-                stage.with_sequence,
-                *(stage.asks(f"/users/shopper-{n:06d}/recommendations?k=10") for n in range(1, 6)),
-                stage.asks("/items/popular"),
-                *(
-                    stage.asks("/events", {"user_id": f"s{n}", "item_id": f"P{n:04d}"})
-                    for n in range(3)
-                ),
-            ]
+            mixed = [request for turn in range(TURNS) for request in _turn(stage, turn)]
             warm = open_loop(port, mixed, 8, min(30.0, minutes * 20), rate)
             before = resident(server)
             load = open_loop(port, mixed, 8, minutes * 60, rate)
