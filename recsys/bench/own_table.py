@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,10 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from recsys.bench.sequence_building import train_once
+from recsys.bench.sequence_building import costs, train_once
 from recsys.config import Settings
 from recsys.data.simulation import Shop, ShopSize
-from recsys.engines.memory import peak_mib
 from recsys.storage import migrate
 from recsys.storage.database import Database
 
@@ -200,11 +198,7 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     else:
         found.update(train_once(settings, SequenceStore(files, mapped=mapped), database))
     found["seconds"] = round(time.perf_counter() - started, 3)
-    found["peak_mib"] = peak_mib()
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    found["peak_worker_mib"] = round(children / 1024, 1)
-    sizes = [path.stat().st_size for path in files.rglob("*.npy")] if files.is_dir() else []
-    found["folder_mib"] = round(sum(sizes) / 2**20, 1)
+    found.update(costs(files))
     source.close()
     database.close()
     return found

@@ -107,12 +107,18 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
         )
         result.update(train_once(settings, SequenceStore(files), database))
     result["seconds"] = round(time.perf_counter() - started, 3)
-    result["peak_mib"] = peak_mib()
+    return {**result, **costs(files)}
+
+
+def costs(files: Path) -> dict[str, float]:
+    """Peak memory of this process and of its largest child, and the size of the sequence files, MiB."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    result["peak_worker_mib"] = round(children / 1024, 1)
     sizes = [path.stat().st_size for path in files.rglob("*.npy")] if files.is_dir() else []
-    result["folder_mib"] = round(sum(sizes) / 2**20, 1)
-    return result
+    return {
+        "peak_mib": peak_mib(),
+        "peak_worker_mib": round(children / 1024, 1),
+        "folder_mib": round(sum(sizes) / 2**20, 1),
+    }
 
 
 def train_once(settings: Settings, store: SequenceStore, database: Database) -> dict[str, Any]:
