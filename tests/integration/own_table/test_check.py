@@ -43,7 +43,7 @@ def test_it_reports_rows_the_index_and_the_grant(tmp_path, own, tiny_shop, two_c
 
 def test_options_of_files_need_a_file(tmp_path, two_clicks):
     done = command(tmp_path, two_clicks, "--unit", "ms")
-    assert done.returncode == 1 and "--unit = 'ms': is of a file" in done.stderr
+    assert done.returncode == 2 and "--unit = 'ms': is of a file" in done.stderr
 
 
 def test_a_mistake_is_one_line(tmp_path, own, two_clicks):
