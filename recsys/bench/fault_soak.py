@@ -68,7 +68,7 @@ def _turn(stage: Stage, turn: int) -> list[bytes]:
     """Ten requests: seven reads, three clicks, of visitors that few other turns have."""
     shoppers = [(turn * 5 + n) % 100 + 1 for n in range(5)]
     clicks = [
-        {"user_id": f"soaking-{turn}-{n}", "item_id": f"P{(turn * 7 + n * 11) % 60:04d}"}
+        {"user_id": f"soaking-{(turn * 3 + n) % 97}", "item_id": f"P{(turn * 7 + n * 11) % 60:04d}"}
         for n in range(3)
     ]
     return [
