@@ -40,7 +40,8 @@ def recent_visitors(
     limit: int,
     before_id: int | None = None,
     kind: str | None = None,
-    now_us: int = 0,
+    *,
+    now_us: int,
 ) -> VisitorPage:
     """As `visitor_rows.recent_visitors`; of a mapped table one page, of its newest rows."""
     rows = source.rows()
@@ -52,7 +53,7 @@ def recent_visitors(
 
 
 def visitors_like(
-    source: EventSource, connection: Connection, prefix: str, limit: int, now_us: int = 0
+    source: EventSource, connection: Connection, prefix: str, limit: int, now_us: int
 ) -> list[Visitor]:
     """As `visitor_rows.visitors_like`; of a mapped table those among the newest, and an equal one."""
     rows = source.rows()
@@ -145,7 +146,7 @@ def _keys(connection: Connection, user_id: str | None, session_id: str | None) -
 
 
 def item_events(
-    source: EventSource, connection: Connection, item_id: str, step_us: int, now_us: int = 0
+    source: EventSource, connection: Connection, item_id: str, step_us: int, now_us: int
 ) -> ItemEvents:
     """As `item_lists.item_events`; of a mapped table among its newest NEWEST_ROWS rows."""
     rows = source.rows()

@@ -146,12 +146,34 @@ def running(browser, tiny_shop, tmp_path_factory, add_account):
 
 @pytest.fixture
 def dashboard(running):
+    yield from used(running)
+
+
+def used(running):
+    """What `running` is for one test: nothing is wrong at its end, and its pages are closed."""
     running.wrong.clear()
     yield running
     for context in running.contexts:
         context.close()
     running.contexts.clear()
     assert running.wrong == []
+
+
+def faults_of_pages(page, base, paths):
+    """What axe finds serious on each page, and which are wider than the window."""
+    found = []
+    for path in paths:
+        page.goto(f"{base}/admin/{path}")
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        found += [f"{path} is {wide} px too wide"] if wide > 0 else []
+        page.evaluate(AXE.read_text() + "; undefined")
+        problems = page.evaluate("axe.run().then(result => result.violations)")
+        found += [
+            f"{path}: {one['id']} {[node['html'][:120] for node in one['nodes'][:3]]}"
+            for one in problems
+            if one["impact"] in ("serious", "critical")
+        ]
+    return found
 
 
 def test_a_training_is_asked_for_watched_and_its_version_rolled_back(dashboard):
@@ -302,19 +324,7 @@ def test_every_page_is_accessible_and_fits(dashboard, theme):
     paths = ["overview", "models", f"models/{version}", "jobs", "account"]
     paths += [f"jobs/runs/{runs[0].id}"] if runs else []
     page = dashboard.log_in(color_scheme=theme, viewport={"width": 390, "height": 844})
-    found = []
-    for path in paths:
-        page.goto(f"{dashboard.base}/admin/{path}")
-        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        found += [f"{path} is {wide} px too wide"] if wide > 0 else []
-        page.evaluate(AXE.read_text() + "; undefined")
-        problems = page.evaluate("axe.run().then(result => result.violations)")
-        found += [
-            f"{path}: {one['id']} {[node['html'][:120] for node in one['nodes'][:3]]}"
-            for one in problems
-            if one["impact"] in ("serious", "critical")
-        ]
-    assert found == []
+    assert faults_of_pages(page, dashboard.base, paths) == []
 
 
 def test_the_first_page_is_small(dashboard):

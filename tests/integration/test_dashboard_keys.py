@@ -21,7 +21,7 @@ from recsys.data.times import to_us
 from recsys.storage import activity_rows, migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import add_rejections
-from tests.integration.test_dashboard import AXE, PASSWORD, Dashboard
+from tests.integration.test_dashboard import PASSWORD, Dashboard, faults_of_pages, used
 
 PATHS = (
     *("keys", "keys/new", "settings", "audit", "accounts", "accounts/new"),
@@ -58,12 +58,7 @@ def running(browser, tmp_path_factory, Service, settings_for, add_account):
 
 @pytest.fixture
 def dashboard(running):
-    running.wrong.clear()
-    yield running
-    for context in running.contexts:
-        context.close()
-    running.contexts.clear()
-    assert running.wrong == []
+    yield from used(running)
 
 
 def ask(dashboard, key):
@@ -135,6 +130,7 @@ def test_an_account_is_made_and_logs_in(dashboard):
     other.get_by_role("button", name="Log in").click()
     expect(other.get_by_role("link", name="Audit")).to_be_visible()
     expect(other.get_by_role("link", name="Accounts")).to_have_count(0)
+    other.goto(f"{dashboard.base}/admin/settings")  # which asks for nothing by itself
     page.get_by_role("link", name="I have copied it").click()
     row = page.get_by_role("row").filter(has_text="grace")
     row.get_by_role("button", name="Disable").click()
@@ -160,16 +156,4 @@ def test_settings_are_searched(dashboard):
 def test_the_pages_are_accessible_and_fit(dashboard, theme):
     """axe finds nothing serious, and nothing is wider than a phone."""
     page = dashboard.log_in(color_scheme=theme, viewport={"width": 390, "height": 844})
-    found = []
-    for path in PATHS:
-        page.goto(f"{dashboard.base}/admin/{path}")
-        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        found += [f"{path} is {wide} px too wide"] if wide > 0 else []
-        page.evaluate(AXE.read_text() + "; undefined")
-        problems = page.evaluate("axe.run().then(result => result.violations)")
-        found += [
-            f"{path}: {one['id']} {[node['html'][:120] for node in one['nodes'][:3]]}"
-            for one in problems
-            if one["impact"] in ("serious", "critical")
-        ]
-    assert found == []
+    assert faults_of_pages(page, dashboard.base, PATHS) == []

@@ -15,6 +15,7 @@ from recsys.data.event_check import check_event
 from recsys.storage import event_rows, impression_rows, item_rows, key_rows, migrate
 from recsys.storage.database import Database
 from recsys.web.app import create_app
+from tests.integration.test_dashboard import used
 
 AXE = Path(__file__).parents[1] / "assets" / "axe.min.js"
 NOW = 1_760_000_000_000_000
@@ -98,12 +99,7 @@ def running(browser, tiny_shop, publish, tmp_path_factory, add_account, settings
 
 @pytest.fixture
 def desk(running):
-    running.wrong.clear()
-    yield running
-    for context in running.contexts:
-        context.close()
-    running.contexts.clear()
-    assert running.wrong == []
+    yield from used(running)
 
 
 def listed(page, name="Next items"):

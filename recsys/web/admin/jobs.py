@@ -45,10 +45,9 @@ CONSEQUENCE = {
 @view(blueprint, "", role="viewer")
 def index() -> str:
     """Schedules and the history of runs."""
-    settings, now = services().settings, now_us()
-    with services().database.connect() as connection:
-        scheduled = {row["job"]: row for row in job_rows.list_schedules(connection)}
-        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    settings, found = services().settings, _runs()
+    scheduled = {row["job"]: row for row in found["schedules"]}
+    lease = found["lease"]
     zone = ZoneInfo(settings.schedule.timezone)
     return render_template(
         "admin/jobs.html",
@@ -63,11 +62,10 @@ def index() -> str:
             for job in JOBS
         ],
         zone=settings.schedule.timezone,
-        lease=lease,
-        silence=scheduler_silence_us(lease, now),
+        silence=scheduler_silence_us(lease, now_us()),
         heard_of=_heard_of(lease),
         states=STATES,
-        **_runs(),
+        **found,
     )
 
 
@@ -138,9 +136,9 @@ def _runs() -> dict[str, Any]:
     job, state = choice("job", JOBS), choice("state", STATES)
     with services().database.connect() as connection:
         rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
-        schedules = [(row["job"], row["paused"]) for row in job_rows.list_schedules(connection)]
+        schedules = job_rows.list_schedules(connection)
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-    scheduled = _fingerprint([schedules, _heard_of(lease)])
+    scheduled = _fingerprint([[(row["job"], row["paused"]) for row in schedules], _heard_of(lease)])
     cursor = write_cursor(str(rows[-1].id)) if len(rows) == PAGE_ROWS else None
     fingerprint = _fingerprint([(row.id, row.state, row.stage, row.progress) for row in rows])
     live = with_query(shown=fingerprint, scheduled=scheduled).replace(
@@ -155,6 +153,8 @@ def _runs() -> dict[str, Any]:
         "seconds": {row.id: _seconds(row) for row in rows},
         "fingerprint": fingerprint,
         "scheduled": scheduled,
+        "schedules": schedules,
+        "lease": lease,
         "live": live,
         **index_pages,
     }

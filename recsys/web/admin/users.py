@@ -55,7 +55,7 @@ def index() -> str:
             next_id, scanned = None, 0
         else:
             page = event_views.recent_visitors(
-                source, connection, PAGE_ROWS, before, kind, now_us()
+                source, connection, PAGE_ROWS, before, kind, now_us=now_us()
             )
             found, next_id, scanned = page.visitors, page.next_id, page.scanned
         items = item_rows.get_items(connection, [one.last_item_id for one in found])
