@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
 
 import orjson
 
-from recsys.bench.fault_stage import Fault, Stage, resident
+from recsys.bench.fault_stage import Fault, Stage, ask, resident
 from recsys.bench.load import open_loop
 from recsys.bench.servers import running
 from recsys.storage import job_rows, version_rows
@@ -52,6 +54,9 @@ print(json.dumps(found))
 
 
 TURNS = 200  # of ten requests each, before the first comes again
+PRUNE_SECONDS = 60.0  # between two prunings that are asked for
+RETENTION_DAYS = 21  # of the six weeks that the shop's log is long
+STEERED = ("refresh", "retrain", "prune")  # the jobs that must have gone through beside the load
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 
 
@@ -79,14 +84,40 @@ def _turn(stage: Stage, turn: int) -> list[bytes]:
     ]
 
 
+@contextmanager
+def _pruning(stage: Stage, port: int) -> Iterator[Counter[int]]:
+    """Prunings asked for while the block runs, the first at once; the statuses of the answers."""
+    statuses: Counter[int] = Counter()
+    over = Event()
+
+    def ask_now_and_then() -> None:
+        request = stage.asks("/jobs/prune/run", {})
+        while not over.is_set():
+            statuses[ask(port, request)] += 1
+            over.wait(PRUNE_SECONDS)
+
+    asker = Thread(target=ask_now_and_then)
+    asker.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        asker.join()
+
+
 def soak(stage: Stage, minutes: float, rate: float) -> Fault:
-    """Mixed load beside a scheduler that refreshes, retrains, promotes and prunes."""
+    """Mixed load beside a scheduler that refreshes, retrains, promotes and prunes.
+
+    It holds where no request failed, memory grew by 5% at most, no run failed and each job has done
+    its work at least once.
+    """
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")},
         "RECSYS_DATABASE__URL": stage.url,
         "RECSYS_DATABASE__BUSY_TIMEOUT_SECONDS": "20",
         "RECSYS_REGISTRY__PATH": str(stage.registry),
         "RECSYS_REGISTRY__KEEP": "3",
+        "RECSYS_EVENTS__RETENTION_DAYS": str(RETENTION_DAYS),
         "RECSYS_SCHEDULE__REFRESH_MINUTES": "0.25",
         "RECSYS_SCHEDULE__RETRAIN": "* * * * *",
         "RECSYS_PROMOTION__MIN_POSITIONS": "50",
@@ -109,7 +140,8 @@ def soak(stage: Stage, minutes: float, rate: float) -> Fault:
             mixed = [request for turn in range(TURNS) for request in _turn(stage, turn)]
             warm = open_loop(port, mixed, 8, min(30.0, minutes * 20), rate)
             before = resident(server)
-            load = open_loop(port, mixed, 8, minutes * 60, rate)
+            with _pruning(stage, port) as asked:
+                load = open_loop(port, mixed, 8, minutes * 60, rate)
             after = resident(server)
     finally:
         scheduler.terminate()
@@ -121,6 +153,10 @@ def soak(stage: Stage, minutes: float, rate: float) -> Fault:
     database.close()
     grown = after / before - 1
     runs = Counter((run.job, run.state) for run in rows)
+    pruned: Counter[str] = Counter()
+    for run in rows:
+        if run.job == "prune" and run.outcome:
+            pruned.update(run.outcome)
     errors = [run.error for run in rows if run.error]
     failures = Counter(error for error in errors if error != job_rows.SCHEDULER_STOPPED)
     shown = load.plain()
@@ -133,7 +169,10 @@ def soak(stage: Stage, minutes: float, rate: float) -> Fault:
         "memory_growth": round(grown, 3),
         "runs": {f"{job} {state}": n for (job, state), n in sorted(runs.items())},
         "promotions": promotions,
+        "prunings_asked": {str(status): n for status, n in sorted(asked.items())},
+        "pruned": dict(pruned),
         "failures": dict(failures),  # but for those that the end of this run stopped
     }
-    held = load.errors + warm.errors == 0 and grown <= 0.05 and not failures
+    worked = all(runs[job, "succeeded"] for job in STEERED)
+    held = load.errors + warm.errors == 0 and grown <= 0.05 and worked and not failures
     return Fault("mixed load with retraining, promotion and pruning", held, figures)

@@ -22,6 +22,7 @@ from recsys.errors import InputError
 
 Say = Callable[[str], None]
 
+STAGE_EVENTS = {"postgresql": 3_000, "soak": 20_000}  # of which the soak prunes half
 GROUPS = ("sqlite", "poison", "clocks", "postgresql", "soak")
 
 
@@ -74,7 +75,8 @@ def run_faults(
             if server is None:
                 say("no PostgreSQL is installed: its faults are left out")
                 break
-            inflict(make_stage(server.url, Path(folder)), server, scale, note)
+            stage = make_stage(server.url, Path(folder), STAGE_EVENTS[name])
+            inflict(stage, server, scale, note)
     return {
         "faults": [vars(fault) for fault in found],
         "held": all(fault.held for fault in found),
