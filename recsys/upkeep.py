@@ -74,18 +74,19 @@ def prune_events(
 
 
 def prune_versions(settings: Settings, database: Database) -> int:
-    """Delete the files of versions beyond `registry.keep`; champions a roll back may want stay."""
+    """Delete the files of versions beyond `registry.keep`, but for those that serving or a roll back
+    may want; how many versions.
+    """
     with database.connect() as connection:
-        deployed = [row["version"] for row in version_rows.list_deployments(connection, 10)]
         rows = version_rows.list_versions(connection, limit=10_000)
-    kept = set(list(dict.fromkeys(deployed))[:2])
     files = open_model_files(settings, database)
     gone = 0
     for row in rows[settings.registry.keep :]:
-        if row.version in kept or row.state == "deleted":
+        if row.state == "deleted":
             continue
         with database.begin() as connection:
-            version_rows.set_state(connection, row.version, "deleted")
+            if not version_rows.retire(connection, row.version):
+                continue
         delete_version(settings.registry.path, row.version)
         if files is not None:
             files.delete(row.version)
@@ -167,13 +168,15 @@ def follow_removals(settings: Settings, database: Database) -> bool:
 
 def attribute_clicks(database: Database, now: datetime) -> int:
     """Attribute new events to the answers they came from; how many events were looked at."""
-    return _in_batches(
-        database,
-        ATTRIBUTION_ROWS,
-        lambda connection: impression_rows.attribute_clicks(
-            connection, to_us(now), ATTRIBUTION_OVERLAP_US, ATTRIBUTION_ROWS
-        ),
-    )
+    looked_at, last = 0, None
+    while True:
+        with database.begin() as connection:
+            count, last = impression_rows.attribute_clicks(
+                connection, to_us(now), ATTRIBUTION_OVERLAP_US, ATTRIBUTION_ROWS, last
+            )
+        looked_at += count
+        if last is None:
+            return looked_at
 
 
 def guard_champion(

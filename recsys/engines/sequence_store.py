@@ -1,7 +1,8 @@
 """Events of the database -> sequences on disk, kept up to date by reading what is new.
 
 A first build reads the table in ranges of ids, in several processes, each range a segment; later ones
-read from a look-back below the largest id on, so that rows which commit late under lower ids are found.
+read from a look-back below the largest id on. Who writes events is waited for before the largest id is
+read; the look-back finds what commits late under lower ids where somebody else writes the table.
 Users who were erased are taken out of the files, merges are applied when the files are read, and files
 that cannot be trusted are built anew. A mapped table of the user's own is read in the same way, in
 chunks along its order or time.
@@ -51,7 +52,12 @@ from recsys.engines.segment_making import (
     make_segment,
     written,
 )
-from recsys.errors import ConflictError, SequenceFileError, TrainingError
+from recsys.errors import (
+    ConflictError,
+    SequenceFileError,
+    StorageUnavailableError,
+    TrainingError,
+)
 from recsys.storage import removal_rows
 from recsys.storage.database import Database
 from recsys.storage.event_reading import all_aliases, id_span
@@ -124,7 +130,7 @@ class SequenceStore:
                 database_id += f" {self._mapped.mapping.fingerprint}"
             before, items, rebuilt = self._trusted(database, database_id, say)
             manifest = self._take_out(database, before, items)
-            manifest = self._read_new(database, manifest, items)
+            manifest = self._read_new(database, manifest, items, say)
             manifest = self._compact(manifest, items)
             sweep(self._folder, manifest)
         seconds = time.perf_counter() - started
@@ -255,19 +261,27 @@ class SequenceStore:
         changed = replace(manifest, segments=segments, serial=serial, removals=last)
         return write_manifest(self._folder, changed, items)
 
-    def _read_new(self, database: Database, manifest: Manifest, items: list[str]) -> Manifest:
+    def _read_new(
+        self, database: Database, manifest: Manifest, items: list[str], say: Say
+    ) -> Manifest:
         mapped = self._mapped
         if mapped is None or mapped.mapping.by_event_id:
-            manifest = self._read_own(database, manifest, items)
+            manifest = self._read_own(database, manifest, items, say)
         if mapped is not None:
             manifest = self._read_mapped(database, mapped, manifest, items)
         if manifest.item_count == 0:
             manifest = write_manifest(self._folder, manifest, items)
         return manifest
 
-    def _read_own(self, database: Database, manifest: Manifest, items: list[str]) -> Manifest:
+    def _read_own(
+        self, database: Database, manifest: Manifest, items: list[str], say: Say
+    ) -> Manifest:
         by_event_id = self._mapped is not None
-        first, last = id_span(database)
+        try:
+            first, last = id_span(database, settled=True)
+        except StorageUnavailableError:
+            say("somebody writes events at length; ids that come late are looked for next time")
+            first, last = id_span(database)
         start = max(first, manifest.high_water - LOOK_BACK + 1) if manifest.high_water else first
         known = self._known(manifest, 0 if by_event_id else start)
         # Ids may lie far apart; then a range of them holds less.

@@ -16,7 +16,7 @@ import structlog
 
 from recsys.errors import RecsysError
 from recsys.serving.recommender import Answer
-from recsys.storage import impression_rows
+from recsys.storage import impression_rows, user_rows, writers
 from recsys.storage.database import Database
 from recsys.storage.impression_rows import Impression
 
@@ -85,7 +85,9 @@ class Impressions:
             if not batch:
                 return
             with self._database.begin() as connection:
-                impression_rows.insert_impressions(connection, batch)
+                writers.share(connection)
+                left = user_rows.without_erased(connection, batch)
+                impression_rows.insert_impressions(connection, left)
             with self._lock:
                 for one in batch:
                     self._waiting.pop(one.recommendation_id, None)

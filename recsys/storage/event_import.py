@@ -25,13 +25,14 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from sqlalchemy import Connection, text
 
-from recsys.data.events import user_bucket
+from recsys.data.events import sequence_key, user_bucket
 from recsys.data.readers import EventChunk, Rejection, content_hashes
+from recsys.storage import writers
 from recsys.storage.database import Database, translated, upsert
 from recsys.storage.tables import rejected_events
 from recsys.storage.user_rows import Tombstones
 
-MOVE_ROWS = 200_000
+MOVE_ROWS = 50_000
 
 COLUMNS = (
     "position",
@@ -75,6 +76,11 @@ _MOVE = f"""
     WHERE position >= :first AND position < :last ORDER BY position
     ON CONFLICT (user_bucket, event_id) DO NOTHING
 """  # noqa: S608
+_DROP_USER = "DELETE FROM staged_events WHERE position >= :first AND user_id = :owner"
+_DROP_SESSION = """
+    DELETE FROM staged_events
+    WHERE position >= :first AND user_id IS NULL AND session_id = :owner
+"""
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,11 @@ def import_chunks(
             accepted = 0
             for first in range(0, last, MOVE_ROWS):
                 with _transaction(connection, write=True):
+                    writers.share(connection)
+                    now_erased = Tombstones(connection)
+                    if now_erased != tombstones:
+                        tombstones = now_erased
+                        skipped += staging.drop_erased(tombstones, first)
                     moved = connection.execute(
                         text(_MOVE), {"now": now_us, "first": first, "last": first + MOVE_ROWS}
                     )
@@ -209,6 +220,24 @@ class _Staging:
         self.connection.execute(text("CREATE INDEX staged_position ON staged_events (position)"))
         return self.connection.execute(text(_NUMBER)).rowcount
 
+    def drop_erased(self, tombstones: Tombstones, first: int) -> int:
+        """Take out rows from position `first` on of users who are erased by now; how many."""
+        owners = self.connection.execute(
+            text(
+                "SELECT DISTINCT user_id, CASE WHEN user_id IS NULL THEN session_id END "
+                "FROM staged_events"
+            )
+        )
+        gone = 0
+        for user_id, session_id in owners.all():
+            if tombstones.covers(sequence_key(user_id, session_id)):
+                statement = _DROP_USER if user_id is not None else _DROP_SESSION
+                owner = user_id if user_id is not None else session_id
+                gone += self.connection.execute(
+                    text(statement), {"owner": owner, "first": first}
+                ).rowcount
+        return gone
+
     def drop(self) -> None:
         if not self.connection.closed and not self.connection.invalidated:
             with _transaction(self.connection, write=False):
@@ -221,7 +250,7 @@ def _without_erased(
     """What is left when the rows of erased users are taken out; nothing else is kept of those."""
     users = events["user_id"].to_pylist()
     sessions = events["session_id"].to_pylist()
-    keys = [f"u:{u}" if u is not None else f"s:{s}" for u, s in zip(users, sessions, strict=True)]
+    keys = [sequence_key(user, session) for user, session in zip(users, sessions, strict=True)]
     erased = {key for key in set(keys) if tombstones.covers(key)}
     if erased:
         events = events.filter(pa.array([key not in erased for key in keys]))

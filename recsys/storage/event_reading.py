@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from recsys.data.events import USER_BUCKETS, EventFrame, EventFrameBuilder
 from recsys.errors import StorageUnavailableError
+from recsys.storage import writers
 from recsys.storage.database import Database
 
 SEQUENCE_COLUMNS = "user_id, session_id, item_id, event_type, timestamp_us, id AS position"
@@ -109,12 +110,21 @@ def read_batches(
         raise StorageUnavailableError("the events cannot be read from the database") from None
 
 
-def id_span(database: Database) -> tuple[int, int]:
-    """The smallest and the largest id of an event; (0, -1) where there is none."""
-    # Asked apart: SQLite answers each from the ends of the table, both together by reading all of it.
-    query = "SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)"
-    with database.connect() as connection:
-        first, last = connection.execute(text(query)).one()
+# Asked apart: SQLite answers each from the ends of the table, both together by reading all of it.
+_SPAN = text("SELECT (SELECT min(id) FROM events), (SELECT max(id) FROM events)")
+
+
+def id_span(database: Database, settled: bool = False) -> tuple[int, int]:
+    """The smallest and the largest id of an event; (0, -1) where there is none.
+
+    `settled`: every smaller id that will ever be there is there, for it waits for those who write.
+    Raises StorageUnavailableError where one of them takes too long.
+    """
+    waits = settled and database.dialect == "postgresql"  # SQLite has one writer at a time
+    with database.begin() if waits else database.connect() as connection:
+        if waits:
+            writers.exclude(connection)
+        first, last = connection.execute(_SPAN).one()
     return (0, -1) if last is None else (int(first), int(last))
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, or_, select
 
 from recsys.storage.database import upsert
 from recsys.storage.tables import (
@@ -110,19 +110,34 @@ def note_shown(connection: Connection, recommendation_id: str, items: Sequence[s
     return connection.execute(statement).rowcount > 0
 
 
-def attribute_clicks(connection: Connection, now_us: int, overlap_us: int, limit: int) -> int:
-    """Attribute at most `limit` new events to the answers they name; how many were looked at.
+class Looked(NamedTuple):
+    """A batch of events that name an answer, and where the next one starts."""
 
-    Goes on where the last call stopped, less `overlap_us`: an answer may be stored after its click,
-    and rows may become visible out of order. An event is counted once all the same.
+    number: int
+    last: tuple[int, int] | None  # received_at_us and id; None where no event is left
+
+
+def attribute_clicks(
+    connection: Connection,
+    now_us: int,
+    overlap_us: int,
+    limit: int,
+    last: tuple[int, int] | None = None,
+) -> Looked:
+    """Attribute at most `limit` events behind `last` to the answers they name.
+
+    Without `last` it goes on where an earlier run ended, less `overlap_us`: an answer may be stored
+    after its click, and rows may become visible out of order. An event is counted once all the same.
     """
-    since = _watermark(connection) - overlap_us
+    watermark = _watermark(connection)
+    since, id_ = last or (watermark - overlap_us, -1)
     pending = connection.execute(
         select(events.c.id, events.c.item_id, events.c.recommendation_id, events.c.received_at_us)
         .outerjoin(attributed_clicks, attributed_clicks.c.event_row_id == events.c.id)
         .where(
             events.c.recommendation_id.is_not(None),
             events.c.received_at_us >= since,
+            or_(events.c.received_at_us > since, events.c.id > id_),
             events.c.received_at_us <= now_us,
             attributed_clicks.c.event_row_id.is_(None),
         )
@@ -161,9 +176,10 @@ def attribute_clicks(connection: Connection, now_us: int, overlap_us: int, limit
     if rows:
         connection.execute(attributed_clicks.insert(), rows)
     _count(connection, clicks, "clicks")
-    reached = pending[-1].received_at_us if len(pending) == limit else now_us
-    _set_watermark(connection, reached)
-    return len(pending)
+    more = len(pending) == limit
+    reached = pending[-1].received_at_us if more else now_us
+    _set_watermark(connection, max(watermark, reached))
+    return Looked(len(pending), (reached, pending[-1].id) if more else None)
 
 
 def clicks_of(connection: Connection, recommendation_id: str) -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
 
+from recsys.data.events import sequence_key
 from recsys.errors import ConflictError, InputError
-from recsys.storage import event_rows, impression_rows, removal_rows
+from recsys.storage import event_rows, impression_rows, removal_rows, writers
 from recsys.storage.database import upsert
+from recsys.storage.impression_rows import Impression
 from recsys.storage.stamps import bump
 from recsys.storage.tables import (
     aliases,
@@ -84,7 +86,11 @@ def merge(connection: Connection, user_id: str, other: str, now_us: int) -> str:
 
 
 def erase(connection: Connection, user_id: str, now_us: int) -> dict[str, int]:
-    """Delete all that is stored of a user and leave a tombstone; rows removed, by kind."""
+    """Delete all that is stored of a user and leave a tombstone; rows removed, by kind.
+
+    Raises StorageUnavailableError where some other write takes too long to wait for.
+    """
+    writers.exclude(connection)
     merged = event_rows.merged_into(connection, user_id)
     keys = [f"u:{user_id}", *merged]
     ids = [key[2:] for key in keys if key.startswith("u:")]
@@ -140,6 +146,17 @@ def is_erased(connection: Connection, keys: Iterable[str]) -> set[str]:
     return found
 
 
+def without_erased(connection: Connection, answers: Sequence[Impression]) -> list[Impression]:
+    """Those that were not given to someone who was erased since."""
+    keys = {
+        one.recommendation_id: sequence_key(one.user_id, one.session_id)
+        for one in answers
+        if one.user_id is not None or one.session_id is not None
+    }
+    erased = is_erased(connection, set(keys.values())) if keys else set()
+    return [one for one in answers if keys.get(one.recommendation_id) not in erased]
+
+
 class Tombstones:
     """Every tombstone there is, for a whole import."""
 
@@ -149,6 +166,11 @@ class Tombstones:
 
     def __bool__(self) -> bool:
         return bool(self._hashes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tombstones) and self._hashes == other._hashes
+
+    __hash__ = None  # type: ignore[assignment]
 
     def covers(self, key: str) -> bool:
         """Whether 'u:<user_id>' or 's:<session_id>' was erased."""

@@ -93,7 +93,7 @@ def champion_name(connection: Connection) -> tuple[str, str] | None:
 
 def deploy(connection: Connection, version: str, now_us: int, by: str, reason: str) -> None:
     """Make `version` the champion. Raises NotFoundError, or ConflictError where it was deleted."""
-    if get_version(connection, version).state == "deleted":
+    if _lock(connection, version) == "deleted":
         raise ConflictError(f"version {version} was deleted")
     connection.execute(
         deployments.insert(),
@@ -101,6 +101,27 @@ def deploy(connection: Connection, version: str, now_us: int, by: str, reason: s
     )
     set_state(connection, version, "promoted")
     bump(connection, "deployments")
+
+
+def retire(connection: Connection, version: str) -> bool:
+    """Mark a version as deleted; False where it is deployed, could be rolled back to, or is gone."""
+    if _lock(connection, version) == "deleted":
+        return False
+    if version in dict(deployed_names(connection)):  # by someone who held the lock before
+        return False
+    set_state(connection, version, "deleted")
+    return True
+
+
+def _lock(connection: Connection, version: str) -> str:
+    """The version's state, which no other transaction changes until the end of this one."""
+    statement = (
+        select(model_versions.c.state).where(model_versions.c.version == version).with_for_update()
+    )
+    state: str | None = connection.execute(statement).scalar()
+    if state is None:
+        raise NotFoundError("model version", version)
+    return state
 
 
 def roll_back(connection: Connection, now_us: int, by: str, reason: str) -> str:

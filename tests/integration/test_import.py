@@ -16,8 +16,9 @@ from sqlalchemy import text
 from recsys import pipeline
 from recsys.config import Settings
 from recsys.data.readers import ColumnMap, ReadOptions
+from recsys.data.times import to_us
 from recsys.errors import InputError, RecsysError
-from recsys.storage import rejected_rows
+from recsys.storage import event_import, event_rows, rejected_rows, user_rows
 from recsys.storage.database import Database
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
@@ -168,6 +169,25 @@ def test_killed_halfway_and_started_again_ends_like_one_clean_run(database, tmp_
     load(clean, path)
     assert ids == [row[0] for row in stored(clean)]
     clean.close()
+
+
+def test_who_is_erased_during_an_import_does_not_come_back(database, tmp_path, monkeypatch):
+    monkeypatch.setattr(event_import, "MOVE_ROWS", 100)
+    path = tmp_path / "log.csv"
+    rows = [f"{'gone' if n % 2 else 'here'},i{n},{1_700_000_000 + n}" for n in range(300)]
+    path.write_text("\n".join(["user_id,item_id,timestamp", *rows]))
+
+    def erase_meanwhile(stage, rows):
+        if (stage, rows) == ("store", 200):
+            with database.begin() as connection:
+                assert user_rows.erase(connection, "gone", to_us(NOW))["events"] == 100
+
+    options = ReadOptions(unit="s")
+    summary = pipeline.import_events(database, path, options, NOW, on_progress=erase_meanwhile)
+    assert (summary.read, summary.accepted, summary.skipped) == (300, 250, 50)
+    with database.connect() as connection:
+        assert event_rows.history(connection, "gone", limit=10).events == []
+        assert user_rows.user_summary(connection, "here").events == 150
 
 
 def test_an_import_waits_for_tables(tmp_path, empty_url):

@@ -8,7 +8,7 @@ from flask import Blueprint
 
 from recsys.data.event_check import Event, check_event
 from recsys.errors import AccessError, InputError
-from recsys.storage import event_rows, user_rows
+from recsys.storage import event_rows, user_rows, writers
 from recsys.web import metrics
 from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.keys import from_page
@@ -55,6 +55,7 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     duplicates = 0
     if good:
         with services().database.begin() as connection:
+            writers.share(connection)
             erased = user_rows.is_erased(connection, {key for _, e in good for key in _keys(e)})
             for index, event in good:
                 if erased.intersection(_keys(event)):

@@ -12,10 +12,10 @@ from flask import Blueprint
 from recsys.data.conditions import Condition
 from recsys.data.event_check import Event, check_event
 from recsys.data.times import rfc3339
-from recsys.errors import AccessError, InputError, NotFoundError
+from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.evaluation.uplift import rate, uplift
 from recsys.serving.recommender import Answer, Boost, Request
-from recsys.storage import impression_rows
+from recsys.storage import impression_rows, user_rows, writers
 from recsys.storage.impression_rows import HOUR_US, Impression
 from recsys.web import metrics
 from recsys.web.errors import FieldError, InvalidRequestError
@@ -221,7 +221,7 @@ def replay(recommendation_id: str) -> dict[str, Any]:
     scope="write",
     body=ImpressionIn,
     answer=ImpressionAnswer,
-    statuses=(200, 404),
+    statuses=(200, 404, 409),
     example={"recommendation_id": "q1w2e3", "items": ["i1", "i2"]},
 )
 def post_impressions(body: ImpressionIn) -> dict[str, Any]:
@@ -245,6 +245,9 @@ def post_impressions(body: ImpressionIn) -> dict[str, Any]:
         shown=tuple(body.items),
     )
     with shared.database.begin() as connection:
+        writers.share(connection)
+        if not user_rows.without_erased(connection, [one]):
+            raise ConflictError("the user was erased")
         impression_rows.insert_impressions(connection, [one])
     return {"recommendation_id": one.recommendation_id}
 

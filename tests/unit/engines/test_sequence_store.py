@@ -18,15 +18,17 @@ from recsys import pipeline
 from recsys.config import Settings
 from recsys.data import large_arrays
 from recsys.data.checks import check_frame
+from recsys.data.event_check import check_event
 from recsys.data.readers import ReadOptions
 from recsys.data.segments import read_manifest, read_segment
 from recsys.data.sequences import build_sequences
 from recsys.data.splits import cut_for_share
+from recsys.data.times import to_us
 from recsys.engines import segment_making, sequence_store
 from recsys.engines.learning import learn, make_log, window_positions
 from recsys.engines.sequence_store import SequenceStore
 from recsys.errors import ConflictError, SequenceFileError, TrainingError
-from recsys.storage import user_rows
+from recsys.storage import event_rows, user_rows, writers
 from recsys.storage.database import Database
 from recsys.storage.event_reading import read_frame
 
@@ -127,6 +129,24 @@ def test_rows_that_commit_late_under_lower_ids_are_found(store, database, load):
     with database.begin() as connection:
         connection.execute(events.insert(), [dict(row) for row in held])
     assert store.update(database).new_rows == 20
+    agree(store, database)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_slow_writer_of_low_ids_is_waited_for(store, database, load, tiny_shop):
+    load(0, 900)
+    store.update(database)
+    slow, found = check_event({"user_id": "slow", "item_id": "P0001"}, to_us(NOW)), []
+    with database.begin() as connection:
+        writers.share(connection)
+        event_rows.insert_events(connection, [slow], to_us(NOW))
+        load(900, 1_900)  # many more ids than are looked back at
+        reading = threading.Thread(target=lambda: found.append(store.update(database).new_rows))
+        reading.start()
+        reading.join(0.5)
+        assert reading.is_alive()
+    reading.join(30)
+    assert found == [1_001]
     agree(store, database)
 
 

@@ -6,7 +6,15 @@ import pytest
 
 from recsys.data.item_check import check_item
 from recsys.errors import ConflictError, InputError, NotFoundError
-from recsys.storage import impression_rows, item_rows, job_rows, key_rows, version_rows
+from recsys.storage import (
+    impression_rows,
+    item_rows,
+    job_rows,
+    key_rows,
+    user_rows,
+    version_rows,
+)
+from recsys.storage.impression_rows import Impression
 
 
 def version(name: str) -> version_rows.VersionRow:
@@ -45,6 +53,18 @@ def test_items_are_stored_whole_and_changed_in_part(database):
     with database.begin() as connection:
         assert item_rows.delete_item(connection, "a/b")
         assert item_rows.items_in(connection, ["cold"]) == set()
+
+
+def test_an_answer_of_someone_erased_meanwhile_is_not_stored(database):
+    def answer(name, user, session):
+        return Impression(name, 1, user, session, "v", None, None, (("a", "lstm", 0.5),))
+
+    answers = [answer("r1", "gone", "s1"), answer("r2", "here", "s1"), answer("r3", None, None)]
+    with database.begin() as connection:
+        user_rows.erase(connection, "gone", 1)
+    with database.begin() as connection:
+        left = user_rows.without_erased(connection, answers)
+        assert [one.recommendation_id for one in left] == ["r2", "r3"]
 
 
 @pytest.mark.parametrize("query", ["50%", "a_b", "\\", "'; DROP TABLE items; --"])
