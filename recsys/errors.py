@@ -23,6 +23,8 @@ Messages are written for the person who reads them. They never hold a traceback,
 or, once they leave over HTTP, a path (`recsys.web.errors` is the one translator).
 """
 
+import reprlib
+
 
 class RecsysError(Exception):
     """Base of all errors raised on purpose; `str(error)` is one readable line."""
@@ -122,6 +124,10 @@ class MissingExtraError(RecsysError):
         super().__init__(f"the extra '{extra}' is needed {purpose}: pip install 'recsys[{extra}]'")
 
 
+_brief = reprlib.Repr()  # of lists and objects: however deep and long they are
+_brief.maxother = _brief.maxlong = 200
+
+
 def shown(value: object, limit: int = 80) -> str:
     """`value` as it may stand in a message: quoted, printable, at most `limit` characters, of which
     the last ones stay: they tell paths and ids apart.
@@ -131,6 +137,6 @@ def shown(value: object, limit: int = 80) -> str:
     >>> len(shown("x" * 1000))
     80
     """
-    text = repr(value)
+    text = repr(value) if isinstance(value, str) else _brief.repr(value)
     tail = limit // 2
     return text if len(text) <= limit else f"{text[: limit - tail - 1]}…{text[-tail:]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,3 +35,33 @@ def rfc3339(time_us: int | None) -> str | None:
     if time_us is None:
         return None
     return from_us(time_us).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class SteadyClock:
+    """Microseconds since 1970 that go on when the machine's clock is set back.
+
+    What was stamped before must not come after what is stamped now. A clock that was set back is
+    waited for by running at half its speed; set forward, it is followed at once.
+
+    >>> walls, ticks = iter([5_000, 7_000, 3_000, 5_000]), iter([0, 2_000, 4_000, 6_000])
+    >>> clock = SteadyClock(lambda: next(walls), lambda: next(ticks))
+    >>> [clock() for _ in range(3)]
+    [7, 8, 9]
+    """
+
+    def __init__(
+        self,
+        wall_ns: Callable[[], int] = time.time_ns,
+        ticks_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._wall_ns, self._ticks_ns = wall_ns, ticks_ns
+        self._held = (ticks_ns(), wall_ns())  # a moment by both clocks, to count on from
+
+    def __call__(self) -> int:
+        ticks, wall = self._ticks_ns(), self._wall_ns()
+        ticks_then, wall_then = self._held
+        slow = wall_then + (ticks - ticks_then) // 2
+        if wall >= slow:
+            self._held = (ticks, wall)
+            return wall // 1_000
+        return slow // 1_000

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import structlog
 from flask import Flask, Response, g, render_template, request
+from structlog.contextvars import bind_contextvars
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from recsys import tracing
@@ -97,6 +98,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     def begin() -> Response | None:
         given = request.headers.get("X-Request-ID", "")
         g.request_id = given if REQUEST_ID.fullmatch(given) else new_id()
+        bind_contextvars(request_id=g.request_id)  # for every line that is logged from here on
         g.started = time.perf_counter()
         route = request.url_rule.rule if request.url_rule else "-"
         caller = request.headers.get("traceparent", "")
@@ -130,7 +132,6 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
                 shared.activity.count("key", g.key.key_id)
         (log.warning if response.status_code >= 500 else log.debug)(
             "request",
-            request_id=g.get("request_id", ""),
             method=method,
             route=route,
             status=response.status_code,

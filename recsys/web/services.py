@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import cast
 
 from flask import current_app, g
 
 from recsys.config import Settings
+from recsys.data.times import SteadyClock
 from recsys.serving.activity import Activity
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
@@ -43,6 +43,9 @@ def stamps() -> Stamps | None:
     return found
 
 
+_clock = SteadyClock()
+
+
 def now_us() -> int:
-    """µs since 1970, UTC."""
-    return time.time_ns() // 1_000
+    """µs since 1970, UTC; goes on when the machine's clock is set back."""
+    return _clock()

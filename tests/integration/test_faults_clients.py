@@ -1,6 +1,7 @@
 """Hostile clients of a real server: slow, huge, deep and many; the others are answered meanwhile."""
 
 import contextlib
+import re
 import socket
 import threading
 import time
@@ -132,6 +133,27 @@ def test_bodies_that_are_too_large_or_too_deep_are_refused(served):
     assert 400 <= ask(port, many)[0] < 500
     answered_within(port, key, 2.0)
     assert resident(process) - before < 64
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("levels", [60, 960, 1_000, 1_016, 1_023])
+def test_bodies_that_json_only_just_takes_are_refused(bare, levels):
+    deep = "[" * levels + "]" * levels
+    bodies = [deep, *(f'{{"{name}":{deep}}}' for name in ("item_id", "events", "properties", "x"))]
+    bodies += [f'{{"item_id":"i","user_id":"u","properties":{deep}}}', f'[{{"item_id":{deep}}}]']
+    for rule in bare.app.url_map.iter_rules():
+        if rule.rule.startswith("/api/v1/") and rule.methods & {"POST", "PUT", "PATCH"}:
+            method = (rule.methods & {"POST", "PUT", "PATCH"}).pop()
+            path = re.sub("<int:[^>]+>", "1", rule.rule)
+            path = re.sub("<[^>]+>", "x", path).removeprefix("/api/v1")
+            for body in bodies:
+                answer = bare.client.open(
+                    f"/api/v1{path}",
+                    method=method,
+                    data=body,
+                    headers={"X-API-Key": bare.keys["admin"], "Content-Type": "application/json"},
+                )
+                assert 400 <= answer.status_code < 500, (method, path, body[:40])
 
 
 def test_a_burst_is_answered_or_shed(served):

@@ -7,14 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import structlog
 import yaml
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.parser import text_string_to_metric_families
 
 from recsys import tracing
+from recsys.cli.common import set_up_logging
 from recsys.config import Settings
-from recsys.storage import job_rows, lease_rows
+from recsys.storage import item_rows, job_rows, lease_rows
 from recsys.web import metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -147,9 +147,16 @@ def test_nothing_is_taken_unless_asked(bare):
     assert tracing.begin_request("GET", "/", "", "x") is None
 
 
-def test_the_request_id_of_the_answer_is_in_the_log(bare):
-    with structlog.testing.capture_logs() as lines:
-        response = bare.call("GET", "/items/none", status=404, headers={"X-Request-ID": "asked-2"})
-    assert response.headers["X-Request-ID"] == "asked-2"
-    assert response.get_json()["request_id"] == "asked-2"
-    assert [line["request_id"] for line in lines if line["event"] == "request"] == ["asked-2"]
+@pytest.mark.parametrize(("level", "status"), [("info", 500), ("debug", 404)])
+def test_the_request_id_of_the_answer_is_in_each_line(bare, capsys, monkeypatch, level, status):
+    set_up_logging(Settings(logging={"level": level, "format": "json"}))
+    if status == 500:
+        monkeypatch.setattr(item_rows, "get_items", None)
+    asked = {"X-Request-ID": f"asked-{status}"}
+    response = bare.call("GET", "/items/none", status=status, headers=asked)
+    assert response.headers["X-Request-ID"] == f"asked-{status}"
+    assert response.get_json()["request_id"] == f"asked-{status}"
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {line["request_id"] for line in lines} == {f"asked-{status}"}
+    told = ["request failed", "request"] if status == 500 else ["request"]
+    assert [line["event"] for line in lines] == told

@@ -230,6 +230,14 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
     service.post("/users/other/merge", {"from": "u/1"}, status=409)
 
 
+def test_clicks_keep_their_order_when_the_clock_is_set_back(bare, monkeypatch):
+    wall = time.time_ns
+    view(bare, "u", "P0001", event_id="before")
+    monkeypatch.setattr("recsys.web.services._clock._wall_ns", lambda: wall() - 3_600 * 10**9)
+    view(bare, "u", "P0002", event_id="after")
+    assert bare.get("/users/u/recommendations")["last_event_id"] == "after"
+
+
 # --- keys for pages ---------------------------------------------------------------------------
 
 
