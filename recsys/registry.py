@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Container, Mapping
@@ -47,10 +46,10 @@ from recsys.rankers.session_knn import SessionKnn
 from recsys.storage import version_rows
 from recsys.storage.database import Database
 from recsys.storage.model_files import ModelFiles
+from recsys.storage.version_rows import VERSION_NAME
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 MAX_MANIFEST_BYTES = 16 * 2**20
 COPY_BYTES = 2**20
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, select, update
 from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.stamps import bump
 from recsys.storage.tables import deployments, model_versions
+
+VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)

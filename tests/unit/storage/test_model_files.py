@@ -49,19 +49,25 @@ def object_store():
         process.kill()
 
 
+@pytest.fixture
+def bucket(object_store, monkeypatch):
+    """Name of an empty bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    import boto3
+
+    name = f"models-{os.getpid()}-{time.time_ns()}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
 @pytest.fixture(params=["database", "s3"])
-def settings(request, tmp_path, monkeypatch):
+def settings(request, tmp_path):
     store = request.param
     if store == "s3":
-        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("object_store"))
-        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(f"AWS_{name}", "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        import boto3
-
-        bucket = f"models-{os.getpid()}-{time.time_ns()}"
-        boto3.client("s3").create_bucket(Bucket=bucket)
-        store = f"s3://{bucket}/shop/versions"
+        store = f"s3://{request.getfixturevalue('bucket')}/shop/versions"
     return Settings(registry={"path": tmp_path / "models", "store": store})
 
 
@@ -126,6 +132,21 @@ def test_versions_without_a_row_are_swept_once_they_are_old(files, tiny_shop, tm
     assert b"".join(files.get(tiny_shop.bundle.version, "manifest.json"))
     with pytest.raises(ModelFileError):
         b"".join(files.get(EXTRA_VERSION, "manifest.json"))
+
+
+def test_what_is_not_a_version_in_a_shared_bucket_stays(bucket, tiny_shop, tmp_path):
+    import boto3
+
+    foreign = ["photos/cat.jpg", "cat.jpg", f"photos/{EXTRA_VERSION}/cat.jpg"]
+    foreign += [f"{EXTRA_VERSION}/photos/cat.jpg", f"/{EXTRA_VERSION}/cat.jpg"]
+    for key in foreign:
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"cat")
+    files = ObjectFiles(bucket, "")
+    write_version(tmp_path / "models", tiny_shop.bundle)
+    keep_version(tmp_path / "models", tiny_shop.bundle.version, files)
+    assert files.sweep(set(), time.time_ns() // 1_000 + 60_000_000) == 1
+    left = boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    assert {one["Key"] for one in left} == set(foreign)
 
 
 def test_a_training_keeps_its_version_before_the_row_names_it(
