@@ -147,6 +147,13 @@ def deployed_names(connection: Connection) -> list[tuple[str, str]]:
     ]
 
 
+def kept_names(connection: Connection) -> set[str]:
+    """The versions whose files stay: those that were not deleted, and whatever serves."""
+    kept = select(model_versions.c.version).where(model_versions.c.state != "deleted")
+    serving = (name for name, _ in deployed_names(connection))
+    return {*connection.execute(kept).scalars(), *serving}
+
+
 def set_state(connection: Connection, version: str, state: str) -> None:
     connection.execute(
         update(model_versions).where(model_versions.c.version == version).values(state=state)

@@ -19,7 +19,8 @@ from recsys.data.readers import ReadOptions
 from recsys.errors import ConfigError, ModelFileError, StorageUnavailableError
 from recsys.registry import keep_version, read_version, write_version
 from recsys.serving.active_model import ActiveModel
-from recsys.storage import model_files
+from recsys.serving.recommender import Recommender
+from recsys.storage import model_files, version_rows
 from recsys.storage.model_files import DatabaseFiles, ObjectFiles, open_model_files
 
 EXTRA_VERSION = "20250301-000000-0a0a0a"
@@ -147,6 +148,27 @@ def test_what_is_not_a_version_in_a_shared_bucket_stays(bucket, tiny_shop, tmp_p
     assert files.sweep(set(), time.time_ns() // 1_000 + 60_000_000) == 1
     left = boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
     assert {one["Key"] for one in left} == set(foreign)
+
+
+def test_a_serving_process_forgets_what_it_fetched_and_was_deleted(
+    files, settings, database, tiny_shop, publish, tmp_path
+):
+    gone, *kept = (
+        publish(tiny_shop, database, tmp_path / "models", f"2099010{n}-000000-aaaaaa")
+        for n in (1, 2, 3)
+    )
+    with database.begin() as connection:
+        version_rows.set_state(connection, gone, "deleted")
+    old = (time.time() - 2 * 86_400,) * 2
+    for folder in (tmp_path / "models").iterdir():
+        os.utime(folder, old)
+    (tmp_path / "models" / EXTRA_VERSION).mkdir()  # a training may be about to register it
+    for store, left in (("disk", {gone, *kept}), (settings.registry.store, set(kept))):
+        registry = settings.registry.model_copy(update={"store": store})
+        chosen = settings.model_copy(update={"registry": registry})
+        Recommender(chosen, database, time.monotonic).tidy_cache()
+        found = {path.name for path in (tmp_path / "models").iterdir()}
+        assert found == {EXTRA_VERSION, *left}
 
 
 def test_a_training_keeps_its_version_before_the_row_names_it(
