@@ -21,5 +21,5 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     path, made = make_backup(settings, database, folder, datetime.now(UTC), log.at)
     for version, reason in made.left_out.items():
         log.say(f"{version} is left out: {reason}")
-    gone = prune_backups(folder, settings.schedule.backup_keep)
+    gone = prune_backups(folder, settings.schedule.backup_keep, datetime.now(UTC))
     return {"file": path.name, "pruned": gone, **made.plain()}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     """The outcome for the run's row: version, whether it was promoted, and why."""
-    sweep_parts(settings.registry.path)
+    sweep_parts(settings.registry.path, datetime.now(UTC))
     upkeep.sweep_versions(settings, database, datetime.now(UTC))
 
     def on_progress(at: Progress) -> None:

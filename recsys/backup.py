@@ -38,6 +38,7 @@ from recsys.registry import (
     fetch_version,
     install_version,
     keep_version,
+    sweep_parts,
     verified_files,
 )
 from recsys.storage import migrate, table_copy
@@ -206,19 +207,20 @@ def _write(
         for number, row in enumerate(present):
             version, digest = row["version"], row["manifest_sha256"]
             on_progress(f"version {version}", 0.8 + 0.2 * number / len(present))
-            try:
-                if store is not None:
-                    fetch_version(settings.registry.path, version, digest, store)
-                files = verified_files(settings.registry.path, version, digest)
-            except ModelFileError as error:
-                if version == champion:
-                    raise
-                left_out[version] = str(error)
-                continue
-            versions[version] = digest
-            for name, source in files.items():
-                with adding(f"models/{version}/{name}") as member, open(source, "rb") as given:
-                    shutil.copyfileobj(given, member, COPY_BYTES)
+            with ExitStack() as stack:
+                try:
+                    if store is not None:
+                        fetch_version(settings.registry.path, version, digest, store)
+                    files = _opened_version(settings.registry.path, version, digest, stack)
+                except ModelFileError as error:
+                    if version == champion:
+                        raise
+                    left_out[version] = str(error)
+                    continue
+                versions[version] = digest
+                for name, given in files.items():
+                    with adding(f"models/{version}/{name}") as member:
+                        shutil.copyfileobj(given, member, COPY_BYTES)
         made = Backup(
             made_at=str(rfc3339(to_us(now))),
             release=__version__,
@@ -234,6 +236,18 @@ def _write(
         with adding(MANIFEST) as member:
             member.write(orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
     return made
+
+
+def _opened_version(
+    root: Path, version: str, digest: str, stack: ExitStack
+) -> dict[str, IO[bytes]]:
+    """A version's files, checked; open, so that none goes missing meanwhile. Raises ModelFileError."""
+    files = verified_files(root, version, digest)
+    try:
+        return {name: stack.enter_context(open(path, "rb")) for name, path in files.items()}
+    except OSError as error:
+        kind = type(error).__name__
+        raise ModelFileError(f"version {version}: its files cannot be read ({kind})") from None
 
 
 def verify_backup(path: Path) -> Backup:
@@ -389,17 +403,14 @@ def _batches(archive: zipfile.ZipFile, table: str, rows: int) -> Iterator[pa.Rec
         yield from file.iter_batches(table_copy.BATCH_ROWS)
 
 
-def prune_backups(folder: Path, keep: int) -> int:
+def prune_backups(folder: Path, keep: int, now: datetime) -> int:
     """Delete all but the newest `keep` backups that this project named, and parts that a killed
-    process left; how many backups went.
+    process left (`recsys.registry.sweep_parts`); how many backups went.
     """
     named = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
     for path in named[:-keep]:
         path.unlink(missing_ok=True)
-    for part in folder.glob(".recsys-*.zip.*.part"):
-        pid = part.name.split(".")[-3]
-        if not Path(f"/proc/{pid}").exists():
-            part.unlink(missing_ok=True)
+    sweep_parts(folder, now, ".recsys-*.zip.*.part")
     return max(0, len(named) - keep)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Container, Mapping
@@ -47,12 +46,13 @@ from recsys.rankers.session_knn import SessionKnn
 from recsys.storage import version_rows
 from recsys.storage.database import Database
 from recsys.storage.model_files import ModelFiles
+from recsys.storage.version_rows import VERSION_NAME
 
 FORMAT = 3
 MANIFEST = "manifest.json"
-VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 MAX_MANIFEST_BYTES = 16 * 2**20
 COPY_BYTES = 2**20
+PART_SECONDS = {True: 86_400, False: 3_600}  # what is half-written stays, by whether its process is
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
     }
     files[MANIFEST] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
     root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f".{bundle.version}.{os.getpid()}.part"
+    temporary = _part(root, bundle.version)
     try:
         temporary.mkdir()
         for name, data in files.items():
@@ -193,7 +193,7 @@ def fetch_version(root: Path, version: str, manifest_sha256: str, files: ModelFi
     if (root / version).is_dir():
         return
     root.mkdir(parents=True, exist_ok=True)
-    part = root / f".{version}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    part = _part(root, version)
     try:
         part.mkdir()
         _fetch_file(part, version, MANIFEST, files, MAX_MANIFEST_BYTES)
@@ -282,6 +282,9 @@ def read_version(
     except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
         kind = type(error).__name__
         raise ModelFileError(f"version {version}: its files do not fit together ({kind})") from None
+    except OSError as error:  # deleted since they were checked
+        kind = type(error).__name__
+        raise ModelFileError(f"version {version}: its files cannot be read ({kind})") from None
 
 
 def known_items(root: Path, version: str, manifest_sha256: str) -> frozenset[str]:
@@ -328,7 +331,7 @@ def install_version(
     except ModelFileError:
         delete_version(root, version)  # absent, or damaged: what comes is better
     root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f".{version}.{os.getpid()}.part"
+    temporary = _part(root, version)
     try:
         inside = temporary / version
         inside.mkdir(parents=True)
@@ -372,12 +375,29 @@ def delete_version(root: Path, version: str) -> None:
         shutil.rmtree(root / version, ignore_errors=True)
 
 
-def sweep_parts(root: Path) -> int:
-    """Remove half-written folders that a killed process left; how many there were."""
-    parts = list(root.glob(".*.part")) if root.is_dir() else []
-    for part in parts:
-        shutil.rmtree(part, ignore_errors=True)
-    return len(parts)
+def _part(root: Path, version: str) -> Path:
+    """Where a version is written before it is whole."""
+    return root / f".{version}.{os.getpid()}.{secrets.token_hex(4)}.part"
+
+
+def sweep_parts(folder: Path, now: datetime, pattern: str = ".*.part") -> int:
+    """Remove what killed processes left half-written in `folder`, '.….<pid>.<random>.part'; how much.
+
+    What may still be written stays: for a day after the last change where a process has that id, else
+    for an hour, since it may run on another machine.
+    """
+    gone = 0
+    for part in folder.glob(pattern):
+        alive = Path("/proc", part.name.split(".")[-3]).exists()
+        with suppress(FileNotFoundError):  # done by now, or swept by another process
+            if now.timestamp() - part.stat().st_mtime < PART_SECONDS[alive]:
+                continue
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink()
+            gone += 1
+    return gone
 
 
 def sweep_unregistered(root: Path, registered: Container[str], before: float) -> list[str]:
@@ -388,9 +408,10 @@ def sweep_unregistered(root: Path, registered: Container[str], before: float) ->
     for folder in sorted(root.iterdir()) if root.is_dir() else []:
         if not VERSION_NAME.fullmatch(folder.name) or folder.name in registered:
             continue
-        if folder.stat().st_mtime < before:
-            delete_version(root, folder.name)
-            gone.append(folder.name)
+        with suppress(FileNotFoundError):  # swept by another process
+            if folder.stat().st_mtime < before:
+                delete_version(root, folder.name)
+                gone.append(folder.name)
     return gone
 
 
@@ -459,10 +480,10 @@ def _sync_folder(folder: Path) -> None:
 def folder_bytes(folder: Path) -> tuple[int, int | None]:
     """What all files under `folder` take, and what its disk has left; None where that is unknown."""
     taken = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # files come and go meanwhile
-            if path.is_file():
-                taken += path.stat().st_size
+    for inside, _, names in os.walk(folder):  # which passes over what has gone meanwhile
+        for name in names:
+            with suppress(OSError):
+                taken += Path(inside, name).stat().st_size
     try:
         return taken, shutil.disk_usage(folder).free
     except OSError:

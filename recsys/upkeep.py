@@ -96,10 +96,11 @@ def prune_versions(settings: Settings, database: Database) -> int:
 
 def sweep_versions(settings: Settings, database: Database, now: datetime) -> int:
     """Delete files that no version's row names, such as a run leaves that was killed between the
-    two; how many folders. Those of the last day stay: their training may be about to register them.
+    two, and those of deleted versions; how many folders. Those of the last day stay: their training
+    may be about to register them.
     """
     with database.connect() as connection:
-        known = {row.version for row in version_rows.list_versions(connection, limit=100_000)}
+        known = version_rows.kept_names(connection)
     day_ago = now.timestamp() - DAY_US / 1e6
     files = open_model_files(settings, database)
     if files is not None:

@@ -20,6 +20,7 @@ from recsys.serving.ranking import best
 from recsys.storage.model_files import ModelFiles
 
 log = structlog.get_logger(__name__)
+REFUSED_LOOKS = 10  # after how many looks a refused version is read again
 
 
 class Deployed(NamedTuple):
@@ -66,6 +67,7 @@ class ActiveModel:
         self._lock = threading.Lock()
         self._models = Models()
         self._refused: str | None = None
+        self._failed: dict[str, float] = {}  # versions not loaded, and when they are tried again
         self._next_look = float("-inf")
         self._followed = False
 
@@ -97,13 +99,21 @@ class ActiveModel:
                 self._lock.release()
         return self._models
 
-    def follow(self, look: Look, stop: threading.Event) -> None:
-        """Look every `reload_seconds` until `stop` is set; for a thread of its own."""
+    def follow(
+        self, look: Look, stop: threading.Event, changed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Look every `reload_seconds` until `stop` is set; for a thread of its own.
+
+        `changed` is called after other models have taken over.
+        """
         self._followed = True
         while not stop.wait(self._reload_seconds):
             try:
+                before = self._models
                 with self._lock:
                     self._take(look())
+                if self._models is not before:
+                    changed()
             except RecsysError as error:
                 log.warning("deployments cannot be read", reason=str(error))
             except Exception:
@@ -111,17 +121,15 @@ class ActiveModel:
 
     def _take(self, names: Sequence[tuple[str, str]]) -> None:
         wanted = [Deployed(*name) for name in names[: self._wanted]]
+        names_wanted = {one.version for one in wanted}
+        self._failed = {one: at for one, at in self._failed.items() if one in names_wanted}
         if not wanted:
             self._models, self._refused = Models(), None
             return
         held = {bundle.version: bundle for bundle in self._models if bundle is not None}
         champion = held.get(wanted[0].version) or self._load(wanted[0])
-        if champion is None:
-            if self._refused != wanted[0].version:
-                self._refused = wanted[0].version
-            champion = self._models.champion
-        else:
-            self._refused = None
+        self._refused = None if champion is not None else wanted[0].version
+        champion = champion or self._models.champion
         control = None
         if len(wanted) > 1:
             control = held.get(wanted[1].version) or self._load(wanted[1])
@@ -130,6 +138,10 @@ class ActiveModel:
             self._models = Models(champion, control)
 
     def _load(self, wanted: Deployed) -> Bundle | None:
+        """The version, ready to answer; None where it is refused or was a moment ago."""
+        known = self._failed.get(wanted.version)
+        if known is not None and self._clock() < known:
+            return None
         try:
             bundle = compacted(
                 read_version(self._root, wanted.version, wanted.manifest_sha256, self._files),
@@ -137,9 +149,12 @@ class ActiveModel:
             )
             warm(bundle)
         except (ModelFileError, StorageUnavailableError) as error:
-            if self._refused != wanted.version:
+            if known is None:
                 log.error("model refused", version=wanted.version, reason=str(error))
+            looks = REFUSED_LOOKS if isinstance(error, ModelFileError) else 0
+            self._failed[wanted.version] = self._clock() + looks * self._reload_seconds
             return None
+        self._failed.pop(wanted.version, None)
         log.info("model loaded", version=wanted.version, ranking=bundle.ranking)
         return bundle
 

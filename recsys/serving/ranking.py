@@ -188,7 +188,8 @@ def best(
     if factors is not None:
         parts = scores_by_source(bundle, history, recent)
         rows = np.arange(len(bundle.vocabulary))
-        parts = {name: part * factors for name, part in parts.items()}
+        for part in parts.values():  # -inf stays so, whatever the factor
+            np.multiply(part, factors, out=part, where=np.isfinite(part))
     elif bundle.ranking in bundle.rankers:
         voted, votes = bundle.rankers[bundle.ranking].votes(history[0])
         order = np.argsort(voted)

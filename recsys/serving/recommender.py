@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from recsys.data.random_ids import RandomIds
 from recsys.data.sequences import Histories
 from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import NotFoundError, SourceUnavailableError, StorageUnavailableError
-from recsys.registry import Bundle
+from recsys.registry import Bundle, sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, Models
 from recsys.serving.catalogue import EMPTY, Catalogue, Shelf
 from recsys.serving.explanation import contributions
@@ -197,13 +198,14 @@ class Recommender:
         self.settings = settings
         self.database = database
         serving = settings.serving
+        self._files = open_model_files(settings, database)
         self.active = ActiveModel(
             settings.registry.path,
             serving.reload_seconds,
             clock,
             serving.item_matrix,
             control=serving.control_share > 0,
-            files=open_model_files(settings, database),
+            files=self._files,
         )
         self.source = EventSource(settings, database)
         self.popularity = Popularity(clock, serving.popular_days, self.source)
@@ -230,6 +232,20 @@ class Recommender:
         """Names and manifests of the versions that should serve."""
         with self.database.connect() as connection:
             return version_rows.deployed_names(connection)
+
+    def tidy_cache(self) -> None:
+        """Delete from the folder of versions what was fetched into it and is needed no more.
+
+        Nothing where `registry.store` says that the folder is all there is. What is in memory stays
+        there, whatever becomes of its files. Raises StorageUnavailableError.
+        """
+        if self._files is None:
+            return
+        with self.database.connect() as connection:
+            kept = version_rows.kept_names(connection)
+        root, now = self.settings.registry.path, datetime.now(UTC)
+        sweep_parts(root, now)
+        sweep_unregistered(root, kept, (now - timedelta(days=1)).timestamp())
 
     def bundle(self) -> Bundle | None:
         """The champion."""

@@ -48,7 +48,8 @@ class Database:
         busy_timeout_seconds: float = 5.0,
         connect_args: Mapping[str, object] | None = None,
     ) -> None:
-        """`connect_args`: for PostgreSQL's driver, beside its own.
+        """`pool_size`: connections that are kept; as many again open where those are in use.
+        `connect_args`: for PostgreSQL's driver, beside its own.
 
         Raises ConfigError where `url` is not one of SQLite or PostgreSQL.
         """
@@ -74,7 +75,8 @@ class Database:
     def file(self) -> Path | None:
         """The file of a SQLite database."""
         name = self.url.database
-        return Path(name) if self.dialect == "sqlite" and name and name != ":memory:" else None
+        is_sqlite = self.url.get_backend_name() == "sqlite"
+        return Path(name) if is_sqlite and name and name != ":memory:" else None
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -144,10 +146,19 @@ class Database:
             self.file.parent.mkdir(parents=True, exist_ok=True)
 
     def _engine(self, pool_size: int) -> Engine:
-        if self.url.get_backend_name() == "sqlite":
+        is_sqlite = self.url.get_backend_name() == "sqlite"
+        pool: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": pool_size,
+            "pool_timeout": self._busy_timeout_seconds,
+        }
+        if is_sqlite and self.file is None:  # in memory: of each thread's own connection
+            pool = {}
+        if is_sqlite:
             engine = create_engine(
                 self.url,
                 hide_parameters=True,  # values in an error's text would end in the log
+                **pool,
                 connect_args={
                     "timeout": self._busy_timeout_seconds,
                     "check_same_thread": False,
@@ -158,9 +169,7 @@ class Database:
         engine = create_engine(
             self.url,
             hide_parameters=True,
-            pool_size=pool_size,
-            max_overflow=pool_size,
-            pool_timeout=self._busy_timeout_seconds,
+            **pool,
             connect_args={
                 "connect_timeout": max(2, round(self._busy_timeout_seconds)),
                 **self._connect_args,

@@ -196,7 +196,7 @@ class Mapping:
             if not _INTEGER.fullmatch(asked) or asked == "-0":
                 return None
             number = int(asked)
-            low, high = _bounds(self.columns[meaning].declared)
+            low, high = _bounds(self.dialect, self.columns[meaning].declared)
             return number if low <= number <= high else None
         if kind in ("uuid", "uuid_bytes"):
             try:
@@ -364,9 +364,9 @@ def near(name: str, names: Sequence[str]) -> str:
     return f"did you mean {listed}?" if found else f"there are: {shown(listed, 400)[1:-1]}"
 
 
-def _bounds(declared: str) -> tuple[int, int]:
+def _bounds(dialect: str, declared: str) -> tuple[int, int]:
     """What an integer type holds, so that no database is asked for what would be an error."""
-    name = declared.upper()
+    name = "" if dialect == "sqlite" else declared.upper()  # there every integer has 64 bits
     bits = 15 if "SMALL" in name else 31 if name in ("INTEGER", "INT", "INT4", "SERIAL") else 63
     if "UNSIGNED" in name:
         return 0, 2**64 - 1

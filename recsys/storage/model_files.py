@@ -18,6 +18,7 @@ from recsys.config import Settings
 from recsys.errors import ConfigError, MissingExtraError, ModelFileError, StorageUnavailableError
 from recsys.storage.database import Database, upsert
 from recsys.storage.tables import model_files
+from recsys.storage.version_rows import VERSION_NAME
 
 PART_BYTES = 4 * 2**20  # of a row, and of what is in memory at once
 
@@ -35,7 +36,10 @@ class ModelFiles(Protocol):
         """Forget all files of `version`."""
 
     def sweep(self, registered: Collection[str], before_us: int) -> int:
-        """Forget the versions that are not among `registered` and older than `before_us`; how many."""
+        """Forget the versions that are not among `registered` and older than `before_us`; how many.
+
+        What is not named as versions and their files are stays.
+        """
 
 
 class DatabaseFiles:
@@ -82,7 +86,8 @@ class DatabaseFiles:
             select(model_files.c.version).distinct().where(model_files.c.created_at_us < before_us)
         )
         with self._database.connect() as connection:
-            gone = [v for v in connection.execute(old).scalars() if v not in registered]
+            found = connection.execute(old).scalars().all()
+        gone = [v for v in found if VERSION_NAME.fullmatch(v) and v not in registered]
         for version in gone:
             self.delete(version)
         return len(gone)
@@ -106,7 +111,8 @@ class ObjectFiles:
         self._errors = (BotoCoreError, ClientError)
         patience = Config(connect_timeout=10, read_timeout=60, retries={"max_attempts": 3})
         self._client: Any = boto3.client("s3", config=patience)
-        self._bucket, self._prefix = bucket, prefix.strip("/")
+        self._bucket = bucket
+        self._start = f"{prefix.strip('/')}/".lstrip("/")  # of every key
 
     def put(self, version: str, path: Path) -> None:
         try:
@@ -130,18 +136,19 @@ class ObjectFiles:
     def sweep(self, registered: Collection[str], before_us: int) -> int:
         gone: dict[str, list[str]] = {}
         for key, written_us in self._listed(""):
-            version = key.removeprefix(f"{self._prefix}/").partition("/")[0]
-            if version not in registered and written_us < before_us:
+            version, _, name = key.removeprefix(self._start).partition("/")
+            ours = VERSION_NAME.fullmatch(version) and name and "/" not in name
+            if ours and version not in registered and written_us < before_us:
                 gone.setdefault(version, []).append(key)
         self._delete([key for keys in gone.values() for key in keys])
         return len(gone)
 
     def _key(self, version: str, name: str) -> str:
-        return f"{self._prefix}/{version}/{name}" if self._prefix else f"{version}/{name}"
+        return f"{self._start}{version}/{name}"
 
     def _listed(self, under: str) -> Iterator[tuple[str, int]]:
         """Keys and times (µs) of the objects whose names begin with `under`."""
-        start = f"{self._prefix}/{under}" if self._prefix else under
+        start = f"{self._start}{under}"
         try:
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=start):

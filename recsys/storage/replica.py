@@ -84,11 +84,11 @@ class Replica:
         """
         if time.monotonic() < self._left_until:
             return ask(primary)
+        written = _WRITTEN(primary)[0][0]
         # Of one that was away a single thread finds out whether it is back.
         probes = not self._is_known
         if probes and not self._probing.acquire(blocking=False):
             return ask(primary)
-        written = _WRITTEN(primary)[0][0]
         try:
             with self.database.read() as standby, self._watch.bounded(standby):
                 if not self._is_known:

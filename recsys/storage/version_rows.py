@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, select, update
 from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.stamps import bump
 from recsys.storage.tables import deployments, model_versions
+
+VERSION_NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,13 @@ def deployed_names(connection: Connection) -> list[tuple[str, str]]:
         champion_now,
         *((name, get_version(connection, name).manifest_sha256) for name in earlier),
     ]
+
+
+def kept_names(connection: Connection) -> set[str]:
+    """The versions whose files stay: those that were not deleted, and whatever serves."""
+    kept = select(model_versions.c.version).where(model_versions.c.state != "deleted")
+    serving = (name for name, _ in deployed_names(connection))
+    return {*connection.execute(kept).scalars(), *serving}
 
 
 def set_state(connection: Connection, version: str, state: str) -> None:

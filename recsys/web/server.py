@@ -187,7 +187,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         stop = threading.Event()
         threading.Thread(
             target=recommender.active.follow,
-            args=(recommender.deployed, stop),
+            args=(recommender.deployed, stop, recommender.tidy_cache),
             name="follow",
             daemon=True,
         ).start()

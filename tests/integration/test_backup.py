@@ -16,12 +16,13 @@ import orjson
 import pytest
 from sqlalchemy import create_engine, func, insert, make_url, select, text
 
+from recsys import backup
 from recsys.backup import MANIFEST, backup_name, make_backup, prune_backups, verify_backup
 from recsys.backup import restore_backup as restore
 from recsys.data.readers import ReadOptions
 from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
 from recsys.pipeline import import_events
-from recsys.registry import keep_version
+from recsys.registry import delete_version, keep_version
 from recsys.serving.recommender import Recommender, Request
 from recsys.storage import (
     item_rows,
@@ -337,14 +338,36 @@ def test_a_backup_of_an_older_schema_goes_forward(empty_url, tmp_path, monkeypat
             assert connection.execute(text("SELECT item_id FROM items")).scalar_one() == "a"
 
 
+def test_a_version_that_goes_while_it_is_copied_is_left_out(
+    filled, tmp_path, tiny_shop, publish, monkeypatch
+):
+    database, settings = filled
+    newer = publish(tiny_shop, database, tmp_path / "models", "20990101-000000-aaaaaa")
+    older = tiny_shop.bundle.version
+    checked = backup.verified_files
+
+    def then_deleted(root, version, digest):
+        found = checked(root, version, digest)
+        if version == older:
+            delete_version(root, version)
+        return found
+
+    monkeypatch.setattr(backup, "verified_files", then_deleted)
+    _, made = make_backup(settings, database, tmp_path / "x.zip", NOW)
+    assert set(made.versions) == {newer} and set(made.left_out) == {older}
+    assert verify_backup(tmp_path / "x.zip").champion == newer
+
+
 def test_the_newest_are_kept_and_parts_swept(tmp_path):
     for day in range(1, 6):
         (tmp_path / backup_name(NOW.replace(day=day))).write_text("x")
     (tmp_path / "other.zip").write_text("not ours")
-    (tmp_path / ".recsys-20250301-000000.zip.999999999.abc.part").write_text("half")
+    half = tmp_path / ".recsys-20250301-000000.zip.999999999.abc.part"
+    half.write_text("half")
+    os.utime(half, (NOW.timestamp() - 7_200,) * 2)
     mine = tmp_path / f".recsys-20250301-000000.zip.{os.getpid()}.abc.part"
     mine.write_text("being written")
-    assert prune_backups(tmp_path, 2) == 3
+    assert prune_backups(tmp_path, 2, NOW) == 3
     names = ["other.zip", "recsys-20250304-093000.zip", "recsys-20250305-093000.zip"]
     assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, *names]
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from recsys import doctor
 from recsys.bench.fault_stage import own_postgres
@@ -109,6 +110,25 @@ def test_a_standby_that_stands_still_holds_nobody_up(pair, service):
     finally:
         for pid in family:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_a_primary_that_fails_while_the_standby_is_tried_does_not_end_trying(pair, service):
+    settings = Settings(database={"url": pair[0].url, "replica_url": pair[1].url})
+    outcomes = []
+    with (
+        closing(Replica(settings.database)) as replica,
+        service.database.connect() as primary,
+        service.database.connect() as lost,
+    ):
+        replica.note = outcomes.append
+        pid = lost.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        primary.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 10000)")
+        with pytest.raises(DBAPIError):
+            replica.read(lost, lambda where: None)
+        lost.invalidate()
+        assert outcomes == []
+        replica.read(primary, lambda where: None)
+        assert outcomes == ["replica"]
 
 
 def test_another_database_is_no_standby(pair, service):

@@ -131,6 +131,24 @@ def test_nothing_is_published_by_a_run_that_may_not(database, settings, load):
     assert upkeep.sweep_versions(settings, database, datetime.now(UTC)) == 0
     later = datetime.now(UTC) + timedelta(days=2)
     assert upkeep.sweep_versions(settings, database, later) == 1
+    assert (settings.registry.path / first.version).is_dir()
+    with database.begin() as connection:  # what serves stays, whatever its row says
+        version_rows.set_state(connection, first.version, "deleted")
+    assert upkeep.sweep_versions(settings, database, later) == 0
+
+
+def test_files_of_a_deleted_version_go_though_the_pruning_was_killed(
+    database, tiny_shop, publish, settings_for, tmp_path
+):
+    settings = settings_for(tmp_path)
+    gone, *kept = (
+        publish(tiny_shop, database, tmp_path, f"2099010{n}-000000-aaaaaa") for n in (1, 2, 3)
+    )
+    with database.begin() as connection:
+        version_rows.set_state(connection, gone, "deleted")
+    later = datetime.now(UTC) + timedelta(days=2)
+    assert upkeep.sweep_versions(settings, database, later) == 1
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set(kept)
 
 
 def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings, load):

@@ -1,18 +1,30 @@
 """Versions as files: what comes back is what went in, or nothing does."""
 
 import hashlib
+import os
 import pickle
+import shutil
+import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import orjson
 import pytest
 
+from recsys import registry
 from recsys.data.sequences import Histories
 from recsys.errors import ModelFileError
-from recsys.registry import delete_version, read_version, sweep_parts, write_version
+from recsys.registry import (
+    delete_version,
+    folder_bytes,
+    read_version,
+    sweep_parts,
+    write_version,
+)
 from recsys.serving.ranking import rankings, scores
 
+NOW = datetime(2025, 3, 2, 9, 30, tzinfo=UTC)
 HISTORIES = Histories.from_lists([[2, 3, 4], [9], [30, 2]])
 
 
@@ -113,12 +125,59 @@ def test_a_version_name_cannot_leave_the_folder(tmp_path, version):
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path, tiny_shop):
-    (tmp_path / ".20250101-000000-aaaaaa.1.part").mkdir(parents=True)
+    dead = 999_999_999
+    parts = {
+        pid: [tmp_path / f".20250101-00000{n}-aaaaaa.{pid}.abcd.part" for n in range(3)]
+        for pid in (dead, os.getpid())
+    }
+    for made in parts.values():
+        for path, hours in zip(made, (0, 2, 48), strict=True):
+            path.mkdir()
+            os.utime(path, (NOW.timestamp() - hours * 3_600,) * 2)
+    assert sweep_parts(tmp_path, NOW) == 3
+    left = [parts[dead][0], *parts[os.getpid()][:2]]
+    assert set(tmp_path.iterdir()) == set(left)  # young, or a process may be at it
+    for path in left:
+        path.rmdir()
     write_version(tmp_path, tiny_shop.bundle)
-    assert sweep_parts(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == [tiny_shop.bundle.version]
     delete_version(tmp_path, tiny_shop.bundle.version)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_go_once_they_were_checked_are_refused_by_name(written, monkeypatch):
+    root, bundle, digest = written
+    checked = registry._check_file
+
+    def then_deleted(folder, version, name, manifest):
+        checked(folder, version, name, manifest)
+        if name == list(manifest["files"])[-1]:
+            delete_version(root, version)
+
+    monkeypatch.setattr(registry, "_check_file", then_deleted)
+    with pytest.raises(ModelFileError, match=f"{bundle.version}: its files cannot be read"):
+        read_version(root, bundle.version, digest)
+
+
+def test_a_folder_is_measured_while_folders_come_and_go(tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"x" * 1_000)
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            for n in range(20):
+                (tmp_path / f"{n}" / "inner").mkdir(parents=True)
+            for n in range(20):
+                shutil.rmtree(tmp_path / f"{n}")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert {folder_bytes(tmp_path)[0] for _ in range(300)} == {1_000}
+    finally:
+        stop.set()
+        other.join()
 
 
 def test_a_version_is_never_written_over(tmp_path, tiny_shop):

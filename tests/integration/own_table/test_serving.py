@@ -253,6 +253,31 @@ def test_the_index_is_used_for_whole_numbers_asked_for_as_text(click_tables, own
         assert not any("::text" in line for line in plans)
 
 
+@pytest.mark.parametrize("kind", ["INTEGER", "INT", "BIGINT", "SMALLINT"])
+def test_whole_numbers_of_64_bits_are_found_in_sqlite(click_tables, own, tmp_path, kind):
+    with click_tables("sqlite") as clicks:
+        clicks.run(
+            f"CREATE TABLE visits (id INTEGER PRIMARY KEY, visitor {kind}, sku TEXT, at INTEGER)",
+            f"INSERT INTO visits VALUES (1, {2**63 - 1}, 'a', 1), (2, {2**31}, 'b', 2)",
+            "CREATE INDEX by_visitor ON visits (visitor, at)",
+        )
+        keys = {
+            "table": "visits",
+            "user_column": "visitor",
+            "item_column": "sku",
+            "timestamp_column": "at",
+            "event_type_column": "",
+            "session_column": "",
+            "order_column": "id",
+        }
+        source = EventSource(clicks.settings(tmp_path / "models", **keys), own)
+        with own.connect() as connection:
+            for user, wanted in ((2**63 - 1, ["a"]), (2**31, ["b"]), (2**63, [])):
+                found = source.history(connection, str(user)).events
+                assert [one.item_id for one in found] == wanted
+        source.close()
+
+
 def test_nothing_but_select_is_sent(shop, clicks, tiny_shop, own, store_of, tmp_path):
     """Whatever goes through SQLAlchemy is heard; what the driver is given directly is a SELECT."""
     heard = []

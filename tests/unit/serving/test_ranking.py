@@ -69,6 +69,24 @@ def test_factors_multiply_what_all_voices_say(blended):
     assert {row for row, _, _ in found[:5]} <= set(range(20, 30))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ranking", ["blend", "popular"])
+def test_a_factor_of_nothing_takes_nothing_else_out(blended, ranking):
+    bundle = replace(blended, ranking=ranking)
+    history = Histories.from_lists([HISTORIES[0]])
+    rows = len(bundle.vocabulary)
+    bounds = Bounds(barred=np.array([4, 5, 6]))
+    whole = best(bundle, history, rows, bounds=bounds, factors=np.ones(rows, np.float32))
+    factors = np.ones(rows, np.float32)
+    factors[: rows // 2] = 0.0
+    found = best(bundle, history, rows, bounds=bounds, factors=factors)
+    kept = [(row, score, source) for row, score, source in whole if row >= rows // 2]
+    assert found[: len(kept)] == kept
+    assert all(row < rows // 2 and score == 0 for row, score, _ in found[len(kept) :])
+    if ranking == "blend":  # of a ranker, an item without a vote is left out
+        assert len(found) == len(whole) > rows // 2
+
+
 def test_padding_and_unknown_are_never_among_the_best(blended):
     found = best(blended, Histories.from_lists([[1, 1]]), 50)
     assert all(row >= FIRST_ITEM for row, _, _ in found)

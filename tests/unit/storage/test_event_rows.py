@@ -1,3 +1,5 @@
+from contextlib import ExitStack, closing
+
 import pytest
 from sqlalchemy import text
 
@@ -126,6 +128,14 @@ def test_a_locked_sqlite_file_is_unavailable_and_loses_nothing(tmp_path):
         with pytest.raises(StorageUnavailableError, match="locked"):
             store(other, event("b", 2))
     assert items(other, user_id="u") == ["a"]
+
+
+def test_as_many_connections_as_were_asked_for_can_be_in_use(database_url):
+    with closing(Database(database_url, pool_size=20)) as database, ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(database.connect())
+        store(database, event("a", 1))
+        assert items(database, user_id="u") == ["a"]
 
 
 def test_an_absent_server_is_unavailable_and_shows_no_password():

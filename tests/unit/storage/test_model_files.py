@@ -19,7 +19,8 @@ from recsys.data.readers import ReadOptions
 from recsys.errors import ConfigError, ModelFileError, StorageUnavailableError
 from recsys.registry import keep_version, read_version, write_version
 from recsys.serving.active_model import ActiveModel
-from recsys.storage import model_files
+from recsys.serving.recommender import Recommender
+from recsys.storage import model_files, version_rows
 from recsys.storage.model_files import DatabaseFiles, ObjectFiles, open_model_files
 
 EXTRA_VERSION = "20250301-000000-0a0a0a"
@@ -49,19 +50,25 @@ def object_store():
         process.kill()
 
 
+@pytest.fixture
+def bucket(object_store, monkeypatch):
+    """Name of an empty bucket."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    import boto3
+
+    name = f"models-{os.getpid()}-{time.time_ns()}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return name
+
+
 @pytest.fixture(params=["database", "s3"])
-def settings(request, tmp_path, monkeypatch):
+def settings(request, tmp_path):
     store = request.param
     if store == "s3":
-        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("object_store"))
-        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(f"AWS_{name}", "test")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        import boto3
-
-        bucket = f"models-{os.getpid()}-{time.time_ns()}"
-        boto3.client("s3").create_bucket(Bucket=bucket)
-        store = f"s3://{bucket}/shop/versions"
+        store = f"s3://{request.getfixturevalue('bucket')}/shop/versions"
     return Settings(registry={"path": tmp_path / "models", "store": store})
 
 
@@ -126,6 +133,42 @@ def test_versions_without_a_row_are_swept_once_they_are_old(files, tiny_shop, tm
     assert b"".join(files.get(tiny_shop.bundle.version, "manifest.json"))
     with pytest.raises(ModelFileError):
         b"".join(files.get(EXTRA_VERSION, "manifest.json"))
+
+
+def test_what_is_not_a_version_in_a_shared_bucket_stays(bucket, tiny_shop, tmp_path):
+    import boto3
+
+    foreign = ["photos/cat.jpg", "cat.jpg", f"photos/{EXTRA_VERSION}/cat.jpg"]
+    foreign += [f"{EXTRA_VERSION}/photos/cat.jpg", f"/{EXTRA_VERSION}/cat.jpg"]
+    for key in foreign:
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"cat")
+    files = ObjectFiles(bucket, "")
+    write_version(tmp_path / "models", tiny_shop.bundle)
+    keep_version(tmp_path / "models", tiny_shop.bundle.version, files)
+    assert files.sweep(set(), time.time_ns() // 1_000 + 60_000_000) == 1
+    left = boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+    assert {one["Key"] for one in left} == set(foreign)
+
+
+def test_a_serving_process_forgets_what_it_fetched_and_was_deleted(
+    files, settings, database, tiny_shop, publish, tmp_path
+):
+    gone, *kept = (
+        publish(tiny_shop, database, tmp_path / "models", f"2099010{n}-000000-aaaaaa")
+        for n in (1, 2, 3)
+    )
+    with database.begin() as connection:
+        version_rows.set_state(connection, gone, "deleted")
+    old = (time.time() - 2 * 86_400,) * 2
+    for folder in (tmp_path / "models").iterdir():
+        os.utime(folder, old)
+    (tmp_path / "models" / EXTRA_VERSION).mkdir()  # a training may be about to register it
+    for store, left in (("disk", {gone, *kept}), (settings.registry.store, set(kept))):
+        registry = settings.registry.model_copy(update={"store": store})
+        chosen = settings.model_copy(update={"registry": registry})
+        Recommender(chosen, database, time.monotonic).tidy_cache()
+        found = {path.name for path in (tmp_path / "models").iterdir()}
+        assert found == {EXTRA_VERSION, *left}
 
 
 def test_a_training_keeps_its_version_before_the_row_names_it(
