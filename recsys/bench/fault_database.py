@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ class Traffic:
         self.reads, self.writes, self.slowest_read = Counter(), Counter(), 0.0
 
     def _read(self) -> None:
-        request = self._stage.with_sequence
+        user = self._stage.asks("/users/shopper-000001/recommendations")
+        requests = cycle([self._stage.with_sequence, user])  # the second may answer without history
         while not self._stop.is_set():
             started = time.monotonic()
-            self.reads[ask(self._port, request)] += 1
+            self.reads[ask(self._port, next(requests))] += 1
             self.slowest_read = max(self.slowest_read, time.monotonic() - started)
             time.sleep(0.01)
 
@@ -72,6 +74,11 @@ class Traffic:
                 self.acknowledged.append(name)
             number += 1
             time.sleep(0.01)
+
+    @property
+    def writes_are_clear(self) -> bool:
+        """Whether each write was stored or refused for now."""
+        return set(self.writes) <= {200, 503}
 
     @property
     def read_failures(self) -> int:
@@ -112,7 +119,7 @@ def postgres_stopped(stage: Stage, server: OwnPostgres, seconds: float) -> Fault
         lost = traffic.lost()
     return Fault(
         "PostgreSQL stopped under load",
-        failures == 0 and lost == 0 and recovered is not None and recovered <= RECOVERY_SECONDS,
+        failures == lost == 0 and traffic.writes_are_clear and _is_quick(recovered),
         {
             "seconds": seconds,
             "reads": reads,
@@ -123,6 +130,43 @@ def postgres_stopped(stage: Stage, server: OwnPostgres, seconds: float) -> Fault
             "recovery_seconds": None if recovered is None else round(recovered, 2),
         },
     )
+
+
+def postgres_hung(stage: Stage, server: OwnPostgres, seconds: float) -> Fault:
+    """Its processes stand still for a while, then go on."""
+    with running(stage.url, stage.registry, workers=2, **_patience(1)) as (port, _):
+        write = stage.asks("/events", {"user_id": "r", "item_id": "P0001"})
+        ask(port, stage.with_sequence)
+        with Traffic(stage, port) as traffic:
+            time.sleep(1.0)
+            traffic.clear()
+            server.pause()
+            try:
+                time.sleep(seconds)
+                reads, writes = _shown(traffic.reads), _shown(traffic.writes)
+            finally:
+                server.resume()
+            recovered = seconds_until(lambda: ask(port, write) == 200, 60.0)
+            time.sleep(1.0)
+            failures, slowest = traffic.read_failures, traffic.slowest_read
+        lost = traffic.lost()
+    return Fault(
+        "PostgreSQL hung under load",
+        failures == lost == 0 and traffic.writes_are_clear and _is_quick(recovered),
+        {
+            "seconds": seconds,
+            "reads": reads,
+            "writes": writes,
+            "read_5xx": failures,
+            "slowest_read_seconds": round(slowest, 2),
+            "acknowledged_lost": lost,
+            "recovery_seconds": None if recovered is None else round(recovered, 2),
+        },
+    )
+
+
+def _is_quick(recovered: float | None) -> bool:
+    return recovered is not None and recovered <= RECOVERY_SECONDS
 
 
 def postgres_slow(stage: Stage, seconds: float) -> Fault:
@@ -144,7 +188,7 @@ def postgres_slow(stage: Stage, seconds: float) -> Fault:
     database.close()
     return Fault(
         "PostgreSQL slow: tables locked most of the time",
-        failures == 0 and lost == 0,
+        failures == lost == 0 and traffic.writes_are_clear,
         {
             "seconds": seconds,
             "reads": reads,
@@ -170,7 +214,7 @@ def postgres_out_of_connections(stage: Stage, seconds: float) -> Fault:
         failures, lost = traffic.read_failures, traffic.lost()
     return Fault(
         "PostgreSQL out of connections",
-        failures == 0 and lost == 0 and recovered is not None and recovered <= RECOVERY_SECONDS,
+        failures == lost == 0 and traffic.writes_are_clear and _is_quick(recovered),
         {
             "seconds": seconds,
             "connections_taken": taken[0],

@@ -89,6 +89,7 @@ def _on_postgresql(
 ) -> None:
     note(fault_writes.killed_writes(stage, scale.events, scale.kills))
     note(fault_database.postgres_stopped(stage, server, scale.outage_seconds))
+    note(fault_database.postgres_hung(stage, server, scale.outage_seconds / 4))
     note(fault_database.postgres_slow(stage, scale.outage_seconds / 4))
     note(fault_database.postgres_out_of_connections(stage, scale.outage_seconds / 4))
 

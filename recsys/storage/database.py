@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import URL, Engine, Select, Table, create_engine, event, make_url
 from sqlalchemy import Connection as Connection
@@ -31,11 +31,27 @@ from sqlalchemy.exc import (
     TimeoutError,
 )
 
-from recsys.config import Settings
+from recsys.config import DatabaseSettings, Settings
 from recsys.errors import ConfigError, RecsysError, StorageUnavailableError
+from recsys.storage.watchdog import Watchdog
 
+RETRY_SECONDS = 1.0  # for which a server that hangs is left alone
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
 MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn")
+
+
+class Patience(NamedTuple):
+    """Seconds that a request waits for a database that says nothing."""
+
+    read: float  # `Database.read`
+    transaction: float  # `Database.begin`
+    query: float  # `Database.connect`
+
+    @classmethod
+    def of(cls, settings: DatabaseSettings) -> Patience:
+        """For processes that serve: short reads may take as long as a lock may."""
+        short = settings.busy_timeout_seconds
+        return cls(short, 3 * short, 12 * short)
 
 
 class Database:
@@ -47,9 +63,11 @@ class Database:
         pool_size: int = 5,
         busy_timeout_seconds: float = 5.0,
         connect_args: Mapping[str, object] | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """`pool_size`: connections that are kept; as many again open where those are in use.
-        `connect_args`: for PostgreSQL's driver, beside its own.
+        `connect_args`: for PostgreSQL's driver, beside its own. `patience`: with a PostgreSQL that
+        accepts and never answers; without one it is waited for.
 
         Raises ConfigError where `url` is not one of SQLite or PostgreSQL.
         """
@@ -58,6 +76,11 @@ class Database:
         self._busy_timeout_seconds = busy_timeout_seconds
         self._local = threading.local()
         self._generation = 0
+        self._patience = None if self.url.get_backend_name() == "sqlite" else patience
+        self._watchdog = Watchdog()
+        self._hangs = False  # the server was waited for in vain, and has not answered since
+        self._asked_again_at = 0.0
+        self._asking = threading.RLock()  # held by the one thread that finds out whether it does
         self.engine = self._engine(pool_size)
         # Reading needs no transaction of its own: without one PostgreSQL is asked once, not thrice.
         self._reading = (
@@ -84,7 +107,14 @@ class Database:
 
         Raises StorageUnavailableError where the database is locked, full or cannot be reached.
         """
-        with translated(), self.engine.connect() as connection, connection.begin():
+        seconds = self._patience and self._patience.transaction
+        with (
+            translated(),
+            self._patient(),
+            self.engine.connect() as connection,
+            self._bounded(connection, seconds),
+            connection.begin(),
+        ):
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -94,7 +124,13 @@ class Database:
         """A connection for reading. In SQLite all of the block sees one view of the data, in
         PostgreSQL each statement the newest.
         """
-        with translated(), self._reading.connect() as connection:
+        seconds = self._patience and self._patience.query
+        with (
+            translated(),
+            self._patient(),
+            self._reading.connect() as connection,
+            self._bounded(connection, seconds),
+        ):
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
             yield connection
@@ -106,22 +142,56 @@ class Database:
         Each statement sees the newest data. A connection on which a read fails is let go, and one
         that lay idle is probed first, so that a restart of the database is noticed.
         """
-        with translated():
+        with translated(), self._patient():
             held: Connection | None = getattr(self._local, "connection", None)
             stale = held is None or held.closed or self._local.generation != self._generation
             if held is not None and not stale and self._is_idle():
-                stale = not _answers(held)
+                with self._bounded(held, self._patience and self._patience.read):
+                    stale = not _answers(held)
             if held is None or stale:
                 self._let_go()
                 options = {"isolation_level": "AUTOCOMMIT"}
                 held = self.engine.connect().execution_options(**options)
                 self._local.connection, self._local.generation = held, self._generation
             try:
-                yield held
+                with self._bounded(held, self._patience and self._patience.read):
+                    yield held
             except DBAPIError:
                 self._let_go()
                 raise
             self._local.used_at = time.monotonic()
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        """A server that was waited for in vain is asked again by one thread at a time, now and then."""
+        if self._patience is None:
+            yield
+            return
+        asks = self._hangs
+        if asks and (
+            time.monotonic() < self._asked_again_at or not self._asking.acquire(blocking=False)
+        ):
+            raise StorageUnavailableError("the database does not answer")
+        started = time.monotonic()
+        try:
+            yield
+            self._hangs = False
+        except (OperationalError, InterfaceError, DisconnectionError):
+            now = time.monotonic()
+            if asks or now - started >= self._patience.read:
+                self._hangs, self._asked_again_at = True, now + RETRY_SECONDS
+            raise
+        finally:
+            if asks:
+                self._asking.release()
+
+    @contextmanager
+    def _bounded(self, connection: Connection, seconds: float | None) -> Iterator[None]:
+        if seconds is None:
+            yield
+            return
+        with self._watchdog.bounded(descriptor_of(connection), seconds):
+            yield
 
     def _is_idle(self) -> bool:
         used_at: float = getattr(self._local, "used_at", 0.0)
@@ -137,6 +207,7 @@ class Database:
     def close(self) -> None:
         """Close what is not in use now; connections that threads hold open end at their next use."""
         self._generation += 1
+        self._watchdog.close()
         self._let_go()
         self.engine.dispose()
 
@@ -176,8 +247,24 @@ class Database:
             },
         )
         event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", _probe_if_idle)
+        event.listen(engine, "checkout", self._probe_if_idle)
         return engine
+
+    def _probe_if_idle(self, connection: Any, record: Any, _proxy: Any) -> None:
+        """Ask a connection that has lain idle whether it still lives; the pool replaces a dead one.
+
+        One used a moment ago is taken at its word, which spares each request a round trip.
+        """
+        used_at = record.info.get("used_at")
+        if used_at is None or time.monotonic() - used_at < IDLE_SECONDS:
+            return
+        seconds = self._patience.read if self._patience else None
+        try:
+            with self._bounded(connection, seconds), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+            connection.rollback()
+        except Exception as error:
+            raise DisconnectionError from error
 
 
 class HotSelect:
@@ -268,24 +355,14 @@ def _answers(connection: Connection) -> bool:
     return True
 
 
+def descriptor_of(connection: Connection | Any) -> int:
+    """The socket under a connection of SQLAlchemy's or psycopg's own."""
+    driver = connection.connection if isinstance(connection, Connection) else connection
+    return int(getattr(driver, "driver_connection", driver).fileno())
+
+
 def _note_use(_connection: Any, record: Any) -> None:
     record.info["used_at"] = time.monotonic()
-
-
-def _probe_if_idle(connection: Any, record: Any, _proxy: Any) -> None:
-    """Ask a connection that has lain idle whether it still lives; the pool replaces a dead one.
-
-    One used a moment ago is taken at its word, which spares each request a round trip.
-    """
-    used_at = record.info.get("used_at")
-    if used_at is None or time.monotonic() - used_at < IDLE_SECONDS:
-        return
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        connection.rollback()
-    except Exception as error:
-        raise DisconnectionError from error
 
 
 @contextmanager

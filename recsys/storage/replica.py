@@ -9,12 +9,10 @@ acknowledged event may not be written yet, and is then not waited for.)
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, case, func, literal_column, select
@@ -22,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from recsys.config import DatabaseSettings
 from recsys.errors import ConfigError, RecsysError
-from recsys.storage.database import Database, HotSelect
+from recsys.storage.database import Database, HotSelect, descriptor_of
+from recsys.storage.watchdog import Watchdog
 
 RETRY_SECONDS = 2.0  # for which a standby is left alone that was away
 FOREIGN_SECONDS = 60.0  # or that is no standby of this database
@@ -74,7 +73,7 @@ class Replica:
         self._left_until = 0.0  # it is not asked before
         self._probing = threading.Lock()
         self._is_known = False  # to be a standby of this database that answers
-        self._watch = _Watch()
+        self._watch = Watchdog()
         self.note: Callable[[str], None] = lambda outcome: None  # 'replica', 'behind' or 'away'
 
     def read(self, primary: Connection, ask: Callable[[Connection], Found]) -> Found:
@@ -90,7 +89,7 @@ class Replica:
         if probes and not self._probing.acquire(blocking=False):
             return ask(primary)
         try:
-            with self.database.read() as standby, self._watch.bounded(standby):
+            with self.database.read() as standby, self._bounded(standby):
                 if not self._is_known:
                     self._check(primary, standby)
                     self._is_known = True
@@ -109,6 +108,9 @@ class Replica:
             if probes:
                 self._probing.release()
         return ask(primary)
+
+    def _bounded(self, standby: Connection) -> AbstractContextManager[object]:
+        return self._watch.bounded(descriptor_of(standby), 1.5 * READ_SECONDS)
 
     def _leave(self, outcome: str, seconds: float) -> None:
         self._left_until = time.monotonic() + seconds
@@ -153,42 +155,3 @@ class Replica:
     def close(self) -> None:
         self._watch.close()
         self.database.close()
-
-
-class _Watch:
-    """Cuts connections that are in a read for too long: a stopped server keeps no time-out itself."""
-
-    def __init__(self) -> None:
-        self._reads: dict[int, tuple[float, int]] = {}  # thread -> (since when, socket)
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def bounded(self, connection: Connection) -> Iterator[None]:
-        """The block's reads on `connection` end after about twice READ_SECONDS."""
-        driver: Any = connection.connection.driver_connection
-        me = threading.get_ident()
-        with self._lock:
-            self._reads[me] = (time.monotonic(), int(driver.fileno()))
-            if self._thread is None:  # a worker's own: threads do not survive a fork
-                self._thread = threading.Thread(target=self._look, daemon=True)
-                self._thread.start()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reads.pop(me, None)
-
-    def close(self) -> None:
-        self._done.set()
-
-    def _look(self) -> None:
-        while not self._done.wait(READ_SECONDS / 2):
-            late = time.monotonic() - 1.5 * READ_SECONDS
-            with self._lock:
-                for me, (since, descriptor) in list(self._reads.items()):
-                    if since < late:
-                        del self._reads[me]
-                        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as other:
-                            other.shutdown(socket.SHUT_RDWR)

@@ -21,7 +21,7 @@ from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.serving.webhook import Webhook
-from recsys.storage.database import Database
+from recsys.storage.database import Database, Patience
 from recsys.storage.event_source import EventSource
 from recsys.web import metrics
 from recsys.web.app import create_app
@@ -179,7 +179,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
         chosen = self._settings.database
         # Each thread holds one connection for its reads; writes and the rest share the others.
         pool = chosen.pool_size + self._settings.serving.threads
-        database = Database(self._url, pool, chosen.busy_timeout_seconds)
+        patience = Patience.of(chosen)
+        database = Database(self._url, pool, chosen.busy_timeout_seconds, patience=patience)
         app = create_app(self._settings, database, self._limits)
         recommender = app.extensions["recsys"].recommender
         recommender.bundle()  # loaded and warm before the first request

@@ -43,8 +43,12 @@ def test_postgresql_stopped_and_started_again(stage_at):
     with own_postgres() as server:
         if server is None:
             pytest.skip("no PostgreSQL binaries")
-        figures = held(fault_database.postgres_stopped(stage_at(server.url), server, 3.0))
+        stage = stage_at(server.url)
+        figures = held(fault_database.postgres_stopped(stage, server, 3.0))
         assert set(figures["writes"]) <= {"200", "503"}
+        assert "503" in figures["writes"]
+        assert figures["reads"].keys() == {"200"}
+        figures = held(fault_database.postgres_hung(stage, server, 4.0))
         assert "503" in figures["writes"]
         assert figures["reads"].keys() == {"200"}
 
