@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 
 from recsys.errors import StorageUnavailableError
 from recsys.registry import Bundle
 from recsys.storage import item_rows
-from recsys.storage.database import Connection, Database
+from recsys.storage.database import Database
 from recsys.storage.event_source import EventSource
 
 DAY_US = 86_400 * 1_000_000
 MINUTE_US = 60 * 1_000_000
 KEEP_SECONDS = 60.0
+RETRY_SECONDS = 5.0  # for which nothing is counted after a count has failed
 LONGEST = 2_000  # items counted for one window
 MAX_CACHED = 1_000
+Counts = list[tuple[str, int]]  # (item id, events), most first
+
+
+@dataclass
+class _Window:
+    """What was last counted in one window, and when."""
+
+    counting: threading.Lock = field(default_factory=threading.Lock)
+    last: tuple[float, Counts] | None = None
 
 
 class Popularity:
     """Popular items by window and category, counted at most once a minute and kept after that.
 
-    Only item counts are held, no user's state; while the database is away the last count answers.
+    One thread counts; the others go by the last count meanwhile, as all do while the database is
+    away. Only item counts are held, no user's state.
     """
 
     def __init__(self, clock: Callable[[], float], days: int, source: EventSource) -> None:
@@ -29,49 +41,62 @@ class Popularity:
         self._source = source
         self._days = days
         self._lock = threading.Lock()
-        self._counts: dict[tuple[int, str | None], tuple[float, list[tuple[str, int]]]] = {}
-        self._recent_counts: tuple[int, list[tuple[str, int]]] | None = None
+        self._windows: dict[object, _Window] = {}
+        self._failure: str | None = None  # of the last count
+        self._retry_at = 0.0
 
-    def counts(
-        self, connection: Connection, now_us: int, days: int, category: str | None
-    ) -> list[tuple[str, int]]:
-        """(item id, events) in the last `days`, most first; up to LONGEST."""
-        key = (days, category)
-        with self._lock:
-            known = self._counts.get(key)
-        if known is not None and self._clock() - known[0] < KEEP_SECONDS:
-            return known[1]
-        since_us = max(0, now_us - days * DAY_US)
-        found = self._source.popular_items(connection, since_us, category, LONGEST)
-        with self._lock:
-            if len(self._counts) >= MAX_CACHED:
-                self._counts.clear()
-            self._counts[key] = (self._clock(), found)
-        return found
+    def counts(self, database: Database, now_us: int, days: int, category: str | None) -> Counts:
+        """(item id, events) in the last `days`, most first; up to LONGEST.
 
-    def recent(self, database: Database, now_us: int, days: int) -> list[tuple[str, int]]:
+        Raises StorageUnavailableError where there is no last count and none can be had.
+        """
+
+        def count() -> Counts:
+            since_us = max(0, now_us - days * DAY_US)
+            with database.connect() as connection:
+                return self._source.popular_items(connection, since_us, category, LONGEST)
+
+        return self._latest((days, category), self._clock(), KEEP_SECONDS, count)
+
+    def recent(self, database: Database, now_us: int, days: int) -> Counts:
         """(item id, events) of the `days` before the last whole minute, up to LONGEST.
 
         Every worker counts the same events, so that a ranking built on them is the same everywhere.
-        The list is the same object until it is counted anew.
+        The list is the same object until it is counted anew. Raises as `counts`.
         """
         until_us = now_us - now_us % MINUTE_US
-        with self._lock:
-            known = self._recent_counts
-        if known is not None and known[0] == until_us:
-            return known[1]
-        since_us = max(0, until_us - days * DAY_US)
-        with database.connect() as connection:
-            found = self._source.popular_items(connection, since_us, None, LONGEST, until_us)
-        with self._lock:
-            self._recent_counts = (until_us, found)
-        return found
 
-    def forget(self) -> None:
-        """Count anew at the next request."""
+        def count() -> Counts:
+            since_us = max(0, until_us - days * DAY_US)
+            with database.connect() as connection:
+                return self._source.popular_items(connection, since_us, None, LONGEST, until_us)
+
+        return self._latest(days, until_us, MINUTE_US, count)
+
+    def _latest(
+        self, name: object, now: float, lasts: float, count: Callable[[], Counts]
+    ) -> Counts:
+        """What was counted less than `lasts` ago, or is by `count`; else the last that there is."""
         with self._lock:
-            self._counts.clear()
-            self._recent_counts = None
+            if len(self._windows) >= MAX_CACHED and name not in self._windows:
+                self._windows.clear()
+            window = self._windows.setdefault(name, _Window())
+        last = window.last
+        if last is not None and now - last[0] < lasts:
+            return last[1]
+        # The first count is waited for, unless it is likely to fail.
+        waits = last is None and self._failure is None
+        if window.counting.acquire(blocking=waits):
+            try:
+                if window.last is last and self._clock() >= self._retry_at:
+                    window.last, self._failure = (now, count()), None
+            except StorageUnavailableError as error:
+                self._failure, self._retry_at = str(error), self._clock() + RETRY_SECONDS
+            finally:
+                window.counting.release()
+        if window.last is None:
+            raise StorageUnavailableError(self._failure or "popular items are being counted")
+        return window.last[1]
 
     def chain(
         self,
@@ -98,13 +123,8 @@ class Popularity:
         for item_id in newest:
             yield item_id, 0.0, "latest"
 
-    def _recent(
-        self, database: Database, now_us: int, category: str | None
-    ) -> list[tuple[str, int]]:
+    def _recent(self, database: Database, now_us: int, category: str | None) -> Counts:
         try:
-            with database.connect() as connection:
-                return self.counts(connection, now_us, self._days, category)
+            return self.counts(database, now_us, self._days, category)
         except StorageUnavailableError:
-            with self._lock:
-                known = self._counts.get((self._days, category))
-            return known[1] if known else []
+            return []

@@ -30,7 +30,7 @@ from recsys.registry import Bundle, sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, Models
 from recsys.serving.catalogue import EMPTY, Catalogue, Shelf
 from recsys.serving.explanation import contributions
-from recsys.serving.fallback import Popularity
+from recsys.serving.fallback import LONGEST, Popularity
 from recsys.serving.ranking import (
     LSTM,
     Bounds,
@@ -351,7 +351,7 @@ class Recommender:
         """The items with most events in the last `days`."""
         with self.database.connect() as connection:
             shelf = self.catalogue.at(connection, read_stamps(connection).items)
-            counts = self.popularity.counts(connection, now_us, days, category)
+        counts = self.popularity.counts(self.database, now_us, days, category)
         shown = [(item_id, count) for item_id, count in counts if item_id not in shelf.hidden][:k]
         found = self._look_up(shelf, [item_id for item_id, _ in shown])
         return [
@@ -532,11 +532,19 @@ class Recommender:
             yield from self._followers(bundle, history)
         else:
             yield from new
+        choosy = filters.allowed or request.max_per_category is not None
         yield from self.popularity.chain(
-            self.database, bundle, now_us, request.categories, request.k + len(filters.excluded)
+            self.database,
+            bundle,
+            now_us,
+            request.categories,
+            LONGEST if choosy else request.k + len(filters.excluded),
         )
-        # Candidates that nothing above knows still belong into an answer that ranks just them.
-        for item_id in request.candidates:
+        # What was asked for and nothing above knows still belongs into the answer.
+        asked: Sequence[str] = request.candidates
+        if filters.allowed and not asked:
+            asked = sorted(frozenset.intersection(*filters.allowed))
+        for item_id in asked:
             yield item_id, 0.0, "latest"
 
     def _ranked(

@@ -13,15 +13,18 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    SmallInteger,
+    Text,
     and_,
     any_,
     bindparam,
+    cast,
     delete,
     func,
     literal,
     or_,
     select,
-    union_all,
+    true,
 )
 
 from recsys.data.event_check import Event
@@ -128,6 +131,37 @@ _UNOWNED = or_(events.c.user_id.is_(None), events.c.user_id == bindparam("user")
 _OF_SESSION_WITH_USER = _hot(
     and_(events.c.session_id == bindparam("owner"), _UNOWNED), "bucket", "user_bucket"
 )
+# PostgreSQL: the newest of each of `owners`, which lie in `buckets`, by one statement.
+_OWNED = (
+    func.unnest(
+        cast(bindparam("owners"), ARRAY(Text)), cast(bindparam("buckets"), ARRAY(SmallInteger))
+    )
+    .table_valued("key", "bucket", name="owned")
+    .render_derived()
+)
+_OWNED_USER = and_(events.c.user_id == _OWNED.c.key, events.c.user_bucket == _OWNED.c.bucket)
+_OWNED_SESSION = and_(
+    events.c.session_id == _OWNED.c.key,
+    _UNOWNED,
+    events.c.user_bucket.in_([_OWNED.c.bucket, bindparam("user_bucket")]),
+)
+
+
+def _of_each(newest: Select[Any]) -> Select[Any]:
+    """The rows of `newest` for each row of _OWNED, which it names."""
+    found = newest.lateral("found")
+    return select(found).select_from(_OWNED.join(found, true()))
+
+
+def _hot_of_each(condition: ColumnElement[bool]) -> HotSelect:
+    limit: Any = bindparam("row_limit")
+    each = _of_each(_newest(condition, limit))
+    latest = [each.selected_columns[name].desc() for name in ("timestamp_us", "id")]
+    return HotSelect(each.order_by(*latest).limit(limit))
+
+
+_OF_USERS = _hot_of_each(_OWNED_USER)
+_OF_SESSIONS_WITH_USER = _hot_of_each(_OWNED_SESSION)
 _ALIASES = HotSelect(select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner")))
 
 
@@ -144,7 +178,7 @@ class History:
     """The newest events of a user or session."""
 
     events: list[HistoryEvent]  # oldest first
-    complete: bool  # whether there are no older ones
+    complete: bool  # whether there are surely no older ones
 
 
 def merged_into(connection: Connection, user_id: str) -> tuple[str, ...]:
@@ -165,38 +199,44 @@ def history(
     `merged_into` said, where the caller knows it.
     """
     rows: list[Any] = []
-    complete, reads = True, 0
-    of_user = user_bucket(user_id or "")
+    reads = 0
+    shared = {"user": user_id, "user_bucket": user_bucket(user_id or ""), "row_limit": limit}
 
-    def read(statement: HotSelect, owner: str) -> None:
-        nonlocal complete, reads
-        reads += 1
-        found = statement(
-            connection,
-            owner=owner,
-            user=user_id,
-            bucket=user_bucket(owner),
-            user_bucket=of_user,
-            row_limit=limit,
-        )
-        complete = complete and len(found) < limit
-        rows.extend(found)
+    def read(one: HotSelect, owners: Sequence[str], together: HotSelect | None = None) -> None:
+        nonlocal reads
+        reads += len(owners)
+        if together is not None and len(owners) > 1 and connection.dialect.name == "postgresql":
+            buckets = [user_bucket(owner) for owner in owners]
+            rows.extend(together(connection, owners=owners, buckets=buckets, **shared))
+            return
+        for owner in owners:  # in SQLite a statement costs no way to a server
+            rows.extend(one(connection, owner=owner, bucket=user_bucket(owner), **shared))
 
     if user_id is not None:
-        read(_OF_USER, user_id)
-        for key in merged_into(connection, user_id) if merged is None else merged:
-            read(_OF_SESSION_WITH_USER if key.startswith("s:") else _OF_USER, key[2:])
-        if session_id is not None:
-            read(_OF_SESSION_WITH_USER, session_id)
+        if merged is None:
+            merged = merged_into(connection, user_id)
+        users, sessions = _owners(user_id, session_id, merged)
+        read(_OF_USER, users, _OF_USERS)
+        read(_OF_SESSION_WITH_USER, sessions, _OF_SESSIONS_WITH_USER)
     elif session_id is not None:
-        read(_OF_SESSION, session_id)
+        read(_OF_SESSION, [session_id])
     if reads == 1:
         rows.reverse()
     else:  # a row may come twice, as the user's and as the session's
         unique = {row[5]: row for row in rows}.values()
-        complete = complete and len(unique) <= limit
-        rows = sorted(unique, key=lambda row: (row[2], row[5]))[-limit:]
-    return History([HistoryEvent._make(row[:5]) for row in rows], complete)
+        rows = sorted(unique, key=lambda row: (row[2], row[5]))
+    return History([HistoryEvent._make(row[:5]) for row in rows[-limit:]], len(rows) < limit)
+
+
+def _owners(
+    user_id: str, session_id: str | None, merged: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Users and sessions that a user's events are of; each once."""
+    keys = dict.fromkeys([f"u:{user_id}", *merged])
+    if session_id is not None:
+        keys[f"s:{session_id}"] = None
+    users = [key[2:] for key in keys if key.startswith("u:")]
+    return users, [key[2:] for key in keys if key.startswith("s:")]
 
 
 def seen_items(
@@ -205,29 +245,34 @@ def seen_items(
     session_id: str | None,
     event_types: Collection[str] | None,
 ) -> set[str]:
-    """Items of the newest events of these types (None: all), `MAX_SEEN_EVENTS` at most."""
-    owners: list[ColumnElement[bool]] = []
-    unowned = or_(events.c.user_id.is_(None), events.c.user_id == user_id)
-    if user_id is not None:
-        owners.append(events.c.user_id == user_id)
-        for key in merged_into(connection, user_id):
-            if key.startswith("s:"):
-                owners.append(and_(events.c.session_id == key[2:], unowned))
-            else:
-                owners.append(events.c.user_id == key[2:])
-    if session_id is not None:
-        of_session = events.c.session_id == session_id
-        owners.append(of_session if user_id is None else and_(of_session, unowned))
-    if not owners:
-        return set()
-    parts = []
-    for owner in owners:
-        part = select(events.c.item_id).where(owner)
+    """Items of the newest events of these types (None: all), `MAX_SEEN_EVENTS` of each id at most."""
+
+    def newest(condition: ColumnElement[bool]) -> Select[Any]:
+        part = select(events.c.item_id).where(condition)
         if event_types is not None:
             part = part.where(events.c.event_type.in_(event_types))
-        part = part.order_by(events.c.timestamp_us.desc()).limit(MAX_SEEN_EVENTS)
-        parts.append(select(part.subquery().c.item_id))
-    return set(connection.execute(union_all(*parts)).scalars())
+        return part.order_by(events.c.timestamp_us.desc()).limit(MAX_SEEN_EVENTS)
+
+    if user_id is None:
+        of_session = newest(events.c.session_id == session_id)
+        return set() if session_id is None else set(connection.execute(of_session).scalars())
+    users, sessions = _owners(user_id, session_id, merged_into(connection, user_id))
+    shared = {"user": user_id, "user_bucket": user_bucket(user_id)}
+    found: set[str] = set()
+    for owners, one, together in (
+        (users, events.c.user_id == bindparam("owner"), _OWNED_USER),
+        (sessions, and_(events.c.session_id == bindparam("owner"), _UNOWNED), _OWNED_SESSION),
+    ):
+        if connection.dialect.name == "postgresql":
+            statement = _of_each(newest(together)).distinct()
+            buckets = [user_bucket(owner) for owner in owners]
+            calls: list[dict[str, Any]] = [{"owners": owners, "buckets": buckets}]
+        else:
+            statement = newest(one)
+            calls = [{"owner": owner} for owner in owners]
+        for values in calls:
+            found.update(connection.execute(statement, {**shared, **values}).scalars())
+    return found
 
 
 def popular_items(

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from recsys.config import Settings
-from recsys.errors import ConflictError
+from recsys.errors import ConflictError, SourceUnavailableError
 from recsys.storage import event_rows, user_rows
 from recsys.storage.database import Database
 from recsys.storage.event_rows import History, HistoryEvent
@@ -101,7 +101,12 @@ class EventSource:
             return None
         with self._lock:
             if self._mapped is None:
-                found = reflect(self._settings.events, self._source)
+                self._source.refuse_if_away()
+                try:
+                    found = reflect(self._settings.events, self._source)
+                except SourceUnavailableError:
+                    self._source.leave()
+                    raise
                 self._mapped = _Mapped(found, MappedRows(found.mapping, self._source))
             return self._mapped
 

@@ -78,10 +78,13 @@ class SourceDatabase:
 
     @contextmanager
     def connect(self, *, counting: bool = False) -> Iterator[Connection]:
-        """One read-only transaction. `counting`: a request waits for it, so that it has a time-out.
+        """One read-only transaction. `counting`: a request waits for it, so that it has a time-out
+        and is not tried of a database that was away just now.
 
         Raises SourceUnavailableError where it cannot be had.
         """
+        if counting:
+            self.refuse_if_away()
         engine = self._counts if counting else self._bulk
         with _translated(), engine.connect() as connection:
             if self.dialect == "sqlite":
@@ -96,9 +99,8 @@ class SourceDatabase:
         Raises SourceUnavailableError where it cannot be reached or is slower than the time-out. For
         RETRY_SECONDS after that it is not asked again, so that requests do not queue up for it.
         """
+        self.refuse_if_away()
         now = time.monotonic()
-        if now < self._away_until:
-            raise SourceUnavailableError("the database of the mapped event table was away just now")
         try:
             with _translated():
                 held: Connection | None = getattr(self._local, "connection", None)
@@ -112,8 +114,17 @@ class SourceDatabase:
                 self._local.used_at = time.monotonic()
         except SourceUnavailableError:
             self._let_go()
-            self._away_until = time.monotonic() + RETRY_SECONDS
+            self.leave()
             raise
+
+    def leave(self) -> None:
+        """Leave the database alone for RETRY_SECONDS: it was away."""
+        self._away_until = time.monotonic() + RETRY_SECONDS
+
+    def refuse_if_away(self) -> None:
+        """Raise SourceUnavailableError where it was away just now."""
+        if time.monotonic() < self._away_until:
+            raise SourceUnavailableError("the database of the mapped event table was away just now")
 
     def _let_go(self) -> None:
         held: Connection | None = getattr(self._local, "connection", None)
@@ -142,8 +153,8 @@ class SourceDatabase:
         values. `waited_for`: a request waits for it, so that it has a time-out and is not tried of a
         database that was away just now. Raises SourceUnavailableError.
         """
-        if waited_for and time.monotonic() < self._away_until:
-            raise SourceUnavailableError("the database of the mapped event table was away just now")
+        if waited_for:
+            self.refuse_if_away()
         try:
             if self.dialect == "mysql":
                 yield from self._streamed(query, types, waited_for)

@@ -167,7 +167,9 @@ def test_a_user_is_erased_with_a_receipt(desk):
     assert "Receipt" in again  # twice does no harm
     with desk.database.connect() as connection:
         lines = audit_rows.list_audit(connection, action="user.erase")
-    assert [line.actor for line in lines] == ["admin", "admin"] and "ada" not in str(lines)
+    assert [line.actor for line in lines] == ["admin", "admin"] and not re.search(
+        r"\bada\b", str(lines)
+    )
 
 
 def test_a_session_is_merged(desk):
@@ -183,7 +185,7 @@ def test_a_session_is_merged(desk):
     assert "cannot be merged into itself" in desk.get("users/one", user_id="ada", role="operator")
     with desk.database.connect() as connection:
         lines = audit_rows.list_audit(connection, action="user.merge")
-    assert len(lines) == 1 and "ada" not in str(lines) and "guest" not in str(lines)
+    assert len(lines) == 1 and not re.search(r"\b(ada|guest)\b", str(lines))
 
 
 def test_items_are_searched_sorted_and_paged(desk, tiny_shop):

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from recsys.data.item_check import check_item
-from recsys.storage import key_rows
+from recsys.storage import item_rows, key_rows
 from recsys.storage.database import Database
 
 ODD_IDS = [
@@ -198,6 +198,24 @@ def test_cold_users_and_unknown_items_get_popular_items(service):
     assert len(cold["items"]) == 3
     unknown = service.post("/recommendations", {"events": [{"item_id": "never seen"}], "k": 2})
     assert {item["source"] for item in unknown["items"]} == {"popular"}
+
+
+@pytest.mark.parametrize("most", [2_000, 10])  # of the newest items, whatever they are
+def test_items_of_a_category_are_found_among_many_newer_ones(bare, monkeypatch, most):
+    monkeypatch.setattr("recsys.serving.fallback.LONGEST", most)
+    for added, (name, number) in enumerate((("rare", 3), ("common", 300)), 1):
+        given = [
+            check_item({"item_id": f"{name}{n}", "categories": [name], "price": added})
+            for n in range(number)
+        ]
+        with bare.database.begin() as connection:
+            item_rows.put_items(connection, given, added)
+    url = "/users/nobody/recommendations?k=5"
+    for asked in ("categories=rare", "filter=price<2"):
+        answer = bare.get(f"{url}&{asked}")
+        assert {item["item_id"] for item in answer["items"]} == {"rare0", "rare1", "rare2"}
+    capped = bare.get(f"{url}&max_per_category=1")
+    assert len(capped["items"]) == (2 if most > 300 else 1)
 
 
 def test_no_model_yet_is_a_popular_answer_that_says_so(bare):

@@ -8,7 +8,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
 from recsys.errors import ConfigError, SourceUnavailableError
-from recsys.storage import item_rows
+from recsys.storage import event_source, item_rows
 from recsys.storage.event_source import EventSource
 from recsys.web.server import serve
 
@@ -195,6 +195,12 @@ def test_with_the_source_away_the_answer_is_degraded(
     clicks.run(f"ALTER TABLE {quote}Click Log{quote} RENAME TO gone")
     answer = service.get(f"/users/{user}/recommendations?k=3")
     assert "mapped event table" in answer["degraded"]
+    source = service.app.extensions["recsys"].recommender.source
+    with (
+        pytest.raises(SourceUnavailableError, match="away just now"),
+        source._source.connect(counting=True),
+    ):
+        pass
     assert answer["sequence_length"] == 0 and len(answer["items"]) == 3
     problem = service.call("GET", f"/users/{user}", status=503).get_json()
     assert "mapped event table" in problem["detail"]
@@ -203,6 +209,29 @@ def test_with_the_source_away_the_answer_is_degraded(
     while service.get(f"/users/{user}/recommendations?k=3")["degraded"]:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+def test_a_table_that_is_away_from_the_start_is_tried_rarely(
+    click_tables, own, tmp_path, monkeypatch
+):
+    with click_tables("postgresql") as clicks:
+        clicks.index()
+        tries = []
+
+        def away(*asked):
+            tries.append(1)
+            raise SourceUnavailableError("the mapped event table is away")
+
+        source = EventSource(clicks.settings(tmp_path / "models"), own)
+        monkeypatch.setattr(event_source, "reflect", away)
+        for _ in range(3):
+            with pytest.raises(SourceUnavailableError):
+                source.serving()
+        assert len(tries) == 1
+        monkeypatch.undo()
+        source._source._away_until = 0.0
+        assert source.serving() is not None
+        source.close()
 
 
 def test_the_index_is_used_for_whole_numbers_asked_for_as_text(click_tables, own, tmp_path):

@@ -1,3 +1,4 @@
+import random
 from contextlib import ExitStack, closing
 
 import pytest
@@ -74,6 +75,52 @@ def test_ids_merged_into_a_user_are_read_with_it(database):
                 aliases.insert(), {"alias_key": key, "user_id": "u", "created_at_us": 0}
             )
     assert items(database, user_id="u") == ["a", "b", "c"]
+
+
+def test_a_user_with_many_merged_ids_is_read_whole(database):
+    rng = random.Random(5)
+    users = ["u", "other", *(f"old{n}" for n in range(300))]
+    sessions = ["mine", "foreign", *(f"s{n}" for n in range(600))]
+    posted = [
+        event(
+            f"i{n}",
+            rng.randrange(900),
+            rng.choice([None, None, "u", "other", rng.choice(users)]),
+            rng.choice(sessions),
+            event_id=f"e{n:04}",
+            event_type=rng.choice(["view", "purchase"]),
+        )
+        for n in range(3_000)
+    ]
+    store(database, *posted)
+    merged = {*(f"u:old{n}" for n in range(300)), *(f"s:s{n}" for n in range(600))}
+    with database.begin() as connection:
+        for key in merged:
+            connection.execute(
+                aliases.insert(), {"alias_key": key, "user_id": "u", "created_at_us": 0}
+            )
+    wanted = [
+        one
+        for _, _, one in sorted((one.timestamp_us, at, one) for at, one in enumerate(posted))
+        if one.user_id == "u"
+        or f"u:{one.user_id}" in merged
+        or (one.user_id is None and (f"s:{one.session_id}" in merged or one.session_id == "mine"))
+    ]
+    assert 1_500 < len(wanted) < 3_000
+    with database.connect() as connection:
+        for limit in (1, 70, len(wanted), len(wanted) + 1):
+            found = event_rows.history(connection, "u", "mine", limit)
+            assert [one.event_id for one in found.events] == [
+                one.event_id for one in wanted[-limit:]
+            ]
+            assert found.complete == (limit > len(wanted))
+        for types in (None, ["purchase"], ["view", "purchase"], []):
+            assert event_rows.seen_items(connection, "u", "mine", types) == {
+                one.item_id for one in wanted if types is None or one.event_type in types
+            }
+        assert event_rows.seen_items(connection, None, "mine", None) == {
+            one.item_id for one in posted if one.session_id == "mine"
+        }
 
 
 def test_seen_items_by_type(database):
