@@ -62,6 +62,9 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
 
     `limits`: made before the workers were forked, so that they count together.
     """
+    if not structlog.is_configured():  # its default shows local variables: keys, bodies
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.configure([*structlog.get_config()["processors"][:-1], renderer])
     app = Flask("recsys.web")
     new_id = RandomIds()
     app.url_map.converters["id"] = IdConverter

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from recsys import tracing
+from recsys.cli import main
 from recsys.config import Settings
 from recsys.storage import job_rows, lease_rows
 from recsys.web import metrics
@@ -212,6 +214,20 @@ def test_stages_are_spans_within_the_training(spans):
     assert inner.parent.span_id == outer.context.span_id
     assert not inner.status.is_ok
     assert "a user's value" not in inner.to_json()
+
+
+@pytest.mark.parametrize("command", ["serve", "schedule"])
+def test_spans_without_their_extra_are_refused_at_the_start(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECSYS_LOGGING__TRACES", "true")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # the command sets it; put back at the end
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not there
+    monkeypatch.setattr("sys.argv", ["recsys", command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'recsys[otel]'" in line
 
 
 def test_nothing_is_taken_unless_asked(bare):
