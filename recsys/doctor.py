@@ -64,6 +64,8 @@ def examine(
 ) -> list[Finding]:
     """All findings, in the order of the checks."""
     findings = [*_files(settings, config), *_auth(settings), *_disk(settings, database)]
+    if database.file is not None and not database.file.exists():  # connecting would make one
+        return [*findings, _schema(None)]
     started = time.perf_counter()
     try:
         revision = migrate.current(database)
@@ -100,11 +102,12 @@ def _files(settings: Settings, config: Path | None) -> Iterator[Finding]:
     if config is not None and config not in private and config.stat().st_mode & stat.S_IWOTH:
         yield Finding("configuration", "fail", f"anyone may write {config}", f"chmod o-w {config}")
     registry = settings.registry.path
+    place = _nearest(registry)
     try:
-        registry.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=registry):
+        with tempfile.TemporaryFile(dir=place):  # it has no name
             pass
-        yield Finding("registry", "ok", f"{registry} can be written")
+        found = "can be written" if place == registry else f"can be made in {place}"
+        yield Finding("registry", "ok", f"{registry} {found}")
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         advice = "give the service's user that folder, or set registry.path"
@@ -126,13 +129,14 @@ def _disk(settings: Settings, database: Database) -> Iterator[Finding]:
     places = {"registry": settings.registry.path}
     if database.file is not None:
         places["database"] = database.file.parent
+    if settings.schedule.backup:
+        places["backups"] = settings.schedule.backup_path
     for name, wanted in places.items():
-        place = next((p for p in (wanted, *wanted.resolve().parents) if p.is_dir()), Path("/"))
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(_nearest(wanted)).free
         state: State = "ok"
         if free < LITTLE_BYTES:
             state = "warn" if free >= TOO_LITTLE_BYTES else "fail"
-        advice = "make room, or lower registry.keep and events.retention_days"
+        advice = "make room, or lower registry.keep, events.retention_days, schedule.backup_keep"
         found = f"{free / GIB:.1f} GiB free for the {name}"
         yield Finding("disk", state, found, "" if state == "ok" else advice)
     if database.file is not None and database.file.parent.is_dir():
@@ -140,6 +144,11 @@ def _disk(settings: Settings, database: Database) -> Iterator[Finding]:
         if kind is not None:
             found = f"the SQLite file lies on {kind}, where its locks do not hold"
             yield Finding("disk", "fail", found, "move it to a local disk, or use PostgreSQL")
+
+
+def _nearest(wanted: Path) -> Path:
+    """`wanted` where it is there, else the folder that it would be made in."""
+    return next((path for path in (wanted, *wanted.resolve().parents) if path.exists()), Path("/"))
 
 
 def _schema(revision: str | None) -> Finding:

@@ -19,6 +19,16 @@ R = TypeVar("R")
 _provider: Any = None  # of this process, while spans are taken
 
 
+def check(settings: Settings) -> None:
+    """Raises MissingExtraError where spans are asked for and cannot be taken."""
+    if settings.logging.traces:
+        try:
+            import opentelemetry.exporter.otlp.proto.http.trace_exporter
+            import opentelemetry.sdk.trace  # noqa: F401
+        except ImportError:
+            raise MissingExtraError("otel", "for logging.traces") from None
+
+
 def start(settings: Settings, exporter: Any = None) -> None:
     """Take spans from now on; to be called in each process, after it was forked.
 
@@ -27,13 +37,12 @@ def start(settings: Settings, exporter: Any = None) -> None:
     global _provider
     if not settings.logging.traces or _provider is not None:
         return
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError:
-        raise MissingExtraError("otel", "for logging.traces") from None
+    check(settings)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     resource = Resource.create()  # with what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "recsys"}))

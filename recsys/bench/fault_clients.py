@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from typing import Any
-
-import orjson
 
 from recsys.bench.fault_stage import Fault, Stage, ask, resident
 from recsys.bench.load import Connection, closed_loop, request_bytes
 from recsys.bench.servers import running
-from recsys.data.times import to_us
-from recsys.storage import key_rows
-from recsys.storage.database import Database
 
 MIB = 2**20
 GROWTH_MIB = 128.0
-LEAKS = ("Traceback", "SELECT ", "sqlite3", "psycopg", "/tmp/", "site-packages", "recsys/")  # noqa: S108
-HOSTILE = (
-    "../../etc/passwd",
-    "%00",
-    "' OR 1=1 --",
-    "\u202e\U0001f600",
-    "a" * 300,
-    "{{7*7}}",
-    "\x7f",
-)
-SCOPES = ("read", "write", "admin", "collect")
 
 
 def hostile_sizes(stage: Stage) -> Fault:
@@ -148,77 +128,3 @@ def _each(port: int, requests: list[bytes]) -> Iterator[int]:
     for request in requests:
         yield connection.ask(request)[0]
     connection.close()
-
-
-def hostile_routes(stage: Stage) -> Fault:
-    """Every documented route with every scope and none, with hostile ids, queries and bodies."""
-    database = Database(stage.url)
-    now_us = to_us(datetime.now(UTC))
-    keys: dict[str, str] = {"": "", "unknown": "rk_000000000000_" + "x" * 43}
-    with database.begin() as connection:
-        for scope in SCOPES:
-            origins = ["https://shop.example"] if scope == "collect" else []
-            keys[scope] = key_rows.create_key(connection, scope, [scope], now_us, origins)
-    database.close()
-    tried = failed = let_in = leaked = 0
-    worst: list[str] = []
-    with running(stage.url, stage.registry, workers=2) as (port, server):
-        document = orjson.loads(_get(port, "/openapi.json")[1])
-        for method, path in _operations(document):
-            if "/promote" in path or "/rollback" in path or "/run" in path:
-                continue  # they do what they say, with a key that may
-            for scope, key in keys.items():
-                for value in HOSTILE:
-                    address = _address(path, value)
-                    body = None if method == "GET" else orjson.dumps([{"item_id": value}])
-                    status, answer = _send(port, method, address, key, body)
-                    tried += 1
-                    failed += status >= 500
-                    protected = path.startswith("/api/")
-                    let_in += (
-                        protected
-                        and scope in ("", "unknown")
-                        and status not in (400, 401, 404, 405, 414)
-                    )
-                    leaked += any(leak in answer for leak in LEAKS)
-                    if status >= 500:
-                        worst.append(f"{method} {path} as {scope or 'nobody'}: {status}")
-        alive = server.poll() is None
-    figures: dict[str, Any] = {"requests": tried, "5xx": failed, "let_in": let_in, "leaks": leaked}
-    if worst:
-        figures["examples"] = worst[:5]
-    return Fault(
-        "hostile values on every route, every scope",
-        alive and not (failed or let_in or leaked),
-        figures,
-    )
-
-
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for path, methods in document["paths"].items():
-        for method in methods:
-            yield method.upper(), path
-
-
-def _address(path: str, value: str) -> str:
-    quoted = "".join(f"%{byte:02X}" for byte in value.encode())
-    return re.sub(r"\{\w+\}", lambda _: quoted, path) + f"?user_id={quoted}"
-
-
-def _get(port: int, path: str) -> tuple[int, bytes]:
-    connection = Connection(port)
-    try:
-        return connection.ask(request_bytes(path))
-    finally:
-        connection.close()
-
-
-def _send(port: int, method: str, path: str, key: str, body: bytes | None) -> tuple[int, str]:
-    request = request_bytes(path, key, body)
-    request = method.encode() + request[request.index(b" ") :]
-    with contextlib.closing(Connection(port)) as connection:
-        try:
-            status, answer = connection.ask(request)
-        except OSError:
-            return 0, ""
-    return status, answer.decode(errors="replace")

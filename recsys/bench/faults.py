@@ -14,6 +14,7 @@ from recsys.bench import (
     fault_database,
     fault_models,
     fault_poison,
+    fault_routes,
     fault_soak,
     fault_writes,
 )
@@ -108,4 +109,4 @@ def _on_sqlite(stage: Stage, scale: Scale, note: Callable[..., None]) -> None:
     note(fault_clients.hostile_sizes(stage))
     note(fault_clients.slow_clients(stage, scale.clients, 5.0))
     note(fault_clients.burst(stage, scale.connections, 5.0, scale.sessions))
-    note(fault_clients.hostile_routes(stage))
+    note(fault_routes.hostile_routes(stage))

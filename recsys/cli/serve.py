@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from recsys import tracing
 from recsys.cli.common import ConfigOption, say, set_up_logging
 from recsys.config import limit_threads, load_settings
 
@@ -45,6 +46,7 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = load_settings(config, serving=chosen)
     set_up_logging(settings)
+    tracing.check(settings)  # here, for it is in each worker that spans are begun
     database = open_database(settings)
     migrate.check(database)
     database.close()
@@ -68,4 +70,5 @@ def schedule(config: ConfigOption = None) -> None:
 
     settings = load_settings(config)
     set_up_logging(settings)
+    tracing.check(settings)
     run_scheduler(settings, config)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, true, update
+from sqlalchemy import Connection, case, delete, func, select, true, update
 
 from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.database import upsert
@@ -14,6 +14,7 @@ from recsys.storage.tables import job_run_lines, job_runs, job_schedules
 
 JOBS = ("retrain", "refresh", "prune", "tune", "backup")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
+FAILED = ("failed", "timed_out")
 SCHEDULER_STOPPED = "the scheduler was stopped"  # the error of runs that end with their scheduler
 MAX_LINES = 2_000  # log lines kept of a run
 MAX_LINE_LENGTH = 1_000
@@ -48,6 +49,19 @@ class RunRow:
         if self.state != "running" or not self.started_at_us or not self.progress:
             return None
         return self.started_at_us + round((now_us - self.started_at_us) / self.progress)
+
+
+@dataclass(frozen=True)
+class LastEnds:
+    """When a job last ended well, and badly; None: never."""
+
+    succeeded_at_us: int | None
+    failed_at_us: int | None
+
+    @property
+    def failing(self) -> bool:
+        """Whether the newer end is the bad one."""
+        return (self.failed_at_us or 0) > (self.succeeded_at_us or 0)
 
 
 def request_run(
@@ -282,6 +296,19 @@ def state_counts(connection: Connection, since_us: int) -> list[tuple[str, str, 
         .group_by(job_runs.c.job, job_runs.c.state)
     )
     return [(row[0], row[1], int(row[2])) for row in connection.execute(statement)]
+
+
+def last_ends(connection: Connection, failures_since_us: int) -> dict[str, LastEnds]:
+    """When each job last ended well, and badly since then; what was cancelled is neither."""
+    good = case((job_runs.c.state == "succeeded", job_runs.c.finished_at_us))
+    bad = case(
+        (
+            job_runs.c.state.in_(FAILED) & (job_runs.c.finished_at_us >= failures_since_us),
+            job_runs.c.finished_at_us,
+        )
+    )
+    statement = select(job_runs.c.job, func.max(good), func.max(bad)).group_by(job_runs.c.job)
+    return {row[0]: LastEnds(row[1], row[2]) for row in connection.execute(statement)}
 
 
 def put_schedule(

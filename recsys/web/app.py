@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+DAY_US = 86_400 * 1_000_000
+FAILURES_DAYS = 8  # for so long a failed run is told of, unless the job's next one goes well
 MAX_QUERY = 65_536  # bytes of a query string
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -61,6 +63,9 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
 
     `limits`: made before the workers were forked, so that they count together.
     """
+    if not structlog.is_configured():  # its default shows local variables: keys, bodies
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.configure([*structlog.get_config()["processors"][:-1], renderer])
     app = Flask("recsys.web")
     new_id = RandomIds()
     app.url_map.converters["id"] = IdConverter
@@ -78,6 +83,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         impressions=Impressions(database, serving.impression_share, metrics.lost.inc),
         activity=Activity(database),
     )
+    metrics.begin(posted=not settings.events.mapped or settings.events.accept_posts)
     if (replica := shared.recommender.source.replica) is not None:
         replica.note = lambda outcome: metrics.histories.labels(outcome).inc()
     for module in (events, recommendations, users, items, models, jobs, health):
@@ -161,11 +167,12 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         try:
             with database.connect() as connection:
                 lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-                day_ago = now_us() - 86_400_000_000
-                runs = job_rows.state_counts(connection, day_ago)
+                now = now_us()
+                runs = job_rows.state_counts(connection, now - DAY_US)
+                ends = job_rows.last_ends(connection, now - FAILURES_DAYS * DAY_US)
         except RecsysError:
             return None
-        return metrics.Scheduling(lease.renewed_at_us, runs)
+        return metrics.Scheduling(lease.renewed_at_us, runs, ends, bool(settings.schedule.backup))
 
     @app.get("/metrics")
     def prometheus() -> Response:

@@ -7,6 +7,8 @@ recommendations of a session, and nothing else; only from the origins it names; 
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 
 from flask import g, request
 
@@ -24,18 +26,26 @@ from recsys.web import metrics
 from recsys.web.limits import Limits
 
 MAX_HEADER = 200
-MAX_SEEN = 10_000  # live keys remembered for when the database is away
+MAX_SEEN = 10_000  # live keys remembered for when the database is away,
+SEEN_SECONDS = 3_600.0  # each for so long after the database last said that it lives
 COLLECT = "collect"
 
 
 class Keys:
     """Checks the key of the request at hand. A revoked key is refused from the next request on."""
 
-    def __init__(self, database: Database, settings: AuthSettings, limits: Limits) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: AuthSettings,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._settings = settings
         self._limits = limits
-        self._seen: dict[bytes, KeyRow] = {}
+        self._clock = clock
+        self._seen: dict[bytes, tuple[KeyRow, float]] = {}  # and when it was asked about
         self._origins: tuple[int, frozenset[str]] = (-1, frozenset())
 
     def require(self, scope: str, *, collect: bool = False) -> KeyRow | None:
@@ -74,20 +84,20 @@ class Keys:
         return origin in self._origins[1]
 
     def _find(self, given: str) -> KeyRow | None:
-        """The live key. With the database away, one that was live when it was last asked about."""
+        """The live key. With the database away, one that was live within the last SEEN_SECONDS."""
         digest = hashlib.sha256(given.encode()).digest()
         try:
             with self._database.read() as connection:
                 key, g.stamps = find_key_and_stamps(connection, given)
         except StorageUnavailableError:
-            key = self._seen.get(digest)
-            if key is None:
+            key, asked_at = self._seen.get(digest, (None, 0.0))
+            if key is None or self._clock() - asked_at > SEEN_SECONDS:
                 raise
             return key
         if key is None:
             self._seen.pop(digest, None)
-        elif len(self._seen) < MAX_SEEN:
-            self._seen[digest] = key
+        elif digest in self._seen or len(self._seen) < MAX_SEEN:
+            self._seen[digest] = (key, self._clock())
         return key
 
     def _check_page(self, key: KeyRow, collect: bool) -> None:

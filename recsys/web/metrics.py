@@ -6,10 +6,11 @@ set before this module is imported. Labels are bounded: routes are rules, not ad
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import REGISTRY as OWN
@@ -27,8 +28,10 @@ from prometheus_client.registry import Collector
 from recsys.registry import Bundle
 from recsys.serving.active_model import Models
 from recsys.serving.recommender import Answer
+from recsys.storage.job_rows import LastEnds
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+OUTCOMES = ("accepted", "duplicate", "rejected")  # of a posted event
 MAX_TYPES = 32  # event types with a label of their own
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 LAG_BUCKETS = (0.1, 1, 10, 60, 600, 3_600, 86_400, 604_800)
@@ -59,6 +62,16 @@ _types: set[str] = set()
 _types_lock = threading.Lock()
 
 
+def begin(posted: bool) -> None:
+    """Figures that start at none, so that nothing coming is told from nothing being there.
+
+    `posted`: whether events come by POST.
+    """
+    if posted:
+        for outcome in OUTCOMES:
+            events.labels(outcome)
+
+
 def count_answer(answer: Answer) -> None:
     """One recommendation answer."""
     arms.labels(answer.arm or "none").inc()
@@ -86,6 +99,8 @@ class Scheduling:
 
     renewed_at_us: int | None  # when the leader last said that it leads
     runs: Sequence[tuple[str, str, int]]  # job, state, runs of the last day
+    ends: Mapping[str, LastEnds]  # by job
+    backups: bool  # whether they are scheduled
 
 
 def exposition(models: Models, scheduling: Scheduling | None) -> bytes:
@@ -140,6 +155,20 @@ class _Scheduler(Collector):
         for job, state, number in self._scheduling.runs:
             family.add_metric([job, state], number)
         yield family
+        failing = GaugeMetricFamily(
+            "recsys_job_failing", "1 where the last run failed or took too long", labels=["job"]
+        )
+        for job, ends in self._scheduling.ends.items():
+            failing.add_metric([job], int(ends.failing))
+        yield failing
+        if self._scheduling.backups:
+            backup = self._scheduling.ends.get("backup")
+            made_at_us = backup.succeeded_at_us if backup is not None else None
+            yield GaugeMetricFamily(
+                "recsys_backup_age_seconds",
+                "Since the backup job last made one; infinite where it never has",
+                value=math.inf if made_at_us is None else max(0.0, time.time() - made_at_us / 1e6),
+            )
 
 
 def forget_process(pid: int) -> None:

@@ -1,14 +1,17 @@
 """Accounts, sessions, CSRF and roles of the dashboard, over real databases."""
 
+import hashlib
 import re
 from contextlib import closing
 
 import pytest
+from sqlalchemy import select
 
 from recsys.config import Settings
-from recsys.storage import account_rows, audit_rows
-from recsys.storage.account_rows import ACCOUNT_FAILURES, LOCK_US
+from recsys.storage import account_rows, audit_rows, passwords
+from recsys.storage.account_rows import ACCOUNT_FAILURES, ADDRESS_FAILURES, LOCK_US
 from recsys.storage.passwords import hash_password, is_password
+from recsys.storage.tables import admin_sessions
 from recsys.web.admin.access import OPEN
 
 PASSWORD = "correct horse battery"
@@ -22,6 +25,12 @@ def admin(bare, add_account):
         for role in ROLES:
             add_account(connection, f"a-{role}", role)
     return bare
+
+
+@pytest.fixture
+def quick_nobody(monkeypatch):
+    """A name that does not exist costs no more than the accounts here do."""
+    monkeypatch.setattr(passwords, "NOBODY", passwords.NOBODY.replace("15$8$3", "4$1$1"))
 
 
 def field(page, name="csrf_token"):
@@ -93,6 +102,12 @@ def test_logging_in_and_out(admin):
     assert answer.status_code == 303
     cookie = next(c for c in answer.headers.getlist("Set-Cookie") if c.startswith("recsys_admin="))
     assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Secure" not in cookie
+    token = cookie.partition("=")[2].partition(";")[0]
+    with admin.database.connect() as connection:
+        stored = connection.execute(select(admin_sessions)).one()
+    assert len(token) == 43  # 256 bits
+    assert token not in str(stored)
+    assert stored.token_sha256 == hashlib.sha256(token.encode()).hexdigest()
     page = client.get("/admin/overview")
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
@@ -100,7 +115,6 @@ def test_logging_in_and_out(admin):
     out = client.post("/admin/logout", data={"csrf_token": field(page)})
     assert out.status_code == 303
     assert client.get("/admin/overview").status_code == 302
-    token = cookie.partition("=")[2].partition(";")[0]
     client.set_cookie("recsys_admin", token)  # the cookie alone is worth nothing any more
     assert client.get("/admin/overview").status_code == 302
     with admin.database.connect() as connection:
@@ -115,7 +129,12 @@ def test_over_https_the_cookie_is_of_this_host_alone(admin):
     form = {"name": "a-viewer", "password": PASSWORD, "csrf_token": field(page)}
     answer = client.post("/admin/login", base_url="https://shop.example", data=form)
     cookies = answer.headers.getlist("Set-Cookie")
-    assert any(c.startswith("__Host-recsys_admin=") and "Secure" in c for c in cookies)
+    assert {c.partition("=")[0] for c in cookies} >= {"__Host-recsys_admin"}
+    for cookie in cookies:
+        assert cookie.startswith("__Host-"), cookie
+        for attribute in ("Secure", "HttpOnly", "SameSite=Lax", "Path=/"):
+            assert f"; {attribute}" in cookie, cookie
+        assert "Domain" not in cookie
 
 
 @pytest.mark.parametrize(
@@ -147,7 +166,7 @@ def test_log_in_needs_the_token_of_its_form(admin):
     assert crossed.status_code == 403
 
 
-def test_too_many_failures_lock_an_account_whether_it_exists_or_not(admin):
+def test_too_many_failures_lock_an_account_whether_it_exists_or_not(admin, quick_nobody):
     for name in ("a-admin", "nobody"):
         answers = [log_in(admin, name, "wrong password")[1] for _ in range(ACCOUNT_FAILURES)]
         assert {answer.status_code for answer in answers} == {403}
@@ -162,6 +181,22 @@ def test_too_many_failures_lock_an_account_whether_it_exists_or_not(admin):
     assert log_in(admin, "a-admin")[1].status_code == 303
 
 
+def test_too_many_failures_lock_an_address_over_all_workers(admin, Service, quick_nobody):
+    """Each of another name; two services over one database are what two workers are."""
+    with closing(Service(admin.database, admin.app.extensions["recsys"].settings)) as other:
+        workers = (admin, other)
+        names = [f"nobody-{number}" for number in range(ADDRESS_FAILURES)]
+        answers = [log_in(workers[n % 2], name, "wrong")[1] for n, name in enumerate(names)]
+        assert {answer.status_code for answer in answers} == {403}
+        for service in workers:
+            assert log_in(service, "a-viewer")[1].status_code == 429
+            client = service.app.test_client()
+            client.environ_base["REMOTE_ADDR"] = "192.0.2.7"
+            form = {"name": "a-viewer", "password": PASSWORD}
+            form["csrf_token"] = field(client.get("/admin/login"))
+            assert client.post("/admin/login", data=form).status_code == 303  # from elsewhere
+
+
 def test_a_changed_password_ends_every_session(admin):
     clients = [log_in(admin, "a-operator")[0] for _ in range(2)]
     page = clients[0].get("/admin/account")
@@ -172,6 +207,14 @@ def test_a_changed_password_ends_every_session(admin):
     assert [client.get("/admin/overview").status_code for client in clients] == [302, 302]
     assert log_in(admin, "a-operator")[1].status_code == 403
     assert log_in(admin, "a-operator", "another long one")[1].status_code == 303
+
+
+def test_a_changed_role_ends_every_session(admin):
+    clients = [log_in(admin, "a-viewer")[0] for _ in range(2)]
+    assert [client.get("/admin/overview").status_code for client in clients] == [200, 200]
+    with admin.database.begin() as connection:
+        account_rows.set_role(connection, "a-viewer", "operator")
+    assert [client.get("/admin/overview").status_code for client in clients] == [302, 302]
 
 
 def test_disabled_accounts_are_out_at_once(admin):
@@ -233,6 +276,7 @@ def test_the_last_admin_stays(database, add_account):
 
 def test_passwords():
     stored = hash_password(PASSWORD)
+    assert stored.startswith("scrypt$15$8$3$")
     assert is_password(PASSWORD, stored) and not is_password(PASSWORD + "x", stored)
     assert hash_password(PASSWORD) != stored
     assert not is_password(PASSWORD, None)

@@ -1,5 +1,7 @@
 """Whatever comes in, the document tells the truth about what goes out."""
 
+import re
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -10,6 +12,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 
 from recsys.storage import item_rows, migrate
 from recsys.storage.database import Database
+from recsys.web.operations import CATALOGUE
 
 load_all_checks()
 # Keys are sent by the test itself, so that leaving one out proves nothing here; and a text such as
@@ -21,6 +24,7 @@ SKIPPED = {
     "negative_data_rejection",
     "positive_data_acceptance",
 }
+PLACE = re.compile(r"<(?:\w+:)?(\w+)>")
 SOME = settings(
     max_examples=12,
     deadline=None,
@@ -75,6 +79,44 @@ def test_every_answer_is_documented(running, operations, mode):
         except Unsatisfiable:  # nothing about it can be wrong
             assert mode is GenerationMode.NEGATIVE
     assert sent > 200
+
+
+def test_every_operation_is_for_the_scope_it_declares_and_no_other(running, operations):
+    declared = {one.method + " " + PLACE.sub(r"{\1}", one.path): one for one in CATALOGUE}
+    assert declared.keys() == operations.keys()
+    changing = {name for name in declared if not name.startswith("GET ")}
+    for_readers = {name for name in changing if declared[name].scope in (None, "read")}
+    assert for_readers == {  # a POST, as what is asked for stands in the body
+        "POST /api/v1/recommendations",
+        "POST /api/v1/recommendations/batch",
+    }
+    page = {"X-API-Key": running.keys["collect"], "Origin": "https://shop.example"}
+    callers = {scope: {"X-API-Key": running.keys[scope]} for scope in ("read", "write", "admin")}
+    callers |= {"nobody": {}, "collect": page}
+    for name, operation in operations.items():
+        ask_as_everyone(operation, declared[name], callers)
+
+
+def ask_as_everyone(operation, declared, callers):
+    """One request that fits the document, by each: answered, or refused for the scope it lacks."""
+    excluded = [CHECKS.get_one(name) for name in SKIPPED]
+
+    @settings(SOME, max_examples=1)
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def check(case):
+        for caller, headers in callers.items():
+            response = case.call(headers=headers)
+            status, what = response.status_code, (declared.name, caller)
+            assert status < 500 or "health" in declared.path, what
+            if declared.scope in (None, caller) or caller == "admin":
+                assert status not in (401, 403), what
+            elif caller == "collect" and declared.collect:
+                assert status != 401, what
+            else:
+                assert status == (401 if caller == "nobody" else 403), what
+            case.validate_response(response, excluded_checks=excluded)
+
+    check()
 
 
 def test_chains_of_requests_are_answered_as_documented(running):

@@ -4,13 +4,15 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
 
+from recsys import doctor
 from recsys.data.times import to_us
 from recsys.doctor import examine
-from recsys.storage import job_rows, lease_rows, migrate
+from recsys.storage import condition, job_rows, lease_rows, migrate
 from recsys.storage.database import Database
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -51,6 +53,52 @@ def test_a_healthy_installation_has_nothing_that_fails(healthy):
         "disk",
     ):
         assert found[check] == "ok", check
+
+
+def test_it_changes_nothing(database, tmp_path, settings_for):
+    registry = tmp_path / "not" / "there"
+    assert states(settings_for(registry), database)["registry"] == "ok"
+    assert not registry.parent.exists()
+    registry.parent.write_text("a file")
+    assert states(settings_for(registry), database)["registry"] == "fail"
+    absent = Database(f"sqlite:///{tmp_path}/absent.db")
+    assert states(settings_for(tmp_path), absent)["schema"] == "fail"
+    assert not absent.file.exists()
+
+
+def test_little_room_is_found_where_backups_lie_too(healthy, tmp_path, monkeypatch):
+    settings, database = healthy
+    schedule = {"backup": "0 1 * * *", "backup_path": tmp_path / "backups"}
+    chosen = settings.model_copy(update={"schedule": settings.schedule.model_copy(update=schedule)})
+    assert states(chosen, database)["disk"] == "ok"
+    monkeypatch.setattr(doctor, "LITTLE_BYTES", 2**62)
+    places = {"registry", "backups"} | ({"database"} if database.file else set())
+    low = [one for one in examine(chosen, database, None, NOW) if one.check == "disk"]
+    assert {one.found.rpartition(" ")[2] for one in low} == places
+    assert {one.state for one in low} == {"warn"}
+    assert len([one for one in examine(settings, database, None, NOW) if one.check == "disk"]) == (
+        len(places) - 1
+    )
+    monkeypatch.setattr(doctor, "TOO_LITTLE_BYTES", 2**62)
+    assert states(settings, database)["disk"] == "fail"
+
+
+def test_another_clock_and_too_few_connections_are_found(healthy, monkeypatch):
+    settings, database = healthy
+    if database.dialect == "sqlite":  # it has neither
+        assert states(settings, database)["clock"] == "ok"
+        assert "connections" not in states(settings, database)
+        return
+    for workers, state in ((1, "ok"), (256, "warn")):
+        serving = settings.serving.model_copy(update={"workers": workers, "threads": 1})
+        chosen = settings.model_copy(update={"serving": serving})
+        assert states(chosen, database)["connections"] == state
+    for seconds, state in ((10.0, "warn"), (-10.0, "warn"), (120.0, "fail"), (-120.0, "fail")):
+        clock = SimpleNamespace(time=lambda seconds=seconds: time.time() + seconds)
+        monkeypatch.setattr(condition, "time", clock)
+        found = [one for one in examine(settings, database, None, NOW) if one.check == "clock"]
+        assert [one.state for one in found] == [state]
+        assert ("behind" if seconds > 0 else "ahead") in found[0].found
 
 
 def test_a_missing_index_is_found(healthy):

@@ -9,8 +9,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from recsys.bench.fault_routes import walk_routes
 from recsys.bench.load import Connection, request_bytes
 from recsys.bench.servers import running
+from recsys.config import Settings
 from recsys.data.conditions import Condition
 from recsys.errors import InputError
 from recsys.storage import key_rows, migrate
@@ -20,16 +22,25 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def url(folder):
+    return f"sqlite:///{folder}/recsys.db"
+
+
+@pytest.fixture(scope="module")
+def served(folder, url):
     """A server of one worker with two threads; its port, an admin key and its process."""
-    folder = tmp_path_factory.mktemp("served")
-    url = f"sqlite:///{folder}/recsys.db"
     database = Database(url)
     migrate.upgrade(database)
     with database.begin() as connection:
         key = key_rows.create_key(connection, "test", ["admin"], 1)
     database.close()
     bounds = {"RECSYS_SERVING__THREADS": "2", "RECSYS_SERVING__MAX_BODY_BYTES": str(MIB)}
+    bounds["RECSYS_AUTH__COLLECT_PER_MINUTE"] = "1000000"
     with running(url, folder, workers=1, **bounds) as (port, process):
         yield port, key, process
 
@@ -184,6 +195,13 @@ def test_an_expression_is_read_in_time_that_grows_with_its_length():
         with contextlib.suppress(InputError):
             Condition.parse(text, "filter")
         assert time.monotonic() - started < 0.5
+
+
+def test_hostile_values_on_every_route_let_nobody_in_and_tell_nothing(served, url, folder):
+    port, _, process = served
+    fault = walk_routes(port, url, Settings(registry={"path": folder}), rounds=1)
+    assert fault.held, fault.figures
+    assert process.poll() is None
 
 
 def resident(process):

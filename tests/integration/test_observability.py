@@ -1,17 +1,23 @@
 """Alerts and board ask for metrics that are there; spans and log lines can be joined to an answer."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
+import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from recsys import tracing
+from recsys.cli import main
 from recsys.cli.common import set_up_logging
 from recsys.config import Settings
 from recsys.storage import item_rows, job_rows, lease_rows
@@ -34,21 +40,43 @@ def board_expressions():
 
 
 @pytest.fixture
-def exported(service):
-    """What /metrics says after a little of everything: sample name -> its labels."""
-    with service.database.begin() as connection:
+def exported(database, tmp_path, tiny_shop, publish, Service):
+    """What /metrics says after a little of everything, and what it may: sample name -> its labels."""
+    publish(tiny_shop, database, tmp_path / "models")
+    settings = Settings(registry={"path": tmp_path / "models"}, schedule={"backup": "0 1 * * *"})
+    with database.begin() as connection:
         seen = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
         lease_rows.take_lease(connection, seen, "here:1:x", 1)
         job_rows.request_run(connection, "retrain", "cli", 2**52)
-    service.post("/events", {"user_id": "u", "item_id": "P0001"})
-    service.get("/users/u/recommendations")
-    metrics.fallbacks.labels("no_history").inc(0)
-    text = service.client.get("/metrics").get_data(as_text=True)
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
+    with closing(Service(database, settings)) as service:
+        service.post("/events", {"user_id": "u", "item_id": "P0001"})
+        service.get("/users/u/recommendations")
+        found = {}
+        for sample in samples(service):
             found.setdefault(sample.name, set()).update(sample.labels)
+    return {**declared(), **found}
+
+
+def samples(service):
+    text = service.client.get("/metrics").get_data(as_text=True)
+    return [one for family in text_string_to_metric_families(text) for one in family.samples]
+
+
+def declared():
+    """Of each counter, gauge and histogram of this project, the sample it gives, and its labels."""
+    ending = {"counter": "_total", "gauge": "", "histogram": "_bucket"}
+    found = {}
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            (family,) = metric.describe()
+            labels = {*metric._labelnames, *(["le"] if family.type == "histogram" else [])}
+            found[family.name + ending[family.type]] = labels
     return found
+
+
+def figures(service, name):
+    """The samples of that name: their labels' values -> value."""
+    return {tuple(s.labels.values()): s.value for s in samples(service) if s.name == name}
 
 
 def test_every_expression_asks_for_metrics_and_labels_that_are_exported(exported):
@@ -70,8 +98,55 @@ def test_every_expression_asks_for_metrics_and_labels_that_are_exported(exported
 def test_every_metric_is_shown_on_the_board(exported):
     shown = {metric for e in board_expressions().values() for metric, _ in ASKED.findall(e)}
     ours = {name for name in exported if name.startswith("recsys_")}
+    assert {*declared(), "recsys_job_failing", "recsys_backup_age_seconds"} <= ours
     unseen = {name for name in ours - shown if not name.endswith(("_created", "_sum", "_count"))}
     assert unseen == set()
+
+
+def test_a_job_fails_until_its_next_run_goes_well_and_backups_grow_old(database, tmp_path, Service):
+    """What fails once a day is told of as well as what fails each minute."""
+    now, hour, day = time.time_ns() // 1_000, 3_600 * 10**6, 24 * 3_600 * 10**6
+    ends = [
+        ("retrain", "failed", now - 20 * hour),
+        ("refresh", "failed", now - 2 * hour),
+        ("refresh", "succeeded", now - hour),
+        ("refresh", "cancelled", now),
+        ("prune", "timed_out", now - hour),
+        ("tune", "failed", now - 9 * day),  # too long ago to be told of
+    ]
+
+    def end(connection, job, state, at_us):
+        run_id = job_rows.request_run(connection, job, "cli", at_us)
+        job_rows.finish_run(connection, run_id, state, at_us)
+
+    settings = Settings(registry={"path": tmp_path}, schedule={"backup": "0 1 * * *"})
+    with closing(Service(database, settings)) as service:
+        with database.begin() as connection:
+            for one in ends:
+                end(connection, *one)
+        failing = {("retrain",): 1, ("refresh",): 0, ("prune",): 1, ("tune",): 0}
+        assert figures(service, "recsys_job_failing") == failing
+        assert figures(service, "recsys_backup_age_seconds") == {(): math.inf}
+        with database.begin() as connection:
+            end(connection, "retrain", "succeeded", now)
+            end(connection, "backup", "succeeded", now - 60 * hour)
+            end(connection, "backup", "failed", now - hour)
+        after = figures(service, "recsys_job_failing")
+        assert (after[("retrain",)], after[("backup",)]) == (0, 1)
+        (age,) = figures(service, "recsys_backup_age_seconds").values()
+        assert 60 * 3_600 <= age < 61 * 3_600
+    with closing(Service(database, Settings(registry={"path": tmp_path}))) as service:
+        assert figures(service, "recsys_backup_age_seconds") == {}
+
+
+def test_that_no_event_came_yet_is_told_where_events_are_posted(database, tmp_path, Service):
+    own = {"table": "clicks", "user_column": "u", "item_column": "i", "timestamp_column": "t"}
+    for mapping, outcomes in (({}, set(metrics.OUTCOMES)), (own, set())):
+        metrics.events.clear()
+        settings = Settings(registry={"path": tmp_path}, events=mapping)
+        with closing(Service(database, settings)) as service:
+            told = figures(service, "recsys_events_total")
+        assert told == {(outcome,): 0 for outcome in outcomes}
 
 
 def test_the_board_is_whole():
@@ -139,6 +214,20 @@ def test_stages_are_spans_within_the_training(spans):
     assert inner.parent.span_id == outer.context.span_id
     assert not inner.status.is_ok
     assert "a user's value" not in inner.to_json()
+
+
+@pytest.mark.parametrize("command", ["serve", "schedule"])
+def test_spans_without_their_extra_are_refused_at_the_start(command, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RECSYS_LOGGING__TRACES", "true")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")  # the command sets it; put back at the end
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)  # as if it were not there
+    monkeypatch.setattr("sys.argv", ["recsys", command])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pip install 'recsys[otel]'" in line
 
 
 def test_nothing_is_taken_unless_asked(bare):

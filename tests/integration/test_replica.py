@@ -84,10 +84,14 @@ def test_a_standby_that_is_behind_is_passed_over(pair, service):
     assert post_and_ask(service, 101)
 
 
-def test_doctor_looks_at_the_standby(pair, service):
+def test_doctor_looks_at_the_standby(pair, service, monkeypatch):
     with service.database.connect() as connection:
         (found,) = doctor._replica(service.settings, service.database, connection, None)
     assert (found.check, found.state) == ("replica", "ok")
+    with service.database.connect() as connection, monkeypatch.context() as patch:
+        patch.setattr(doctor, "MUCH_LOG_BYTES", -1)
+        (found,) = doctor._replica(service.settings, service.database, connection, None)
+    assert found.state == "warn" and found.advice
     alone = Settings(database={"url": pair[0].url, "replica_url": pair[0].url})
     with service.database.connect() as connection:
         (found,) = doctor._replica(alone, service.database, connection, None)

@@ -4,10 +4,11 @@ import os
 import resource
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
 
 import numpy as np
 import orjson
@@ -307,20 +308,28 @@ def test_bad_requests_for_runs_are_refused_by_name(bare):
 
 
 def test_what_must_be_known_is_told_once_to_an_allowed_host(database, settings):
-    got = []
+    got, asked = [], []
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self):
-            got.append(orjson.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            asked.append((self.command, self.path))
+            got.append(orjson.loads(self.rfile.read(int(self.headers.get("Content-Length", 2)))))
             self.send_response(302)
             self.send_header("Location", f"http://127.0.0.1:{server.server_port}/elsewhere")
             self.end_headers()
+
+        def do_GET(self):  # what a followed POST becomes
+            asked.append((self.command, self.path))
+            self.send_response(204)
+            self.end_headers()
+
+        do_HEAD = do_PUT = do_GET
 
         def log_message(self, *arguments):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Receiver)
-    Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/secret"
     with pytest.raises(ConfigError, match="webhook_hosts"):
         Notices(load_settings(schedule={"webhook_url": url}))
@@ -339,11 +348,15 @@ def test_what_must_be_known_is_told_once_to_an_allowed_host(database, settings):
         notices.look(database, moment)
     deadline = datetime.now(UTC) + timedelta(seconds=10)
     while len(got) < 2 and datetime.now(UTC) < deadline:
-        pass
+        time.sleep(0.01)
+    for posting in threading.enumerate():
+        if "_post" in posting.name:  # once these are over, a redirect would have been followed
+            posting.join(30)
     server.shutdown()
     server.server_close()
     found = sorted((message["event"], message.get("reason")) for message in got)
     assert found == [("rolled_back", "v2 -> v1: why"), ("run_failed", "broken")]
+    assert asked == [("POST", "/secret")] * 2
 
 
 def test_ended_runs_go_after_their_time_but_a_slot_never_comes_twice(database, settings):

@@ -1,5 +1,7 @@
 """Items, versions, keys and runs as rows."""
 
+import hashlib
+import secrets
 from dataclasses import replace
 
 import pytest
@@ -94,7 +96,11 @@ def test_champion_promotion_and_roll_back(database):
             version_rows.deploy(connection, "v2", 5, "test", "deleted")
 
 
-def test_a_key_opens_until_it_is_revoked_and_its_secret_is_not_stored(database):
+def test_a_key_opens_until_it_is_revoked_and_its_secret_is_not_stored(database, monkeypatch):
+    compared, compare = [], secrets.compare_digest
+    monkeypatch.setattr(
+        secrets, "compare_digest", lambda *two: compared.append(two) or compare(*two)
+    )
     with database.begin() as connection:
         key = key_rows.create_key(connection, "shop", ["read", "write"], 1)
         found = key_rows.find_key(connection, key)
@@ -102,7 +108,15 @@ def test_a_key_opens_until_it_is_revoked_and_its_secret_is_not_stored(database):
         assert key_rows.find_key(connection, key[:-1] + ("a" if key[-1] != "a" else "b")) is None
         assert key_rows.find_key(connection, "nonsense") is None
         stored = connection.exec_driver_sql("SELECT * FROM api_keys").one()
-        assert key.split("_", 2)[2] not in str(stored)
+        secret = key.split("_", 2)[2]
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        assert len(secret) == 43  # 256 bits
+        assert secret not in str(stored)
+        assert stored.secret_sha256 == digest
+        assert compared[0] == (digest, digest)  # in constant time: a right one,
+        assert compared[1][1] == digest != compared[1][0]  # a wrong one,
+        key_rows.find_key(connection, key.replace(found.key_id, "0" * 12))
+        assert compared[2] == (digest, "0" * 64)  # and one whose id is not known
         key_rows.revoke_key(connection, found.key_id, 2)
         assert key_rows.find_key(connection, key) is None
         with pytest.raises(NotFoundError):
