@@ -3,17 +3,30 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from recsys import __version__
 from recsys.config import Settings, get_section
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCUMENT = (ROOT / "docs" / "deployment.md").read_text()
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+
+
+def test_one_release_is_named_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    released = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert released[0] == __version__
+    assert set(re.findall(r"recsys-(\d+\.\d+\.\d+)", DOCUMENT)) == {__version__}
+    torch = next(one for one in project["dependencies"] if one.startswith("torch=="))
+    for name in ("docs/deployment.md", "deploy/Containerfile", "Makefile"):
+        assert set(re.findall(r"torch==[\d.]*\d", (ROOT / name).read_text())) == {torch}, name
 
 
 def tool(name):
@@ -28,11 +41,11 @@ def run(*command):
 
 
 def test_there_are_units_for_service_and_scheduler(commands):
-    assert [unit.name for unit in UNITS] == ["recsys-scheduler.service", "recsys.service"]
+    assert [unit.name for unit in UNITS] == ["recsys-scheduler.service", "recsys@.service"]
     for unit in UNITS:
         text = unit.read_text()
         command = re.search(r"^ExecStart=/opt/recsys/bin/recsys (.*)$", text, re.M)[1]
-        assert command in commands
+        assert command.removesuffix(" --port %i") in commands
         for line in (
             "User=recsys",
             "NoNewPrivileges=yes",
@@ -45,12 +58,12 @@ def test_there_are_units_for_service_and_scheduler(commands):
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_the_units_and_finds_them_confined(unit, tmp_path):
     analyze = tool("systemd-analyze")
-    there = tmp_path / unit.name
+    there = tmp_path / unit.name.replace("@", "@8000")
     there.write_text(unit.read_text().replace("/opt/recsys/bin/recsys", "/bin/true"))
     verified = run(analyze, "verify", there)
     assert verified.returncode == 0, verified.stderr
-    assert unit.name not in verified.stderr
-    rated = run(analyze, "security", "--offline=true", "--threshold=20", "--no-pager", unit)
+    assert there.name not in verified.stderr
+    rated = run(analyze, "security", "--offline=true", "--threshold=20", "--no-pager", there)
     assert rated.returncode == 0, rated.stdout[-2_000:]
 
 
@@ -139,5 +152,5 @@ def test_every_command_in_the_document_exists(commands):
 
 
 def test_every_file_in_the_document_exists():
-    for name in re.findall(r"\b(?:deploy|tests)/[\w./-]+\w", DOCUMENT):
+    for name in re.findall(r"\b(?:deploy|tests)/[\w./@-]+\w", DOCUMENT):
         assert (ROOT / name).exists(), name
