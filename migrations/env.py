@@ -5,6 +5,7 @@ transaction that is already there.
 from alembic import context
 from sqlalchemy import Connection
 
+from recsys.storage import own_tables
 from recsys.storage.database import Database
 from recsys.storage.tables import metadata
 
@@ -18,6 +19,7 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+        own_tables.record(connection)
 
 
 given: Connection | None = context.config.attributes.get("connection")

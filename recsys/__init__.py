@@ -1,3 +1,3 @@
 """Order-aware recommendation from clickstreams. Start reading at `recsys.pipeline`."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

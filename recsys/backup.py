@@ -270,18 +270,15 @@ def restore_backup(
     """Put the backup's database and models in place of what is there; all of the database or nothing.
 
     The whole file is checked first. Models come next, each whole or not at all, and the database last,
-    in one transaction: until that commits, what served goes on to serve. Raises BackupError, and
-    ConflictError where the database holds data and `replace` does not allow for that.
+    in one transaction: until that commits, what served goes on to serve. A schema of a newer release
+    is dropped in it. Raises BackupError, and ConflictError where the database holds data and `replace`
+    does not allow for that, or where a newer release's tables cannot be told from others.
     """
     with ExitStack() as stack:
         archive, found = stack.enter_context(_opened(path))
         say(f"made {found.made_at} from {found.dialect}, {sum(found.rows.values()):,} rows; whole")
         database.make_folder()
-        revision = migrate.current(database)
-        if revision is not None:
-            if not migrate.knows(revision):
-                raise ConflictError(f"the database is of a newer release (schema {revision})")
-            table_copy.refuse_unless_empty(database, replace)
+        table_copy.refuse_unless_empty(database, replace)
         for version, digest in found.versions.items():
             prefix = f"models/{version}/"
             with ExitStack() as files:

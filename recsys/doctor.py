@@ -161,7 +161,9 @@ def _schema(revision: str | None) -> Finding:
         found = f"at revision {revision}, this release needs {wanted}"
         return Finding("schema", "fail", found, "back up, then run: recsys db upgrade")
     found = f"revision {revision} is of a newer release"
-    return Finding("schema", "fail", found, "install that release, or restore an older backup")
+    return Finding(
+        "schema", "fail", found, "install that release, or: recsys restore PATH --replace"
+    )
 
 
 def _indexes(

@@ -9,7 +9,7 @@ import typer
 from recsys import __version__
 from recsys.errors import InputError, RecsysError
 
-ARGUMENTS = ("NAME", "USER")  # those that a command itself may find unacceptable
+ARGUMENTS = ("NAME", "USER", "REVISION")  # those that a command itself may find unacceptable
 
 app = typer.Typer(
     name="recsys",

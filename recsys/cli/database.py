@@ -1,6 +1,9 @@
-"""recsys db upgrade | check"""
+"""recsys db upgrade | check | downgrade"""
 
 from __future__ import annotations
+
+from contextlib import closing
+from typing import Annotated
 
 import typer
 
@@ -33,3 +36,35 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     database = open_database(settings_of(config))
     migrate.check(database)
     show({"revision": migrate.current(database), "current": True}, as_json)
+
+
+@app.command("downgrade")
+def downgrade(
+    revision: Annotated[
+        str, typer.Argument(help="The schema to go back to, such as 0003; base is none at all.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, nothing is changed.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what going back to an older schema would lose; do it with --yes.
+
+    Run it with the release that made the schema, service and scheduler stopped, and install the
+    older release afterwards. `recsys restore --replace` of a backup is the way that loses no table.
+
+    Example: recsys db downgrade 0003
+    """
+    from recsys.storage import downgrades, migrate
+    from recsys.storage.database import open_database
+
+    with closing(open_database(settings_of(config))) as database:
+        lost = downgrades.losses(database, revision)
+        if yes:
+            migrate.downgrade(database, revision)
+    lines = [f"from {lost.before} to {revision}"]
+    lines += [f"  {rows:>12,} rows of table {name}" for name, rows in lost.tables.items()]
+    lines += [f"  {rows:>12,} values of column {name}" for name, rows in lost.columns.items()]
+    if not lost.tables and not lost.columns:
+        lines.append("  no table and no column is lost")
+    lines.append("done" if yes else "nothing was changed; --yes does it")
+    show({**vars(lost), "revision": revision, "done": yes}, as_json, "\n".join(lines))

@@ -36,13 +36,13 @@ def upgrade(database: Database, revision: str = "head") -> str | None:
     Raises RecsysError where it is of a newer release: going back would drop what that one added.
     """
     database.make_folder()
-    _refuse_newer(current(database))
+    refuse_newer(current(database))
     command.upgrade(alembic_config(database), revision)
     return current(database)
 
 
 def downgrade(database: Database, revision: str) -> None:
-    """Take the schema back to `revision` ('base' removes every table)."""
+    """Take the schema back to `revision` ('base' removes every table), in one transaction."""
     command.downgrade(alembic_config(database), revision)
 
 
@@ -61,12 +61,7 @@ def move(connection: Connection, revision: str) -> None:
 
 def knows(revision: str) -> bool:
     """Whether this release has a migration of that name."""
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
-    return any(
-        script.revision == revision
-        for script in ScriptDirectory.from_config(config).walk_revisions()
-    )
+    return any(script.revision == revision for script in _scripts().walk_revisions())
 
 
 def current(database: Database) -> str | None:
@@ -77,15 +72,17 @@ def current(database: Database) -> str | None:
 
 def head() -> str | None:
     """The newest revision this release knows."""
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
-    return ScriptDirectory.from_config(config).get_current_head()
+    return _scripts().get_current_head()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(migrations_folder())
 
 
 def check(database: Database) -> None:
     """Raises RecsysError where the schema is not the one this release works with."""
     found, wanted = current(database), head()
-    _refuse_newer(found)
+    refuse_newer(found)
     if found != wanted:
         has = f"is at revision {found}" if found else "has no tables"
         raise RecsysError(
@@ -93,11 +90,19 @@ def check(database: Database) -> None:
         )
 
 
-def _refuse_newer(revision: str | None) -> None:
+def older(revision: str | None) -> list[str]:
+    """The revisions before `revision`, newest first."""
+    if revision is None:
+        return []
+    return [script.revision for script in _scripts().walk_revisions("base", revision)][1:]
+
+
+def refuse_newer(revision: str | None) -> None:
+    """Raise RecsysError where the schema is of a release after this one."""
     if revision is not None and not knows(revision):
         raise RecsysError(
             f"the database is at revision {revision}, of a newer release; install that one, or "
-            "restore a backup made before its upgrade"
+            "restore a backup made before its upgrade: recsys restore PATH --replace"
         )
 
 

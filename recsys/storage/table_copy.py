@@ -35,7 +35,7 @@ from sqlalchemy import (
 )
 
 from recsys.errors import ConflictError, InputError, StorageUnavailableError
-from recsys.storage import job_rows, migrate, version_rows
+from recsys.storage import job_rows, migrate, own_tables, version_rows
 from recsys.storage.database import Database
 from recsys.storage.removal_rows import DATABASE_ID
 from recsys.storage.tables import (
@@ -150,15 +150,16 @@ def replace_all(
     """
     before = migrate.revision_of(connection)
     floor = _highest_stamp(connection) if before is not None else 0
-    if before is not None:
+    if before is not None and not migrate.knows(before):
+        own_tables.drop_recorded(connection)
+    elif before is not None:
         _delete_rows(connection)
-    if before not in (None, revision):
-        migrate.move(connection, "base")
+        if before != revision:
+            migrate.move(connection, "base")
     migrate.move(connection, revision)
+    real = own_tables.present(connection) - {model_files.name}
     found = MetaData()
-    found.reflect(connection)
-    real = {name for name in found.tables if not migrate.is_partition(name)}
-    real -= {"alembic_version", model_files.name}
+    found.reflect(connection, only=sorted(real), resolve_fks=False)
     if real != set(order):
         odd = sorted(real ^ set(order))
         raise InputError("tables", odd, f"expected those of schema revision {revision}")
@@ -213,7 +214,7 @@ def _highest_stamp(connection: Connection) -> int:
     if not inspect(connection).has_table("stamps"):
         return 0
     row = connection.execute(text("SELECT * FROM stamps")).first()
-    return max(row) if row else 0
+    return max(value for value in row if isinstance(value, int)) if row else 0
 
 
 def _settle(connection: Connection, floor: int, now_us: int) -> None:
@@ -239,8 +240,19 @@ def _settle(connection: Connection, floor: int, now_us: int) -> None:
 
 
 def refuse_unless_empty(database: Database, replace: bool) -> None:
-    """Raises ConflictError where a restore would replace something that nobody said it may."""
-    if not replace and not is_empty(database):
+    """Raises ConflictError where a restore would replace something that nobody said it may, or a
+    newer release's tables that cannot be told from others.
+    """
+    revision = migrate.current(database)
+    if revision is not None and not migrate.knows(revision):
+        if not replace:
+            raise ConflictError(
+                f"the database is of a newer release (schema {revision}); --replace drops its "
+                "tables and puts the backup in their place"
+            )
+        with database.connect() as connection:
+            own_tables.recorded(connection)
+    elif revision is not None and not replace and not is_empty(database):
         raise ConflictError(
             "the database holds data already; --replace puts the backup in its place"
         )

@@ -1,19 +1,46 @@
 """The files in deploy/ are what their tools take, and docs/deployment.md names what exists."""
 
+import itertools
+import json
+import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
+import sys
+import threading
+import time
+import tomllib
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
+from sqlalchemy import select
 
+from recsys import __version__
 from recsys.config import Settings, get_section
+from recsys.storage import key_rows, migrate
+from recsys.storage.database import Database
+from recsys.storage.tables import events
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 DOCUMENT = (ROOT / "docs" / "deployment.md").read_text()
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+
+
+def test_one_release_is_named_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
+    released = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert released[0] == __version__
+    assert set(re.findall(r"recsys-(\d+\.\d+\.\d+)", DOCUMENT)) == {__version__}
+    torch = next(one for one in project["dependencies"] if one.startswith("torch=="))
+    for name in ("docs/deployment.md", "deploy/Containerfile", "Makefile"):
+        assert set(re.findall(r"torch==[\d.]*\d", (ROOT / name).read_text())) == {torch}, name
 
 
 def tool(name):
@@ -28,11 +55,11 @@ def run(*command):
 
 
 def test_there_are_units_for_service_and_scheduler(commands):
-    assert [unit.name for unit in UNITS] == ["recsys-scheduler.service", "recsys.service"]
+    assert [unit.name for unit in UNITS] == ["recsys-scheduler.service", "recsys@.service"]
     for unit in UNITS:
         text = unit.read_text()
         command = re.search(r"^ExecStart=/opt/recsys/bin/recsys (.*)$", text, re.M)[1]
-        assert command in commands
+        assert command.removesuffix(" --port %i") in commands
         for line in (
             "User=recsys",
             "NoNewPrivileges=yes",
@@ -45,16 +72,18 @@ def test_there_are_units_for_service_and_scheduler(commands):
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_systemd_takes_the_units_and_finds_them_confined(unit, tmp_path):
     analyze = tool("systemd-analyze")
-    there = tmp_path / unit.name
+    there = tmp_path / unit.name.replace("@", "@8000")
     there.write_text(unit.read_text().replace("/opt/recsys/bin/recsys", "/bin/true"))
     verified = run(analyze, "verify", there)
     assert verified.returncode == 0, verified.stderr
-    assert unit.name not in verified.stderr
-    rated = run(analyze, "security", "--offline=true", "--threshold=20", "--no-pager", unit)
+    assert there.name not in verified.stderr
+    rated = run(analyze, "security", "--offline=true", "--threshold=20", "--no-pager", there)
     assert rated.returncode == 0, rated.stdout[-2_000:]
 
 
-def test_nginx_takes_the_proxy(tmp_path):
+@pytest.fixture
+def proxy(tmp_path):
+    """The proxy's file with a certificate and free ports: nginx's command and both addresses."""
     nginx, openssl = tool("nginx"), tool("openssl")
     run(
         *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
@@ -62,13 +91,102 @@ def test_nginx_takes_the_proxy(tmp_path):
         *("-keyout", tmp_path / "privkey.pem", "-out", tmp_path / "fullchain.pem"),
     )
     site = (DEPLOY / "nginx" / "recsys.conf").read_text().replace("/etc/ssl/recsys", str(tmp_path))
+    secure, behind = free_port(), free_port()
+    site = re.sub(r"listen \[::\]:.*\n", "", site).replace("listen 80;", f"listen {free_port()};")
+    site = site.replace("listen 443", f"listen {secure}").replace(":8000;", f":{behind};")
     whole = tmp_path / "nginx.conf"
     whole.write_text(
         f"pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
         f"events {{}}\nhttp {{\naccess_log off;\n{site}\n}}\n"
     )
-    checked = run(nginx, "-t", "-q", "-c", whole, "-p", tmp_path)
+    return [nginx, "-q", "-c", whole, "-p", tmp_path], whole, secure, behind
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_nginx_takes_the_proxy(proxy):
+    nginx, *_ = proxy
+    checked = run(*nginx, "-t")
     assert checked.returncode == 0, checked.stderr
+
+
+@contextmanager
+def service(folder, port):
+    """`recsys serve` at a port, ready to answer."""
+    environment = {**os.environ, "RECSYS_DATABASE__URL": f"sqlite:///{folder}/recsys.db"}
+    environment |= {"RECSYS_SERVING__WORKERS": "2", "RECSYS_REGISTRY__PATH": f"{folder}/models"}
+    command = [sys.executable, "-m", "recsys", "serve", "--port", str(port)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            assert process.poll() is None
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health/ready") as answer:
+                assert answer.status == 200
+                break
+            time.sleep(0.1)
+        yield
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_a_second_service_takes_over_and_nobody_is_refused(proxy, tmp_path):
+    """The steps of an upgrade that is served throughout, in this order."""
+    nginx, whole, secure, behind = proxy
+    with closing(Database(f"sqlite:///{tmp_path}/recsys.db")) as database:
+        migrate.upgrade(database)
+        with database.begin() as connection:
+            key = key_rows.create_key(connection, "shop", ["write"], 1)
+    trusting = ssl._create_unverified_context()
+    acknowledged, refused, stop = [], [], threading.Event()
+
+    def post(poster):
+        for number in itertools.count():
+            one = {"user_id": "u1", "item_id": "i1", "event_id": f"{poster}-{number}"}
+            headers = {"X-API-Key": key, "Content-Type": "application/json"}
+            address = f"https://127.0.0.1:{secure}/api/v1/events"
+            request = Request(address, json.dumps(one).encode(), headers)
+            try:
+                with urlopen(request, context=trusting, timeout=30) as answer:
+                    acknowledged.append(one["event_id"])
+                    assert answer.status == 200
+            except OSError as error:
+                refused.append(str(error))
+            if stop.is_set():
+                return
+
+    posters = [threading.Thread(target=post, args=(number,)) for number in range(4)]
+    after = free_port()
+    with ExitStack() as old, ExitStack() as new:
+        old.enter_context(service(tmp_path, behind))
+        assert run(*nginx).returncode == 0
+        new.callback(run, *nginx, "-s", "stop")
+        for thread in posters:
+            thread.start()
+        try:
+            time.sleep(1)
+            new.enter_context(service(tmp_path, after))
+            whole.write_text(whole.read_text().replace(f":{behind};", f":{after};"))
+            assert run(*nginx, "-s", "reload").returncode == 0
+            time.sleep(5)  # as the document says: nginx's own workers change over meanwhile
+            old.close()
+            seen = len(acknowledged)
+            time.sleep(1)
+        finally:
+            stop.set()
+            for thread in posters:
+                thread.join()
+    assert refused == [], (tmp_path / "error.log").read_text()
+    assert len(acknowledged) > seen > 50
+    with (
+        closing(Database(f"sqlite:///{tmp_path}/recsys.db")) as database,
+        database.connect() as connection,
+    ):
+        kept = set(connection.execute(select(events.c.event_id)).scalars())
+    assert set(acknowledged) <= kept
 
 
 def test_hadolint_takes_the_container_file():
@@ -139,5 +257,5 @@ def test_every_command_in_the_document_exists(commands):
 
 
 def test_every_file_in_the_document_exists():
-    for name in re.findall(r"\b(?:deploy|tests)/[\w./-]+\w", DOCUMENT):
+    for name in re.findall(r"\b(?:deploy|tests)/[\w./@-]+\w", DOCUMENT):
         assert (ROOT / name).exists(), name

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from sqlalchemy import create_engine, func, insert, make_url, select, text
+from sqlalchemy import create_engine, func, insert, inspect, make_url, select, text
 
 from recsys import backup
 from recsys.backup import MANIFEST, backup_name, make_backup, prune_backups, verify_backup
@@ -30,6 +30,7 @@ from recsys.storage import (
     key_rows,
     lease_rows,
     migrate,
+    own_tables,
     table_copy,
     user_rows,
     version_rows,
@@ -356,6 +357,88 @@ def test_a_version_that_goes_while_it_is_copied_is_left_out(
     _, made = make_backup(settings, database, tmp_path / "x.zip", NOW)
     assert set(made.versions) == {newer} and set(made.left_out) == {older}
     assert verify_backup(tmp_path / "x.zip").champion == newer
+
+
+@pytest.fixture
+def newer(filled, tmp_path):
+    """A backup, and its database taken on by a newer release, which has tables of its own by now;
+    another's table is beside them.
+    """
+    database, settings = filled
+    path, _ = make_backup(settings, database, tmp_path / "kept.zip", NOW)
+    with database.begin() as connection:
+        for name, columns in (
+            ("of_the_shop", "id INTEGER PRIMARY KEY"),
+            ("novelties", "id INTEGER PRIMARY KEY"),
+            ("novelty_parts", "id INTEGER PRIMARY KEY, novelty INTEGER REFERENCES novelties"),
+        ):
+            connection.execute(text(f"CREATE TABLE {name} ({columns})"))
+            connection.execute(text(f"INSERT INTO {name} (id) VALUES (1)"))
+        connection.execute(text("ALTER TABLE items ADD COLUMN novelty INTEGER"))
+        names = [*own_tables.recorded(connection), "novelties", "novelty_parts"]
+        connection.execute(
+            text("UPDATE installation SET value = :names WHERE name = 'tables'"),
+            {"names": json.dumps(names)},
+        )
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    return database, settings, path
+
+
+def tables_of(database):
+    with database.connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def test_the_way_back_from_a_newer_release(newer, tiny_shop):
+    database, settings, path = newer
+    with pytest.raises(ConflictError, match=r"9999.*--replace"):
+        restore(settings, database, path, NOW)
+    assert "novelties" in tables_of(database)
+    stamps = max(rows(database, "stamps")[0])
+    restore(settings, database, path, NOW, replace=True)
+    migrate.check(database)
+    assert {"novelties", "novelty_parts"} & tables_of(database) == set()
+    assert len(rows(database, "events")) > tiny_shop.events.num_rows * 0.9
+    assert min(rows(database, "stamps")[0][1:]) > stamps
+    assert any(answers(database, settings))
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT id FROM of_the_shop")).scalars().all() == [1]
+
+
+def test_a_newer_release_that_does_not_name_its_tables_is_left_as_it_is(newer):
+    database, settings, path = newer
+    with database.begin() as connection:
+        connection.execute(text("DELETE FROM installation WHERE name = 'tables'"))
+    before = tables_of(database)
+    with pytest.raises(ConflictError, match="restore into an empty database"):
+        restore(settings, database, path, NOW, replace=True)
+    assert tables_of(database) == before
+
+
+def test_what_something_else_needs_is_not_dropped(newer):
+    database, settings, path = newer
+    with database.begin() as connection:
+        connection.execute(
+            text("CREATE TABLE guests (id INTEGER PRIMARY KEY, n INTEGER REFERENCES novelties)")
+        )
+        connection.execute(text("INSERT INTO guests VALUES (1, 1)"))
+    with pytest.raises(ConflictError, match="restore into an empty database"):
+        restore(settings, database, path, NOW, replace=True)
+    assert {"novelties", "guests"} <= tables_of(database)
+    assert migrate.current(database) == "9999"
+
+
+def test_tables_of_others_in_the_database_are_no_hindrance(filled, tmp_path):
+    database, settings = filled
+    path, _ = make_backup(settings, database, tmp_path / "kept.zip", NOW)
+    with database.begin() as connection:
+        connection.execute(text("CREATE TABLE of_the_shop (id INTEGER PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO of_the_shop VALUES (1)"))
+    before = answers(database, settings)
+    restore(settings, database, path, NOW, replace=True)
+    assert answers(database, settings) == before
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT id FROM of_the_shop")).scalars().all() == [1]
 
 
 def test_the_newest_are_kept_and_parts_swept(tmp_path):

@@ -267,6 +267,22 @@ def test_no_tables_no_model_no_panic(tmp_path):
     assert "no model" in shell.run("recommend", "u")
 
 
+def test_a_downgrade_is_told_first_and_done_when_told(shell):
+    shell.json("keys", "create", "shop", "--scope", "read")
+    shell.json("admin", "create", "ada", "--role", "admin")
+    assert "1 rows of table accounts" in shell.run("db", "downgrade", "0003")
+    asked = shell.json("db", "downgrade", "0003")
+    assert asked["tables"]["accounts"] == 1
+    assert asked["done"] is False
+    assert shell.json("db", "check")["current"] is True
+    assert shell.json("db", "downgrade", "0003", "--yes") == {**asked, "done": True}
+    assert "0003" in shell.run("db", "check", status=1)
+    assert "REVISION" in shell.run("db", "downgrade", "0004", status=2)
+    shell.json("db", "upgrade")
+    assert shell.json("keys", "list")["keys"]
+    assert shell.json("admin", "list")["accounts"] == []
+
+
 def test_help_shows_an_example_everywhere():
     import typer
     from typer.main import get_command

@@ -1,13 +1,17 @@
 """A database of the schema before goes forward with all that is in it, while it is served."""
 
+import itertools
 import threading
 import time
+import urllib.error
+import urllib.request
 from contextlib import closing
 from datetime import UTC, datetime
 
 import orjson
 import pytest
 from sqlalchemy import MetaData, delete, insert, select, text
+from werkzeug.serving import make_server
 
 from recsys.errors import ModelFileError, RecsysError
 from recsys.registry import FORMAT, read_version
@@ -108,6 +112,71 @@ def test_what_the_release_before_reads_can_be_read_meanwhile(old):
     assert errors == []
     assert seen
     assert all(seen)
+
+
+def test_a_service_takes_events_and_answers_while_the_newest_migrations_run(
+    database, tmp_path, tiny_shop, publish, settings_for, Service
+):
+    """0005 asks for a stop; those after it are run beside a service of the tables before them."""
+    publish(tiny_shop, database, tmp_path)
+    migrate.downgrade(database, "0005")
+    url = database.url.render_as_string(hide_password=False)
+    acknowledged, statuses, stop = [], [], threading.Event()
+
+    with closing(Service(database, settings_for(tmp_path))) as service:
+        server = make_server("127.0.0.1", 0, service.app, threaded=True)
+        address = f"http://127.0.0.1:{server.port}/api/v1"
+        headers = {"X-API-Key": service.keys["admin"], "Content-Type": "application/json"}
+
+        def fetch(path, body=None):
+            request = urllib.request.Request(address + path, body, headers)
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return answer.status, orjson.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, {}
+
+        def post():
+            for number in itertools.count():
+                event_id = f"meanwhile-{number}"
+                one = {"user_id": "u1", "item_id": "P0001", "event_id": event_id}
+                status, said = fetch("/events", orjson.dumps(one))
+                statuses.append(status)
+                if said.get("accepted"):
+                    acknowledged.append(event_id)
+                if stop.is_set():
+                    return
+
+        def read():
+            while not stop.is_set():
+                statuses.append(fetch("/users/u1/recommendations?k=3")[0])
+
+        threads = [threading.Thread(target=one) for one in (server.serve_forever, post, read)]
+        for thread in threads:
+            thread.start()
+        try:
+            with closing(Database(url, busy_timeout_seconds=30)) as other:
+                for _ in range(3):
+                    migrate.upgrade(other)
+                    seen = len(acknowledged)
+                    while len(acknowledged) < seen + 3:
+                        assert threads[1].is_alive()
+                        time.sleep(0.01)
+                    migrate.downgrade(other, "0005")
+                migrate.upgrade(other)
+        finally:
+            stop.set()
+            for thread in threads[1:]:
+                thread.join()
+            server.shutdown()
+            threads[0].join()
+            server.server_close()
+    migrate.check(database)
+    assert set(statuses) == {200}
+    with database.connect() as connection:
+        kept = set(connection.execute(select(events.c.event_id)).scalars())
+    assert set(acknowledged) <= kept
 
 
 def test_a_schema_of_a_newer_release_is_refused_by_name(database):

@@ -1,11 +1,11 @@
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text, update
 
 from recsys.data.event_check import Event
-from recsys.errors import ConfigError, RecsysError
-from recsys.storage import event_rows, migrate, version_rows
+from recsys.errors import ConfigError, InputError, RecsysError
+from recsys.storage import downgrades, event_rows, job_rows, migrate, own_tables, version_rows
 from recsys.storage.database import Database, parse_url
-from recsys.storage.tables import metadata
+from recsys.storage.tables import accounts, events, job_runs, metadata
 
 
 def test_up_down_up_and_tables_agree_with_the_migrations(empty_url):
@@ -58,6 +58,74 @@ def test_partitioning_keeps_every_row_and_goes_back(empty_url):
             plan = "\n".join(connection.execute(of_user).scalars())
         assert "events_p0" in plan
         assert "events_p1" not in plan
+    database.close()
+
+
+def test_a_downgrade_says_what_it_would_lose_and_loses_no_more(empty_url):
+    database = Database(empty_url)
+    migrate.upgrade(database)
+    posted = [Event(f"u{n}", None, f"i{n}", "view", n, f"e{n}", *[None] * 3) for n in range(70)]
+    with database.begin() as connection:
+        event_rows.insert_events(connection, posted, 1)
+        for name in ("ada", "grace"):
+            one = {"name": name, "password_hash": "x", "role": "admin", "created_at_us": 1}
+            connection.execute(accounts.insert(), one)
+        for job in ("retrain", "prune"):
+            job_rows.request_run(connection, job, "cli", 1)
+        connection.execute(update(job_runs).where(job_runs.c.job == "prune").values(resources="{}"))
+
+    def rows(table):
+        with database.connect() as connection:
+            kept = [column for column in table.columns if column.name not in lost_columns]
+            return connection.execute(select(*kept).order_by(*table.primary_key)).all()
+
+    lost_columns = {"fencing_token", "resources", "created_at_us"}
+    before = {table: rows(table) for table in (events, job_runs)}
+    lost = downgrades.losses(database, "0002")
+    assert lost.before == migrate.head()
+    assert lost.tables["accounts"] == 2
+    assert {"leases", "removed_sequences", "model_files", "quality_reports"} <= set(lost.tables)
+    assert not {"events", "job_runs", "installation", "stamps"} & set(lost.tables)
+    assert lost.columns["job_runs.resources"] == 1
+    assert lost.columns["job_runs.fencing_token"] == 0
+    assert migrate.current(database) == migrate.head()
+
+    migrate.downgrade(database, "0002")
+    with database.connect() as connection:
+        assert not set(lost.tables) & set(inspect(connection).get_table_names())
+        left = {column["name"] for column in inspect(connection).get_columns("job_runs")}
+    assert not {name.split(".")[1] for name in lost.columns if name.startswith("job_runs.")} & left
+    migrate.upgrade(database)
+    migrate.check(database)
+    assert {table: rows(table) for table in (events, job_runs)} == before
+    with database.connect() as connection:
+        assert not connection.execute(select(accounts)).all()
+    database.close()
+
+
+def test_only_an_older_revision_is_gone_back_to(empty_url):
+    database = Database(empty_url)
+    for there, asked in ((None, "0001"), ("0003", "0004"), ("0003", "head"), ("0003", "9999")):
+        if there:
+            migrate.upgrade(database, there)
+        with pytest.raises(InputError, match=f"REVISION.*{asked}"):
+            downgrades.losses(database, asked)
+    assert downgrades.losses(database, "0003").tables == {}
+    lost = downgrades.losses(database, "base")
+    with database.connect() as connection:
+        assert set(lost.tables) == own_tables.present(connection)
+    database.close()
+
+
+def test_the_schema_says_which_tables_are_its_own(empty_url):
+    database = Database(empty_url)
+    with database.begin() as connection:
+        connection.execute(text("CREATE TABLE of_the_shop (id INTEGER PRIMARY KEY)"))
+    for revision in ("0002", "head"):
+        migrate.upgrade(database, revision)
+        with database.connect() as connection:
+            assert set(own_tables.recorded(connection)) == own_tables.present(connection)
+            assert "of_the_shop" not in own_tables.recorded(connection)
     database.close()
 
 
