@@ -36,6 +36,7 @@ def serve(
 
 
 def _serve(host: str | None, port: int | None, workers: int | None, config: Path | None) -> None:
+    from jobs.schedule import slots
     from recsys.serving.impressions import disk_note
     from recsys.storage import migrate
     from recsys.storage.database import open_database
@@ -45,6 +46,7 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = load_settings(config, serving=chosen)
     set_up_logging(settings)
+    slots(settings)  # refuses a schedule that cannot be; the dashboard shows it
     database = open_database(settings)
     migrate.check(database)
     database.close()

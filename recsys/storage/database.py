@@ -22,9 +22,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Compiled
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     DisconnectionError,
     InterfaceError,
+    InternalError,
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
@@ -32,7 +34,7 @@ from sqlalchemy.exc import (
 )
 
 from recsys.config import Settings
-from recsys.errors import ConfigError, RecsysError, StorageUnavailableError
+from recsys.errors import ConfigError, InputError, RecsysError, StorageUnavailableError
 
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
 MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn")
@@ -80,7 +82,8 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by an exception.
 
-        Raises StorageUnavailableError where the database is locked, full or cannot be reached.
+        Raises StorageUnavailableError where the database is locked, full, read-only or cannot be
+        reached, InputError for a value that it cannot hold.
         """
         with translated(), self.engine.connect() as connection, connection.begin():
             if self.dialect == "sqlite":
@@ -286,7 +289,9 @@ def translated() -> Iterator[None]:
         yield
     except TimeoutError:
         raise StorageUnavailableError("all database connections are in use") from None
-    except (OperationalError, InterfaceError, ProgrammingError) as error:
+    except DataError as error:
+        raise InputError("value", "…", "expected one that the database can hold") from error
+    except (OperationalError, InterfaceError, InternalError, ProgrammingError) as error:
         raise _translate(error) from error
     except sqlite3.OperationalError as error:
         raise _sqlite_error(str(error)) from error
@@ -302,6 +307,8 @@ def _translate(error: DBAPIError) -> Exception:
         return error
     if isinstance(error.orig, sqlite3.Error):
         return _sqlite_error(text)
+    if isinstance(error, InternalError):  # such as a server that takes no writes
+        return StorageUnavailableError("the database refused the statement")
     return StorageUnavailableError("the database cannot be reached or refused the connection")
 
 
