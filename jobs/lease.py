@@ -56,8 +56,8 @@ class Lease:
     def step(self) -> None:
         """Renew the lease where that is due, or watch it and take it where it is free.
 
-        `token` is None afterwards where another has it. A database that is away changes nothing but
-        that `leads` ends in time.
+        `token` is None afterwards where another has it. A database that is away, or whatever else
+        fails, changes nothing but that `leads` ends in time.
         """
         try:
             if self.token is not None:
@@ -66,6 +66,8 @@ class Lease:
                 self._watch()
         except RecsysError as error:
             log.warning("the lease cannot be reached", reason=str(error))
+        except Exception:
+            log.exception("renewing the lease failed")
 
     def release(self) -> None:
         """Let go, so that another need not wait."""

@@ -22,13 +22,14 @@ from jobs import backup, prune, refresh, retrain, tune
 from jobs.lease import now_us
 from recsys import tracing
 from recsys.config import Settings
-from recsys.errors import LostLeaseError, RecsysError
+from recsys.errors import LostLeaseError, RecsysError, StorageUnavailableError
 from recsys.storage import job_rows, lease_rows
 from recsys.storage.database import Connection, Database, open_database
 
 log = structlog.get_logger(__name__)
 
 BEAT_SECONDS = 2.0
+OUTCOME_SECONDS = 30.0  # for which an outcome waits for a database that is away
 STOP_SECONDS = 10.0  # from the end of a job to that of its last heartbeat
 
 
@@ -48,9 +49,12 @@ class RunLog:
     _progress: float = 0.0
 
     def say(self, line: str) -> None:
-        """Append a line to the run's log."""
-        with self.database.begin() as connection:
-            job_rows.add_line(connection, self.run_id, line, now_us())
+        """Append a line to the run's log; with the database away, to this process's alone."""
+        try:
+            with self.database.begin() as connection:
+                job_rows.add_line(connection, self.run_id, line, now_us())
+        except StorageUnavailableError as error:
+            log.warning(line, run_id=self.run_id, not_stored=str(error))
 
     def at(self, stage: str, progress: float) -> None:
         """Where the run is; raises CancelledRunError where it should stop."""
@@ -118,10 +122,18 @@ def run_in_this_process(settings: Settings, run_id: int, token: int | None = Non
     finally:
         done.set()
         beating.join(timeout=STOP_SECONDS)
-    with database.begin() as connection:
-        used = _resources(time.monotonic() - started)
-        job_rows.finish_run(connection, run_id, state, now_us(), outcome, error, used)
-    return state == "succeeded"
+    used = _resources(time.monotonic() - started)
+    give_up_at = time.monotonic() + OUTCOME_SECONDS
+    while True:
+        try:
+            with database.begin() as connection:
+                job_rows.finish_run(connection, run_id, state, now_us(), outcome, error, used)
+            return state == "succeeded"
+        except StorageUnavailableError as away:
+            if time.monotonic() > give_up_at:
+                raise
+            log.warning("the outcome waits to be stored", run_id=run_id, reason=str(away))
+            time.sleep(BEAT_SECONDS)
 
 
 def _resources(seconds: float) -> dict[str, Any]:
@@ -142,3 +154,5 @@ def _beat(run_log: RunLog, done: threading.Event, parent: int) -> None:
             run_log.beat()
         except RecsysError as error:
             log.warning("heartbeat not written", run_id=run_log.run_id, reason=str(error))
+        except Exception:
+            log.exception("heartbeat not written", run_id=run_log.run_id)

@@ -19,8 +19,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import SubprocessError
 from types import FrameType
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import structlog
 from apscheduler.triggers.cron import CronTrigger
@@ -87,14 +88,9 @@ class Slots:
 
 
 def slots(settings: Settings) -> dict[str, Slots]:
-    """The slots of each job. Raises ConfigError for a cron line or a zone that cannot be."""
+    """The slots of each job. Raises ConfigError for a cron line that cannot be."""
     chosen = settings.schedule
-    try:
-        zone = ZoneInfo(chosen.timezone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise ConfigError(
-            "schedule.timezone", chosen.timezone, "expected an IANA name such as Europe/Paris"
-        ) from None
+    zone = ZoneInfo(chosen.timezone)
     # Counted from the epoch, so that every scheduler has the same slots.
     every = IntervalTrigger(minutes=chosen.refresh_minutes, start_date=EPOCH, timezone=UTC)
     found = {
@@ -148,6 +144,8 @@ class Scheduler:
                     self.turn()
                 except RecsysError as error:
                     log.warning("the scheduler waits", reason=str(error))
+                except Exception:
+                    log.exception("a turn of the scheduler failed")
                 self._stop.wait(pause)
         finally:
             self._stop_children(job_rows.SCHEDULER_STOPPED)
@@ -243,7 +241,12 @@ class Scheduler:
             with self._database.begin() as connection:
                 given = job_rows.assign_run(connection, run.id, token)
             if given:
-                self._children[run.job] = Child.start(self._settings, run, token, self._config)
+                try:
+                    child = Child.start(self._settings, run, token, self._config)
+                except (OSError, SubprocessError) as error:  # it waits on, and is tried again
+                    log.error("a run cannot be started", run_id=run.id, kind=type(error).__name__)
+                    continue
+                self._children[run.job] = child
                 busy.add(run.job)
 
     def _supervise(self) -> None:

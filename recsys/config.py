@@ -12,6 +12,7 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -49,6 +50,14 @@ def _check_seen(value: str) -> str:
 
 
 ExcludeSeen = Annotated[str, Field(min_length=1, max_length=1_024), AfterValidator(_check_seen)]
+
+
+def _check_zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # unknown, no name at all, a folder of names
+        raise ValueError("an IANA name such as Europe/Paris") from None
+    return value
 
 
 def _resolve_secret(secret: SecretStr) -> SecretStr:
@@ -257,7 +266,7 @@ class ServingSettings(_Section):
 
 
 class ScheduleSettings(_Section):
-    timezone: str = "UTC"
+    timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
     retrain: str = "0 3 * * *"
     refresh_minutes: float = Field(5.0, ge=0.01, le=1_440)
     tune: str = ""

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import structlog
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, event, make_url, text
 
 from recsys.config import Settings
 from recsys.data.events import frame_from_table
@@ -163,6 +164,32 @@ def database(database_url: str) -> Iterator[Database]:
     opened = Database(database_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def read_only() -> Callable[[Database], AbstractContextManager[None]]:
+    """read_only(database): its connections are refused writes in the block, as after a failover."""
+    return _read_only
+
+
+@contextmanager
+def _read_only(database: Database) -> Iterator[None]:
+    asked = {
+        "sqlite": "PRAGMA query_only = ON",
+        "postgresql": "SET default_transaction_read_only = on",
+    }
+
+    def refuse(connection, _record) -> None:
+        connection.execute(asked[database.dialect])
+        connection.commit()
+
+    event.listen(database.engine, "connect", refuse)
+    database.close()
+    try:
+        yield
+    finally:
+        event.remove(database.engine, "connect", refuse)
+        database.close()
 
 
 @dataclass(frozen=True)

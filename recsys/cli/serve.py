@@ -37,6 +37,7 @@ def serve(
 
 
 def _serve(host: str | None, port: int | None, workers: int | None, config: Path | None) -> None:
+    from jobs.schedule import slots
     from recsys.serving.impressions import disk_note
     from recsys.storage import migrate
     from recsys.storage.database import open_database
@@ -47,6 +48,7 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
     settings = load_settings(config, serving=chosen)
     set_up_logging(settings)
     tracing.check(settings)  # here, for it is in each worker that spans are begun
+    slots(settings)  # refuses a schedule that cannot be; the dashboard shows it
     database = open_database(settings)
     migrate.check(database)
     database.close()

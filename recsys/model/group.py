@@ -18,12 +18,15 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
 from recsys.errors import TrainingError
+
+log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 64 * 2**20  # of an array that is sent at once
 MAPPED_BYTES = 256 * 2**20  # arrays beyond this arrive in a file, not in memory
@@ -128,8 +131,8 @@ class TrainingGroup:
         while not self._stop.wait(min(1.0, self._timeout_seconds / 5)):
             try:
                 self._store.add("beats", 1)
-            except RuntimeError:
-                return
+            except RuntimeError as error:
+                log.warning("a heartbeat of the training was not sent", kind=type(error).__name__)
 
 
 def described(arrays: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import structlog
 
-from recsys.errors import RecsysError
+from recsys.errors import InputError, RecsysError
 from recsys.serving.recommender import Answer
-from recsys.storage import impression_rows, user_rows, writers
+from recsys.storage import impression_rows
 from recsys.storage.database import Database
 from recsys.storage.impression_rows import Impression
 
@@ -78,19 +78,15 @@ class Impressions:
             time.sleep(FLUSH_SECONDS / 5)
 
     def flush(self) -> None:
-        """Write what waits. Where the database refuses it goes on waiting."""
+        """Write what waits. With the database away it goes on waiting; an answer that cannot be
+        stored at all is dropped and counted.
+        """
         while True:
             with self._lock:
                 batch = list(self._waiting.values())[:BATCH]
             if not batch:
                 return
-            with self._database.begin() as connection:
-                writers.share(connection)
-                left = user_rows.without_erased(connection, batch)
-                impression_rows.insert_impressions(connection, left)
-            with self._lock:
-                for one in batch:
-                    self._waiting.pop(one.recommendation_id, None)
+            self._store(batch)
 
     def close(self) -> None:
         """Write what waits and take no more; what cannot be written is counted as lost."""
@@ -117,9 +113,29 @@ class Impressions:
                 self._wake.wait(1.0)
             except Exception:
                 log.exception("storing answers failed")
-                with self._lock:
-                    self._on_lost(len(self._waiting))
-                    self._waiting.clear()
+
+    def _store(self, batch: list[Impression]) -> None:
+        """Write a batch, by halves where it is refused: a bad answer takes no other with it."""
+        refused = False
+        try:
+            with self._database.begin() as connection:
+                writers.share(connection)
+                left = user_rows.without_erased(connection, batch)
+                impression_rows.insert_impressions(connection, left)
+        except Exception as error:
+            if isinstance(error, RecsysError) and not isinstance(error, InputError):
+                raise
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._store(batch[:middle])
+                self._store(batch[middle:])
+                return
+            refused = True
+            log.error("an answer cannot be stored", kind=type(error).__name__)
+        with self._lock:
+            gone = [self._waiting.pop(one.recommendation_id, None) for one in batch]
+        if refused and gone[0] is not None:  # else another thread has told of it
+            self._on_lost(1)
 
     def _sampled(self, recommendation_id: str) -> bool:
         return zlib.crc32(recommendation_id.encode()) < self._share * 2**32

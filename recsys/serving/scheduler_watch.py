@@ -49,3 +49,5 @@ class SchedulerWatch:
                 self.look()
             except RecsysError as error:
                 log.warning("the scheduler's lease cannot be read", reason=str(error))
+            except Exception:
+                log.exception("looking at the scheduler's lease failed")

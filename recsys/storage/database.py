@@ -22,9 +22,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Compiled
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     DisconnectionError,
     InterfaceError,
+    InternalError,
     NoSuchModuleError,
     OperationalError,
     ProgrammingError,
@@ -32,7 +34,7 @@ from sqlalchemy.exc import (
 )
 
 from recsys.config import DatabaseSettings, Settings
-from recsys.errors import ConfigError, RecsysError, StorageUnavailableError
+from recsys.errors import ConfigError, InputError, RecsysError, StorageUnavailableError
 from recsys.storage.watchdog import Watchdog
 
 RETRY_SECONDS = 1.0  # for which a server that hangs is left alone
@@ -105,7 +107,8 @@ class Database:
     def begin(self) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by an exception.
 
-        Raises StorageUnavailableError where the database is locked, full or cannot be reached.
+        Raises StorageUnavailableError where the database is locked, full, read-only or cannot be
+        reached, InputError for a value that it cannot hold.
         """
         seconds = self._patience and self._patience.transaction
         with (
@@ -372,7 +375,9 @@ def translated() -> Iterator[None]:
         yield
     except TimeoutError:
         raise StorageUnavailableError("all database connections are in use") from None
-    except (OperationalError, InterfaceError, ProgrammingError) as error:
+    except DataError as error:
+        raise InputError("value", "…", "expected one that the database can hold") from error
+    except (OperationalError, InterfaceError, InternalError, ProgrammingError) as error:
         raise _translate(error) from error
     except sqlite3.OperationalError as error:
         raise _sqlite_error(str(error)) from error
@@ -388,6 +393,8 @@ def _translate(error: DBAPIError) -> Exception:
         return error
     if isinstance(error.orig, sqlite3.Error):
         return _sqlite_error(text)
+    if isinstance(error, InternalError):  # such as a server that takes no writes
+        return StorageUnavailableError("the database refused the statement")
     return StorageUnavailableError("the database cannot be reached or refused the connection")
 
 

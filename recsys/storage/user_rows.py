@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
 
@@ -85,10 +85,28 @@ def merge(connection: Connection, user_id: str, other: str, now_us: int) -> str:
     return str(target)
 
 
-def erase(connection: Connection, user_id: str, now_us: int) -> dict[str, int]:
+@dataclass(frozen=True)
+class QuarantineScan:
+    """The rows in quarantine, as far as `last_id`, in which any of `names` stands as a value."""
+
+    names: frozenset[str]
+    found: tuple[int, ...] = ()
+    last_id: int = 0
+
+
+def scan_quarantine(connection: Connection, user_id: str) -> QuarantineScan:
+    """What `erase` needs of the quarantine. Reading all of it takes long, so that is done before."""
+    keys = [f"u:{user_id}", *event_rows.merged_into(connection, user_id)]
+    return _scan_on(connection, QuarantineScan(frozenset(key[2:] for key in keys)))
+
+
+def erase(
+    connection: Connection, user_id: str, now_us: int, scan: QuarantineScan | None = None
+) -> dict[str, int]:
     """Delete all that is stored of a user and leave a tombstone; rows removed, by kind.
 
-    Raises StorageUnavailableError where some other write takes too long to wait for.
+    `scan`: of a moment before; what has come into quarantine since is read here. Raises
+    StorageUnavailableError where some other write takes too long to wait for.
     """
     writers.exclude(connection)
     merged = event_rows.merged_into(connection, user_id)
@@ -110,7 +128,9 @@ def erase(connection: Connection, user_id: str, now_us: int) -> dict[str, int]:
         delete(aliases).where(or_(aliases.c.user_id == user_id, aliases.c.alias_key.in_(keys)))
     ).rowcount
     gone["profiles"] = connection.execute(delete(users).where(users.c.user_id.in_(ids))).rowcount
-    gone["quarantine"] = _erase_quarantine(connection, {*ids, *sessions})
+    names = frozenset([*ids, *sessions])
+    known = scan if scan is not None and scan.names == names else QuarantineScan(names)
+    gone["quarantine"] = _delete_rejected(connection, _scan_on(connection, known).found)
     key = _tombstone_key(connection)
     statement = upsert(connection, tombstones).on_conflict_do_nothing(index_elements=["user_hash"])
     rows = [{"user_hash": _hash(key, name), "erased_at_us": now_us} for name in keys]
@@ -183,24 +203,24 @@ class Tombstones:
         )
 
 
-def _erase_quarantine(connection: Connection, ids: set[str]) -> int:
-    """Rows in quarantine in which any of `ids` stands as a value of its own."""
-    gone, last = 0, 0
-    while True:
-        page = connection.execute(
-            select(rejected_events.c.id, rejected_events.c.raw)
-            .where(rejected_events.c.id > last)
-            .order_by(rejected_events.c.id)
-            .limit(QUARANTINE_PAGE)
-        ).all()
-        if not page:
-            return gone
+def _scan_on(connection: Connection, scan: QuarantineScan) -> QuarantineScan:
+    """`scan` with the rows that came after it."""
+    found, last = list(scan.found), scan.last_id
+    newer = select(rejected_events.c.id, rejected_events.c.raw).order_by(rejected_events.c.id)
+    while page := connection.execute(
+        newer.where(rejected_events.c.id > last).limit(QUARANTINE_PAGE)
+    ).all():
         last = page[-1].id
-        found = [row.id for row in page if not ids.isdisjoint(_values(row.raw))]
-        for at in range(0, len(found), CHUNK):
-            chunk = found[at : at + CHUNK]
-            connection.execute(delete(rejected_events).where(rejected_events.c.id.in_(chunk)))
-        gone += len(found)
+        found += [row.id for row in page if not scan.names.isdisjoint(_values(row.raw))]
+    return replace(scan, found=tuple(found), last_id=last)
+
+
+def _delete_rejected(connection: Connection, row_ids: Sequence[int]) -> int:
+    gone = 0
+    for at in range(0, len(row_ids), CHUNK):
+        chosen = rejected_events.c.id.in_(row_ids[at : at + CHUNK])
+        gone += connection.execute(delete(rejected_events).where(chosen)).rowcount
+    return gone
 
 
 def _values(raw: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 
+from recsys.data.event_check import text_problem
 from recsys.errors import InputError
 
 
@@ -24,7 +25,7 @@ def read_cursor(cursor: str | None) -> str | None:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (binascii.Error, ValueError):
         text = ""
-    if not text or write_cursor(text) != cursor:
+    if text_problem(text, len(cursor)) or write_cursor(text) != cursor:
         raise InputError("cursor", cursor, "expected the next_cursor of an earlier page")
     return text
 

@@ -7,11 +7,16 @@ place of the table; they are then counted together, so a limit can be too strict
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import mmap
-import multiprocessing
 import struct
+import tempfile
+import threading
 import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import structlog
@@ -49,7 +54,9 @@ class RateLimits:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, PLACES * 8)
-        self._lock = multiprocessing.get_context("fork").Lock()
+        self._lock = threading.Lock()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the memory
+        weakref.finalize(self, self._file.close)
 
     def seconds_to_wait(self, caller: str, per_minute: int, now: float | None = None) -> float:
         """0 where the caller may go on (and is counted), else how long until it may.
@@ -61,7 +68,7 @@ class RateLimits:
         digest = hashlib.blake2b(caller.encode(), digest_size=8).digest()
         offset = int.from_bytes(digest, "big") % PLACES * 8
         interval = WINDOW_SECONDS / per_minute
-        with self._lock:
+        with self._alone_at(offset):
             (used_up,) = struct.unpack_from("d", self._memory, offset)
             used_up = max(used_up, now) + interval
             wait = used_up - now - WINDOW_SECONDS
@@ -69,6 +76,19 @@ class RateLimits:
                 return float(wait)
             struct.pack_into("d", self._memory, offset, used_up)
         return 0.0
+
+    @contextmanager
+    def _alone_at(self, offset: int) -> Iterator[None]:
+        """No other thread or process is at the place meanwhile.
+
+        The kernel takes a file's lock back from a process that is killed, unlike a semaphore.
+        """
+        with self._lock:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 8, offset)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 8, offset)
 
 
 class RedisLimits:

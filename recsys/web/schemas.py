@@ -19,16 +19,21 @@ MAX_CONDITIONS = 16
 MAX_BATCH = 100
 
 
-def _check_id(value: str) -> str:
-    if problem := text_problem(value):
+def _check_text(value: str) -> str:
+    if value and (problem := text_problem(value, len(value))):
         raise ValueError(problem)
     return value
 
 
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(_check_id)]
-TypeName = Annotated[str, Field(min_length=1, max_length=64)]
+# Every text of a request: what holds a control character or half a surrogate pair, a database refuses.
+Text = AfterValidator(_check_text)
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), Text]
+TypeName = Annotated[str, Field(min_length=1, max_length=64), Text]
 K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
-Expression = Annotated[str, Field(min_length=3, max_length=512)]
+Expression = Annotated[str, Field(min_length=3, max_length=512), Text]
+Search = Annotated[str, Field(max_length=200), Text]
+Cursor = Annotated[str, Field(max_length=1_000), Text]
+Reason = Annotated[str, Field(min_length=1, max_length=500), Text]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]
 
 
@@ -305,7 +310,7 @@ class ReportAnswer(BaseModel):
 
 
 class PromoteBody(Strict):
-    reason: Annotated[str, Field(min_length=1, max_length=500)] = "by hand"
+    reason: Reason = "by hand"
 
 
 class ChampionAnswer(BaseModel):
@@ -354,11 +359,11 @@ class ItemPage(BaseModel):
 
 
 class ItemQuery(Strict):
-    q: Annotated[str, Field(max_length=200)] | None = None
+    q: Search | None = None
     category: Id | None = None
     item_id: Id | None = Field(None, description="Answers this item alone")
     limit: Limit = 100
-    cursor: Annotated[str, Field(max_length=1_000)] | None = None
+    cursor: Cursor | None = None
 
 
 class KQuery(Strict):
@@ -397,7 +402,7 @@ class ModelPage(BaseModel):
 
 class PageQuery(Strict):
     limit: Limit = 50
-    cursor: Annotated[str, Field(max_length=1_000)] | None = None
+    cursor: Cursor | None = None
 
 
 class RunOut(BaseModel):

@@ -321,9 +321,11 @@ def test_odd_ids_are_shown_and_never_run(desk):
         ("items", {"q": "x" * 5_000}), ("items", {"cursor": write_cursor('["x"]')}),
         ("items", {"cursor": write_cursor('{"a": 1}')}), ("items", {"cursor": write_cursor("[1e999, 2]")}),
         ("items", {"sort": "price", "cursor": write_cursor('["x", "a"]')}),
+        ("items", {"sort": "added", "cursor": write_cursor('[18446744073709551615, "a"]')}),
         ("items", {"sort": "password_hash"}), ("items", {"availability": "1"}),
         ("items/one", {}), ("items/one", {"item_id": "x" * 257}), ("items/exposure", {"cursor": "!"}),
         ("what-if/search", {"q": "x" * 5_000}),
+        ("what-if", {"item": "a", "do": "up:" + "9" * 5_000}),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_and_breaks_nothing(desk, path, query):

@@ -618,6 +618,7 @@ def test_the_scheduler_runs_what_is_requested_and_marks_what_is_killed(shell, lo
 def test_a_cron_line_that_cannot_be_is_refused(lone_shell):
     lone_shell.environment["RECSYS_SCHEDULE__RETRAIN"] = "99 * * * *"
     assert "schedule.retrain" in lone_shell.process("jobs", status=1)
+    assert "schedule.retrain" in lone_shell.run("serve", "--port", 0, status=1)
     lone_shell.environment["RECSYS_SCHEDULE__RETRAIN"] = "0 3 * * *"
     lone_shell.environment["RECSYS_SCHEDULE__TIMEZONE"] = "Mars/Base"
     assert "schedule.timezone" in lone_shell.process("jobs", status=1)

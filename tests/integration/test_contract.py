@@ -1,6 +1,11 @@
 """Whatever comes in, the document tells the truth about what goes out."""
 
+import inspect
+import json
 import re
+from contextlib import closing
+from itertools import chain
+from urllib.parse import quote
 
 import pytest
 import schemathesis
@@ -10,9 +15,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
-from recsys.storage import item_rows, migrate
+from recsys.storage import account_rows, item_rows, migrate
 from recsys.storage.database import Database
+from recsys.web.cursors import write_cursor
+from recsys.web.openapi import document
 from recsys.web.operations import CATALOGUE
+from recsys.web.services import now_us
 
 load_all_checks()
 # Keys are sent by the test itself, so that leaving one out proves nothing here; and a text such as
@@ -136,3 +144,157 @@ def test_chains_of_requests_are_answered_as_documented(running):
         Chains,
         settings=settings(SOME, max_examples=15, stateful_step_count=8),
     )
+
+
+# --- texts that no database can hold, wherever a text may stand --------------------------------
+
+NUL, HALF = "a\0b", "a\ud800b"  # half: of a surrogate pair
+CURSORS = [
+    write_cursor(text)
+    for text in (NUL, json.dumps([NUL, "a"]), json.dumps([2**64 - 1, "a"]), "9" * 18, "1,\0")
+]
+PARAMETER = re.compile(r'(?:words|choice|_form|args\.get|form\.get|getlist|given\.get)\("(\w+)"')
+
+
+@pytest.fixture
+def whole(database, tmp_path, tiny_shop, publish, Service, settings_for, monkeypatch):
+    """A service with a model and all its routes."""
+    monkeypatch.setattr("recsys.serving.impressions.PAGE_WAIT_SECONDS", 0.0)
+    publish(tiny_shop, database, tmp_path / "models")
+    with closing(Service(database, settings_for(tmp_path / "models", storefront_key="k"))) as made:
+        yield made
+
+
+def address(path, text):
+    """`path` with `text` in each of its places, and 7 where a number stands."""
+    numbered = re.sub(r"<int:\w+>|\{run_id\}", "7", path)
+    return re.sub(r"<[^>]+>|\{\w+\}", lambda _: escaped(text), numbered)
+
+
+def escaped(text):
+    return quote(text.encode("utf-8", "surrogatepass"), safe="")
+
+
+def plain(schema, schemas):
+    """Some value that fits."""
+    schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if "anyOf" in schema:
+        return plain(schema["anyOf"][0], schemas)
+    if schema.get("type") == "object":
+        return {
+            name: plain(schema["properties"][name], schemas) for name in schema.get("required", ())
+        }
+    if schema.get("type") == "array":
+        return [plain(schema["items"], schemas)]
+    return {"string": "x", "integer": 1}.get(schema.get("type"))
+
+
+def with_text(schema, schemas, text):
+    """Values that fit but for `text`, once for each place where a text may stand."""
+    schema = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    for option in schema.get("anyOf", ()):
+        yield from with_text(option, schemas, text)
+    if schema.get("type") == "string":
+        yield text
+    elif schema.get("type") == "array":
+        yield from ([one] for one in with_text(schema["items"], schemas, text))
+    elif schema.get("type") == "object":
+        needed = plain({**schema, "properties": schema.get("properties", {})}, schemas)
+        for name, member in schema.get("properties", {}).items():
+            yield from ({**needed, name: one} for one in with_text(member, schemas, text))
+        if schema.get("additionalProperties") is True:
+            yield from (
+                {"item_id": text},
+                {text: "x"},
+                {"item_id": "x", "properties": {"a": [text]}},
+            )
+
+
+@pytest.mark.parametrize("text", [NUL, HALF], ids=["nul", "half"])
+def test_no_text_breaks_the_api(whole, text):
+    described, broken, sent = document(), [], 0
+    schemas = described["components"]["schemas"]
+
+    def send(method, path, **more):
+        nonlocal sent
+        answer = whole.client.open(path, method=method, headers=headers, **more)
+        sent += 1
+        if answer.status_code >= 500:
+            broken.append((method, path, more.get("data"), answer.status_code))
+
+    headers = {"X-API-Key": whole.keys["admin"], "Content-Type": "application/json"}
+    for path, operations in described["paths"].items():
+        for method, one in operations.items():
+            given = [each for each in one["parameters"] if each["in"] == "query"]
+            needed = {each["name"]: "x" for each in given if each["required"]}
+            body = one.get("requestBody", {}).get("content", {}).get("application/json", {})
+            usual = json.dumps(plain(body["schema"], schemas)) if body else None
+            send(method, address(path, text), query_string=needed, data=usual)
+            for name in {each["name"] for each in given}:
+                for value in (text, *(CURSORS if name == "cursor" else ())):
+                    query = "&".join(
+                        f"{n}={escaped(v)}" for n, v in {**needed, name: value}.items()
+                    )
+                    send(method, f"{address(path, 'x')}?{query}", data=usual)
+            for value in with_text(body.get("schema", {}), schemas, text):
+                data = json.dumps(value)
+                send(method, address(path, "x"), query_string=needed, data=data)
+    assert broken == []
+    assert sent > 150
+    whole.app.extensions["recsys"].impressions.flush()
+
+
+def test_no_text_breaks_a_page(whole, add_account):
+    with whole.database.begin() as connection:
+        add_account(connection, "ada", "admin")
+    broken = []
+    for rule in whole.app.url_map.iter_rules():
+        if not rule.rule.startswith(("/admin", "/shop")):
+            continue
+        source = inspect.getsource(inspect.getmodule(whole.app.view_functions[rule.endpoint]))
+        names = {*PARAMETER.findall(source), "cursor", "q", "category", "session_id"}
+        with whole.database.begin() as connection:  # one that logs out may log in again
+            token = account_rows.begin_session(connection, "ada", None, now_us())
+        client = whole.app.test_client()
+        client.set_cookie("recsys_admin", token)
+        page = client.get("/admin/account").get_data(as_text=True)
+        csrf = {"X-CSRF-Token": re.search(r'name="csrf_token" value="(\w+)"', page).group(1)}
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            paths = [address(rule.rule, text) for text in (NUL, HALF)] if "<" in rule.rule else []
+            pairs = [(name, text) for name in sorted(names) for text in (NUL, HALF)]
+            pairs += [("cursor", text) for text in CURSORS]
+            fields = [f"{name}={escaped(text)}" for name, text in pairs]
+            fields += [f"sort={sort}&cursor={CURSORS[2]}" for sort in ("added", "-added", "price")]
+            fields += [f"item=a&item=b&do=up:{'9' * 5_000}"]
+            form = "application/x-www-form-urlencoded"
+            answers = chain(
+                (client.open(path, method=method, headers=csrf) for path in paths),
+                (
+                    client.get(f"{address(rule.rule, 'x')}?{field}")
+                    if method == "GET"
+                    else client.open(
+                        address(rule.rule, "x"),
+                        method=method,
+                        data=field,
+                        content_type=form,
+                        headers=csrf,
+                    )
+                    for field in fields
+                ),
+            )
+            broken += [
+                (method, answer.request.url[:120], answer.status_code)
+                for answer in answers
+                if answer.status_code >= 500
+            ]
+    assert broken == []
+
+
+@pytest.mark.parametrize("digits", [19, 20, 100, 5_000])
+def test_no_number_breaks_an_address(bare, digits):
+    number = "9" * digits
+    assert bare.client.get(f"/admin/jobs/runs/{number}").status_code in (302, 404)
+    bare.call("GET", f"/jobs/runs/{number}", status=404)
+    bare.call("POST", f"/jobs/runs/{number}/cancel", status=404)
+    for query in (f"limit={number}", "cursor=" + write_cursor(number[:500])):
+        bare.call("GET", f"/jobs?{query}", status=422)

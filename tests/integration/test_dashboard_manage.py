@@ -9,7 +9,9 @@ import pytest
 
 from recsys.config import Settings
 from recsys.storage import account_rows, audit_rows, key_rows
+from recsys.web.admin.keys import MEANING
 from recsys.web.cursors import write_cursor
+from recsys.web.operations import CATALOGUE
 from tests.integration.test_admin_access import PASSWORD, field, log_in
 
 MARKUP = '<script>alert("x")</script>'
@@ -255,3 +257,8 @@ def test_bad_queries_of_the_audit_log_are_refused(client, query):
 def test_own_password_is_linked(client):
     assert "/admin/account" in text(client.get("/admin/accounts"))
     assert PASSWORD not in text(client.get("/admin/account"))
+
+
+def test_what_a_scope_may_do_is_told_as_the_api_asks_for_it():
+    erasing = next(one for one in CATALOGUE if one.name == "delete_user")
+    assert [scope for scope, text in MEANING.items() if "erases users" in text] == [erasing.scope]

@@ -411,6 +411,14 @@ def test_a_lost_database_degrades_reads_and_refuses_writes(
     made.close()
 
 
+def test_a_server_that_takes_no_writes_answers_reads_and_refuses_writes(service, read_only):
+    with read_only(service.database):
+        refused = service.call("POST", "/events", json={"user_id": "u", "item_id": "a"}, status=503)
+        assert int(refused.headers["Retry-After"]) > 0
+        assert recommended(service.get("/users/u/recommendations"))
+    service.post("/events", {"user_id": "u", "item_id": "a"})
+
+
 # --- the document -----------------------------------------------------------------------------
 
 

@@ -2,13 +2,16 @@
 
 import os
 import resource
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Event, Thread
 
 import numpy as np
 import orjson
@@ -16,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import update
 
+from jobs import runs
 from jobs.lease import Lease
 from jobs.notices import Notices
 from jobs.schedule import Scheduler
@@ -26,6 +30,7 @@ from recsys.data.times import to_us
 from recsys.errors import ConfigError, DataCheckError, LostLeaseError
 from recsys.registry import load_champion
 from recsys.serving.scheduler_watch import SchedulerWatch
+from recsys.serving.webhook import Webhook
 from recsys.storage import job_rows, version_rows
 from recsys.storage.tables import answer_counts, job_schedules
 
@@ -329,7 +334,7 @@ def test_what_must_be_known_is_told_once_to_an_allowed_host(database, settings):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/secret"
     with pytest.raises(ConfigError, match="webhook_hosts"):
         Notices(load_settings(schedule={"webhook_url": url}))
@@ -472,3 +477,90 @@ def test_that_nobody_schedules_is_told_once_by_the_service(database):
         clock[0] = moment
         watch.look()
     assert [message["event"] for message in told] == ["no_scheduler"]
+
+
+# --- what must not end unseen -----------------------------------------------------------------
+
+
+def test_writes_refused_for_a_while_cost_no_run(database, database_url, read_only, monkeypatch):
+    with database.begin() as connection:
+        run_id = job_rows.request_run(connection, "prune", "cli", 1)
+    with ExitStack() as refused:
+
+        def job(_settings, own, run_log):
+            refused.enter_context(read_only(own))
+            run_log.say("a line that is not stored")
+            return {"done": 1}
+
+        monkeypatch.setitem(runs.JOBS, "prune", job)
+        monkeypatch.setattr(runs.time, "sleep", lambda _: refused.close())
+        assert runs.run_in_this_process(load_settings(database={"url": database_url}), run_id)
+    with database.connect() as connection:
+        run = job_rows.get_run(connection, run_id)
+    assert (run.state, run.outcome) == ("succeeded", {"done": 1})
+
+
+def test_a_run_that_cannot_be_started_waits_and_the_scheduler_goes_on(
+    database, settings, monkeypatch
+):
+    with database.begin() as connection:
+        run_id = job_rows.request_run(connection, "prune", "cli", 1)
+    scheduler = Scheduler(settings, database, None)
+    monkeypatch.setattr("jobs.children.sys.executable", "/nowhere/python")
+    for _ in range(2):
+        scheduler.turn()
+        with database.connect() as connection:
+            assert job_rows.get_run(connection, run_id).state == "requested"
+
+
+def test_an_unforeseen_error_ends_no_scheduler(database, settings, monkeypatch):
+    scheduler = Scheduler(settings, database, None)
+
+    def broken(*_):
+        scheduler.stop()
+        raise KeyError("gone")
+
+    monkeypatch.setattr(scheduler._notices, "look", broken)
+    scheduler.run()
+
+
+def test_an_unforeseen_error_ends_no_thread(database, settings, monkeypatch):
+    monkeypatch.setattr("recsys.serving.scheduler_watch.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.runs.BEAT_SECONDS", 0.0)
+    watch = SchedulerWatch(database, Webhook(settings), lambda: 0.0)
+    run_log = runs.RunLog(database, 1)
+    for owner, name, loop in (
+        (watch, "look", watch.run),
+        (run_log, "beat", lambda stop: runs._beat(run_log, stop, os.getppid())),
+    ):
+        stop, calls = Event(), []
+
+        def broken(stop=stop, calls=calls):
+            calls.append(1)
+            if len(calls) == 2:
+                stop.set()
+            raise KeyError("gone")
+
+        monkeypatch.setattr(owner, name, broken)
+        loop(stop)
+        assert len(calls) == 2
+
+
+def test_a_receiver_that_speaks_no_http_is_told_of_without_its_address(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        answering = Thread(target=answer)
+        answering.start()
+        url = f"http://127.0.0.1:{port}/secret"
+        allowed = {"webhook_url": url, "webhook_hosts": ["127.0.0.1"]}
+        Webhook(load_settings(schedule=allowed))._post({"event": "model_old"})
+        answering.join()
+    told = capsys.readouterr().out
+    assert "not reached" in told and "secret" not in told

@@ -8,8 +8,9 @@ import pytest
 
 from recsys import pipeline, upkeep
 from recsys.data.event_check import Event
-from recsys.serving.recommender import in_control
+from recsys.serving.recommender import Request, in_control
 from recsys.storage import event_rows, item_rows
+from recsys.web.services import now_us
 
 PAGE = {"Origin": "https://shop.example"}
 
@@ -265,6 +266,15 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
         ("DELETE", "/users/u", None),
     ]:
         service.call(method, path, status=403, json=body, **page)
+    odd = [{"session_id": given, "item_id": "P0001"} for given in ([1], {"a": 1}, 7)]
+    mixed = service.post("/events", [posted, *odd], **page)
+    assert [one["status"] for one in mixed["results"]] == ["accepted"] + ["rejected"] * 3
+    assert all("session_id" in one["error"] for one in mixed["results"][1:])
+    nul = {"session_id": "abc", "scenario": "a\0"}
+    refused = service.call("POST", "/recommendations", json=nul, status=422, **page).get_json()
+    assert refused["errors"] == [
+        {"field": "scenario", "message": "Value error, holds a control character"}
+    ]
     for headers in ({}, {"Origin": "https://elsewhere.example"}):
         refused = service.call(
             "POST", "/events", json=posted, scope="collect", headers=headers, status=403
@@ -394,6 +404,23 @@ def test_answers_wait_for_the_database_and_are_bounded(service, monkeypatch):
     assert len(impressions) == 0
     for answer in answers[:3]:
         service.get(f"/recommendations/{answer['recommendation_id']}")
+
+
+def test_an_answer_that_cannot_be_stored_costs_no_other(service, monkeypatch):
+    impressions = services(service).impressions
+    monkeypatch.setattr("recsys.serving.impressions.FLUSH_SECONDS", 3_600.0)
+    recommender = services(service).recommender
+    lost = []
+    monkeypatch.setattr(impressions, "_on_lost", lost.append)
+    wrong = ["half \ud800"] + ["nul \0"] * (service.database.dialect == "postgresql")
+    answers = []
+    for scenario in ["home", *wrong, "cart", "home"]:
+        answers.append(recommender.recommend(Request(user_id="u", scenario=scenario), now_us()))
+        impressions.record(answers[-1])
+    impressions.flush()
+    assert len(impressions) == 0 and sum(lost) == len(wrong)
+    for answer in (answers[0], *answers[-2:]):
+        assert service.get(f"/recommendations/{answer.recommendation_id}")["scenario"]
 
 
 def test_old_answers_go(service):

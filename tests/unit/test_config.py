@@ -67,3 +67,10 @@ def test_a_secret_may_be_a_file_and_is_never_shown(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_settings(database={"url": f"file:{tmp_path}/absent"})
     assert "database.url" in str(caught.value)
+
+
+@pytest.mark.parametrize("zone", ["Mars/Base", "Europe", "", "../UTC"])
+def test_a_time_zone_is_checked_where_settings_are_loaded(zone):
+    with pytest.raises(ConfigError, match=r"schedule\.timezone = .*an IANA name") as caught:
+        load_settings(schedule={"timezone": zone})
+    assert repr(zone) in str(caught.value)

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from flask import Blueprint, Response, current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from recsys.errors import AccessError, RateLimitError
+from recsys.errors import AccessError, InputError, RateLimitError
 from recsys.storage import account_rows
 from recsys.storage.account_rows import ROLES, SEEN_EVERY_US, SessionRow
 from recsys.web.services import now_us, services
@@ -73,6 +73,7 @@ def check_request() -> AnyResponse | None:
     if unsafe and request.headers.get("Sec-Fetch-Site", "same-origin") == "cross-site":
         raise AccessError("the request came from another site")
     g.account = current_session()
+    _check_texts()
     if role == OPEN:
         return None
     if g.account is None:
@@ -82,6 +83,18 @@ def check_request() -> AnyResponse | None:
     if role is not None and not may(role):
         raise AccessError(f"this needs the role {role}; you are {g.account.role}")
     return None
+
+
+def _check_texts() -> None:
+    """Raises InputError for a text of path, query or form that a database cannot hold."""
+    given = [
+        *(request.view_args or {}).items(),
+        *request.args.items(True),
+        *request.form.items(True),
+    ]
+    for name, value in given:
+        if isinstance(value, str) and "\0" in value:
+            raise InputError(name, value, "holds a control character")
 
 
 def current_session() -> SessionRow | None:

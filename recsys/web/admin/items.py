@@ -204,10 +204,16 @@ def _position(cursor: str | None) -> Position | None:
         value, item_id = orjson.loads(text)
     except (orjson.JSONDecodeError, TypeError, ValueError):
         value, item_id = None, None
-    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-    if not plain or text_problem(item_id) or (isinstance(value, str) and "\0" in value):
+    if not _fits(value) or text_problem(item_id):
         raise InputError("cursor", cursor, "expected the next_cursor of an earlier page")
     return value, item_id
+
+
+def _fits(value: Any) -> bool:
+    """Whether a database can hold it: a text without NUL, or a number within 64 bits."""
+    if isinstance(value, str):
+        return "\0" not in value
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def _check(item_id: str) -> None:

@@ -24,9 +24,9 @@ USED_DAYS = 30  # over which requests are added up
 MAX_NAME, MAX_ORIGINS = 100, 20
 MEANING = {
     "read": "Asks for recommendations, items, users, models and jobs. For your servers.",
-    "write": "Sends events and items, erases and merges users. For your servers.",
-    "admin": "Does what read and write may, promotes models and runs jobs. For people and scripts "
-    "you trust.",
+    "write": "Sends events and items, merges users. For your servers.",
+    "admin": "Does what read and write may, promotes models, runs jobs and erases users. For people "
+    "and scripts you trust.",
     "collect": "May stand in a web page for everyone to see: it posts events of one session and asks "
     "for that session's recommendations, from the origins you name, so many times a minute.",
 }

@@ -6,6 +6,7 @@ The sequence stands in the query string, so that an address can be handed on: `i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -174,7 +175,7 @@ def _changed(steps: list[Step]) -> list[Step] | None:
     if order is None:
         return None
     verb, _, places = order.partition(":")
-    numbers = [int(part) for part in places.split(":") if part.isascii() and part.isdigit()]
+    numbers = [int(part) for part in places.split(":") if re.fullmatch("[0-9]{1,4}", part)]
     if verb == "clear":
         return []
     targets = {"up": -1, "down": 1, "remove": 0, "move": None}

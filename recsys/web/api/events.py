@@ -92,8 +92,12 @@ def _keys(event: Event) -> list[str]:
 
 
 def _check_page(rows: list[Any]) -> None:
-    """Raises AccessError where a page posts for a user, or for more than one session."""
-    sessions = {row.get("session_id") for row in rows if isinstance(row, dict)}
+    """Raises AccessError where a page posts for a user, or for more than one session.
+
+    What is neither text nor absent is no session: `check_event` rejects that row by name.
+    """
+    given = [row.get("session_id") for row in rows if isinstance(row, dict)]
+    sessions = {one for one in given if one is None or isinstance(one, str)}
     users = any(isinstance(row, dict) and row.get("user_id") is not None for row in rows)
     if users or len(sessions) > 1:
         raise AccessError("a page posts events of one session_id, without user_id")

@@ -15,7 +15,7 @@ from recsys.serving.recommender import Request
 from recsys.storage import item_rows
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.operations import dumps, read_query
-from recsys.web.schemas import Id, Strict, item_out, ranked_out
+from recsys.web.schemas import Cursor, Id, Search, Strict, item_out, ranked_out
 from recsys.web.services import now_us, services
 from recsys.web.shop.pictures import picture
 
@@ -32,10 +32,10 @@ VISITOR = "shop-"  # session ids of the page begin with it
 class TilesQuery(Strict):
     """Which tiles."""
 
-    q: Annotated[str, Field(max_length=100)] = ""
-    category: Annotated[str, Field(max_length=256)] | None = None
+    q: Annotated[Search, Field(max_length=100)] = ""
+    category: Id | None = None
     limit: Annotated[int, Field(ge=1, le=60)] = 24
-    cursor: Annotated[str, Field(max_length=1_000)] | None = None
+    cursor: Cursor | None = None
 
 
 class VisitorQuery(Strict):

@@ -95,3 +95,24 @@ def test_of_two_that_see_it_free_one_has_it(two, database):
         with database.begin() as connection:
             tokens.append(lease_rows.take_lease(connection, free, lease.holder, 1))
     assert tokens == [1, None]
+
+
+def test_a_leader_whose_writes_are_refused_stops_leading_and_goes_on(two, database, read_only):
+    (one, _), clocks = two
+    one.step()
+    with read_only(database):
+        pass_time(clocks, 10.0)
+        one.step()
+        assert not one.leads
+    one.step()
+    assert one.leads
+
+
+def test_an_unforeseen_error_costs_the_leader_its_turn_alone(two, monkeypatch):
+    (one, _), _ = two
+    with monkeypatch.context() as patch:
+        patch.setattr(lease_rows, "take_lease", lambda *_: {}["gone"])
+        one.step()
+        assert not one.leads
+    one.step()
+    assert one.leads

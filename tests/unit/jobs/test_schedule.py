@@ -68,6 +68,8 @@ def test_every_scheduler_has_the_same_slots():
         ("retrain", "nonsense"),
         ("tune", "0 0 0 0 0"),
         ("timezone", "Mars/Base"),
+        ("timezone", "Europe"),
+        ("timezone", ""),
     ],
 )
 def test_a_time_that_cannot_be_is_named(key, value):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.model.group import TrainingGroup
+
 SCRIPT = """
 import os, signal, sys, time
 sys.path.insert(0, {folder!r})
@@ -148,3 +150,18 @@ def test_a_lost_rank_ends_the_training_on_all_and_it_goes_on_later(script, tmp_p
     first, epochs = map(int, (out / "done").read_text().split())
     assert first >= 3
     assert epochs == 20
+
+
+def test_a_heart_goes_on_after_a_beat_that_failed():
+    class Store:
+        beats = 0
+
+        def add(self, *_):
+            self.beats += 1
+            if self.beats == 3:
+                group._stop.set()
+            raise RuntimeError("away")
+
+    group = TrainingGroup(Store(), 1, 2, 0.001)
+    group._beat()
+    assert group._store.beats == 3

@@ -6,8 +6,8 @@ from sqlalchemy import text
 
 from recsys.data.event_check import Event
 from recsys.data.events import user_bucket
-from recsys.errors import StorageUnavailableError
-from recsys.storage import event_rows
+from recsys.errors import InputError, StorageUnavailableError
+from recsys.storage import event_rows, upkeep
 from recsys.storage.database import Database
 from recsys.storage.tables import aliases
 
@@ -191,3 +191,32 @@ def test_an_absent_server_is_unavailable_and_shows_no_password():
         pass
     assert "hunter2" not in str(caught.value)
     assert caught.value.retry_after_seconds > 0
+
+
+def test_a_server_that_takes_no_writes_is_unavailable(database, read_only):
+    store(database, event("a", 1))
+    with read_only(database):
+        with pytest.raises(StorageUnavailableError):
+            store(database, event("b", 2))
+        assert items(database, user_id="u") == ["a"]
+    store(database, event("b", 2))
+
+
+def test_what_the_database_cannot_hold_is_bad_input(database):
+    if database.dialect == "sqlite":
+        pytest.skip("SQLite holds NUL")
+    with pytest.raises(InputError) as caught:
+        store(database, event("hidden\0", 1))
+    assert "hidden" not in str(caught.value) and "INSERT" not in str(caught.value)
+
+
+def test_statistics_keep_writers_waiting_for_one_table_at_most(database):
+    from sqlalchemy import event as listen
+
+    commits = []
+    listen.listen(database.engine, "commit", commits.append)
+    assert upkeep.analyse(database) == {"tables": len(upkeep.TABLES)}
+    assert len(commits) == len(upkeep.TABLES)
+    if database.dialect == "sqlite":
+        with database.begin() as connection:
+            assert connection.exec_driver_sql("PRAGMA analysis_limit").scalar() == 1_000

@@ -1,18 +1,22 @@
 """Items, versions, keys and runs as rows."""
 
 import hashlib
+import json
 import secrets
 from dataclasses import replace
 
 import pytest
 
 from recsys.data.item_check import check_item
+from recsys.data.raw_rows import Rejection
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.storage import (
+    event_import,
     impression_rows,
     item_rows,
     job_rows,
     key_rows,
+    rejected_rows,
     user_rows,
     version_rows,
 )
@@ -168,3 +172,34 @@ def test_an_answer_that_is_stored_twice_counts_once(database):
     with database.connect() as connection:
         (row,) = impression_rows.counts(connection, 0, 10**12, ("arm",))
     assert row["shown"] == 2
+
+
+def test_an_erasure_reads_of_the_quarantine_only_what_came_since_its_scan(database, monkeypatch):
+    def reject(*users):
+        with database.begin() as connection:
+            rows = [Rejection(n, "bad", json.dumps({"user": user})) for n, user in enumerate(users)]
+            event_import.add_rejections(connection, f"of {users}", rows, 1)
+
+    read = []
+    values = user_rows._values
+    monkeypatch.setattr(user_rows, "_values", lambda raw: read.append(raw) or values(raw))
+    reject("u", "other", "u2")
+    with database.begin() as connection:
+        user_rows.merge(connection, "u", "u:u2", 1)
+        scan = user_rows.scan_quarantine(connection, "u")
+    assert len(read) == 3
+    reject("u")
+    with database.begin() as connection:
+        assert user_rows.erase(connection, "u", 2, scan)["quarantine"] == 3
+        assert len(read) == 4
+        (left,) = rejected_rows.list_rejected(connection)
+    assert json.loads(left["raw"]) == {"user": "other"}
+
+
+def test_an_erasure_after_a_merge_reads_the_quarantine_anew(database):
+    with database.begin() as connection:
+        rows = [Rejection(0, "bad", '{"user": "u2"}')]
+        event_import.add_rejections(connection, "file", rows, 1)
+        scan = user_rows.scan_quarantine(connection, "u")
+        user_rows.merge(connection, "u", "u:u2", 1)
+        assert user_rows.erase(connection, "u", 2, scan)["quarantine"] == 1

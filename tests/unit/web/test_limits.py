@@ -1,6 +1,9 @@
 """Rate limits counted on one machine, and by several through a real Redis."""
 
+import multiprocessing
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -74,3 +77,25 @@ def test_where_limits_are_counted_is_checked_and_its_password_masked():
     settings = Settings(auth={"limits": "redis://me:secret@host:6379/0"})
     assert effective(settings)["auth"]["limits"] == "redis://me:***@host:6379/0"
     assert effective(Settings())["auth"]["limits"] == "memory"
+
+
+def test_a_process_killed_while_it_counts_holds_nobody_up(monkeypatch):
+    counting = RateLimits()
+    fork = multiprocessing.get_context("fork")
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(limits.struct, "pack_into", die)
+        killed = fork.Process(target=counting.seconds_to_wait, args=("shop", 1, 100.0))
+        killed.start()
+        killed.join()
+        assert killed.exitcode == -signal.SIGKILL
+    other = fork.Process(target=counting.seconds_to_wait, args=("shop", 1, 100.0))
+    other.start()
+    other.join(timeout=60)
+    stuck = other.is_alive()
+    other.kill()
+    assert not stuck
+    assert counting.seconds_to_wait("shop", 1, 100.0) > 0  # the other was counted
