@@ -256,12 +256,10 @@ def read_version(
         network = light = None
         if manifest["network"] is not None:
             if manifest["network"]["rows"] != len(vocabulary):
-                raise ModelFileError(f"version {version}: the network is of another vocabulary")
+                raise ModelFileError("the network is of another vocabulary")
             weights = mapped_tensors(folder / "network.safetensors")
             network = network_from(weights, manifest["network"])
             parts = mapped_tensors(folder / "items.safetensors")
-            if len(parts["table"]) != len(vocabulary):
-                raise ModelFileError(f"version {version}: the item matrix is of another vocabulary")
             light = ItemMatrix.stored(parts, network.item_bias.detach())
         return Bundle(
             version=version,
@@ -279,6 +277,8 @@ def read_version(
             categories=list(words["categories"]),
             light=light,
         )
+    except ModelFileError as error:  # of a file alone, by whoever reads it
+        raise ModelFileError(f"version {version}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
         kind = type(error).__name__
         raise ModelFileError(f"version {version}: its files do not fit together ({kind})") from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import pickle
 import random
 import shutil
-import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,36 +23,43 @@ from recsys.registry import MANIFEST, read_version
 from recsys.serving.recommender import Recommender, Request
 from recsys.storage import version_rows
 from recsys.storage.database import Database
+from recsys.storage.version_rows import VersionRow
 
 KINDS = ("cut", "bit", "shape", "vocabulary", "pickle", "empty", "absent", "link")
+FORGED = ("shape", "vocabulary", "pickle")  # also with hashes that fit what was put in
 
 
 def damaged_models(stage: Stage, count: int, seed: int = 5) -> Fault:
-    """Damage `count` copies of the champion and have each one served."""
+    """Promote `count` damaged copies of the champion, one after the other.
+
+    A service that runs must go on with the champion, one that starts must begin with it.
+    """
     rng = random.Random(seed)  # noqa: S311
     database = Database(stage.url)
     with database.connect() as connection:
         champion = version_rows.champion(connection)
     assert champion is not None
-    root = stage.registry.parent / "damaged"
-    recommender = Recommender(stage.settings, database, time.monotonic)
+    clock = map(float, itertools.count(step=3_600)).__next__  # so that each request looks again
+    running = Recommender(stage.settings, database, clock)
     asked = Request(user_id="nobody", k=5)
     refused = named = answered = 0
     kinds: Counter[str] = Counter()
+    chosen = [*((kind, False) for kind in KINDS), *((kind, True) for kind in FORGED)]
     for number in range(count):
-        kind = KINDS[number % len(KINDS)]
-        kinds[kind] += 1
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(stage.registry / champion.version, root / champion.version)
-        _damage(root / champion.version, kind, rng)
+        kind, forged = chosen[number % len(chosen)]
+        kinds[f"{kind}, hashes forged" if forged else kind] += 1
+        copy = _promoted_copy(stage.registry, database, champion, number, kind, forged, rng)
         try:
-            read_version(root, champion.version, champion.manifest_sha256)
+            read_version(stage.registry, copy.version, copy.manifest_sha256)
         except ModelFileError as error:
             refused += 1
-            named += champion.version in str(error) and str(root) not in str(error)
-        answer = recommender.recommend(asked, champion.data_end_us)
-        answered += answer.model_version == champion.version and bool(answer.items)
-    shutil.rmtree(root, ignore_errors=True)
+            named += copy.version in str(error) and str(stage.registry) not in str(error)
+        starting = Recommender(stage.settings, database, clock)
+        answers = [one.recommend(asked, champion.data_end_us) for one in (running, starting)]
+        answered += all(a.model_version == champion.version and a.items for a in answers)
+        with database.begin() as connection:
+            version_rows.roll_back(connection, number, "bench", "damaged")
+        shutil.rmtree(stage.registry / copy.version)
     database.close()
     return Fault(
         "damaged and foreign model files",
@@ -64,8 +74,43 @@ def damaged_models(stage: Stage, count: int, seed: int = 5) -> Fault:
     )
 
 
-def _damage(folder: Path, kind: str, rng: random.Random) -> None:
-    path = rng.choice([path for path in sorted(folder.iterdir()) if path.stat().st_size])
+def _promoted_copy(
+    root: Path,
+    database: Database,
+    champion: VersionRow,
+    number: int,
+    kind: str,
+    forged: bool,
+    rng: random.Random,
+) -> VersionRow:
+    """A copy of the champion as a version of its own, damaged, and promoted."""
+    version = f"20300101-{number:06d}-abcdef"
+    folder = root / version
+    shutil.copytree(root / champion.version, folder)
+    manifest = orjson.loads((folder / MANIFEST).read_bytes()) | {"version": version}
+    (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
+    digest = _sha256(folder / MANIFEST)
+    _damage(folder, kind, rng, of=list(manifest["files"]) if forged else None)
+    if forged:
+        for name, said in manifest["files"].items():
+            said |= {"sha256": _sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        (folder / MANIFEST).write_bytes(orjson.dumps(manifest))
+        digest = _sha256(folder / MANIFEST)
+    row = replace(champion, version=version, manifest_sha256=digest)
+    with database.begin() as connection:
+        version_rows.add_version(connection, row)
+        version_rows.deploy(connection, version, number, "bench", "damaged")
+    return row
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _damage(folder: Path, kind: str, rng: random.Random, of: Sequence[str] | None) -> None:
+    """`of`: the files to choose from; all of them where it is None."""
+    names = sorted(path.name for path in folder.iterdir()) if of is None else sorted(of)
+    path = folder / rng.choice([name for name in names if (folder / name).stat().st_size])
     data = path.read_bytes()
     if kind == "cut":
         path.write_bytes(data[: rng.randrange(len(data))])
@@ -82,7 +127,8 @@ def _damage(folder: Path, kind: str, rng: random.Random) -> None:
     elif kind == "vocabulary":
         path = folder / "vocabulary.json"
         words = orjson.loads(path.read_bytes())
-        words["item_ids"] = [f"other-{n}" for n in range(len(words["item_ids"]))]
+        more = len(words["item_ids"]) + (of is not None)  # of the same length the hash alone tells
+        words["item_ids"] = [f"other-{n}" for n in range(more)]
         path.write_bytes(orjson.dumps(words))
     elif kind == "pickle":
         path.write_bytes(pickle.dumps({"weights": [1.0] * rng.randrange(1, 9)}))

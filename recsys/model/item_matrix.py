@@ -53,9 +53,15 @@ class ItemMatrix:
 
     @classmethod
     def stored(cls, parts: Mapping[str, Tensor], bias: Tensor) -> ItemMatrix:
-        """An int8 matrix from its own `parts`, which stay where they are."""
+        """An int8 matrix from its own `parts`, which stay where they are.
+
+        Raises ValueError where they are not of as many items as `bias` (V,).
+        """
+        table, scales = parts["table"], parts["scales"]
+        if table.ndim != 2 or not len(table) == scales.numel() == len(bias):
+            raise ValueError("the item matrix is of another vocabulary")
         matrix = cls(torch.empty(0, 1), bias)
-        matrix.kind, matrix._table, matrix._scales = "int8", parts["table"], parts["scales"]
+        matrix.kind, matrix._table, matrix._scales = "int8", table, scales
         return matrix
 
     def packed(self) -> bytes:

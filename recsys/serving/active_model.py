@@ -61,7 +61,7 @@ class ActiveModel:
         self._root = root
         self._files = files
         self._matrix = matrix
-        self._wanted = 2 if control else 1
+        self._control = control
         self._reload_seconds = reload_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -120,19 +120,26 @@ class ActiveModel:
                 log.exception("looking for a new version failed")
 
     def _take(self, names: Sequence[tuple[str, str]]) -> None:
-        wanted = [Deployed(*name) for name in names[: self._wanted]]
+        wanted = [Deployed(*name) for name in names]
         names_wanted = {one.version for one in wanted}
         self._failed = {one: at for one, at in self._failed.items() if one in names_wanted}
         if not wanted:
             self._models, self._refused = Models(), None
             return
         held = {bundle.version: bundle for bundle in self._models if bundle is not None}
-        champion = held.get(wanted[0].version) or self._load(wanted[0])
+
+        def found(one: Deployed) -> Bundle | None:
+            return held.get(one.version) or self._load(one)
+
+        champion = found(wanted[0])
         self._refused = None if champion is not None else wanted[0].version
-        champion = champion or self._models.champion
-        control = None
-        if len(wanted) > 1:
-            control = held.get(wanted[1].version) or self._load(wanted[1])
+        # A process that has just begun holds none; it serves what a roll back would.
+        champion = (
+            champion or self._models.champion or next(filter(None, map(found, wanted[1:])), None)
+        )
+        control = found(wanted[1]) if self._control and len(wanted) > 1 else None
+        if control is champion:
+            control = None
         if (champion, control) != self._models:
             # One assignment, so that a request sees both old or both new.
             self._models = Models(champion, control)
