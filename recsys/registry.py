@@ -37,6 +37,7 @@ from recsys.data.repeats import RepeatPolicy
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ModelFileError
 from recsys.model.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
+from recsys.model.earlier_formats import manifest_of_1, rankers_of_1, weights_of_1
 from recsys.model.item_matrix import ItemMatrix
 from recsys.model.network import NextItemNetwork
 from recsys.model.scoring import NetworkScorer
@@ -49,6 +50,7 @@ from recsys.storage.model_files import ModelFiles
 from recsys.storage.version_rows import VERSION_NAME
 
 FORMAT = 3
+FORMATS = (1, 2, FORMAT)  # that are read; see model/earlier_formats.py
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 COPY_BYTES = 2**20
@@ -239,10 +241,15 @@ def read_version(
     for name in manifest["files"]:
         _check_file(folder, version, name, manifest)
     try:
+        first = manifest["format"] == 1
+        if first:
+            manifest = manifest_of_1(manifest)
         words = orjson.loads((folder / "vocabulary.json").read_bytes())
         vocabulary = Vocabulary(words["item_ids"])
         stored = mapped_tensors(folder / "rankers.safetensors")
         arrays = {name: tensor.numpy() for name, tensor in stored.items()}
+        if first:
+            arrays = rankers_of_1(arrays)
         rankers: dict[str, Ranker] = {
             name: RANKERS[name].from_arrays(
                 {
@@ -258,9 +265,10 @@ def read_version(
             if manifest["network"]["rows"] != len(vocabulary):
                 raise ModelFileError("the network is of another vocabulary")
             weights = mapped_tensors(folder / "network.safetensors")
-            network = network_from(weights, manifest["network"])
-            parts = mapped_tensors(folder / "items.safetensors")
-            light = ItemMatrix.stored(parts, network.item_bias.detach())
+            network = network_from(weights_of_1(weights) if first else weights, manifest["network"])
+            if "items.safetensors" in manifest["files"]:
+                parts = mapped_tensors(folder / "items.safetensors")
+                light = ItemMatrix.stored(parts, network.item_bias.detach())
         return Bundle(
             version=version,
             vocabulary=vocabulary,
@@ -274,7 +282,7 @@ def read_version(
             input_event_types=tuple(manifest["input_event_types"]),
             facts=manifest["facts"],
             blends={name: Blend(**blend) for name, blend in manifest["blends"].items()},
-            categories=list(words["categories"]),
+            categories=list(words.get("categories", ())),
             light=light,
         )
     except ModelFileError as error:  # of a file alone, by whoever reads it
@@ -417,10 +425,10 @@ def sweep_unregistered(root: Path, registered: Container[str], before: float) ->
 
 def _read_manifest(folder: Path, version: str, manifest_sha256: str) -> dict[str, Any]:
     manifest = _parsed_manifest(folder, version, manifest_sha256)
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in FORMATS:
         raise ModelFileError(
             f"version {version} has format {manifest['format']!r}; "
-            f"this release reads format {FORMAT}"
+            f"this release reads formats {FORMATS[0]} to {FORMAT}"
         )
     return manifest
 

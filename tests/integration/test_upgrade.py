@@ -1,25 +1,33 @@
 """A database of the schema before goes forward with all that is in it, while it is served."""
 
 import itertools
+import json
+import shutil
 import threading
 import time
 import urllib.error
 import urllib.request
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from sqlalchemy import MetaData, delete, insert, select, text
 from werkzeug.serving import make_server
 
+from recsys.data.sequences import Histories
 from recsys.errors import ModelFileError, RecsysError
 from recsys.registry import FORMAT, read_version
+from recsys.serving.ranking import scores
 from recsys.serving.recommender import Recommender, Request
 from recsys.storage import item_rows, job_rows, key_rows, migrate, user_rows, version_rows
 from recsys.storage.database import Database
 from recsys.storage.tables import events
+from recsys.storage.version_rows import VersionRow
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 BEFORE = "0003"  # the schema of the release before
 NOW_US = int(datetime(2025, 3, 1, tzinfo=UTC).timestamp() * 1e6)
 
@@ -188,9 +196,54 @@ def test_a_schema_of_a_newer_release_is_refused_by_name(database):
         migrate.upgrade(database)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_model_of_an_earlier_format_ranks_as_it_did_and_serves(
+    number, database, tmp_path, settings_for, Service
+):
+    """The files were written, and the scores computed, by the releases that had the format."""
+    shutil.copytree(GOLDEN / f"format_{number}", tmp_path / "models")
+    said = json.loads((tmp_path / "models" / "expected.json").read_text())
+    bundle = read_version(tmp_path / "models", said["version"], said["manifest_sha256"])
+    histories = Histories.from_lists(said["histories"])
+    for ranking, wanted in said["scores"].items():
+        expected = np.array(wanted, np.float64)  # None: not a number, for what it does not rank
+        if (number, ranking) == (1, "lstm"):  # it gave logits; they are softmax probabilities now
+            shares = np.exp(expected)
+            expected = shares / np.nansum(shares, axis=1, keepdims=True)
+        found = scores(bundle, histories, ranking)
+        ranks = np.isfinite(expected)
+        np.testing.assert_allclose(found[ranks], expected[ranks], atol=2e-5)
+        assert not np.isfinite(found[~ranks]).any()
+    row = VersionRow(
+        version=said["version"],
+        created_at_us=1,
+        state="candidate",
+        ranking=bundle.ranking,
+        data_start_us=0,
+        data_end_us=1,
+        event_count=1,
+        user_count=1,
+        item_count=bundle.vocabulary.item_count,
+        facts=bundle.facts,
+        verdict={},
+        manifest_sha256=said["manifest_sha256"],
+        size_bytes=said["size"],
+    )
+    with database.begin() as connection:
+        version_rows.add_version(connection, row)
+        version_rows.deploy(connection, row.version, 1, "test", "of an earlier release")
+    with closing(Service(database, settings_for(tmp_path / "models"))) as service:
+        events = [{"item_id": item} for item in bundle.vocabulary.item_ids[2:5]]
+        answer = service.post("/recommendations", {"events": events, "k": 5})
+        assert answer["model_version"] == row.version
+        assert len(answer["items"]) == 5
+
+
 def test_a_model_of_an_unknown_format_is_refused_by_name(tmp_path, tiny_shop, rewrite_manifest):
     version, digest = rewrite_manifest(tmp_path, tiny_shop.bundle, format=FORMAT + 1)
-    with pytest.raises(ModelFileError, match=f"{version} has format {FORMAT + 1}.*format {FORMAT}"):
+    with pytest.raises(
+        ModelFileError, match=f"{version} has format {FORMAT + 1}.*formats 1 to {FORMAT}"
+    ):
         read_version(tmp_path, version, digest)
 
 
