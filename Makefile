@@ -49,12 +49,15 @@ screenshots: setup
 lock:
 	$(BIN)/python tools/lock.py
 
-# Known vulnerabilities of what is locked; not part of the gate, because it asks a server for them.
-# To be run by a clock, where that server can be reached.
+# Known vulnerabilities of what is locked and of torch, which the lock leaves out; not part of the gate,
+# because it asks a server for them. To be run by a clock, where that server can be reached.
 audit:
 	test -x $(VENV)-audit/bin/pip-audit || ($(PYTHON) -m venv $(VENV)-audit \
 		&& $(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit)
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
+	sed -n 's/^  "\(torch==[^"]*\)",$$/\1/p' pyproject.toml > $(VENV)-audit/torch.txt
+	test -s $(VENV)-audit/torch.txt
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)-audit/torch.txt
 
 build: setup
 	$(BIN)/python -m build --no-isolation --outdir dist

@@ -64,9 +64,8 @@ def main() -> None:
     except OSError as error:
         if debug:
             raise
-        print(
-            f"recsys: {error.strerror or type(error).__name__}: {error.filename}", file=sys.stderr
-        )
+        where = f": {error.filename}" if error.filename is not None else ""
+        print(f"recsys: {error.strerror or type(error).__name__}{where}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("recsys: interrupted", file=sys.stderr)

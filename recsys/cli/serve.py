@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from recsys import tracing
-from recsys.cli.common import ConfigOption, say, set_up_logging
-from recsys.config import limit_threads, load_settings
+from recsys.cli.common import ConfigOption, now, say, set_up_logging
+from recsys.config import Settings, limit_threads, load_settings
+from recsys.errors import RecsysError
+
+SILENT_LEASES = 3.0  # without a word for as many lease times, a scheduler counts as gone
 
 
 def register(app: typer.Typer) -> None:
@@ -63,14 +67,37 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
     run(settings)
 
 
-def schedule(config: ConfigOption = None) -> None:
+def schedule(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell whether a scheduler leads; status 1 if not.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
     """Run the scheduler process; `python -m jobs` is the same.
 
     Example: recsys schedule
     """
-    from jobs.schedule import run_scheduler
-
     settings = load_settings(config)
     set_up_logging(settings)
+    if check:
+        _check_leading(settings)
+        return
     tracing.check(settings)
+    from jobs.schedule import run_scheduler
+
     run_scheduler(settings, config)
+
+
+def _check_leading(settings: Settings) -> None:
+    """Raise RecsysError unless a scheduler has renewed the lease lately; torch is not loaded."""
+    from recsys.data.times import to_us
+    from recsys.storage import lease_rows
+    from recsys.storage.database import open_database
+
+    with closing(open_database(settings)) as database, database.connect() as connection:
+        lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    if lease.holder is None or lease.renewed_at_us is None:
+        raise RecsysError("no scheduler leads")
+    silent = (to_us(now()) - lease.renewed_at_us) / 1e6
+    if silent > SILENT_LEASES * settings.schedule.lease_seconds:
+        raise RecsysError(f"the scheduler {lease.holder} was last heard of {silent:.0f} s ago")

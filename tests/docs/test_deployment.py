@@ -225,10 +225,16 @@ def test_compose_starts_everything_confined_and_in_order(commands):
     composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = composed["services"]
     assert set(services) == {"database", "migrate", "serve", "schedule"}
-    for name in ("migrate", "serve", "schedule"):
-        service = services[name]
+    for service in services.values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+    # The project's own image names its user itself.
+    assert services["database"]["user"] == "999:999"
+    assert any(one.startswith("/run/postgresql:") for one in services["database"]["tmpfs"])
+    assert services["schedule"]["healthcheck"]["test"] == ["CMD", "recsys", "schedule", "--check"]
+    for name in ("migrate", "serve", "schedule"):
+        service = services[name]
         assert " ".join(service["command"]) in commands
         assert set(service["secrets"]) <= set(composed["secrets"])
         assert {volume.split(":")[0] for volume in service["volumes"]} <= set(composed["volumes"])

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,3 +20,19 @@ def test_every_test_that_is_named_exists(name):
         tree = ast.parse((ROOT / path).read_text())
         functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert test in functions, f"{path}::{test}"
+
+
+def test_the_audit_looks_at_torch_too():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"^torch==", lock, re.M)
+    steps = subprocess.run(
+        ["make", "--dry-run", "audit"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    (pick,) = [step for step in steps if step.startswith("sed")]
+    picked = subprocess.run(
+        ["sh", "-c", pick.partition(">")[0]], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [picked.strip()] == [one for one in project["dependencies"] if one.startswith("torch")]
+    audited = [step.split()[-1] for step in steps if "--strict" in step]
+    assert audited == ["requirements.lock", pick.split()[-1]]

@@ -21,7 +21,7 @@ import pytest
 
 from recsys.cli import app, main
 from recsys.cli.commands import register
-from recsys.storage import account_rows, audit_rows, job_rows, migrate
+from recsys.storage import account_rows, audit_rows, job_rows, lease_rows, migrate
 from recsys.storage.database import Database
 from recsys.storage.passwords import is_password
 
@@ -265,6 +265,24 @@ def test_no_tables_no_model_no_panic(tmp_path):
     assert shell.json("db", "check")["current"] is True
     assert "no version" in shell.run("evaluate", status=1)
     assert "no model" in shell.run("recommend", "u")
+
+
+def test_whether_a_scheduler_leads_is_told_by_the_status(lone_shell):
+    assert "no scheduler leads" in lone_shell.run("schedule", "--check", status=1)
+    url = lone_shell.environment["RECSYS_DATABASE__URL"]
+    with contextlib.closing(Database(url)) as database:
+        for ago, status in ((0, 0), (3_600, 1)):
+            with database.begin() as connection:
+                seen = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+                at_us = int((time.time() - ago) * 1e6)
+                assert lease_rows.take_lease(connection, seen, "here:1:x", at_us)
+            said = lone_shell.run("schedule", "--check", status=status)
+            assert ("here:1:x" in said) == bool(status)
+    loaded = (
+        "import sys, recsys.cli.serve, recsys.storage.lease_rows; print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", loaded]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_a_downgrade_is_told_first_and_done_when_told(shell):
