@@ -106,6 +106,7 @@ class DatabaseSettings(_Section):
     url: Secret = SecretStr("sqlite:///var/recsys.db")
     pool_size: int = Field(5, ge=1, le=200)
     busy_timeout_seconds: float = Field(5.0, ge=0.0, le=300.0)
+    synchronous: Literal["full", "normal"] = "full"
     replica_url: Secret = SecretStr("")
     replica_wait_ms: float = Field(5.0, ge=0.0, le=1_000.0)
 

@@ -2,8 +2,9 @@
 
 SQLite runs in WAL mode with foreign keys on; a write transaction takes the lock at its start
 (BEGIN IMMEDIATE), so that two writers wait for each other instead of failing halfway, and readers
-take none. synchronous=NORMAL: a commit survives the death of the process; a power cut may take the
-last moments with it, but never the consistency of the file.
+take none. synchronous=FULL: a commit is on the disk before it is told. With NORMAL it survives the death
+of the process alone; a power cut may take the last moments with it, but never the consistency of the
+file.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import URL, Engine, Select, Table, create_engine, event, make_url
 from sqlalchemy import Connection as Connection
@@ -66,16 +67,18 @@ class Database:
         busy_timeout_seconds: float = 5.0,
         connect_args: Mapping[str, object] | None = None,
         patience: Patience | None = None,
+        synchronous: Literal["full", "normal"] = "full",
     ) -> None:
         """`pool_size`: connections that are kept; as many again open where those are in use.
         `connect_args`: for PostgreSQL's driver, beside its own. `patience`: with a PostgreSQL that
-        accepts and never answers; without one it is waited for.
+        accepts and never answers; without one it is waited for. `synchronous`: of SQLite.
 
         Raises ConfigError where `url` is not one of SQLite or PostgreSQL.
         """
         self.url = parse_url(url)
         self._connect_args = connect_args or {}
         self._busy_timeout_seconds = busy_timeout_seconds
+        self._synchronous = synchronous
         self._local = threading.local()
         self._generation = 0
         self._patience = None if self.url.get_backend_name() == "sqlite" else patience
@@ -238,7 +241,7 @@ class Database:
                     "check_same_thread": False,
                 },
             )
-            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "connect", self._prepare_sqlite)
             return engine
         engine = create_engine(
             self.url,
@@ -268,6 +271,19 @@ class Database:
             connection.rollback()
         except Exception as error:
             raise DisconnectionError from error
+
+    def _prepare_sqlite(self, connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where this project says so
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={self._synchronous}",
+            "foreign_keys=ON",
+            "cache_size=-65536",
+            "mmap_size=268435456",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
 
 
 class HotSelect:
@@ -309,10 +325,19 @@ class HotSelect:
         return rows
 
 
-def open_database(settings: Settings) -> Database:
-    """The configured database; nothing connects yet."""
+def open_database(settings: Settings, held: int = 0) -> Database:
+    """The configured database; nothing connects yet.
+
+    `held`: threads that serve, each with a connection of its own and with `Patience`.
+    """
     chosen = settings.database
-    return Database(chosen.url.get_secret_value(), chosen.pool_size, chosen.busy_timeout_seconds)
+    return Database(
+        chosen.url.get_secret_value(),
+        chosen.pool_size + held,
+        chosen.busy_timeout_seconds,
+        patience=Patience.of(chosen) if held else None,
+        synchronous=chosen.synchronous,
+    )
 
 
 def upsert(connection: Connection, table: Table) -> Any:
@@ -334,20 +359,6 @@ def parse_url(url: str) -> URL:
     if backend == "sqlite":
         return parsed.set(drivername="sqlite")
     raise ConfigError("database.url", backend, expected)
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where this project says so
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        "cache_size=-65536",
-        "mmap_size=268435456",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
 
 
 def _answers(connection: Connection) -> bool:

@@ -21,7 +21,7 @@ from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.serving.webhook import Webhook
-from recsys.storage.database import Database, Patience
+from recsys.storage.database import open_database
 from recsys.storage.event_source import EventSource
 from recsys.web import metrics
 from recsys.web.app import create_app
@@ -160,10 +160,8 @@ def _begun(app: Flask) -> Any:
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
-    def __init__(
-        self, settings: Settings, url: str, options: dict[str, Any], with_empty: bool
-    ) -> None:
-        self._settings, self._url, self._options = settings, url, options
+    def __init__(self, settings: Settings, options: dict[str, Any], with_empty: bool) -> None:
+        self._settings, self._options = settings, options
         self._with_empty = with_empty
         # One for all workers: they inherit its memory.
         self._limits = open_limits(settings.auth.limits.get_secret_value())
@@ -176,11 +174,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Any:
         # Called in each worker: neither connections nor torch's threads survive a fork.
         tracing.start(self._settings)
-        chosen = self._settings.database
         # Each thread holds one connection for its reads; writes and the rest share the others.
-        pool = chosen.pool_size + self._settings.serving.threads
-        patience = Patience.of(chosen)
-        database = Database(self._url, pool, chosen.busy_timeout_seconds, patience=patience)
+        database = open_database(self._settings, held=self._settings.serving.threads)
         app = create_app(self._settings, database, self._limits)
         recommender = app.extensions["recsys"].recommender
         recommender.bundle()  # loaded and warm before the first request
@@ -257,7 +252,7 @@ def _child_exit(_server: Any, worker: Any) -> None:
 def _check_source(settings: Settings) -> None:
     """Raise ConfigError where a mapped table cannot be served from."""
     if settings.events.mapped:
-        source = EventSource(settings, Database(settings.database.url.get_secret_value()))
+        source = EventSource(settings, open_database(settings))
         # One that is away now may be back at the first request.
         with suppress(SourceUnavailableError):
             source.serving()
@@ -295,4 +290,4 @@ def serve(settings: Settings, *, with_empty: bool = False) -> None:
         "limit_request_field_size": 8_190,
     }
     gthread.TConn = _Connection
-    _Server(settings, settings.database.url.get_secret_value(), options, with_empty).run()
+    _Server(settings, options, with_empty).run()
