@@ -9,6 +9,7 @@ from pathlib import Path
 from recsys.cli.common import set_up_logging
 from recsys.config import load_settings
 from recsys.errors import RecsysError
+from recsys.startup import collect_rarely
 
 USAGE = (
     "usage: python -m jobs [--config FILE] | python -m jobs run RUN_ID [--token N] [--config FILE]"
@@ -17,6 +18,7 @@ USAGE = (
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 failed, 2 bad usage."""
+    collect_rarely()
     parser = argparse.ArgumentParser("jobs", usage=USAGE.removeprefix("usage: "))
     parser.add_argument("--config", type=Path)
     commands = parser.add_subparsers(dest="command")

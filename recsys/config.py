@@ -505,14 +505,6 @@ def guard_ray(own_cluster: bool) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
-def limit_threads() -> None:
-    """One OpenMP thread a server thread; to be called before torch loads.
-
-    torch.set_num_threads does not reach the threads of a server.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
 def _as_config_error(error: ValidationError, merged: dict[str, Any]) -> ConfigError:
     first = error.errors(include_url=False, include_context=False)[0]
     path = [str(part) for part in first["loc"]]

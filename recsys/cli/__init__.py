@@ -8,6 +8,7 @@ import typer
 
 from recsys import __version__
 from recsys.errors import InputError, RecsysError
+from recsys.startup import collect_rarely
 
 ARGUMENTS = ("NAME", "USER", "REVISION")  # those that a command itself may find unacceptable
 
@@ -49,6 +50,7 @@ def main() -> None:
 
     An option or argument that is not acceptable is bad usage, whoever finds it out.
     """
+    collect_rarely()
     from recsys.cli import commands
 
     debug = "--debug" in sys.argv  # taken out here, so that it may stand behind a command too

@@ -20,9 +20,9 @@ from recsys.cli.common import (
     training_bar,
 )
 from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
-from recsys.config import limit_threads
 from recsys.data.times import to_us
 from recsys.errors import InputError
+from recsys.startup import limit_threads
 
 if TYPE_CHECKING:
     from recsys.data.readers import ReadOptions

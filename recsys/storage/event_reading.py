@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
-from adbc_driver_postgresql import dbapi as postgresql_adbc
-from adbc_driver_sqlite import dbapi as sqlite_adbc
 from sqlalchemy import text
 
 from recsys.data.events import USER_BUCKETS, EventFrame, EventFrameBuilder
@@ -89,6 +87,10 @@ def read_batches(
     if database.dialect == "sqlite" and database.file is None:
         yield from _through_driver(database, query)
         return
+    # Here, for they bring pandas along, which takes long to load and nobody needs who only serves.
+    from adbc_driver_postgresql import dbapi as postgresql_adbc
+    from adbc_driver_sqlite import dbapi as sqlite_adbc
+
     try:
         if database.dialect == "sqlite":
             connection = sqlite_adbc.connect(f"file:{database.file}?mode=ro")

@@ -18,8 +18,6 @@ from urllib.parse import quote
 
 import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
-from adbc_driver_postgresql import dbapi as postgresql_adbc
-from adbc_driver_sqlite import dbapi as sqlite_adbc
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
@@ -164,6 +162,10 @@ class SourceDatabase:
             raise SourceUnavailableError("the mapped event table cannot be read") from None
 
     def _through_adbc(self, query: str, waited_for: bool) -> Iterator[pa.RecordBatch]:
+        # Here, for they bring pandas along, which takes long to load and a request never needs.
+        from adbc_driver_postgresql import dbapi as postgresql_adbc
+        from adbc_driver_sqlite import dbapi as sqlite_adbc
+
         if self.dialect == "sqlite":
             connection = sqlite_adbc.connect(sqlite_uri(self.url))
         else:
