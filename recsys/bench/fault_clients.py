@@ -28,6 +28,7 @@ LEAKS = ("Traceback", "SELECT ", "sqlite3", "psycopg", "/tmp/", "site-packages",
 HOSTILE = (
     "../../etc/passwd",
     "%00",
+    "a\0b",
     "' OR 1=1 --",
     "\u202e\U0001f600",
     "a" * 300,
