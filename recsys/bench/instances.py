@@ -94,7 +94,7 @@ def run_instances(
             stage.environment["RECSYS_REGISTRY__PATH"] = str(_empty(folder, f"scheduler-{number}"))
             stage.start_scheduler()
         stage.until("a first leader", stage.leader)
-        champion = stage.trained()
+        _, champion = stage.trained()
         say(f"{champion} was trained and promoted by a scheduler")
         served = [_start(stack, stage, folder, f"instance-{n}") for n in range(INSTANCES)]
         ports = [port for port, _ in served]

@@ -8,10 +8,13 @@ import sys
 import pytest
 
 
+EVENTS = 10_000
+
+
 @pytest.mark.timeout(600)
 def test_every_engine_gives_the_same(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "recsys", "bench", "scale", "--events", "10000", "--json"],
+        [sys.executable, *f"-m recsys bench scale --events {EVENTS} --workers 1,2 --json".split()],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=tmp_path,
         capture_output=True,
@@ -26,7 +29,7 @@ def test_every_engine_gives_the_same(tmp_path):
         assert engine["identical"] is True, (name, engine)
         assert engine["events_per_second"] > 0
     assert engines["local"]["sha256"] == engines["ray"]["sha256"]
-    assert [run["workers"] for run in engines["ray"]["runs"]] == [1, 2, 4]
+    assert [run["workers"] for run in engines["ray"]["runs"]] == [1, 2]
     assert engines["ray"]["training"]["identical"] is True
     assert engines["torchrun"]["largest_difference"] < 1e-4
     assert result["peak_mib"] > 100
