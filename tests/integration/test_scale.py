@@ -8,13 +8,11 @@ import sys
 import pytest
 
 
-EVENTS = 10_000
-
-
 @pytest.mark.timeout(600)
 def test_every_engine_gives_the_same(tmp_path):
+    options = ["--events", "10000", "--workers", "1,2", "--json"]
     done = subprocess.run(
-        [sys.executable, *f"-m recsys bench scale --events {EVENTS} --workers 1,2 --json".split()],
+        [sys.executable, "-m", "recsys", "bench", "scale", *options],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=tmp_path,
         capture_output=True,
