@@ -275,6 +275,7 @@ def sqlite_full(stage: Stage, seconds: float) -> Fault:
             before = [resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids]
             for pid, (_, hard) in zip(pids, before, strict=True):
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (2 * SHM_BYTES, hard))
+            seconds_until(lambda: traffic.writes[503], 10.0)  # the log's file may have room still
             time.sleep(seconds)
             reads, writes = _shown(traffic.reads), _shown(traffic.writes)
             for pid, limits in zip(pids, before, strict=True):
