@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.timeout(600)
 def test_every_engine_gives_the_same(tmp_path):
-    options = ["--events", "10000", "--workers", "1,2", "--json"]
+    options = ["--events", "10000", "--workers", "2", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "recsys", "bench", "scale", *options],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -27,7 +27,7 @@ def test_every_engine_gives_the_same(tmp_path):
         assert engine["identical"] is True, (name, engine)
         assert engine["events_per_second"] > 0
     assert engines["local"]["sha256"] == engines["ray"]["sha256"]
-    assert [run["workers"] for run in engines["ray"]["runs"]] == [1, 2]
+    assert [run["workers"] for run in engines["ray"]["runs"]] == [2]
     assert engines["ray"]["training"]["identical"] is True
     assert engines["torchrun"]["largest_difference"] < 1e-4
     assert result["peak_mib"] > 100
