@@ -7,7 +7,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
 
 from recsys.bench.fault_stage import Fault, Stage, ask, resident
 from recsys.bench.load import Connection, closed_loop, request_bytes
@@ -83,7 +85,8 @@ def burst(stage: Stage, connections: int, seconds: float, sessions: int) -> Faul
         ask(port, stage.with_sequence)
         calm = closed_loop(port, [stage.with_sequence], 8, seconds).plain()
         before = resident(server)
-        load = _tolerant(port, stage.with_sequence, connections, seconds)
+        with _neighbour(port, stage.with_sequence) as waits:
+            load = _tolerant(port, stage.with_sequence, connections, seconds)
         visits = [
             stage.asks("/recommendations", {"session_id": f"visitor-{n}", "k": 5})
             for n in range(sessions)
@@ -100,10 +103,33 @@ def burst(stage: Stage, connections: int, seconds: float, sessions: int) -> Faul
         "sessions": sessions,
         "session_statuses": {str(status): number for status, number in statuses.items()},
         "p99_ms_before": calm["p99_ms"],
+        "p99_ms_during": round(float(np.percentile(waits, 99)) * 1e3, 1) if waits else None,
+        "neighbour_answers_during": len(waits),
         "p99_ms_after": recovered["p99_ms"],
         "grown_mib": round(grown, 1),
     }
     return Fault("a burst far above capacity, and ten thousand sessions", held, figures)
+
+
+@contextmanager
+def _neighbour(port: int, request: bytes) -> Iterator[list[float]]:
+    """One client that asks now and then while the block runs; how long its answers took, in seconds."""
+    waits: list[float] = []
+    over = threading.Event()
+
+    def ask_now_and_then() -> None:
+        while not over.wait(0.05):
+            began = time.monotonic()
+            if ask(port, request) == 200:
+                waits.append(time.monotonic() - began)
+
+    thread = threading.Thread(target=ask_now_and_then)
+    thread.start()
+    try:
+        yield waits
+    finally:
+        over.set()
+        thread.join()
 
 
 def _tolerant(port: int, request: bytes, connections: int, seconds: float) -> Counter[int]:

@@ -69,18 +69,21 @@ def run_faults(
             note(fault_poison.loud_user(place, 8_000), fault_poison.many_bots(place, 8_000))
         if "clocks" in only:
             note(fault_soak.clocks())
+    left_out = []
     for name, inflict in (("postgresql", _on_postgresql), ("soak", _soaked)):
         if name not in only:
             continue
         with own_postgres() as server, tempfile.TemporaryDirectory() as folder:
             if server is None:
-                say("no PostgreSQL is installed: its faults are left out")
-                break
+                say(f"no PostgreSQL is installed: the faults of {name} are left out")
+                left_out.append(name)
+                continue
             stage = make_stage(server.url, Path(folder), STAGE_EVENTS[name])
             inflict(stage, server, scale, note)
     return {
         "faults": [vars(fault) for fault in found],
-        "held": all(fault.held for fault in found),
+        "held": all(fault.held for fault in found) and not left_out,
+        "left_out": left_out,
         "seconds": round(time.monotonic() - started, 1),
     }
 
