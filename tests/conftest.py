@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -222,6 +223,31 @@ def tiny_shop() -> TinyShop:
 
 
 @pytest.fixture(scope="session")
+def version_row() -> Callable[..., version_rows.VersionRow]:
+    """version_row(name, **more): a candidate of which nothing else is known."""
+    return _version_row
+
+
+def _version_row(name: str, **more: Any) -> version_rows.VersionRow:
+    known = {
+        "version": name,
+        "created_at_us": 1,
+        "state": "candidate",
+        "ranking": "lstm",
+        "data_start_us": 0,
+        "data_end_us": 9,
+        "event_count": 1,
+        "user_count": 1,
+        "item_count": 1,
+        "facts": {"metrics": {}},
+        "verdict": {},
+        "manifest_sha256": "0" * 64,
+        "size_bytes": 1,
+    }
+    return version_rows.VersionRow(**{**known, **more})
+
+
+@pytest.fixture(scope="session")
 def publish() -> Callable[..., str]:
     """publish(tiny_shop, database, folder): register and promote the model; its version."""
     return _publish
@@ -230,12 +256,9 @@ def publish() -> Callable[..., str]:
 def _publish(tiny: TinyShop, database: Database, folder: Path, version: str | None = None) -> str:
     bundle = tiny.bundle if version is None else replace(tiny.bundle, version=version)
     digest, size = write_version(folder, bundle)
-    row = version_rows.VersionRow(
-        version=bundle.version,
-        created_at_us=1,
-        state="candidate",
+    row = _version_row(
+        bundle.version,
         ranking=bundle.ranking,
-        data_start_us=0,
         data_end_us=tiny.shop.end_us,
         event_count=tiny.events.num_rows,
         user_count=150,

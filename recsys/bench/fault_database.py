@@ -7,7 +7,7 @@ import resource
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -103,55 +103,35 @@ def _shown(counts: Counter[int]) -> dict[str, int]:
 
 def postgres_stopped(stage: Stage, server: OwnPostgres, seconds: float) -> Fault:
     """Stopped at once under load, started again after a while."""
-    with running(stage.url, stage.registry, workers=2, **_patience(1)) as (port, _):
-        write = stage.asks("/events", {"user_id": "r", "item_id": "P0001"})
-        ask(port, stage.with_sequence)
-        with Traffic(stage, port) as traffic:
-            time.sleep(1.0)
-            traffic.clear()
-            server.stop()
-            time.sleep(seconds)
-            reads, writes = _shown(traffic.reads), _shown(traffic.writes)
-            server.start()
-            recovered = seconds_until(lambda: ask(port, write) == 200, 60.0)
-            time.sleep(1.0)
-            failures, slowest = traffic.read_failures, traffic.slowest_read
-        lost = traffic.lost()
-    return Fault(
-        "PostgreSQL stopped under load",
-        failures == lost == 0 and traffic.writes_are_clear and _is_quick(recovered),
-        {
-            "seconds": seconds,
-            "reads": reads,
-            "writes": writes,
-            "read_5xx": failures,
-            "slowest_read_seconds": round(slowest, 2),
-            "acknowledged_lost": lost,
-            "recovery_seconds": None if recovered is None else round(recovered, 2),
-        },
-    )
+    return _away("PostgreSQL stopped under load", stage, seconds, server.stop, server.start)
 
 
 def postgres_hung(stage: Stage, server: OwnPostgres, seconds: float) -> Fault:
     """Its processes stand still for a while, then go on."""
+    return _away("PostgreSQL hung under load", stage, seconds, server.pause, server.resume)
+
+
+def _away(
+    name: str, stage: Stage, seconds: float, stop: Callable[[], None], start: Callable[[], None]
+) -> Fault:
     with running(stage.url, stage.registry, workers=2, **_patience(1)) as (port, _):
         write = stage.asks("/events", {"user_id": "r", "item_id": "P0001"})
         ask(port, stage.with_sequence)
         with Traffic(stage, port) as traffic:
             time.sleep(1.0)
             traffic.clear()
-            server.pause()
+            stop()
             try:
                 time.sleep(seconds)
                 reads, writes = _shown(traffic.reads), _shown(traffic.writes)
             finally:
-                server.resume()
+                start()
             recovered = seconds_until(lambda: ask(port, write) == 200, 60.0)
             time.sleep(1.0)
             failures, slowest = traffic.read_failures, traffic.slowest_read
         lost = traffic.lost()
     return Fault(
-        "PostgreSQL hung under load",
+        name,
         failures == lost == 0 and traffic.writes_are_clear and _is_quick(recovered),
         {
             "seconds": seconds,

@@ -14,7 +14,6 @@ from recsys.errors import ConflictError
 from recsys.storage import event_rows, impression_rows, version_rows
 from recsys.storage.event_reading import id_span
 from recsys.storage.impression_rows import Impression
-from recsys.storage.version_rows import VersionRow
 
 NOW = datetime.now(UTC)
 FIRST, SECOND, THIRD = (f"20250101-00000{n}-abcdef" for n in (1, 2, 3))
@@ -36,29 +35,12 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def versions(database, settings):
+def versions(database, settings, version_row):
     """Three champions one after the other, and candidates that came later; all with files."""
     for name in (FIRST, SECOND, THIRD, *CANDIDATES):
         (settings.registry.path / name).mkdir(parents=True)
         with database.begin() as connection:
-            version_rows.add_version(
-                connection,
-                VersionRow(
-                    version=name,
-                    created_at_us=1,
-                    state="candidate",
-                    ranking="lstm",
-                    data_start_us=0,
-                    data_end_us=9,
-                    event_count=1,
-                    user_count=1,
-                    item_count=1,
-                    facts={},
-                    verdict={},
-                    manifest_sha256="0" * 64,
-                    size_bytes=1,
-                ),
-            )
+            version_rows.add_version(connection, version_row(name))
             if name not in CANDIDATES:
                 version_rows.deploy(connection, name, 1, "test", "better")
 

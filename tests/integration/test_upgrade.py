@@ -25,7 +25,6 @@ from recsys.serving.recommender import Recommender, Request
 from recsys.storage import item_rows, job_rows, key_rows, migrate, user_rows, version_rows
 from recsys.storage.database import Database
 from recsys.storage.tables import events
-from recsys.storage.version_rows import VersionRow
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BEFORE = "0003"  # the schema of the release before
@@ -198,7 +197,7 @@ def test_a_schema_of_a_newer_release_is_refused_by_name(database):
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_model_of_an_earlier_format_ranks_as_it_did_and_serves(
-    number, database, tmp_path, settings_for, Service
+    number, database, tmp_path, settings_for, Service, version_row
 ):
     """The files were written, and the scores computed, by the releases that had the format."""
     shutil.copytree(GOLDEN / f"format_{number}", tmp_path / "models")
@@ -214,21 +213,8 @@ def test_a_model_of_an_earlier_format_ranks_as_it_did_and_serves(
         ranks = np.isfinite(expected)
         np.testing.assert_allclose(found[ranks], expected[ranks], atol=2e-5)
         assert not np.isfinite(found[~ranks]).any()
-    row = VersionRow(
-        version=said["version"],
-        created_at_us=1,
-        state="candidate",
-        ranking=bundle.ranking,
-        data_start_us=0,
-        data_end_us=1,
-        event_count=1,
-        user_count=1,
-        item_count=bundle.vocabulary.item_count,
-        facts=bundle.facts,
-        verdict={},
-        manifest_sha256=said["manifest_sha256"],
-        size_bytes=said["size"],
-    )
+    known = {"ranking": bundle.ranking, "facts": bundle.facts, "size_bytes": said["size"]}
+    row = version_row(said["version"], manifest_sha256=said["manifest_sha256"], **known)
     with database.begin() as connection:
         version_rows.add_version(connection, row)
         version_rows.deploy(connection, row.version, 1, "test", "of an earlier release")

@@ -23,24 +23,6 @@ from recsys.storage import (
 from recsys.storage.impression_rows import Impression
 
 
-def version(name: str) -> version_rows.VersionRow:
-    return version_rows.VersionRow(
-        version=name,
-        created_at_us=1,
-        state="candidate",
-        ranking="lstm",
-        data_start_us=0,
-        data_end_us=9,
-        event_count=1,
-        user_count=1,
-        item_count=1,
-        facts={"metrics": {}},
-        verdict={"reason": "é"},
-        manifest_sha256="0" * 64,
-        size_bytes=1,
-    )
-
-
 def test_items_are_stored_whole_and_changed_in_part(database):
     tea = check_item({"item_id": "a/b", "title": "Tea", "categories": ["drinks", "hot"]})
     with database.begin() as connection:
@@ -81,11 +63,11 @@ def test_search_takes_its_text_literally(database, query):
         assert [i.item_id for i in item_rows.list_items(connection, query, None, 10)] == ["0"]
 
 
-def test_champion_promotion_and_roll_back(database):
+def test_champion_promotion_and_roll_back(database, version_row):
     with database.begin() as connection:
         assert version_rows.champion(connection) is None
         for name in ("v1", "v2", "v3"):
-            version_rows.add_version(connection, version(name))
+            version_rows.add_version(connection, version_row(name, verdict={"reason": "é"}))
             version_rows.deploy(connection, name, 1, "test", "because")
         assert version_rows.champion_name(connection) == ("v3", "0" * 64)
         assert version_rows.roll_back(connection, 2, "test", "worse") == "v2"
