@@ -45,14 +45,15 @@ class Judged:
         }
 
 
-def loud_user(folder: Path, events: int) -> Fault:
-    """One user sends as many events as all others together."""
+def loud_user(folder: Path, events: int, share: float = 0.5) -> Fault:
+    """One user sends a `share` of all events: with a half, as many as all others together."""
     clean, rng = _clean(events), np.random.default_rng(2)
     end_us = _learned_until(folder, clean)
-    times = np.sort(rng.integers(end_us - 10 * DAY_US, end_us, clean.num_rows))
-    items = [f"P{n:04d}" for n in rng.integers(1, 4, clean.num_rows)]
-    judged = _judge(folder, clean, _rows(["loud"] * clean.num_rows, items, times, clean.schema))
-    return _fault("one user sends half of all events", judged)
+    count = round(clean.num_rows * share / (1 - share))
+    times = np.sort(rng.integers(end_us - 10 * DAY_US, end_us, count))
+    items = [f"P{n:04d}" for n in rng.integers(1, 4, count)]
+    judged = _judge(folder, clean, _rows(["loud"] * count, items, times, clean.schema))
+    return _fault(f"one user sends {share:.0%} of {clean.num_rows + count:,} events", judged)
 
 
 def many_bots(folder: Path, events: int, bots: int = 1_000) -> Fault:
@@ -62,7 +63,7 @@ def many_bots(folder: Path, events: int, bots: int = 1_000) -> Fault:
     times = np.sort(rng.integers(end_us - 2 * DAY_US, end_us, count))
     users = [f"bot-{n % bots}" for n in range(count)]
     judged = _judge(folder, clean, _rows(users, ["P0001"] * count, times, clean.schema))
-    return _fault("a thousand bots click one item", judged)
+    return _fault(f"{bots:,} bots click one item beside {clean.num_rows:,} events", judged)
 
 
 def _fault(name: str, judged: Judged) -> Fault:

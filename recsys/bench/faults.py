@@ -67,6 +67,8 @@ def run_faults(
             _on_sqlite(make_stage(fault_database.sqlite_file(place), place), scale, note)
         if "poison" in only:
             note(fault_poison.loud_user(place, 8_000), fault_poison.many_bots(place, 8_000))
+            # As much as the checks let pass: a fifth of the events, half of the users.
+            note(fault_poison.loud_user(place, 8_000, 0.19), fault_poison.many_bots(place, 30_000))
         if "clocks" in only:
             note(fault_soak.clocks())
     left_out = []
