@@ -9,7 +9,6 @@ file.
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,30 +16,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import URL, Engine, Select, Table, create_engine, event, make_url
+from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
 from sqlalchemy import Connection as Connection
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Compiled
 from sqlalchemy.exc import (
     ArgumentError,
-    DataError,
     DBAPIError,
     DisconnectionError,
     InterfaceError,
-    InternalError,
-    NoSuchModuleError,
     OperationalError,
-    ProgrammingError,
-    TimeoutError,
 )
 
 from recsys.config import DatabaseSettings, Settings
-from recsys.errors import ConfigError, InputError, RecsysError, StorageUnavailableError
+from recsys.errors import ConfigError, StorageUnavailableError
+from recsys.storage.failures import translated
 from recsys.storage.watchdog import Watchdog
 
 RETRY_SECONDS = 1.0  # for which a server that hangs is left alone
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
-MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn")
 
 
 class Patience(NamedTuple):
@@ -286,45 +279,6 @@ class Database:
         cursor.close()
 
 
-class HotSelect:
-    """A SELECT that every request runs: compiled once for each dialect, run by the driver itself.
-
-    That spares most of what a short statement costs. Values come back as the driver gives them.
-    """
-
-    def __init__(self, statement: Select[Any], postgresql: Select[Any] | None = None) -> None:
-        """`statement` holds its values as named bind parameters; `postgresql` stands in for it there."""
-        self._statement, self._postgresql = statement, postgresql
-        self._compiled: dict[str, tuple[Compiled, str, Any]] = {}
-
-    def __call__(self, connection: Connection, **values: object) -> list[tuple[Any, ...]]:
-        """The rows. Raises DBAPIError as SQLAlchemy would."""
-        dialect = connection.dialect
-        known = self._compiled.get(dialect.name)
-        if known is None:
-            own = self._postgresql if dialect.name == "postgresql" else None
-            made = (self._statement if own is None else own).compile(dialect=dialect)
-            order = getattr(made, "positiontup", None)
-            known = self._compiled[dialect.name] = (made, str(made), order)
-        compiled, text, order = known
-        given: Any = compiled.construct_params(values) or {}
-        if order is not None:
-            given = tuple(given[name] for name in order)
-        driver = connection.connection.driver_connection
-        assert driver is not None
-        error = dialect.loaded_dbapi.Error
-        try:
-            cursor = driver.cursor()
-            try:
-                cursor.execute(text, given)
-                rows: list[tuple[Any, ...]] = cursor.fetchall()
-            finally:
-                cursor.close()
-        except error as failure:
-            raise DBAPIError.instance(text, None, failure, error, dialect=dialect) from failure
-        return rows
-
-
 def open_database(settings: Settings, held: int = 0) -> Database:
     """The configured database; nothing connects yet.
 
@@ -377,50 +331,3 @@ def descriptor_of(connection: Connection | Any) -> int:
 
 def _note_use(_connection: Any, record: Any) -> None:
     record.info["used_at"] = time.monotonic()
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Driver errors as this project's own; their texts may hold SQL and values, so none is kept."""
-    try:
-        yield
-    except TimeoutError:
-        raise StorageUnavailableError("all database connections are in use") from None
-    except DataError as error:
-        raise InputError("value", "…", "expected one that the database can hold") from error
-    except (OperationalError, InterfaceError, InternalError, ProgrammingError) as error:
-        raise _translate(error) from error
-    except sqlite3.OperationalError as error:
-        raise _sqlite_error(str(error)) from error
-    except NoSuchModuleError:
-        raise ConfigError("database.url", "…", "expected a SQLite or PostgreSQL address") from None
-
-
-def _translate(error: DBAPIError) -> Exception:
-    text = str(error.orig)
-    if any(mark in text or mark == type(error.orig).__name__ for mark in MISSING):
-        return RecsysError("the database has no up-to-date tables; run: recsys db upgrade")
-    if isinstance(error, ProgrammingError):
-        return error
-    if isinstance(error.orig, sqlite3.Error):
-        return _sqlite_error(text)
-    if isinstance(error, InternalError):  # such as a server that takes no writes
-        return StorageUnavailableError("the database refused the statement")
-    return StorageUnavailableError("the database cannot be reached or refused the connection")
-
-
-def _sqlite_error(text: str) -> RecsysError:
-    reasons = {
-        "locked": "the database is locked by another writer",
-        "busy": "the database is locked by another writer",
-        "unable to open": "the database file cannot be opened",
-        "readonly": "the database file is read-only",
-        "full": "the disk is full",
-        "disk I/O": "the disk refused a read or a write",
-    }
-    for mark, reason in reasons.items():
-        if mark in text:
-            return StorageUnavailableError(reason)
-    if any(mark in text for mark in MISSING):
-        return RecsysError("the database has no up-to-date tables; run: recsys db upgrade")
-    return StorageUnavailableError("the database refused the statement")

@@ -28,7 +28,8 @@ from sqlalchemy import Connection, text
 from recsys.data.events import sequence_key, user_bucket
 from recsys.data.readers import EventChunk, Rejection, content_hashes
 from recsys.storage import writers
-from recsys.storage.database import Database, translated, upsert
+from recsys.storage.database import Database, upsert
+from recsys.storage.failures import translated
 from recsys.storage.tables import rejected_events
 from recsys.storage.user_rows import Tombstones
 

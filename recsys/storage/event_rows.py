@@ -29,7 +29,8 @@ from sqlalchemy import (
 
 from recsys.data.event_check import Event
 from recsys.data.events import user_bucket
-from recsys.storage.database import HotSelect, upsert
+from recsys.storage.database import upsert
+from recsys.storage.hot_select import HotSelect
 from recsys.storage.tables import aliases, events, item_categories
 
 MAX_SEEN_EVENTS = 10_000  # newest events that are searched for items already seen

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, select, update
 
 from recsys.errors import InputError, NotFoundError
-from recsys.storage.database import HotSelect
+from recsys.storage.hot_select import HotSelect
 from recsys.storage.stamps import COLUMNS, Stamps, bump
 from recsys.storage.tables import api_keys, stamps
 

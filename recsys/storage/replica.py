@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from recsys.config import DatabaseSettings
 from recsys.errors import ConfigError, RecsysError
-from recsys.storage.database import Database, HotSelect, descriptor_of
+from recsys.storage.database import Database, descriptor_of
+from recsys.storage.hot_select import HotSelect
 from recsys.storage.watchdog import Watchdog
 
 RETRY_SECONDS = 2.0  # for which a standby is left alone that was away

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy import Connection, select
 
 from recsys.storage import tables
-from recsys.storage.database import HotSelect
+from recsys.storage.hot_select import HotSelect
 
 
 class Stamps(NamedTuple):

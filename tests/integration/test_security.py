@@ -333,7 +333,8 @@ TAKES_SQL = {
 REVIEWED = {
     # A name, a type, a pragma or a number of this project's own, or of its tables.
     "recsys/storage/condition.py": {"f'{explain} {compiled}'"},
-    "recsys/storage/database.py": {"f'PRAGMA {pragma}'", "text"},  # text: a compiled statement
+    "recsys/storage/database.py": {"f'PRAGMA {pragma}'"},
+    "recsys/storage/hot_select.py": {"text"},  # a compiled statement
     "recsys/storage/event_import.py": {
         "f'INSERT INTO staged_events VALUES ({marks})'", "_STAGING.format(float=floating)", "_MOVE",
     },

@@ -1,0 +1,69 @@
+"""What a database's driver complains of, in this project's own words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    TimeoutError,
+)
+
+from recsys.errors import ConfigError, InputError, RecsysError, StorageUnavailableError
+
+MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Driver errors as this project's own; their texts may hold SQL and values, so none is kept."""
+    try:
+        yield
+    except TimeoutError:
+        raise StorageUnavailableError("all database connections are in use") from None
+    except DataError as error:
+        raise InputError("value", "…", "expected one that the database can hold") from error
+    except (OperationalError, InterfaceError, InternalError, ProgrammingError) as error:
+        raise _translate(error) from error
+    except sqlite3.OperationalError as error:
+        raise _sqlite_error(str(error)) from error
+    except NoSuchModuleError:
+        raise ConfigError("database.url", "…", "expected a SQLite or PostgreSQL address") from None
+
+
+def _translate(error: DBAPIError) -> Exception:
+    text = str(error.orig)
+    if any(mark in text or mark == type(error.orig).__name__ for mark in MISSING):
+        return RecsysError("the database has no up-to-date tables; run: recsys db upgrade")
+    if isinstance(error, ProgrammingError):
+        return error
+    if isinstance(error.orig, sqlite3.Error):
+        return _sqlite_error(text)
+    if isinstance(error, InternalError):  # such as a server that takes no writes
+        return StorageUnavailableError("the database refused the statement")
+    return StorageUnavailableError("the database cannot be reached or refused the connection")
+
+
+def _sqlite_error(text: str) -> RecsysError:
+    reasons = {
+        "locked": "the database is locked by another writer",
+        "busy": "the database is locked by another writer",
+        "unable to open": "the database file cannot be opened",
+        "readonly": "the database file is read-only",
+        "full": "the disk is full",
+        "disk I/O": "the disk refused a read or a write",
+    }
+    for mark, reason in reasons.items():
+        if mark in text:
+            return StorageUnavailableError(reason)
+    if any(mark in text for mark in MISSING):
+        return RecsysError("the database has no up-to-date tables; run: recsys db upgrade")
+    return StorageUnavailableError("the database refused the statement")
