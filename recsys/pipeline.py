@@ -58,8 +58,9 @@ from recsys.registry import (
     read_version,
     write_version,
 )
+from recsys.serving.answers import Answer, Request
 from recsys.serving.everyone import rank_everyone
-from recsys.serving.recommender import Answer, Recommender, Request
+from recsys.serving.recommender import Recommender
 from recsys.storage import (
     item_rows,
     rejected_rows,

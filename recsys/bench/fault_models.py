@@ -20,7 +20,8 @@ from safetensors.numpy import save as save_arrays
 from recsys.bench.fault_stage import Fault, Stage
 from recsys.errors import ModelFileError
 from recsys.registry import MANIFEST, read_version
-from recsys.serving.recommender import Recommender, Request
+from recsys.serving.answers import Request
+from recsys.serving.recommender import Recommender
 from recsys.storage import version_rows
 from recsys.storage.database import Database
 from recsys.storage.version_rows import VersionRow

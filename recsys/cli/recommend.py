@@ -31,7 +31,8 @@ def recommend(
     Example: recsys recommend u123 -k 5
     """
     from recsys import pipeline
-    from recsys.serving.recommender import Recommender, Request
+    from recsys.serving.answers import Request
+    from recsys.serving.recommender import Recommender
     from recsys.storage.database import open_database
     from recsys.web.schemas import answer_out
 

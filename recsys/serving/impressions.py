@@ -15,7 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from recsys.errors import InputError, RecsysError
-from recsys.serving.recommender import Answer
+from recsys.serving.answers import Answer
 from recsys.storage import impression_rows, user_rows, writers
 from recsys.storage.database import Database
 from recsys.storage.impression_rows import Impression

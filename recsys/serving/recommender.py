@@ -14,13 +14,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from recsys.config import Settings
-from recsys.data.conditions import Condition
 from recsys.data.event_check import Event
 from recsys.data.random_ids import RandomIds
 from recsys.data.sequences import Histories
@@ -28,12 +27,13 @@ from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import NotFoundError, SourceUnavailableError, StorageUnavailableError
 from recsys.registry import Bundle, sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, Models
+from recsys.serving.answers import Answer, HeldBack, RankedItem, Reason, Request
 from recsys.serving.catalogue import EMPTY, Catalogue, Shelf
 from recsys.serving.explanation import contributions
 from recsys.serving.fallback import LONGEST, Popularity
+from recsys.serving.filters import Filters
 from recsys.serving.ranking import (
     LSTM,
-    Bounds,
     Read,
     best,
     encode_history,
@@ -56,134 +56,9 @@ GROWTH = 8  # how many times more items are ranked where filters left too few
 LOOK_AHEAD = 200  # items whose categories are fetched together
 MAX_READINGS = 2_000  # histories kept as the models have read them
 MAX_MERGED = 10_000  # users whose merged ids are kept
-FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")
 CHAMPION, CONTROL = "champion", "control"
 
 Followers = Mapping[str, Sequence[tuple[str, float]]]
-
-
-@dataclass(frozen=True)
-class Boost:
-    """Items that meet `condition` have their score multiplied."""
-
-    condition: Condition
-    factor: float
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for. `events` come after what is stored of the user or session."""
-
-    user_id: str | None = None
-    session_id: str | None = None
-    events: tuple[Event, ...] = ()
-    k: int = 20
-    exclude_seen: str = "purchase"  # event types by commas, 'all' or 'none'
-    exclude_items: frozenset[str] = frozenset()
-    categories: frozenset[str] = frozenset()  # any of them; empty = all
-    candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue
-    conditions: tuple[Condition, ...] = ()  # all of them must be met
-    boosts: tuple[Boost, ...] = ()
-    max_per_category: int | None = None
-    scenario: str | None = None
-    page_of: str | None = None  # the answer this one goes on from
-    shown_before: tuple[str, ...] = ()  # what that one and those before it showed
-    explain: bool = False
-
-
-@dataclass(frozen=True)
-class Reason:
-    """A past event that moved an item up, and the share of the item's score that rests on it."""
-
-    item_id: str
-    event_id: str
-    timestamp_us: int
-    share: float  # 0..1
-
-
-@dataclass(frozen=True)
-class RankedItem:
-    item_id: str
-    rank: int  # 1-based
-    score: float  # comparable within one answer and one source only
-    source: str
-    item: StoredItem | None
-    reason: tuple[Reason, ...] | None = None  # None where no explanation was asked for
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What goes out. `degraded` says why the answer is less than it should be, or is None."""
-
-    recommendation_id: str
-    user_id: str | None
-    session_id: str | None
-    model_version: str | None
-    generated_at_us: int
-    sequence_length: int
-    last_event_id: str | None
-    degraded: str | None
-    items: list[RankedItem] = field(default_factory=list)
-    arm: str | None = None  # 'champion' or 'control'; None without a model
-    fallback: str | None = None  # why some item is not of the model's ranking: one of FALLBACKS
-    scenario: str | None = None
-    page_of: str | None = None
-
-
-@dataclass(frozen=True)
-class HeldBack:
-    """An item that would be among the best k, and what took it out."""
-
-    item_id: str
-    rank: int  # that it would have, 1-based
-    source: str
-    why: str
-    item: StoredItem | None
-
-
-@dataclass(frozen=True)
-class _Filters:
-    """What may be shown."""
-
-    shelf: Shelf
-    excluded: frozenset[str]
-    allowed: tuple[frozenset[str], ...]  # an item must be in each
-    factors: tuple[tuple[frozenset[str], float], ...] = ()
-
-    def keeps(self, item_id: str) -> bool:
-        if item_id in self.excluded or item_id in self.shelf.hidden:
-            return False
-        return all(item_id in one for one in self.allowed)
-
-    def why(self, item_id: str, seen: Mapping[str, str]) -> str:
-        """What takes an item out, in words; `seen`: item id -> type of an event of it."""
-        if item_id in self.shelf.hidden:
-            return "not available"
-        if item_id in seen:
-            return f"already seen ({seen[item_id]})"
-        return "left out by the request" if item_id in self.excluded else "not what was asked for"
-
-    def bounds(self, bundle: Bundle) -> Bounds:
-        """The same in a bundle's rows."""
-        allowed = None
-        for one in self.allowed:
-            inside = np.zeros(len(bundle.vocabulary), np.bool_)
-            inside[self.shelf.rows(bundle, one, one)] = True
-            allowed = inside if allowed is None else allowed & inside
-        barred = self.shelf.rows(bundle, "hidden", self.shelf.hidden)
-        if self.excluded:
-            encoded = bundle.vocabulary.encode(self.excluded).astype(np.int64)
-            barred = np.concatenate((barred, encoded[encoded >= FIRST_ITEM]))
-        return Bounds(allowed, barred)
-
-    def row_factors(self, bundle: Bundle) -> np.ndarray | None:
-        """What each row's score is multiplied by; None where there is no boost."""
-        if not self.factors:
-            return None
-        found = np.ones(len(bundle.vocabulary), np.float32)
-        for meeting, factor in self.factors:
-            found[self.shelf.rows(bundle, meeting, meeting)] *= np.float32(factor)
-        return found
 
 
 class Recommender:
@@ -373,7 +248,7 @@ class Recommender:
             followers = self._followers_at(connection, stamps.followers)
         bare = replace(request, max_per_category=None)
         new = _newcomers(bundle, history.events, followers)
-        everything = _Filters(EMPTY, frozenset(), (), filters.factors)
+        everything = Filters(EMPTY, frozenset(), (), filters.factors)
         ranked = self._fill(bare, bundle, history.events, everything, now_us, new)
         gone = [
             (rank, item_id, source)
@@ -448,7 +323,7 @@ class Recommender:
 
     def _filters(
         self, connection: Connection, request: Request, history: History, shelf: Shelf
-    ) -> _Filters:
+    ) -> Filters:
         excluded = set(request.exclude_items).union(request.shown_before)
         types = seen_types(request.exclude_seen)
         if types is None or types:
@@ -469,20 +344,20 @@ class Recommender:
         factors = tuple(
             (shelf.meeting(connection, boost.condition), boost.factor) for boost in request.boosts
         )
-        return _Filters(shelf, frozenset(excluded), tuple(allowed), factors)
+        return Filters(shelf, frozenset(excluded), tuple(allowed), factors)
 
-    def _bare_filters(self, request: Request) -> _Filters:
+    def _bare_filters(self, request: Request) -> Filters:
         """What can be filtered without the database."""
         excluded = frozenset(request.exclude_items).union(request.shown_before)
         allowed = (frozenset(request.candidates),) if request.candidates else ()
-        return _Filters(self.catalogue.latest, excluded, allowed)
+        return Filters(self.catalogue.latest, excluded, allowed)
 
     def _fill(
         self,
         request: Request,
         bundle: Bundle | None,
         past: list[HistoryEvent],
-        filters: _Filters,
+        filters: Filters,
         now_us: int,
         new: list[tuple[str, float, str]],
     ) -> list[tuple[str, float, str]]:
@@ -520,7 +395,7 @@ class Recommender:
         request: Request,
         bundle: Bundle | None,
         past: list[HistoryEvent],
-        filters: _Filters,
+        filters: Filters,
         now_us: int,
         new: list[tuple[str, float, str]],
     ) -> Iterator[tuple[str, float, str]]:
@@ -553,7 +428,7 @@ class Recommender:
         history: Histories,
         past: list[HistoryEvent],
         k: int,
-        filters: _Filters,
+        filters: Filters,
         now_us: int,
     ) -> Iterator[tuple[str, float, str]]:
         """The version's ranking, lazily: more of it is ranked only where more of it is asked for."""

@@ -27,7 +27,7 @@ from prometheus_client.registry import Collector
 
 from recsys.registry import Bundle
 from recsys.serving.active_model import Models
-from recsys.serving.recommender import Answer
+from recsys.serving.answers import Answer
 from recsys.storage.job_rows import LastEnds
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from recsys.data.event_check import MAX_TYPE_LENGTH, text_problem
 from recsys.data.events import MAX_ID_LENGTH
 from recsys.data.times import rfc3339
-from recsys.serving.recommender import Answer, RankedItem
+from recsys.serving.answers import Answer, RankedItem
 from recsys.serving.seen import MAX_TYPES, seen_problem
 from recsys.storage.item_rows import StoredItem
 

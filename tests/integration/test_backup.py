@@ -23,7 +23,8 @@ from recsys.data.readers import ReadOptions
 from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
 from recsys.pipeline import import_events
 from recsys.registry import delete_version, keep_version
-from recsys.serving.recommender import Recommender, Request
+from recsys.serving.answers import Request
+from recsys.serving.recommender import Recommender
 from recsys.storage import (
     item_rows,
     job_rows,

@@ -8,7 +8,8 @@ import pytest
 
 from recsys import pipeline, upkeep
 from recsys.data.event_check import Event
-from recsys.serving.recommender import Request, in_control
+from recsys.serving.answers import Request
+from recsys.serving.recommender import in_control
 from recsys.storage import event_rows, item_rows
 from recsys.web.services import now_us
 

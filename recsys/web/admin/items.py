@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from recsys.data.event_check import text_problem
 from recsys.errors import InputError, NotFoundError
-from recsys.serving.recommender import RankedItem
+from recsys.serving.answers import RankedItem
 from recsys.storage import event_views, item_lists, item_rows
 from recsys.storage.item_lists import ItemEvents, ItemQuery, Position
 from recsys.web import actions

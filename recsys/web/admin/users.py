@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response
 
 from recsys.data.event_check import text_problem
 from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.serving.answers import Request
 from recsys.serving.erasure import erase
-from recsys.serving.recommender import Request
 from recsys.serving.seen import seen_problem
 from recsys.storage import (
     event_rows,

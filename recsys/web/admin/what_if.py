@@ -16,7 +16,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from recsys.data.event_check import MAX_TYPE_LENGTH, Event, text_problem
 from recsys.errors import InputError
 from recsys.registry import Bundle
-from recsys.serving.recommender import Answer, RankedItem, Request
+from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage import item_rows
 from recsys.storage.item_rows import StoredItem
 from recsys.web.admin.access import PREFIX, view

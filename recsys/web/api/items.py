@@ -8,7 +8,7 @@ from flask import Blueprint
 
 from recsys.data.item_check import Item, check_item
 from recsys.errors import InputError, NotFoundError
-from recsys.serving.recommender import RankedItem
+from recsys.serving.answers import RankedItem
 from recsys.storage import item_rows
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.errors import FieldError, InvalidRequestError

@@ -14,7 +14,7 @@ from recsys.data.event_check import Event, check_event
 from recsys.data.times import rfc3339
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.evaluation.uplift import rate, uplift
-from recsys.serving.recommender import Answer, Boost, Request
+from recsys.serving.answers import Answer, Boost, Request
 from recsys.storage import impression_rows, user_rows, writers
 from recsys.storage.impression_rows import HOUR_US, Impression
 from recsys.web import metrics

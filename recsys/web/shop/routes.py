@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from flask import Blueprint, Response, render_template
 from pydantic import Field
 
-from recsys.serving.recommender import Request
+from recsys.serving.answers import Request
 from recsys.storage import item_rows
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.operations import dumps, read_query

@@ -1,0 +1,91 @@
+"""What is asked for, and what goes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from recsys.data.conditions import Condition
+from recsys.data.event_check import Event
+from recsys.storage.item_rows import StoredItem
+
+# Why an item of an answer is not of the model's ranking.
+FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")
+
+
+@dataclass(frozen=True)
+class Boost:
+    """Items that meet `condition` have their score multiplied."""
+
+    condition: Condition
+    factor: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. `events` come after what is stored of the user or session."""
+
+    user_id: str | None = None
+    session_id: str | None = None
+    events: tuple[Event, ...] = ()
+    k: int = 20
+    exclude_seen: str = "purchase"  # event types by commas, 'all' or 'none'
+    exclude_items: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()  # any of them; empty = all
+    candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue
+    conditions: tuple[Condition, ...] = ()  # all of them must be met
+    boosts: tuple[Boost, ...] = ()
+    max_per_category: int | None = None
+    scenario: str | None = None
+    page_of: str | None = None  # the answer this one goes on from
+    shown_before: tuple[str, ...] = ()  # what that one and those before it showed
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A past event that moved an item up, and the share of the item's score that rests on it."""
+
+    item_id: str
+    event_id: str
+    timestamp_us: int
+    share: float  # 0..1
+
+
+@dataclass(frozen=True)
+class RankedItem:
+    item_id: str
+    rank: int  # 1-based
+    score: float  # comparable within one answer and one source only
+    source: str
+    item: StoredItem | None
+    reason: tuple[Reason, ...] | None = None  # None where no explanation was asked for
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes out. `degraded` says why the answer is less than it should be, or is None."""
+
+    recommendation_id: str
+    user_id: str | None
+    session_id: str | None
+    model_version: str | None
+    generated_at_us: int
+    sequence_length: int
+    last_event_id: str | None
+    degraded: str | None
+    items: list[RankedItem] = field(default_factory=list)
+    arm: str | None = None  # 'champion' or 'control'; None without a model
+    fallback: str | None = None  # why some item is not of the model's ranking: one of FALLBACKS
+    scenario: str | None = None
+    page_of: str | None = None
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """An item that would be among the best k, and what took it out."""
+
+    item_id: str
+    rank: int  # that it would have, 1-based
+    source: str
+    why: str
+    item: StoredItem | None
