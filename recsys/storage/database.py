@@ -27,11 +27,12 @@ from sqlalchemy.exc import (
     OperationalError,
 )
 
-from recsys.config import DatabaseSettings, Settings
+from recsys.config import Settings
 from recsys.errors import ConfigError, StorageUnavailableError
 from recsys.storage.failures import translated
 from recsys.storage.watchdog import Watchdog
 
+LEAST_SECONDS = 2.0  # for which a server that says nothing is waited for
 RETRY_SECONDS = 1.0  # for which a server that hangs is left alone
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
 
@@ -44,9 +45,13 @@ class Patience(NamedTuple):
     query: float  # `Database.connect`
 
     @classmethod
-    def of(cls, settings: DatabaseSettings) -> Patience:
-        """For processes that serve: short reads may take as long as a lock may."""
-        short = settings.busy_timeout_seconds
+    def of(cls, settings: Settings) -> Patience:
+        """For processes that serve: short reads may take as long as a lock may, and as what is
+        asked of a mapped table and a standby meanwhile.
+        """
+        short = max(LEAST_SECONDS, settings.database.busy_timeout_seconds)
+        short += 3 * settings.events.timeout_seconds if settings.events.mapped else 0
+        short += LEAST_SECONDS if settings.database.replica_url.get_secret_value() else 0
         return cls(short, 3 * short, 12 * short)
 
 
@@ -289,7 +294,7 @@ def open_database(settings: Settings, held: int = 0) -> Database:
         chosen.url.get_secret_value(),
         chosen.pool_size + held,
         chosen.busy_timeout_seconds,
-        patience=Patience.of(chosen) if held else None,
+        patience=Patience.of(settings) if held else None,
         synchronous=chosen.synchronous,
     )
 
