@@ -20,6 +20,7 @@ def test_a_commit_of_sqlite_is_on_the_disk_before_it_is_told(tmp_path, chosen, l
 def test_patience_covers_what_is_asked_of_others_meanwhile():
     bare = Patience.of(Settings(database={"busy_timeout_seconds": 0}))
     assert 0 < bare.read < bare.transaction < bare.query
-    source = {"url": "sqlite:///other.db", "table": "clicks", "timeout_seconds": 4}
+    columns = {"user_column": "u", "item_column": "i", "timestamp_column": "t"}
+    source = {"table": "clicks", "timeout_seconds": 4, **columns}
     mapped = Patience.of(Settings(database={"busy_timeout_seconds": 0}, events=source))
     assert mapped.read > bare.read + 4
