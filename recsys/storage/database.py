@@ -194,7 +194,13 @@ class Database:
         if seconds is None:
             yield
             return
-        with self._watchdog.bounded(descriptor_of(connection), seconds):
+        try:
+            descriptor = descriptor_of(connection)
+        except StorageUnavailableError:
+            if isinstance(connection, Connection):
+                connection.invalidate()  # the pool makes another
+            raise
+        with self._watchdog.bounded(descriptor, seconds):
             yield
 
     def _is_idle(self) -> bool:
@@ -329,9 +335,15 @@ def _answers(connection: Connection) -> bool:
 
 
 def descriptor_of(connection: Connection | Any) -> int:
-    """The socket under a connection of SQLAlchemy's or psycopg's own."""
+    """The socket under a connection of SQLAlchemy's or psycopg's own.
+
+    Raises StorageUnavailableError where it is closed.
+    """
     driver = connection.connection if isinstance(connection, Connection) else connection
-    return int(getattr(driver, "driver_connection", driver).fileno())
+    try:
+        return int(getattr(driver, "driver_connection", driver).fileno())
+    except Exception as error:  # psycopg's own, which SQLAlchemy does not see here
+        raise StorageUnavailableError("the connection to the database is lost") from error
 
 
 def _note_use(_connection: Any, record: Any) -> None:

@@ -37,6 +37,11 @@ def translated() -> Iterator[None]:
         raise _sqlite_error(str(error)) from error
     except NoSuchModuleError:
         raise ConfigError("database.url", "…", "expected a SQLite or PostgreSQL address") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "psycopg":
+            raise
+        # Where SQLAlchemy prepares a connection it passes on what the driver says.
+        raise StorageUnavailableError("the connection to the database is lost") from error
 
 
 def _translate(error: DBAPIError) -> Exception:
