@@ -171,8 +171,9 @@ def soak(stage: Stage, minutes: float, rate: float) -> Fault:
     for run in rows:
         if run.job == "prune" and run.outcome:
             pruned.update(run.outcome)
-    errors = [run.error for run in rows if run.error]
-    failures = Counter(error for error in errors if error != job_rows.SCHEDULER_STOPPED)
+    # Cancelled is a slot that came while the one before it waited still.
+    broken = [run for run in rows if run.state in ("failed", "timed_out")]
+    failures = Counter(run.error for run in broken if run.error != job_rows.SCHEDULER_STOPPED)
     shown = load.plain()
     figures = {
         "minutes": minutes,
