@@ -221,7 +221,7 @@ def _judge(
     found: Found,
 ) -> None:
     found.note("5xx", status >= 500 and status not in documented, what)
-    secret = headers.get("X-API-Key", UNKNOWN).split("_")[2]
+    secret = headers.get("X-API-Key", UNKNOWN).split("_", 2)[2]  # which may hold a "_" itself
     leaks = any(leak in answer for leak in LEAKS) or secret in answer
     head = answer.partition("\r\n\r\n")[0].lower()
     found.note("leaks", leaks or f"\n{INJECTED.lower()}:" in head, what)

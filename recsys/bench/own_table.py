@@ -208,10 +208,14 @@ def _ask(source: Any, database: Database) -> dict[str, float]:
     """The newest events of users at random, as a request reads them; in milliseconds."""
     with database.connect() as connection:
         cursor = connection.connection.cursor()
-        cursor.execute(
-            f"SELECT customer FROM {TABLE} TABLESAMPLE SYSTEM (1) LIMIT 100000"  # noqa: S608
-        )
-        users = sorted({str(row[0]) for row in cursor.fetchall()})
+        users: list[str] = []
+        for percent in (1, 10, 100):  # of the table's pages: of a small one, few or none
+            cursor.execute(
+                f"SELECT customer FROM {TABLE} TABLESAMPLE SYSTEM ({percent}) LIMIT 100000"  # noqa: S608
+            )
+            users = sorted({str(row[0]) for row in cursor.fetchall()})
+            if len(users) >= HISTORIES:
+                break
         chosen = random.Random(7).sample(users, min(HISTORIES, len(users)))  # noqa: S311
         source.history(connection, user_id=chosen[0])
         spent = []
