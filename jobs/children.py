@@ -27,6 +27,7 @@ class Child:
     job: str
     process: subprocess.Popen[bytes]
     started: float  # time.monotonic
+    verdict: tuple[str, str | None] | None = None  # state and reason, of one that was stopped
 
     @classmethod
     def start(cls, settings: Settings, run: RunRow, token: int, config: Path | None) -> Child:

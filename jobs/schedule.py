@@ -152,7 +152,13 @@ class Scheduler:
             self._lease.release()
 
     def turn(self) -> None:
-        """One look at everything."""
+        """One look at everything. Whatever fails in it, runs are kept within their bounds."""
+        try:
+            self._lead()
+        finally:
+            self._supervise()
+
+    def _lead(self) -> None:
         self._lease.step()
         if self._lease.token is None:
             self._stop_children("another scheduler leads")
@@ -164,7 +170,6 @@ class Scheduler:
             self._sweep_lost()
             self._launch()
             self._notices.look(self._database, now_us())
-        self._supervise()
 
     def _begin(self) -> None:
         """What a new leader does first: end what an earlier one left, and find what was missed."""
@@ -256,11 +261,9 @@ class Scheduler:
         for child in list(self._children.values()):
             if child.process.poll() is not None:
                 code = child.process.returncode
-                # Does nothing where the run has told its own end.
-                self._finish(
-                    child.run_id, "failed", f"its process ended without a word (status {code})"
+                self._conclude(
+                    child, ("failed", f"its process ended without a word (status {code})")
                 )
-                del self._children[child.job]
             elif time.monotonic() - child.started > limit:
                 self._end(child, "timed_out", f"ran longer than {limit / 60:g} minutes")
             elif chosen.memory_mib and child.resident_mib > chosen.memory_mib:
@@ -273,8 +276,13 @@ class Scheduler:
                 self._end(child, "cancelled", None)
 
     def _end(self, child: Child, state: str, reason: str | None) -> None:
+        child.verdict = (state, reason)
         child.stop()
-        self._finish(child.run_id, state, reason)
+        self._conclude(child, child.verdict)
+
+    def _conclude(self, child: Child, verdict: tuple[str, str | None]) -> None:
+        """Write down how a run ended, unless it has told so itself; tried again where that fails."""
+        self._finish(child.run_id, *(child.verdict or verdict))
         del self._children[child.job]
 
     def _stop_children(self, reason: str) -> None:

@@ -129,7 +129,10 @@ class ActiveModel:
         held = {bundle.version: bundle for bundle in self._models if bundle is not None}
 
         def found(one: Deployed) -> Bundle | None:
-            return held.get(one.version) or self._load(one)
+            bundle = held.get(one.version) or self._load(one)
+            if bundle is not None:
+                held[one.version] = bundle
+            return bundle
 
         champion = found(wanted[0])
         self._refused = None if champion is not None else wanted[0].version

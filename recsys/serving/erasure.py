@@ -28,9 +28,11 @@ def erase(
     A tombstone, a hash under the installation's own key, keeps imports and retries from bringing
     the user back. The audit log knows the user by the beginning of that hash alone.
     """
-    with database.connect() as connection:
-        scan = user_rows.scan_quarantine(connection, user_id)
     with database.begin() as connection:
+        until = user_rows.settled_quarantine(connection)
+    with database.connect() as connection:
+        scan = user_rows.scan_quarantine(connection, user_id, until)
+    with database.begin(long=True) as connection:
         removed = user_rows.erase(connection, user_id, now_us, scan)
         erased = user_rows.tombstone_name(connection, user_id)
         add_audit(connection, actor, "user.erase", erased, now_us, {"removed": removed})

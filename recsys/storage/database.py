@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,19 +30,23 @@ from sqlalchemy.exc import (
 from recsys.config import Settings
 from recsys.errors import ConfigError, StorageUnavailableError
 from recsys.storage.failures import translated
-from recsys.storage.watchdog import Watchdog
+from recsys.storage.watchdog import Watchdog, hang_up
 
 LEAST_SECONDS = 2.0  # for which a server that says nothing is waited for
-RETRY_SECONDS = 1.0  # for which a server that hangs is left alone
+REFUSAL_SECONDS = 1.0  # within which a server that answers at all has refused
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
 
 
 class Patience(NamedTuple):
-    """Seconds that a request waits for a database that says nothing."""
+    """Seconds that a request waits for a database that is slow.
+
+    For one that says nothing at all it waits no longer than for a `read`.
+    """
 
     read: float  # `Database.read`
     transaction: float  # `Database.begin`
     query: float  # `Database.connect`
+    erasure: float  # `Database.begin(long=True)`
 
     @classmethod
     def of(cls, settings: Settings) -> Patience:
@@ -52,7 +56,7 @@ class Patience(NamedTuple):
         short = max(LEAST_SECONDS, settings.database.busy_timeout_seconds)
         short += 3 * settings.events.timeout_seconds if settings.events.mapped else 0
         short += LEAST_SECONDS if settings.database.replica_url.get_secret_value() else 0
-        return cls(short, 3 * short, 12 * short)
+        return cls(short, 3 * short, 12 * short, 60 * short)
 
 
 class Database:
@@ -80,10 +84,9 @@ class Database:
         self._local = threading.local()
         self._generation = 0
         self._patience = None if self.url.get_backend_name() == "sqlite" else patience
-        self._watchdog = Watchdog()
-        self._hangs = False  # the server was waited for in vain, and has not answered since
-        self._asked_again_at = 0.0
-        self._asking = threading.RLock()  # held by the one thread that finds out whether it does
+        self._watchdog = (
+            Watchdog(self._is_silent, self._patience.read / 2) if self._patience else Watchdog()
+        )
         self.engine = self._engine(pool_size)
         # Reading needs no transaction of its own: without one PostgreSQL is asked once, not thrice.
         self._reading = (
@@ -105,13 +108,14 @@ class Database:
         return Path(name) if is_sqlite and name and name != ":memory:" else None
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, long: bool = False) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by an exception.
 
-        Raises StorageUnavailableError where the database is locked, full, read-only or cannot be
+        `long`: one of minutes, such as an erasure. Raises StorageUnavailableError where the database is locked, full, read-only or cannot be
         reached, InputError for a value that it cannot hold.
         """
-        seconds = self._patience and self._patience.transaction
+        patience = self._patience
+        seconds = patience and (patience.erasure if long else patience.transaction)
         with (
             translated(),
             self._patient(),
@@ -148,46 +152,56 @@ class Database:
         """
         with translated(), self._patient():
             held: Connection | None = getattr(self._local, "connection", None)
-            stale = held is None or held.closed or self._local.generation != self._generation
-            if held is not None and not stale and self._is_idle():
-                with self._bounded(held, self._patience and self._patience.read):
-                    stale = not _answers(held)
-            if held is None or stale:
+            if held is None or not self._is_usable(held):
                 self._let_go()
+                self._refuse_silent()
                 options = {"isolation_level": "AUTOCOMMIT"}
                 held = self.engine.connect().execution_options(**options)
                 self._local.connection, self._local.generation = held, self._generation
             try:
                 with self._bounded(held, self._patience and self._patience.read):
                     yield held
-            except DBAPIError:
+            except (DBAPIError, StorageUnavailableError):
                 self._let_go()
                 raise
             self._local.used_at = time.monotonic()
 
     @contextmanager
     def _patient(self) -> Iterator[None]:
-        """A server that was waited for in vain is asked again by one thread at a time, now and then."""
-        if self._patience is None:
-            yield
-            return
-        asks = self._hangs
-        if asks and (
-            time.monotonic() < self._asked_again_at or not self._asking.acquire(blocking=False)
-        ):
-            raise StorageUnavailableError("the database does not answer")
+        """A server that says nothing is not waited for until it answers again."""
+        self._refuse_silent()
         started = time.monotonic()
         try:
             yield
-            self._hangs = False
         except (OperationalError, InterfaceError, DisconnectionError):
-            now = time.monotonic()
-            if asks or now - started >= self._patience.read:
-                self._hangs, self._asked_again_at = True, now + RETRY_SECONDS
+            patience = self._patience
+            if patience is not None and time.monotonic() - started >= patience.read / 2:
+                self._watchdog.doubt()
             raise
-        finally:
-            if asks:
-                self._asking.release()
+
+    def _refuse_silent(self) -> None:
+        if self._watchdog.silent:
+            raise StorageUnavailableError("the database does not answer")
+
+    def _is_silent(self) -> bool:
+        """Whether the server lets a new connection wait. One that refuses it is not silent."""
+        assert self._patience is not None
+        seconds, dialect = self._patience.read / 2, self.engine.dialect
+        arguments, options = dialect.create_connect_args(self.url)
+        options = {**options, **self._connect_args, "connect_timeout": max(2, round(seconds))}
+        started = time.monotonic()
+        try:
+            with closing(dialect.connect(*arguments, **options)) as driver:
+                end = threading.Timer(seconds, hang_up, [driver.fileno()])
+                end.start()
+                try:
+                    driver.cursor().execute("SELECT 1")
+                finally:
+                    end.cancel()
+                    end.join()
+        except Exception:  # whatever it is, a server that says so at once is there
+            return time.monotonic() - started >= REFUSAL_SECONDS
+        return False
 
     @contextmanager
     def _bounded(self, connection: Connection, seconds: float | None) -> Iterator[None]:
@@ -203,9 +217,19 @@ class Database:
         with self._watchdog.bounded(descriptor, seconds):
             yield
 
-    def _is_idle(self) -> bool:
+    def _is_usable(self, held: Connection) -> bool:
+        """Whether the thread's own connection still leads to the database."""
+        if held.closed or held.invalidated or self._local.generation != self._generation:
+            return False
         used_at: float = getattr(self._local, "used_at", 0.0)
-        return self.dialect != "sqlite" and time.monotonic() - used_at > IDLE_SECONDS
+        if self.dialect == "sqlite" or time.monotonic() - used_at <= IDLE_SECONDS:
+            return True
+        try:
+            with self._bounded(held, self._patience and self._patience.read):
+                held.exec_driver_sql("SELECT 1")
+        except (DBAPIError, StorageUnavailableError):
+            return False
+        return True
 
     def _let_go(self) -> None:
         held: Connection | None = getattr(self._local, "connection", None)
@@ -274,6 +298,7 @@ class Database:
                 cursor.execute("SELECT 1")
             connection.rollback()
         except Exception as error:
+            self._refuse_silent()  # else the pool would try again, and wait
             raise DisconnectionError from error
 
     def _prepare_sqlite(self, connection: Any, _record: Any) -> None:
@@ -324,14 +349,6 @@ def parse_url(url: str) -> URL:
     if backend == "sqlite":
         return parsed.set(drivername="sqlite")
     raise ConfigError("database.url", backend, expected)
-
-
-def _answers(connection: Connection) -> bool:
-    try:
-        connection.exec_driver_sql("SELECT 1")
-    except DBAPIError:
-        return False
-    return True
 
 
 def descriptor_of(connection: Connection | Any) -> int:

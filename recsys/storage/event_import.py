@@ -120,17 +120,17 @@ def import_chunks(
                 tombstones = Tombstones(connection)
             for chunk in chunks:
                 read, skipped = read + chunk.read, skipped + chunk.skipped
-                events, rejections = chunk.events, list(chunk.rejections)
+                events, rejections = chunk.events, chunk.rejections
                 if tombstones:
-                    events, rejections = _without_erased(events, rejections, tombstones)
+                    events = _without_erased(events, tombstones)
                     skipped += chunk.events.num_rows - events.num_rows
-                    skipped += len(chunk.rejections) - len(rejections)
-                rejected += len(rejections)
                 with _transaction(connection, write=False):
                     staging.add(events)
                 if rejections:
                     with _transaction(connection, write=True):
-                        add_rejections(connection, source, rejections, now_us)
+                        kept = add_rejections(connection, source, rejections, now_us)
+                    skipped += len(rejections) - kept
+                    rejected += kept
                 last = read
                 on_progress("read", read)
             with _transaction(connection, write=False):
@@ -164,8 +164,13 @@ def import_chunks(
 
 def add_rejections(
     connection: Connection, source: str, rejections: Iterable[Rejection], now_us: int
-) -> None:
-    """Put rows into quarantine; a row of the same source and place is there only once."""
+) -> int:
+    """Put rows into quarantine, but for those that name someone who was erased; how many.
+
+    A row of the same source and place is there only once.
+    """
+    writers.share(connection)
+    erased = Tombstones(connection)
     statement = upsert(connection, rejected_events).on_conflict_do_nothing(
         index_elements=["source", "position", "raw_hash"]
     )
@@ -179,9 +184,11 @@ def add_rejections(
             "rejected_at_us": now_us,
         }
         for rejection in rejections
+        if not erased.in_raw(rejection.raw)
     ]
     if rows:
         connection.execute(statement, rows)
+    return len(rows)
 
 
 class _Staging:
@@ -245,9 +252,7 @@ class _Staging:
                 self.connection.execute(text("DROP TABLE IF EXISTS staged_events"))
 
 
-def _without_erased(
-    events: pa.Table, rejections: list[Rejection], tombstones: Tombstones
-) -> tuple[pa.Table, list[Rejection]]:
+def _without_erased(events: pa.Table, tombstones: Tombstones) -> pa.Table:
     """What is left when the rows of erased users are taken out; nothing else is kept of those."""
     users = events["user_id"].to_pylist()
     sessions = events["session_id"].to_pylist()
@@ -255,7 +260,7 @@ def _without_erased(
     erased = {key for key in set(keys) if tombstones.covers(key)}
     if erased:
         events = events.filter(pa.array([key not in erased for key in keys]))
-    return events, [one for one in rejections if not tombstones.in_raw(one.raw)]
+    return events
 
 
 def _staged_columns(events: pa.Table) -> pa.Table:

@@ -130,7 +130,8 @@ def attribute_clicks(
     after its click, and rows may become visible out of order. An event is counted once all the same.
     """
     watermark = _watermark(connection)
-    since, id_ = last or (watermark - overlap_us, -1)
+    # A clock that was set back does not leave out what comes until it is where it was.
+    since, id_ = last or (min(watermark, now_us) - overlap_us, -1)
     pending = connection.execute(
         select(events.c.id, events.c.item_id, events.c.recommendation_id, events.c.received_at_us)
         .outerjoin(attributed_clicks, attributed_clicks.c.event_row_id == events.c.id)
@@ -178,7 +179,7 @@ def attribute_clicks(
     _count(connection, clicks, "clicks")
     more = len(pending) == limit
     reached = pending[-1].received_at_us if more else now_us
-    _set_watermark(connection, max(watermark, reached))
+    _set_watermark(connection, min(max(watermark, reached), now_us))
     return Looked(len(pending), (reached, pending[-1].id) if more else None)
 
 

@@ -61,6 +61,7 @@ def merge(connection: Connection, user_id: str, other: str, now_us: int) -> str:
     Merging into a user who was merged elsewhere goes to where that one went; the user it ends at is
     returned. Raises ConflictError where that would be a circle, or where the user was erased.
     """
+    writers.share(connection)  # an erasure sees this merge, or this sees the tombstone
     if is_erased(connection, [f"u:{user_id}", other]):
         raise ConflictError("the user was erased")
     final = connection.execute(
@@ -94,10 +95,22 @@ class QuarantineScan:
     last_id: int = 0
 
 
-def scan_quarantine(connection: Connection, user_id: str) -> QuarantineScan:
-    """What `erase` needs of the quarantine. Reading all of it takes long, so that is done before."""
+def settled_quarantine(connection: Connection) -> int:
+    """The id up to which no row comes into quarantine any more.
+
+    Raises StorageUnavailableError where some other write takes too long to wait for.
+    """
+    writers.exclude(connection)
+    return connection.execute(select(func.max(rejected_events.c.id))).scalar() or 0
+
+
+def scan_quarantine(connection: Connection, user_id: str, until: int) -> QuarantineScan:
+    """What `erase` needs of the quarantine, as far as the id `until`, of `settled_quarantine`.
+
+    Reading all of it takes long, so that is done before.
+    """
     keys = [f"u:{user_id}", *event_rows.merged_into(connection, user_id)]
-    return _scan_on(connection, QuarantineScan(frozenset(key[2:] for key in keys)))
+    return _scan_on(connection, QuarantineScan(frozenset(key[2:] for key in keys)), until)
 
 
 def erase(
@@ -203,10 +216,14 @@ class Tombstones:
         )
 
 
-def _scan_on(connection: Connection, scan: QuarantineScan) -> QuarantineScan:
-    """`scan` with the rows that came after it."""
+def _scan_on(
+    connection: Connection, scan: QuarantineScan, until: int | None = None
+) -> QuarantineScan:
+    """`scan` with the rows that came after it, as far as the id `until`."""
     found, last = list(scan.found), scan.last_id
     newer = select(rejected_events.c.id, rejected_events.c.raw).order_by(rejected_events.c.id)
+    if until is not None:
+        newer = newer.where(rejected_events.c.id <= until)
     while page := connection.execute(
         newer.where(rejected_events.c.id > last).limit(QUARANTINE_PAGE)
     ).all():

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 LOOK_SECONDS = 0.25
+ASK_AGAIN_SECONDS = 1.0
+
+
+class Block(NamedTuple):
+    """What is done on a socket; times are of time.monotonic."""
+
+    descriptor: int
+    begun: float
+    until: float
 
 
 class Watchdog:
-    """Looks after the sockets of blocks that are bounded, from a thread of its own."""
+    """Looks after the sockets of blocks that are bounded, from a thread of its own.
 
-    def __init__(self) -> None:
-        self._blocks: dict[object, tuple[int, float]] = {}  # -> its socket and time.monotonic
+    A block that takes long may wait for a server that is slow, or for one that says nothing at all.
+    Where it is told how to ask, the watchdog finds out which: blocks that wait for a silent server are
+    cut before their time, and `silent` holds until the server answers again.
+    """
+
+    def __init__(
+        self, is_silent: Callable[[], bool] | None = None, ask_seconds: float = math.inf
+    ) -> None:
+        """`is_silent` is called once a block has taken `ask_seconds`; it must end by itself."""
+        self.silent = False
+        self._is_silent, self._ask_seconds = is_silent, ask_seconds
+        self._asked_at = -math.inf
+        self._doubted = threading.Event()
+        self._blocks: dict[object, Block] = {}
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -24,28 +47,58 @@ class Watchdog:
     @contextmanager
     def bounded(self, descriptor: int, seconds: float) -> Iterator[None]:
         """What the block does on the socket fails, once it has taken `seconds` (and a look)."""
-        block = object()
+        block, now = object(), time.monotonic()
         with self._lock:
-            self._blocks[block] = (descriptor, time.monotonic() + seconds)
-            if self._thread is None:  # a worker's own: threads do not survive a fork
-                self._thread = threading.Thread(target=self._look, daemon=True)
-                self._thread.start()
+            self._blocks[block] = Block(descriptor, now, now + seconds)
+            self._begin()
         try:
             yield
         finally:
             with self._lock:
                 self._blocks.pop(block, None)
 
+    def doubt(self) -> None:
+        """Something waited in vain and without a socket: find out whether the server is silent."""
+        self._doubted.set()
+        with self._lock:
+            self._begin()
+
     def close(self) -> None:
         """End the thread; nothing is cut any more."""
         self._done.set()
 
+    def _begin(self) -> None:
+        if self._thread is None:  # a worker's own: threads do not survive a fork
+            self._thread = threading.Thread(target=self._look, daemon=True)
+            self._thread.start()
+
     def _look(self) -> None:
         while not self._done.wait(LOOK_SECONDS):
-            now = time.monotonic()
-            with self._lock:  # a block that ends meanwhile would leave its descriptor to another
-                for block, (descriptor, until) in list(self._blocks.items()):
-                    if until < now:
-                        del self._blocks[block]
-                        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as other:
-                            other.shutdown(socket.SHUT_RDWR)
+            if self._is_silent is not None and self._must_ask():
+                self._doubted.clear()
+                self.silent = self._is_silent()
+                self._asked_at = time.monotonic()
+            self._cut()
+
+    def _must_ask(self) -> bool:
+        now = time.monotonic()
+        if now < self._asked_at + ASK_AGAIN_SECONDS:
+            return False
+        if self.silent or self._doubted.is_set():
+            return True
+        with self._lock:
+            return any(now > one.begun + self._ask_seconds for one in self._blocks.values())
+
+    def _cut(self) -> None:
+        now = time.monotonic()
+        with self._lock:  # a block that ends meanwhile would leave its descriptor to another
+            for block, one in list(self._blocks.items()):
+                if now > one.until or (self.silent and now > one.begun + self._ask_seconds):
+                    del self._blocks[block]
+                    hang_up(one.descriptor)
+
+
+def hang_up(descriptor: int) -> None:
+    """End the conversation on a socket, which stays open; whoever waits there goes on at once."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as other:
+        other.shutdown(socket.SHUT_RDWR)

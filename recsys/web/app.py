@@ -170,9 +170,14 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
                 now = now_us()
                 runs = job_rows.state_counts(connection, now - DAY_US)
                 ends = job_rows.last_ends(connection, now - FAILURES_DAYS * DAY_US)
+                schedules = {
+                    r["job"]: r["created_at_us"] for r in job_rows.list_schedules(connection)
+                }
         except RecsysError:
             return None
-        return metrics.Scheduling(lease.renewed_at_us, runs, ends, bool(settings.schedule.backup))
+        backups = bool(settings.schedule.backup)
+        since_us = schedules.get("backup")
+        return metrics.Scheduling(lease.renewed_at_us, runs, ends, backups, since_us)
 
     @app.get("/metrics")
     def prometheus() -> Response:

@@ -101,6 +101,7 @@ class Scheduling:
     runs: Sequence[tuple[str, str, int]]  # job, state, runs of the last day
     ends: Mapping[str, LastEnds]  # by job
     backups: bool  # whether they are scheduled
+    backups_since_us: int | None  # since when, where a scheduler has seen that
 
 
 def exposition(models: Models, scheduling: Scheduling | None) -> bytes:
@@ -164,9 +165,10 @@ class _Scheduler(Collector):
         if self._scheduling.backups:
             backup = self._scheduling.ends.get("backup")
             made_at_us = backup.succeeded_at_us if backup is not None else None
+            made_at_us = made_at_us or self._scheduling.backups_since_us
             yield GaugeMetricFamily(
                 "recsys_backup_age_seconds",
-                "Since the backup job last made one; infinite where it never has",
+                "Since the backup job last made one, or was first scheduled; infinite where neither",
                 value=math.inf if made_at_us is None else max(0.0, time.time() - made_at_us / 1e6),
             )
 

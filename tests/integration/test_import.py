@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.data.readers import ColumnMap, ReadOptions
+from recsys.data.readers import ColumnMap, ReadOptions, read_events
 from recsys.data.times import to_us
 from recsys.errors import InputError, RecsysError
 from recsys.storage import event_import, event_rows, rejected_rows, user_rows
@@ -124,7 +124,7 @@ from datetime import datetime, UTC
 from pathlib import Path
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.data.readers import ColumnMap, ReadOptions
+from recsys.data.readers import ColumnMap, ReadOptions, read_events
 from recsys.storage import event_import
 from recsys.storage.database import Database
 event_import.MOVE_ROWS = 2_000
@@ -188,6 +188,28 @@ def test_who_is_erased_during_an_import_does_not_come_back(database, tmp_path, m
     with database.connect() as connection:
         assert event_rows.history(connection, "gone", limit=10).events == []
         assert user_rows.user_summary(connection, "here").events == 150
+
+
+def test_a_bad_row_of_who_is_erased_while_the_file_is_read_is_not_kept(database, tmp_path):
+    path = tmp_path / "log.csv"
+    rows = (
+        "user_id,item_id,timestamp",
+        "gone,,1700000000",
+        "here,,1700000000",
+        "here,i,1700000000",
+    )
+    path.write_text("\n".join(rows))
+
+    def chunks():
+        with database.begin() as connection:
+            user_rows.erase(connection, "gone", to_us(NOW))
+        yield from read_events(path, ReadOptions(unit="s"), to_us(NOW))
+
+    summary = event_import.import_chunks(database, chunks(), path.name, to_us(NOW))
+    assert (summary.read, summary.accepted, summary.skipped, summary.rejected) == (3, 1, 1, 1)
+    with database.connect() as connection:
+        (left,) = rejected_rows.list_rejected(connection)
+    assert "here" in left["raw"]
 
 
 def test_an_import_waits_for_tables(tmp_path, empty_url):

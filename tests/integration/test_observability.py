@@ -128,6 +128,10 @@ def test_a_job_fails_until_its_next_run_goes_well_and_backups_grow_old(database,
         assert figures(service, "recsys_job_failing") == failing
         assert figures(service, "recsys_backup_age_seconds") == {(): math.inf}
         with database.begin() as connection:
+            job_rows.put_schedule(connection, "backup", "0 1 * * *", None, now - 2 * hour)
+        (age,) = figures(service, "recsys_backup_age_seconds").values()
+        assert 2 * 3_600 <= age < 3 * 3_600
+        with database.begin() as connection:
             end(connection, "retrain", "succeeded", now)
             end(connection, "backup", "succeeded", now - 60 * hour)
             end(connection, "backup", "failed", now - hour)

@@ -62,7 +62,7 @@ def index() -> str:
             for job in JOBS
         ],
         zone=settings.schedule.timezone,
-        silence=scheduler_silence_us(lease, now_us()),
+        silence=scheduler_silence_us(lease),
         heard_of=_heard_of(lease),
         states=STATES,
         **found,
@@ -162,7 +162,7 @@ def _runs() -> dict[str, Any]:
 
 def _heard_of(lease: lease_rows.LeaseRow) -> str:
     """What the page's head says of the scheduler."""
-    silence = scheduler_silence_us(lease, now_us())
+    silence = scheduler_silence_us(lease)
     return "none" if silence is None else "silent" if silence > SILENT_US else "alive"
 
 
@@ -179,7 +179,7 @@ def _run(run_id: int) -> dict[str, Any]:
         "ended": found.state in ENDED,
         "seconds": _seconds(found, now),
         "estimated_us": found.estimated_end_us(now),
-        "nobody": found.state == "requested" and scheduler_silence_us(lease, now) is None,
+        "nobody": found.state == "requested" and scheduler_silence_us(lease) is None,
         "checks": outcome.pop("checks", []),
         "metrics": outcome.pop("metrics", {}),
         "outcome": outcome,

@@ -45,7 +45,7 @@ def index() -> str:
             total=activity_rows.event_total(connection, own=not services().settings.events.mapped),
             champion=champion,
             coverage=_coverage(champion),
-            silence=scheduler_silence_us(lease, now),
+            silence=scheduler_silence_us(lease),
             latency=latency,
             lag=lag,
             users=users[1],

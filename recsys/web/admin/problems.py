@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from recsys.config import Settings
+from recsys.data.times import to_us
 from recsys.storage import job_rows, lease_rows, rejected_rows, size_rows, version_rows
 from recsys.storage.database import Connection
 from recsys.web.admin.formats import duration, number
@@ -28,17 +30,20 @@ class Problem:
     values: dict[str, Any] | None = None
 
 
-def scheduler_silence_us(lease: lease_rows.LeaseRow, now_us: int) -> int | None:
-    """How long the leading scheduler has said nothing; None where none leads."""
+def scheduler_silence_us(lease: lease_rows.LeaseRow) -> int | None:
+    """How long the leading scheduler has said nothing; None where none leads.
+
+    By the machine's own clock, as the lease is: `services.now_us` is ahead of one that was set back.
+    """
     if lease.holder is None or lease.renewed_at_us is None:
         return None
-    return max(0, now_us - lease.renewed_at_us)
+    return max(0, to_us(datetime.now(UTC)) - lease.renewed_at_us)
 
 
 def find_problems(connection: Connection, settings: Settings, now_us: int) -> list[Problem]:
     """The worst first."""
     found = [
-        *_scheduler(connection, settings, now_us),
+        *_scheduler(connection, settings),
         *_model(connection, settings, now_us),
         *_runs(connection, now_us),
         *_quarantine(connection, now_us),
@@ -47,9 +52,9 @@ def find_problems(connection: Connection, settings: Settings, now_us: int) -> li
     return sorted(found, key=lambda problem: problem.tone != "bad")
 
 
-def _scheduler(connection: Connection, settings: Settings, now_us: int) -> list[Problem]:
+def _scheduler(connection: Connection, settings: Settings) -> list[Problem]:
     lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-    silence = scheduler_silence_us(lease, now_us)
+    silence = scheduler_silence_us(lease)
     if silence is None:
         text = "No scheduler runs"
         return [Problem("bad", text, "Nothing is retrained or refreshed. Start: recsys schedule")]

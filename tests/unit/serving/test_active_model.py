@@ -36,6 +36,9 @@ def test_a_version_that_cannot_be_loaded_is_read_rarely_and_told_of_once(
             active.current(lambda: names)
             now[0] += 1.0
     assert reads.count(bad) == 3
+    assert reads.count(names[refused == "champion"][0]) == 1
+    served = active.models
+    assert (served.champion.version, served.control) == (names[refused == "champion"][0], None)
     assert [one["version"] for one in logs if one["log_level"] == "error"] == [bad]
     assert active.refused == (bad if refused == "champion" else None)
     write_version(tmp_path, tiny_shop.bundle if refused == "champion" else older)

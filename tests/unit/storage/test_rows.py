@@ -3,15 +3,18 @@
 import hashlib
 import json
 import secrets
+import threading
 from dataclasses import replace
 
 import pytest
 
+from recsys.data.event_check import check_event
 from recsys.data.item_check import check_item
 from recsys.data.raw_rows import Rejection
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.storage import (
     event_import,
+    event_rows,
     impression_rows,
     item_rows,
     job_rows,
@@ -135,9 +138,8 @@ def test_a_slot_is_claimed_once_and_a_job_never_waits_twice(database):
         assert len(job_rows.get_lines(connection, other)[0]["message"]) == 1_000
 
 
-def test_an_answer_that_is_stored_twice_counts_once(database):
-    """As when two threads write what waits, or a commit's answer was lost."""
-    answer = impression_rows.Impression(
+def an_answer():
+    return Impression(
         recommendation_id="r1",
         created_at_us=1,
         user_id="u",
@@ -147,6 +149,11 @@ def test_an_answer_that_is_stored_twice_counts_once(database):
         scenario=None,
         items=(("a", "lstm", 0.5), ("b", "popular", 0.1)),
     )
+
+
+def test_an_answer_that_is_stored_twice_counts_once(database):
+    """As when two threads write what waits, or a commit's answer was lost."""
+    answer = an_answer()
     other = replace(answer, recommendation_id="r2")
     for given in ([answer], [answer, other]):
         with database.begin() as connection:
@@ -168,7 +175,8 @@ def test_an_erasure_reads_of_the_quarantine_only_what_came_since_its_scan(databa
     reject("u", "other", "u2")
     with database.begin() as connection:
         user_rows.merge(connection, "u", "u:u2", 1)
-        scan = user_rows.scan_quarantine(connection, "u")
+        until = user_rows.settled_quarantine(connection)
+        scan = user_rows.scan_quarantine(connection, "u", until)
     assert len(read) == 3
     reject("u")
     with database.begin() as connection:
@@ -182,6 +190,73 @@ def test_an_erasure_after_a_merge_reads_the_quarantine_anew(database):
     with database.begin() as connection:
         rows = [Rejection(0, "bad", '{"user": "u2"}')]
         event_import.add_rejections(connection, "file", rows, 1)
-        scan = user_rows.scan_quarantine(connection, "u")
+        scan = user_rows.scan_quarantine(connection, "u", 10)
         user_rows.merge(connection, "u", "u:u2", 1)
         assert user_rows.erase(connection, "u", 2, scan)["quarantine"] == 1
+
+
+def waiting(ask):
+    """A thread that asks, and the list that its answer comes into."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(ask()))
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    return thread, found
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_scan_of_the_quarantine_waits_for_rows_under_way(database):
+    def settled():
+        with database.begin() as connection:
+            return user_rows.settled_quarantine(connection)
+
+    with database.begin() as connection:
+        event_import.add_rejections(connection, "file", [Rejection(0, "bad", "{}")], 1)
+        thread, found = waiting(settled)
+    thread.join(30)
+    assert found == [1]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_an_erasure_beside_a_merge_takes_what_was_merged(database):
+    def erase():
+        with database.begin() as connection:
+            return user_rows.erase(connection, "u", 2)
+
+    with database.begin() as connection:
+        one = check_event({"session_id": "s", "item_id": "i1"}, 10**15)
+        event_rows.insert_events(connection, [one], 1)
+    with database.begin() as connection:
+        user_rows.merge(connection, "u", "s:s", 1)
+        thread, found = waiting(erase)
+    thread.join(30)
+    assert (found[0]["events"], found[0]["aliases"]) == (1, 1)
+    with database.connect() as connection:
+        assert event_rows.history(connection, "u", limit=10).events == []
+
+
+def test_clicks_are_attributed_after_the_clock_was_ahead_for_a_while(database):
+    minute, day = 60 * 10**6, 24 * 3_600 * 10**6
+    now = 100 * day
+
+    def attribute(at_us):
+        with database.begin() as connection:
+            impression_rows.attribute_clicks(connection, at_us, 10 * minute, 100)
+
+    def click(number, at_us):
+        given = {"item_id": "a", "recommendation_id": f"r{number}", "user_id": "u"}
+        one = check_event(given, at_us)
+        answer = replace(an_answer(), recommendation_id=f"r{number}")
+        with database.begin() as connection:
+            impression_rows.insert_impressions(connection, [answer])
+            event_rows.insert_events(connection, [one], at_us)
+
+    click(1, now)
+    attribute(now + day)
+    click(2, now + 30 * minute)
+    attribute(now + 31 * minute)
+    click(3, now + 2 * day)
+    attribute(now + 2 * day)
+    with database.connect() as connection:
+        assert all(impression_rows.clicks_of(connection, f"r{number}") for number in (1, 2, 3))
