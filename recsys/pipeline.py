@@ -24,20 +24,15 @@ from recsys.data.times import to_us
 from recsys.data.vocabulary import Vocabulary
 from recsys.data.writers import writing
 from recsys.engines.comparison import Inputs, compare_networks
-from recsys.engines.learning import (
-    Learned,
-    Log,
-    learn,
-    learn_window,
-    make_log,
-    window_positions,
-)
+from recsys.engines.learning import Learned, learn
 from recsys.engines.log_check import check_log
 from recsys.engines.memory import peak_mib
 from recsys.engines.sequence_store import Reading, SequenceStore
-from recsys.engines.trial import Trial, matrix_costs, run_trial
+from recsys.engines.training_log import Log, make_log
+from recsys.engines.trial import Trial, matrix_costs, run_trial, window_positions
 from recsys.engines.tuning import Tuned, adopted, adoption
 from recsys.engines.tuning import tune as search
+from recsys.engines.window_pass import learn_window
 from recsys.errors import (
     ConflictError,
     DataCheckError,

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
+from recsys.data.sequences import Histories
 from recsys.data.splits import Positions
-from recsys.engines.learning import Log, scorer_of, window_positions
+from recsys.engines.training_log import Float32Array, Log
 from recsys.evaluation.metrics import recall, reciprocal_rank
 from recsys.evaluation.report import (
     Outcome,
@@ -22,8 +23,10 @@ from recsys.evaluation.report import (
 )
 from recsys.model.item_matrix import KINDS, ItemMatrix
 from recsys.registry import Bundle, compacted
-from recsys.serving.ranking import LSTM, rankings
+from recsys.serving.ranking import LSTM, rankings, scores
 from recsys.tracing import traced
+
+MATRIX_POSITIONS = 1_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,22 @@ class Trial:
         return text_table(self.metrics)
 
 
-MATRIX_POSITIONS = 1_000
+def window_positions(log: Log, bundle: Bundle, cut_us: int, end_us: int | None = None) -> Positions:
+    """Every target at or after `cut_us` in the bundle's own indices, in the log's order.
+
+    Two bundles over one log give the same positions, each with its own numbers for the items.
+    """
+    sequences = log.encoded(bundle.vocabulary, bundle.event_types)
+    return log.positions(sequences, cut_us, end_us)
+
+
+def scorer_of(bundle: Bundle, ranking: str | None = None) -> Scorer:
+    """`recsys.serving.ranking.scores` of one ranking, as evaluation wants it."""
+
+    def scorer(histories: Histories) -> Float32Array:
+        return scores(bundle, histories, ranking)
+
+    return scorer
 
 
 def matrix_costs(log: Log, bundle: Bundle, cut_us: int) -> dict[str, dict[str, float]]:

@@ -18,8 +18,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from recsys.config import Settings
-from recsys.engines.blending import calibrate, candidates_of
-from recsys.engines.learning import EPOCH_POSITIONS, K, Log, prepare
+from recsys.engines.blending import K, calibrate, candidates_of
+from recsys.engines.lesson import prepare
+from recsys.engines.training_log import Log
 from recsys.errors import NotEnoughDataError
 from recsys.evaluation.metrics import reciprocal_rank
 from recsys.model.scoring import NetworkScorer
@@ -83,7 +84,7 @@ def tune(
         trainer = part.trainer()
         start_cold(trainer, part.fit)
         bundle = part.bundle("tune", trainer)
-        glance = part.positions.sample(EPOCH_POSITIONS, part.rng())
+        glance = part.glance()
         best = 0.0
 
         def validate(_scorer: NetworkScorer) -> float:

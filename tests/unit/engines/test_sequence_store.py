@@ -25,8 +25,10 @@ from recsys.data.sequences import build_sequences
 from recsys.data.splits import cut_for_share
 from recsys.data.times import to_us
 from recsys.engines import segment_making, sequence_store
-from recsys.engines.learning import learn, make_log, window_positions
+from recsys.engines.learning import learn
 from recsys.engines.sequence_store import SequenceStore
+from recsys.engines.training_log import make_log
+from recsys.engines.trial import window_positions
 from recsys.errors import ConflictError, SequenceFileError, TrainingError
 from recsys.storage import event_rows, user_rows, writers
 from recsys.storage.database import Database
