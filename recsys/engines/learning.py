@@ -65,6 +65,14 @@ class Learned:
     cut_us: int  # the test window's start
     warm: bool  # whether it started from a champion's weights
 
+    def shown(self) -> str:
+        """The ranking to serve and, the best first, what each one came to on validation."""
+        if not self.validation:
+            return self.bundle.ranking
+        pairs = sorted(self.validation.items(), key=lambda pair: -pair[1].figure)
+        each = ", ".join(f"{name} {found.recall:.3f}/{found.mrr:.3f}" for name, found in pairs)
+        return f"{self.bundle.ranking} (recall@20/MRR@20 of each: {each})"
+
 
 @traced("learn")
 def learn(

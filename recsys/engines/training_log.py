@@ -15,9 +15,18 @@ from recsys.config import Settings
 from recsys.data.events import EventFrame
 from recsys.data.large_arrays import look_up
 from recsys.data.sequences import Sequences, build_sequences
-from recsys.data.splits import Positions, baskets_from, positions_from, tied_share
+from recsys.data.splits import (
+    Positions,
+    baskets_from,
+    cut_for_share,
+    positions_from,
+    tied_share,
+)
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import NotEnoughDataError
+from recsys.registry import Bundle
+from recsys.storage import item_rows
+from recsys.storage.database import Database
 
 Float32Array = NDArray[np.float32]
 
@@ -97,6 +106,29 @@ def make_log(
     asked = settings.evaluation.target
     baskets = asked == "next_basket" or (asked == "auto" and tied_share(sequences) > TIED)
     return Log(sequences, frame.item_ids, names, target_codes, weights, categories or {}, baskets)
+
+
+def read_log(database: Database, frame: EventFrame, settings: Settings) -> Log:
+    """`make_log` with the category that the catalogue gives each item."""
+    with database.connect() as connection:
+        categories = item_rows.first_categories(connection)
+    return make_log(frame, settings, categories)
+
+
+def window_start(log: Log, settings: Settings, champion: Bundle | None) -> int:
+    """Where the test window starts, in us: never inside what the champion has learned.
+
+    Raises NotEnoughDataError where the log is shorter than `training.min_events`.
+    """
+    # Checked once more: of the types that count there may be fewer.
+    if log.sequences.event_count < settings.training.min_events:
+        raise NotEnoughDataError(
+            f"{log.sequences.event_count} events; training.min_events asks for "
+            f"{settings.training.min_events}"
+        )
+    cut_us = cut_for_share(log.sequences, settings.evaluation.window_share)
+    known_until = champion.facts["data_end_us"] if champion is not None else 0
+    return max(cut_us, known_until + 1)
 
 
 def _of_types(sequences: Sequences, codes: Sequence[int], count: int) -> NDArray[np.bool_]:

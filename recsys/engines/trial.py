@@ -11,6 +11,7 @@ from recsys.config import Settings
 from recsys.data.sequences import Histories
 from recsys.data.splits import Positions
 from recsys.engines.training_log import Float32Array, Log
+from recsys.evaluation.gate import Verdict, verdict
 from recsys.evaluation.metrics import recall, reciprocal_rank
 from recsys.evaluation.report import (
     Outcome,
@@ -24,6 +25,7 @@ from recsys.evaluation.report import (
 from recsys.model.item_matrix import KINDS, ItemMatrix
 from recsys.registry import Bundle, compacted
 from recsys.serving.ranking import LSTM, rankings, scores
+from recsys.storage.version_rows import VersionRow
 from recsys.tracing import traced
 
 MATRIX_POSITIONS = 1_000
@@ -123,3 +125,44 @@ def run_trial(
         breakdown=plain(breakdown(outcomes["served"], positions)),
         cut_us=cut_us,
     )
+
+
+def judge(trial: Trial, candidate: Bundle, champion: Bundle | None, settings: Settings) -> Verdict:
+    """What the gate says of the candidate beside the champion and every ranker on one window."""
+    return verdict(
+        trial.outcomes["served"].ranks,
+        trial.outcomes["champion"].ranks if champion is not None else None,
+        {name: trial.outcomes[name].ranks for name in candidate.rankers},
+        trial.positions.owners,
+        ranking=candidate.ranking,
+        margin=settings.promotion.margin,
+        min_positions=settings.promotion.min_positions,
+        draws=settings.evaluation.bootstrap_draws,
+        seed=settings.training.seed,
+    )
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A version and every ranker on one window that the version has not learned."""
+
+    version: str
+    metrics: dict[str, dict[str, float]]
+    positions: int
+    window_from_us: int
+    note: str
+
+
+def evaluate_version(log: Log, bundle: Bundle, row: VersionRow, settings: Settings) -> Evaluated:
+    """A registered version on the events that are newer than its data; where there are none, the figures
+    from before it learned its test window.
+    """
+    trial = run_trial(log, bundle, None, row.data_end_us + 1, settings)
+    if len(trial.positions):
+        note = "on the events that are newer than the version's data"
+        metrics, cut_us, positions = trial.metrics, trial.cut_us, len(trial.positions)
+    else:
+        note = "on its test window, ranked before the version learned that window"
+        metrics = row.facts["metrics"]
+        cut_us, positions = row.facts["window"]["from_us"], row.facts["window"]["positions"]
+    return Evaluated(row.version, metrics, positions, cut_us, note)

@@ -25,6 +25,7 @@ from recsys.errors import NotEnoughDataError
 from recsys.evaluation.metrics import reciprocal_rank
 from recsys.model.scoring import NetworkScorer
 from recsys.model.training import Progress, start_cold, train_network
+from recsys.registry import Bundle
 
 LAYERS = (1, 2)
 WIDTHS = (64, 96, 128, 192, 256)
@@ -150,6 +151,15 @@ def adoption(settings: Settings, found: dict[str, dict[str, Any]]) -> dict[str, 
         }
         for section, values in found.items()
     }
+
+
+def to_adopt(
+    settings: Settings, tuned: dict[str, dict[str, Any]] | None, champion: Bundle | None
+) -> dict[str, dict[str, Any]]:
+    """The adoption that a training goes by: of `tuned` where given, else the champion's."""
+    if tuned is not None:
+        return adoption(settings, tuned)
+    return (champion.facts.get("adopted") or {}) if champion is not None else {}
 
 
 def adopted(settings: Settings, given: dict[str, dict[str, Any]]) -> Settings:
