@@ -20,6 +20,7 @@ from recsys.data import large_arrays
 from recsys.data.checks import check_frame
 from recsys.data.event_check import check_event
 from recsys.data.readers import ReadOptions
+from recsys.data.segment_frame import FRAME_DTYPES
 from recsys.data.segments import read_manifest, read_segment
 from recsys.data.sequences import build_sequences
 from recsys.data.splits import cut_for_share
@@ -84,7 +85,7 @@ def agree(store, database, since_us=0):
     # The same where it is kept in files.
     large = SequenceStore(store._folder, large_events=-1).frame(database, since_us)
     assert large.folder is not None and frame.folder is None
-    for name in sequence_store.FRAME_DTYPES:
+    for name in FRAME_DTYPES:
         np.testing.assert_array_equal(getattr(large, name), getattr(frame, name))
     assert list(large.user_keys) == list(frame.user_keys)
     assert told(large) == told(frame)
