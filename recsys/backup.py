@@ -33,14 +33,8 @@ from recsys import __version__
 from recsys.config import Settings
 from recsys.data.times import rfc3339, to_us
 from recsys.errors import BackupError, ConflictError, ModelFileError
-from recsys.registry import (
-    COPY_BYTES,
-    fetch_version,
-    install_version,
-    keep_version,
-    sweep_parts,
-    verified_files,
-)
+from recsys.registry import keep_version, sweep_parts
+from recsys.registry.copies import COPY_BYTES, fetch_version, install_version, verified_files
 from recsys.storage import migrate, table_copy
 from recsys.storage.database import Database
 from recsys.storage.model_files import open_model_files
