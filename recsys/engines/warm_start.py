@@ -12,7 +12,8 @@ from recsys.data.sequences import Sequences
 from recsys.data.times import to_us
 from recsys.data.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.engines.lesson import Lesson
-from recsys.model.trainer import Trainer, start_from
+from recsys.model.inherited_weights import start_from
+from recsys.model.trainer import Trainer
 from recsys.model.training import Progress, final_pass
 from recsys.registry import Bundle
 
