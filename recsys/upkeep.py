@@ -14,8 +14,8 @@ from typing import Any
 from recsys.config import Settings
 from recsys.data.quality import newest_facts, sequence_facts
 from recsys.data.times import to_us
+from recsys.engines.frame_reading import open_store
 from recsys.engines.newcomers import recent_steps
-from recsys.engines.sequence_store import SequenceStore
 from recsys.errors import ConflictError, ModelFileError
 from recsys.evaluation.guard import verdict_in_service
 from recsys.registry import (
@@ -130,7 +130,7 @@ def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
     if champion is None:
         return 0
     since_us = int(champion.facts["data_end_us"]) + 1
-    store = _sequence_store(settings, database)
+    store = open_store(settings, database)
     if store.is_mapped:
         # The files read what is new; the table may have no index by which to ask for it.
         try:
@@ -157,7 +157,7 @@ def copy_items(settings: Settings, database: Database, now: datetime, say: Say) 
 
 def follow_removals(settings: Settings, database: Database) -> bool:
     """Take users who were erased out of the sequence files; whether there was anything to do."""
-    store = _sequence_store(settings, database)
+    store = open_store(settings, database)
     if not store.lags_behind_removals(database):
         return False
     try:
@@ -284,11 +284,6 @@ def erase_user(
 ) -> dict[str, Any]:
     """Delete all that is stored of a user, for good; the receipt, JSON-ready."""
     return erase(settings, database, user_id, to_us(now))
-
-
-def _sequence_store(settings: Settings, database: Database) -> SequenceStore:
-    rows = EventSource(settings, database).rows()
-    return SequenceStore(settings.registry.path / ".sequences", mapped=rows)
 
 
 def _in_batches(

@@ -29,7 +29,8 @@ from recsys.data.events import frame_from_table
 from recsys.data.simulation import Shop, ShopSize
 from recsys.data.splits import cut_for_share
 from recsys.data.times import to_us
-from recsys.engines.learning import learn, make_log
+from recsys.engines.learning import learn
+from recsys.engines.training_log import make_log
 from recsys.registry import Bundle, new_version, write_version
 from recsys.storage import migrate, version_rows
 from recsys.storage.database import Database

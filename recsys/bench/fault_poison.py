@@ -15,7 +15,8 @@ from recsys.data.checks import check_frame
 from recsys.data.events import frame_from_table
 from recsys.data.splits import cut_for_share
 from recsys.data.times import to_us
-from recsys.engines.learning import learn, make_log
+from recsys.engines.learning import learn
+from recsys.engines.training_log import make_log
 from recsys.engines.trial import run_trial
 from recsys.registry import new_version
 

@@ -20,7 +20,7 @@ from recsys.data.readers import ReadOptions, read_events
 from recsys.data.simulation import Shop, ShopSize
 from recsys.data.vocabulary import Vocabulary
 from recsys.engines.comparison import Inputs
-from recsys.engines.learning import make_log
+from recsys.engines.training_log import make_log
 from recsys.errors import InputError
 from recsys.evaluation.report import Scorer
 

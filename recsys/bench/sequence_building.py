@@ -123,7 +123,8 @@ def costs(files: Path) -> dict[str, float]:
 
 def train_once(settings: Settings, store: SequenceStore, database: Database) -> dict[str, Any]:
     """One epoch over everything; anonymous memory is what cannot be given back to a file."""
-    from recsys.engines.learning import learn, make_log
+    from recsys.engines.learning import learn
+    from recsys.engines.training_log import make_log
 
     peak = _Anonymous()
     with peak:

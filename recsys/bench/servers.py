@@ -26,9 +26,9 @@ from recsys.config import Settings, load_settings
 from recsys.data.events import user_bucket
 from recsys.data.repeats import RepeatPolicy
 from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.engines.learning import fit_rankers
 from recsys.model.trainer import Trainer
 from recsys.rankers.blend import Blend
+from recsys.rankers.fitting import fit_rankers
 from recsys.registry import Bundle, write_version
 from recsys.serving.ranking import BLEND
 from recsys.storage import key_rows, migrate, version_rows

@@ -27,8 +27,11 @@ from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
 from recsys.data.sequences import Sequences
 from recsys.data.splits import cut_for_share, events_before
 from recsys.data.vocabulary import FIRST_ITEM
-from recsys.engines.learning import Log, learn, prepare, scorer_of, window_positions
+from recsys.engines.learning import learn
+from recsys.engines.lesson import prepare
 from recsys.engines.memory import peak_mib
+from recsys.engines.training_log import Log
+from recsys.engines.trial import scorer_of, window_positions
 from recsys.evaluation.metrics import recall, reciprocal_rank
 from recsys.evaluation.report import difference, plain, rank_positions
 from recsys.model.copy_head import KEY_WIDTH

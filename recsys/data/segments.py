@@ -197,6 +197,26 @@ def renumbered(columns: Columns, items: NDArray[np.int64], types: NDArray[np.int
         values.flush()
 
 
+def positions_from(folder: Path, manifest: Manifest, start: int) -> NDArray[np.int64]:
+    """Positions from `start` on that the files hold, sorted."""
+    found = [np.empty(0, np.int64)]
+    for segment in manifest.segments:
+        if segment.last_position >= start:
+            positions = read_segment(folder, segment)["positions"]
+            found.append(positions[positions >= start])
+    return np.sort(np.concatenate(found))
+
+
+def positions_since(folder: Path, manifest: Manifest, since_us: int | None) -> NDArray[np.int64]:
+    """Positions of all segments that reach to `since_us` or beyond it, sorted; None: of all."""
+    late = [
+        segment for segment in manifest.segments if since_us is None or segment.last_us >= since_us
+    ]
+    found = [read_segment(folder, segment)["positions"] for segment in late]
+    found.append(np.empty(0, np.int64))
+    return np.sort(np.concatenate(found))
+
+
 def moved(users: NDArray[np.uint64], merged: Mapping[int, int]) -> NDArray[np.uint64]:
     """Users (E,) with the hashes of merged ones replaced."""
     if not merged:

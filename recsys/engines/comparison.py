@@ -14,7 +14,9 @@ import numpy as np
 from recsys.config import Settings
 from recsys.data.splits import Positions, baskets_from, positions_from
 from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.engines.learning import Learned, Log, learn, scorer_of, window_positions
+from recsys.engines.learning import Learned, learn
+from recsys.engines.training_log import Log
+from recsys.engines.trial import scorer_of, window_positions
 from recsys.errors import InputError, NotEnoughDataError
 from recsys.evaluation.report import (
     Outcome,

@@ -11,32 +11,28 @@ chunks along its order or time.
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from recsys.data.events import USER_BUCKETS, EventFrame, hash_texts, user_bucket
-from recsys.data.large_arrays import LARGE_EVENTS, HashedKeys, chunks, room
+from recsys.data.events import EventFrame, hash_texts, user_bucket
+from recsys.data.large_arrays import LARGE_EVENTS
+from recsys.data.segment_frame import segment_frame
 from recsys.data.segments import (
-    DTYPES,
     MANIFEST,
     RENUMBERED,
-    Columns,
     Manifest,
     Segment,
     check_segment,
     hashed,
     merge_segments,
-    moved,
+    positions_from,
+    positions_since,
     read_manifest,
     read_segment,
     renumbered,
@@ -44,6 +40,7 @@ from recsys.data.segments import (
     without_users,
     write_manifest,
 )
+from recsys.engines.reader_processes import in_processes
 from recsys.engines.segment_making import (
     Made,
     Range,
@@ -52,12 +49,7 @@ from recsys.engines.segment_making import (
     make_segment,
     written,
 )
-from recsys.errors import (
-    ConflictError,
-    SequenceFileError,
-    StorageUnavailableError,
-    TrainingError,
-)
+from recsys.errors import ConflictError, SequenceFileError, StorageUnavailableError
 from recsys.storage import removal_rows
 from recsys.storage.database import Database
 from recsys.storage.event_reading import all_aliases, id_span
@@ -71,8 +63,6 @@ LOOK_BACK = 50_000  # ids that are read once more
 DAY_US = 86_400 * 1_000_000
 MAX_SEGMENTS = 40
 MERGED_ROWS = 4_000_000  # of segments that are merged into one
-
-FRAME_DTYPES = {**DTYPES, "users": np.int32}
 
 Say = Callable[[str], None]
 # Where ranges are read, if not here: (address of the database, ranges) -> rows of each, in order.
@@ -156,72 +146,8 @@ class SequenceStore:
         manifest, items = read_manifest(self._folder)
         for segment in manifest.segments:
             check_segment(self._folder, segment)
-        folder = self._folder if manifest.rows > self._large else None
-        rows = sum(
-            int(np.count_nonzero(times[part] >= since_us))
-            for times in (
-                read_segment(self._folder, segment)["timestamps_us"]
-                for segment in manifest.segments
-            )
-            for part in chunks(len(times))
-        )
-        columns = {name: room(rows, dtype, folder) for name, dtype in FRAME_DTYPES.items()}
-        hashes: list[np.ndarray] = []
-        at = users = 0
-        for bucket in self._buckets(manifest, _merged(database), since_us):
-            own, codes = np.unique(bucket["users"], return_inverse=True)
-            end = at + len(codes)
-            for name, values in {**bucket, "users": codes + users}.items():
-                columns[name][at:end] = values
-            hashes.append(own)
-            at, users = end, users + len(own)
-        return EventFrame(
-            **columns,
-            user_keys=HashedKeys(np.concatenate(hashes) if hashes else np.empty(0, np.uint64)),
-            item_ids=items,
-            type_names=manifest.type_names,
-            ordered=True,
-            folder=folder,
-        )
-
-    def _buckets(
-        self, manifest: Manifest, merged: dict[int, tuple[int, int]], since_us: int
-    ) -> Iterator[Columns]:
-        """The events of each bucket since `since_us`, by user, time and position.
-
-        `merged`: for the hash of a sequence that was merged, the hash and bucket of its owner now.
-        """
-        sources = np.array(sorted(merged), np.uint64)
-        owners = {source: owner for source, (owner, _) in merged.items()}
-        home = np.array([merged[int(source)][1] for source in sources], np.int64)
-        strays: dict[int, list[Columns]] = {}
-        for segment in manifest.segments if merged else ():
-            columns = read_segment(self._folder, segment)
-            for part in chunks(segment.rows):
-                away = np.flatnonzero(np.isin(columns["users"][part], sources)) + part.start
-                found = {name: values[away] for name, values in columns.items()}
-                numbers = home[np.searchsorted(sources, found["users"])]
-                found["users"] = moved(found["users"], owners)
-                for number in np.unique(numbers).tolist():
-                    own = {name: values[numbers == number] for name, values in found.items()}
-                    strays.setdefault(number, []).append(own)
-        for number in range(USER_BUCKETS):
-            parts = [segment.bucket(self._folder, number) for segment in manifest.segments]
-            if merged:
-                stay = [~np.isin(part["users"], sources) for part in parts]
-                parts = [
-                    {name: values[mask] for name, values in part.items()}
-                    for part, mask in zip(parts, stay, strict=True)
-                ]
-            parts += strays.get(number, [])
-            if not parts:
-                continue
-            joined = {name: np.concatenate([part[name] for part in parts]) for name in DTYPES}
-            kept = joined["timestamps_us"] >= since_us
-            if not kept.all():
-                joined = {name: values[kept] for name, values in joined.items()}
-            order = np.lexsort((joined["positions"], joined["timestamps_us"], joined["users"]))
-            yield {name: values[order] for name, values in joined.items()}
+        merged, kept_in_files = partial(_merged, database), manifest.rows > self._large
+        return segment_frame(self._folder, manifest, items, merged, since_us, kept_in_files)
 
     def _trusted(
         self, database: Database, database_id: str, say: Say
@@ -283,7 +209,7 @@ class SequenceStore:
             say("somebody writes events at length; ids that come late are looked for next time")
             first, last = id_span(database)
         start = max(first, manifest.high_water - LOOK_BACK + 1) if manifest.high_water else first
-        known = self._known(manifest, 0 if by_event_id else start)
+        known = positions_from(self._folder, manifest, 0 if by_event_id else start)
         # Ids may lie far apart; then a range of them holds less.
         width = max(self._chunk_ids or CHUNK_IDS, (last + 1 - start) // MAX_RANGES)
         spans = [
@@ -300,7 +226,7 @@ class SequenceStore:
             else:
                 work = [(url, self._folder, n, span) for n, span in zip(names, spans, strict=True)]
                 here = partial(make_segment, database=database)
-                found = self._all_made(_make_segment, work, lambda one: here(*one))
+                found = in_processes(make_segment, work, here, self._processes)
             for place, made in enumerate(found):
                 reached = max(manifest.high_water, spans[place].end - 1)
                 manifest = self._take_in(replace(manifest, high_water=reached), made, items)
@@ -334,13 +260,12 @@ class SequenceStore:
         if mapping.by_event_id:
             # One id may come in two chunks, so each has to know what the one before it held.
             for place, one in enumerate(work):
-                known = self._known(manifest, 0)
+                known = positions_from(self._folder, manifest, 0)
                 made = make_mapped_segment(*one[:4], known, *one[5:], mapped)
                 manifest = self._take_in(replace(manifest, mark=marks[place]), made, items)
             return manifest
-        found = self._all_made(
-            _make_mapped_segment, work, lambda one: _make_mapped_segment((*one, mapped))
-        )
+        here = partial(make_mapped_segment, rows=mapped)
+        found = in_processes(make_mapped_segment, work, here, self._processes)
         for place, made in enumerate(found):
             manifest = self._take_in(replace(manifest, mark=marks[place]), made, items)
         return manifest
@@ -368,44 +293,15 @@ class SequenceStore:
             manifest = replace(manifest, segments=segments, type_names=list(types))
         return write_manifest(self._folder, manifest, items)
 
-    def _all_made(
-        self, make: Callable[[Any], Made], work: Sequence[Any], here: Callable[[Any], Made]
-    ) -> Iterator[Made]:
-        """Segments in the order of `work`: by `make` in other processes, or `here` in this one."""
-        if len(work) < 2 or self._processes < 2:
-            yield from map(here, work)
-            return
-        context = multiprocessing.get_context("spawn")
-        try:
-            with ProcessPoolExecutor(self._processes, mp_context=context) as pool:
-                yield from pool.map(make, work)
-        except BrokenProcessPool:
-            raise TrainingError("a process that read events was lost; run it again") from None
-
     def _known_of(self, manifest: Manifest, mapping: Mapping, first: Chunk) -> np.ndarray:
         """Positions that the files hold of what is read once more of a mapped table."""
         start = first.first  # None: from the table's beginning
         if mapping.identity == "order":
-            return self._known(manifest, -(2**63) if start is None else int(start))
+            return positions_from(self._folder, manifest, -(2**63) if start is None else int(start))
         since_us = None if start is None else mapping.micros(start)
         # A day more: a local time may be that far from what it is in UTC.
-        late = [
-            segment
-            for segment in manifest.segments
-            if since_us is None or segment.last_us >= since_us - DAY_US
-        ]
-        found = [read_segment(self._folder, segment)["positions"] for segment in late]
-        found.append(np.empty(0, np.int64))
-        return np.sort(np.concatenate(found))
-
-    def _known(self, manifest: Manifest, start: int) -> np.ndarray:
-        """Positions from `start` on that the files hold already."""
-        found = [np.empty(0, np.int64)]
-        for segment in manifest.segments:
-            if segment.last_position >= start:
-                positions = read_segment(self._folder, segment)["positions"]
-                found.append(positions[positions >= start])
-        return np.sort(np.concatenate(found))
+        day_before_us = None if since_us is None else since_us - DAY_US
+        return positions_since(self._folder, manifest, day_before_us)
 
     def _compact(self, manifest: Manifest, items: list[str]) -> Manifest:
         """Merge the smallest segments where there are many."""
@@ -440,14 +336,6 @@ def _merged(database: Database) -> dict[int, tuple[int, int]]:
     buckets = [user_bucket(owner.removeprefix("u:")) for owner in aliases.values()]
     places = zip(owners.tolist(), buckets, strict=True)
     return dict(zip(sources.tolist(), places, strict=True))
-
-
-def _make_segment(work: tuple[Any, ...]) -> Made:
-    return make_segment(*work)
-
-
-def _make_mapped_segment(work: tuple[Any, ...]) -> Made:
-    return make_mapped_segment(*work)
 
 
 def _name(serial: int) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
+from recsys.data.sequences import Histories
 from recsys.data.splits import Positions
-from recsys.engines.learning import Log, scorer_of, window_positions
+from recsys.engines.training_log import Float32Array, Log
+from recsys.evaluation.gate import Verdict, verdict
 from recsys.evaluation.metrics import recall, reciprocal_rank
 from recsys.evaluation.report import (
     Outcome,
@@ -22,8 +24,11 @@ from recsys.evaluation.report import (
 )
 from recsys.model.item_matrix import KINDS, ItemMatrix
 from recsys.registry import Bundle, compacted
-from recsys.serving.ranking import LSTM, rankings
+from recsys.serving.ranking import LSTM, rankings, scores
+from recsys.storage.version_rows import VersionRow
 from recsys.tracing import traced
+
+MATRIX_POSITIONS = 1_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,22 @@ class Trial:
         return text_table(self.metrics)
 
 
-MATRIX_POSITIONS = 1_000
+def window_positions(log: Log, bundle: Bundle, cut_us: int, end_us: int | None = None) -> Positions:
+    """Every target at or after `cut_us` in the bundle's own indices, in the log's order.
+
+    Two bundles over one log give the same positions, each with its own numbers for the items.
+    """
+    sequences = log.encoded(bundle.vocabulary, bundle.event_types)
+    return log.positions(sequences, cut_us, end_us)
+
+
+def scorer_of(bundle: Bundle, ranking: str | None = None) -> Scorer:
+    """`recsys.serving.ranking.scores` of one ranking, as evaluation wants it."""
+
+    def scorer(histories: Histories) -> Float32Array:
+        return scores(bundle, histories, ranking)
+
+    return scorer
 
 
 def matrix_costs(log: Log, bundle: Bundle, cut_us: int) -> dict[str, dict[str, float]]:
@@ -105,3 +125,44 @@ def run_trial(
         breakdown=plain(breakdown(outcomes["served"], positions)),
         cut_us=cut_us,
     )
+
+
+def judge(trial: Trial, candidate: Bundle, champion: Bundle | None, settings: Settings) -> Verdict:
+    """What the gate says of the candidate beside the champion and every ranker on one window."""
+    return verdict(
+        trial.outcomes["served"].ranks,
+        trial.outcomes["champion"].ranks if champion is not None else None,
+        {name: trial.outcomes[name].ranks for name in candidate.rankers},
+        trial.positions.owners,
+        ranking=candidate.ranking,
+        margin=settings.promotion.margin,
+        min_positions=settings.promotion.min_positions,
+        draws=settings.evaluation.bootstrap_draws,
+        seed=settings.training.seed,
+    )
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A version and every ranker on one window that the version has not learned."""
+
+    version: str
+    metrics: dict[str, dict[str, float]]
+    positions: int
+    window_from_us: int
+    note: str
+
+
+def evaluate_version(log: Log, bundle: Bundle, row: VersionRow, settings: Settings) -> Evaluated:
+    """A registered version on the events that are newer than its data; where there are none, the figures
+    from before it learned its test window.
+    """
+    trial = run_trial(log, bundle, None, row.data_end_us + 1, settings)
+    if len(trial.positions):
+        note = "on the events that are newer than the version's data"
+        metrics, cut_us, positions = trial.metrics, trial.cut_us, len(trial.positions)
+    else:
+        note = "on its test window, ranked before the version learned that window"
+        metrics = row.facts["metrics"]
+        cut_us, positions = row.facts["window"]["from_us"], row.facts["window"]["positions"]
+    return Evaluated(row.version, metrics, positions, cut_us, note)

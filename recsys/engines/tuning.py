@@ -18,12 +18,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from recsys.config import Settings
-from recsys.engines.blending import calibrate, candidates_of
-from recsys.engines.learning import EPOCH_POSITIONS, K, Log, prepare
+from recsys.engines.blending import K, calibrate, candidates_of
+from recsys.engines.lesson import prepare
+from recsys.engines.training_log import Log
 from recsys.errors import NotEnoughDataError
 from recsys.evaluation.metrics import reciprocal_rank
 from recsys.model.scoring import NetworkScorer
 from recsys.model.training import Progress, start_cold, train_network
+from recsys.registry import Bundle
 
 LAYERS = (1, 2)
 WIDTHS = (64, 96, 128, 192, 256)
@@ -83,7 +85,7 @@ def tune(
         trainer = part.trainer()
         start_cold(trainer, part.fit)
         bundle = part.bundle("tune", trainer)
-        glance = part.positions.sample(EPOCH_POSITIONS, part.rng())
+        glance = part.glance()
         best = 0.0
 
         def validate(_scorer: NetworkScorer) -> float:
@@ -149,6 +151,15 @@ def adoption(settings: Settings, found: dict[str, dict[str, Any]]) -> dict[str, 
         }
         for section, values in found.items()
     }
+
+
+def to_adopt(
+    settings: Settings, tuned: dict[str, dict[str, Any]] | None, champion: Bundle | None
+) -> dict[str, dict[str, Any]]:
+    """The adoption that a training goes by: of `tuned` where given, else the champion's."""
+    if tuned is not None:
+        return adoption(settings, tuned)
+    return (champion.facts.get("adopted") or {}) if champion is not None else {}
 
 
 def adopted(settings: Settings, given: dict[str, dict[str, Any]]) -> Settings:

@@ -16,8 +16,14 @@ import orjson
 import pytest
 from sqlalchemy import create_engine, func, insert, inspect, make_url, select, text
 
-from recsys import backup
-from recsys.backup import MANIFEST, backup_name, make_backup, prune_backups, verify_backup
+from recsys.backup import (
+    MANIFEST,
+    backup_name,
+    make_backup,
+    making,
+    prune_backups,
+    verify_backup,
+)
 from recsys.backup import restore_backup as restore
 from recsys.data.readers import ReadOptions
 from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
@@ -346,7 +352,7 @@ def test_a_version_that_goes_while_it_is_copied_is_left_out(
     database, settings = filled
     newer = publish(tiny_shop, database, tmp_path / "models", "20990101-000000-aaaaaa")
     older = tiny_shop.bundle.version
-    checked = backup.verified_files
+    checked = making.verified_files
 
     def then_deleted(root, version, digest):
         found = checked(root, version, digest)
@@ -354,7 +360,7 @@ def test_a_version_that_goes_while_it_is_copied_is_left_out(
             delete_version(root, version)
         return found
 
-    monkeypatch.setattr(backup, "verified_files", then_deleted)
+    monkeypatch.setattr(making, "verified_files", then_deleted)
     _, made = make_backup(settings, database, tmp_path / "x.zip", NOW)
     assert set(made.versions) == {newer} and set(made.left_out) == {older}
     assert verify_backup(tmp_path / "x.zip").champion == newer

@@ -12,7 +12,6 @@ import numpy as np
 import orjson
 import pytest
 
-from recsys import registry
 from recsys.data.sequences import Histories
 from recsys.errors import ModelFileError
 from recsys.registry import (
@@ -20,6 +19,7 @@ from recsys.registry import (
     folder_bytes,
     read_version,
     sweep_parts,
+    version_files,
     write_version,
 )
 from recsys.serving.ranking import rankings, scores
@@ -147,14 +147,14 @@ def test_what_a_killed_process_left_is_swept(tmp_path, tiny_shop):
 
 def test_files_that_go_once_they_were_checked_are_refused_by_name(written, monkeypatch):
     root, bundle, digest = written
-    checked = registry._check_file
+    checked = version_files.check_file
 
     def then_deleted(folder, version, name, manifest):
         checked(folder, version, name, manifest)
         if name == list(manifest["files"])[-1]:
             delete_version(root, version)
 
-    monkeypatch.setattr(registry, "_check_file", then_deleted)
+    monkeypatch.setattr(version_files, "check_file", then_deleted)
     with pytest.raises(ModelFileError, match=f"{bundle.version}: its files cannot be read"):
         read_version(root, bundle.version, digest)
 

@@ -21,7 +21,7 @@ from recsys.serving.ranking import BLEND, BLENDED, scores
 def case(tiny_shop):
     """The tiny shop's last events, as positions of its own model."""
     from recsys.data.events import frame_from_table
-    from recsys.engines.learning import make_log
+    from recsys.engines.training_log import make_log
 
     bundle = tiny_shop.bundle
     log = make_log(frame_from_table(tiny_shop.events), tiny_shop.settings)

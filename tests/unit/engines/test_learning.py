@@ -6,9 +6,12 @@ import pytest
 from recsys.config import Settings
 from recsys.data.events import frame_from_table
 from recsys.data.splits import cut_for_share
-from recsys.engines.learning import learn, learn_window, make_log, prepare, window_positions
-from recsys.engines.trial import matrix_costs
+from recsys.engines.learning import learn
+from recsys.engines.lesson import prepare
+from recsys.engines.training_log import make_log
+from recsys.engines.trial import matrix_costs, window_positions
 from recsys.engines.tuning import tune, with_tuned
+from recsys.engines.window_pass import learn_window
 from recsys.errors import NotEnoughDataError
 from recsys.serving.ranking import BLEND, LSTM
 

@@ -20,13 +20,16 @@ from recsys.data import large_arrays
 from recsys.data.checks import check_frame
 from recsys.data.event_check import check_event
 from recsys.data.readers import ReadOptions
+from recsys.data.segment_frame import FRAME_DTYPES
 from recsys.data.segments import read_manifest, read_segment
 from recsys.data.sequences import build_sequences
 from recsys.data.splits import cut_for_share
 from recsys.data.times import to_us
 from recsys.engines import segment_making, sequence_store
-from recsys.engines.learning import learn, make_log, window_positions
+from recsys.engines.learning import learn
 from recsys.engines.sequence_store import SequenceStore
+from recsys.engines.training_log import make_log
+from recsys.engines.trial import window_positions
 from recsys.errors import ConflictError, SequenceFileError, TrainingError
 from recsys.storage import event_rows, user_rows, writers
 from recsys.storage.database import Database
@@ -82,7 +85,7 @@ def agree(store, database, since_us=0):
     # The same where it is kept in files.
     large = SequenceStore(store._folder, large_events=-1).frame(database, since_us)
     assert large.folder is not None and frame.folder is None
-    for name in sequence_store.FRAME_DTYPES:
+    for name in FRAME_DTYPES:
         np.testing.assert_array_equal(getattr(large, name), getattr(frame, name))
     assert list(large.user_keys) == list(frame.user_keys)
     assert told(large) == told(frame)

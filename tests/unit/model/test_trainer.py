@@ -10,8 +10,9 @@ from recsys.data.sequences import Histories, Sequences
 from recsys.model.bodies import BODIES
 from recsys.model.dropout import ByteDropout
 from recsys.model.embedding_start import LENGTH, neighbour_vectors
+from recsys.model.inherited_weights import start_from
 from recsys.model.precision import choose_device, choose_product, gemm_gflops
-from recsys.model.trainer import Rate, Trainer, start_from
+from recsys.model.trainer import Rate, Trainer
 from recsys.model.training import train_network
 
 SETTINGS = TrainingSettings(

@@ -1,0 +1,192 @@
+"""A bundle <-> the files of its version: what was written is read again, or nothing is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import orjson
+from safetensors import SafetensorError
+from safetensors.numpy import save as save_arrays
+
+from recsys.data.repeats import RepeatPolicy
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ModelFileError
+from recsys.model.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
+from recsys.model.earlier_formats import manifest_of_1, rankers_of_1, weights_of_1
+from recsys.model.item_matrix import ItemMatrix
+from recsys.rankers import RANKERS, Ranker
+from recsys.rankers.blend import Blend
+from recsys.registry.bundle import Bundle
+from recsys.registry.copies import fetch_version
+from recsys.registry.folders import part_of, sync_folder, write_durably
+from recsys.registry.manifest import FORMAT, MANIFEST, check_file, check_name, read_manifest
+from recsys.storage import version_rows
+from recsys.storage.database import Database
+from recsys.storage.model_files import ModelFiles
+
+
+def new_version(now: datetime) -> str:
+    """A name that sorts by time, such as 20250131-093000-a1b2c3."""
+    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
+    """Write `bundle` under `root`; its manifest's SHA-256 and its size in bytes.
+
+    Raises OSError where the disk refuses; nothing half-written is left under the version's name.
+    """
+    files: dict[str, bytes] = {
+        "vocabulary.json": orjson.dumps(
+            {
+                "item_ids": bundle.vocabulary.item_ids,
+                "event_types": bundle.event_types,
+                "categories": bundle.categories,
+            }
+        ),
+        "rankers.safetensors": save_arrays(
+            {
+                f"{name}.{key}": np.ascontiguousarray(array)
+                for name, ranker in bundle.rankers.items()
+                for key, array in ranker.arrays().items()
+            }
+        ),
+    }
+    if bundle.network is not None:
+        files["network.safetensors"] = network_bytes(bundle.network)
+        files["items.safetensors"] = ItemMatrix.of(bundle.network, "int8").packed()
+    manifest = {
+        "format": FORMAT,
+        "version": bundle.version,
+        "ranking": bundle.ranking,
+        "network": shape_plain(bundle.network) if bundle.network is not None else None,
+        "rankers": sorted(bundle.rankers),
+        "blends": {name: blend.plain() for name, blend in bundle.blends.items()},
+        "repeats": bundle.repeats.plain(),
+        "max_length": bundle.max_length,
+        "session_gap_seconds": bundle.session_gap_seconds,
+        "input_event_types": list(bundle.input_event_types),
+        "facts": bundle.facts,
+        "files": {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()
+        },
+    }
+    files[MANIFEST] = orjson.dumps(manifest, option=orjson.OPT_INDENT_2)
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = part_of(root, bundle.version)
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            write_durably(temporary / name, data)
+        os.rename(temporary, root / bundle.version)
+        sync_folder(root)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    digest = hashlib.sha256(files[MANIFEST]).hexdigest()
+    return digest, sum(len(data) for data in files.values())
+
+
+def read_version(
+    root: Path, version: str, manifest_sha256: str, files: ModelFiles | None = None
+) -> Bundle:
+    """The version's bundle; where the folder has none, it is fetched from `files` first.
+
+    Raises ModelFileError where a file is absent, is not what its hash says, or does not fit.
+    """
+    check_name(version)
+    if files is not None:
+        fetch_version(root, version, manifest_sha256, files)
+    folder = root / version
+    manifest = read_manifest(folder, version, manifest_sha256)
+    for name in manifest["files"]:
+        check_file(folder, version, name, manifest)
+    try:
+        first = manifest["format"] == 1
+        if first:
+            manifest = manifest_of_1(manifest)
+        words = orjson.loads((folder / "vocabulary.json").read_bytes())
+        vocabulary = Vocabulary(words["item_ids"])
+        stored = mapped_tensors(folder / "rankers.safetensors")
+        arrays = {name: tensor.numpy() for name, tensor in stored.items()}
+        if first:
+            arrays = rankers_of_1(arrays)
+        rankers: dict[str, Ranker] = {
+            name: RANKERS[name].from_arrays(
+                {
+                    key.partition(".")[2]: array
+                    for key, array in arrays.items()
+                    if key.startswith(f"{name}.")
+                }
+            )
+            for name in manifest["rankers"]
+        }
+        network = light = None
+        if manifest["network"] is not None:
+            if manifest["network"]["rows"] != len(vocabulary):
+                raise ModelFileError("the network is of another vocabulary")
+            weights = mapped_tensors(folder / "network.safetensors")
+            network = network_from(weights_of_1(weights) if first else weights, manifest["network"])
+            if "items.safetensors" in manifest["files"]:
+                parts = mapped_tensors(folder / "items.safetensors")
+                light = ItemMatrix.stored(parts, network.item_bias.detach())
+        return Bundle(
+            version=version,
+            vocabulary=vocabulary,
+            event_types=list(words["event_types"]),
+            network=network,
+            rankers=rankers,
+            repeats=RepeatPolicy(**manifest["repeats"]),
+            ranking=str(manifest["ranking"]),
+            max_length=int(manifest["max_length"]),
+            session_gap_seconds=float(manifest["session_gap_seconds"]),
+            input_event_types=tuple(manifest["input_event_types"]),
+            facts=manifest["facts"],
+            blends={name: Blend(**blend) for name, blend in manifest["blends"].items()},
+            categories=list(words.get("categories", ())),
+            light=light,
+        )
+    except ModelFileError as error:  # of a file alone, by whoever reads it
+        raise ModelFileError(f"version {version}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, SafetensorError) as error:
+        kind = type(error).__name__
+        raise ModelFileError(f"version {version}: its files do not fit together ({kind})") from None
+    except OSError as error:  # deleted since they were checked
+        kind = type(error).__name__
+        raise ModelFileError(f"version {version}: its files cannot be read ({kind})") from None
+
+
+def known_items(root: Path, version: str, manifest_sha256: str) -> frozenset[str]:
+    """The items that a version was taught. Raises ModelFileError."""
+    folder = root / version
+    manifest = read_manifest(folder, version, manifest_sha256)
+    check_file(folder, version, "vocabulary.json", manifest)
+    try:
+        words = orjson.loads((folder / "vocabulary.json").read_bytes())
+        return frozenset(words["item_ids"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ModelFileError(f"version {version}: its vocabulary cannot be read") from None
+
+
+def load_champion(
+    root: Path,
+    database: Database,
+    say: Callable[[str], None],
+    files: ModelFiles | None = None,
+) -> Bundle | None:
+    """The champion's bundle; None where there is none, or where its files are damaged."""
+    with database.connect() as connection:
+        row = version_rows.champion(connection)
+    if row is None:
+        return None
+    try:
+        return read_version(root, row.version, row.manifest_sha256, files)
+    except ModelFileError as error:
+        say(f"the champion cannot be compared with: {error}")
+        return None
