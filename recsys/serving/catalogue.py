@@ -17,9 +17,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.data.conditions import Condition
+from recsys.errors import StorageUnavailableError
 from recsys.registry import Bundle
 from recsys.storage import item_rows
-from recsys.storage.database import Connection
+from recsys.storage.database import Connection, Database
 from recsys.storage.item_rows import StoredItem
 
 MAX_ITEMS = 100_000  # whose metadata is kept
@@ -118,6 +119,17 @@ class Catalogue:
             if found.stamp >= self._shelf.stamp:
                 self._shelf = found
         return found
+
+
+def look_up(database: Database, shelf: Shelf, item_ids: Sequence[str]) -> dict[str, StoredItem]:
+    """Metadata by id, read where it is not held; of what is held alone while the database is away."""
+    if shelf.holds(item_ids):
+        return shelf.known(item_ids)
+    try:
+        with database.read() as connection:
+            return shelf.items(connection, item_ids)
+    except StorageUnavailableError:
+        return shelf.known(item_ids)
 
 
 def _meeting(connection: Connection, condition: Condition) -> frozenset[str]:

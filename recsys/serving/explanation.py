@@ -8,6 +8,7 @@ without that event, both by the ranking that is served. All T + 1 histories are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +16,53 @@ from numpy.typing import NDArray
 
 from recsys.data.sequences import Histories
 from recsys.registry import Bundle
-from recsys.serving.ranking import scores
+from recsys.serving.answers import Reason
+from recsys.serving.history import encoded, past_read
+from recsys.serving.ranking import LSTM, scores
+from recsys.storage.event_rows import HistoryEvent
 
 Float32Array = NDArray[np.float32]
 Int64Array = NDArray[np.int64]
+
+REASONS = 3  # past events named for an item
+
+
+def reasons_of(
+    bundle: Bundle | None,
+    past: list[HistoryEvent],
+    items: list[tuple[str, float, str]],
+    recent: Callable[[Bundle], Float32Array | None],
+) -> dict[str, tuple[Reason, ...]]:
+    """The past events that raised each item most; nothing for what came from popularity.
+
+    past: oldest first; items: (item id, score, source); `recent` as in `scores`, asked for only
+    where there is something to explain.
+    """
+    if bundle is None or not past:
+        return {}
+    read = past_read(bundle, past)
+    history = encoded(bundle, read)
+    asked = [(i, score) for i, score, source in items if source in (*bundle.rankers, LSTM)]
+    asked = [(i, score) for i, score in asked if i in bundle.vocabulary]
+    if not asked or len(read) == 0:
+        return {}
+    index = bundle.vocabulary.encode(item_id for item_id, _ in asked).astype(np.int64)
+    added = contributions(bundle, history, index, recent(bundle))  # (N, T)
+    read = read[-added.shape[1] :]
+    reasons = {}
+    for row, (item_id, score) in enumerate(asked):
+        best = np.argsort(-added[row], kind="stable")[:REASONS]
+        reasons[item_id] = tuple(
+            Reason(
+                read[at].item_id,
+                read[at].event_id,
+                read[at].timestamp_us,
+                round(min(1.0, float(added[row, at]) / max(score, 1e-12)), 4),
+            )
+            for at in best
+            if added[row, at] > 0
+        )
+    return reasons
 
 
 def contributions(

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.data.vocabulary import FIRST_ITEM
+from recsys.errors import SourceUnavailableError
 from recsys.registry import Bundle
+from recsys.serving.answers import Request
 from recsys.serving.catalogue import Shelf
 from recsys.serving.ranking import Bounds
+from recsys.serving.seen import seen_types
+from recsys.storage.database import Connection
+from recsys.storage.event_rows import History
+from recsys.storage.event_source import EventSource
 
 
 @dataclass(frozen=True)
@@ -56,3 +63,35 @@ class Filters:
         for meeting, factor in self.factors:
             found[self.shelf.rows(bundle, meeting, meeting)] *= np.float32(factor)
         return found
+
+
+def filters_of(
+    connection: Connection, request: Request, history: History, shelf: Shelf, source: EventSource
+) -> Filters:
+    """What the request asks for, and what its history bars."""
+    excluded = set(request.exclude_items).union(request.shown_before)
+    types = seen_types(request.exclude_seen)
+    if types is None or types:
+        excluded.update(
+            event.item_id for event in history.events if types is None or event.event_type in types
+        )
+        if not history.complete:
+            with suppress(SourceUnavailableError):  # what was read a moment ago is left out
+                excluded |= source.seen_items(
+                    connection, request.user_id, request.session_id, types
+                )
+    allowed = [frozenset(request.candidates)] if request.candidates else []
+    if request.categories:
+        allowed.append(shelf.within(connection, request.categories))
+    allowed += [shelf.meeting(connection, condition) for condition in request.conditions]
+    factors = tuple(
+        (shelf.meeting(connection, boost.condition), boost.factor) for boost in request.boosts
+    )
+    return Filters(shelf, frozenset(excluded), tuple(allowed), factors)
+
+
+def bare_filters(request: Request, shelf: Shelf) -> Filters:
+    """What can be filtered without the database."""
+    excluded = frozenset(request.exclude_items).union(request.shown_before)
+    allowed = (frozenset(request.candidates),) if request.candidates else ()
+    return Filters(shelf, excluded, allowed)

@@ -20,7 +20,8 @@ from recsys.storage.database import Database
 from recsys.storage.event_rows import History, HistoryEvent
 from recsys.storage.mapped_history import MappedHistory
 from recsys.storage.mapped_rows import MappedRows
-from recsys.storage.reflection import Reflection, reflect
+from recsys.storage.readiness import Reflection
+from recsys.storage.reflection import reflect
 from recsys.storage.replica import Replica
 from recsys.storage.source_database import SourceDatabase
 from recsys.storage.stamps import read_stamps

@@ -19,7 +19,7 @@ from recsys.data.events import FORBIDDEN_CHARACTERS, MAX_FUTURE_SECONDS
 from recsys.errors import ConfigError, InputError
 from recsys.storage.event_rows import History, HistoryEvent
 from recsys.storage.hot_select import HotSelect
-from recsys.storage.reflection import Reflection, time_of_one_user
+from recsys.storage.readiness import Reflection, time_of_one_user
 from recsys.storage.source_database import SourceDatabase
 from recsys.storage.user_rows import Tombstones
 

@@ -15,7 +15,7 @@ from recsys.errors import ConfigError, InputError
 from recsys.storage import item_rows
 from recsys.storage.database import Database
 from recsys.storage.item_rows import StoredItem
-from recsys.storage.mapping import check_query, escaped
+from recsys.storage.operator_sql import check_query, escaped
 from recsys.storage.source_database import SourceDatabase
 
 KEY = "events.items_query"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -32,9 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from recsys.config import EventsSettings
 from recsys.data.events import MAX_ID_LENGTH, MICROSECONDS
-from recsys.errors import ConfigError, shown
+from recsys.storage.operator_sql import escaped
 
 Kind = Literal[
     "integer", "decimal", "float", "uuid", "uuid_bytes", "text", "aware", "naive", "date", "other"
@@ -306,62 +304,6 @@ class Mapping:
         if self.timezone[:1] in "+-":
             return datetime.fromisoformat(f"2000-01-01T00:00:00{self.timezone}").tzinfo
         return ZoneInfo(self.timezone)
-
-
-def check_sql(settings: EventsSettings) -> None:
-    """Raise ConfigError where `where` is more than one expression, or `query` is no SELECT."""
-    if problem := _problem(settings.where):
-        raise ConfigError("events.where", settings.where, f"{problem}; expected one expression")
-    if settings.query:
-        check_query("query", settings.query)
-
-
-def check_query(key: str, query: str) -> None:
-    """Raise ConfigError where `query`, of events.`key`, is not one SELECT that only reads."""
-    problem = _problem(query)
-    writing = r"\b(INSERT|UPDATE|DELETE|MERGE|INTO|CALL|COPY|DROP|ALTER|CREATE|GRANT|TRUNCATE)\b"
-    if problem is None and not re.match(r"\s*(SELECT|WITH)\b", query, re.IGNORECASE):
-        raise ConfigError(f"events.{key}", query, "expected a SELECT")
-    if problem is None and (found := re.search(writing, _without_texts(query), re.IGNORECASE)):
-        raise ConfigError(f"events.{key}", query, f"{found[0]}: expected a SELECT that only reads")
-    if problem is not None:
-        raise ConfigError(f"events.{key}", query, f"{problem}; expected one SELECT")
-
-
-def escaped(query: str) -> str:
-    """Trusted SQL whose colons are no parameters."""
-    return query.replace(":", "\\:")
-
-
-def _problem(written: str) -> str | None:
-    bare = _without_texts(written)
-    if "'" in bare:
-        return "a quote is not closed"
-    for mark in (";", "--", "/*", "*/", "#", "\x00"):
-        # PostgreSQL's operators hold a '#'; only MySQL begins a comment with it, at a blank.
-        if mark in bare and (mark != "#" or re.search(r"(^|\s)#", bare)):
-            return f"{mark!r} has no place here"
-    depth = 0
-    for sign in bare:
-        depth += (sign == "(") - (sign == ")")
-        if depth < 0:
-            break
-    return "its parentheses do not match" if depth else None
-
-
-def _without_texts(written: str) -> str:
-    """SQL without what stands in quotes."""
-    return re.sub(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|`[^`]*`", " ", written)
-
-
-def near(name: str, names: Sequence[str]) -> str:
-    """The names most like `name`, for a message."""
-    import difflib
-
-    folded = {one.lower(): one for one in names}
-    found = difflib.get_close_matches(name.lower(), list(folded), 3, 0.5)
-    listed = ", ".join(folded[one] for one in found) or ", ".join(names[:20])
-    return f"did you mean {listed}?" if found else f"there are: {shown(listed, 400)[1:-1]}"
 
 
 def _bounds(dialect: str, declared: str) -> tuple[int, int]:

@@ -461,7 +461,8 @@ def test_unknown_addresses_and_methods_are_problems(bare):
 def test_check_item_and_the_schema_agree_on_fields():
     from recsys.data.event_check import EVENT_FIELDS
     from recsys.data.item_check import ITEM_FIELDS
-    from recsys.web.schemas import EventIn, ItemIn
+    from recsys.web.api.events import EventIn
+    from recsys.web.api.items import ItemIn
 
     assert set(EventIn.model_fields) == set(EVENT_FIELDS)
     assert set(ItemIn.model_fields) == set(ITEM_FIELDS)

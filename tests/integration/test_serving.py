@@ -9,7 +9,7 @@ import pytest
 from recsys import pipeline, upkeep
 from recsys.data.event_check import Event
 from recsys.serving.answers import Request
-from recsys.serving.recommender import in_control
+from recsys.serving.arms import in_control
 from recsys.storage import event_rows, item_rows
 from recsys.web.services import now_us
 
@@ -484,7 +484,7 @@ def test_metrics_know_routes_versions_and_events(service, tiny_shop):
 
 @pytest.mark.parametrize("limit", [2, 5])
 def test_seen_items_beyond_the_history_that_is_read_stay_out(service, monkeypatch, limit):
-    monkeypatch.setattr("recsys.serving.recommender.EXTRA_HISTORY", limit)
+    monkeypatch.setattr("recsys.serving.history.EXTRA_HISTORY", limit)
     recommender = services(service).recommender
     length = recommender.bundle().max_length
     with service.database.begin() as connection:

@@ -5,18 +5,49 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint
+from pydantic import BaseModel, Field
 
 from recsys.data.event_check import Event, check_event
 from recsys.errors import AccessError, InputError
 from recsys.storage import event_rows, user_rows, writers
 from recsys.web import metrics
 from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.fields import MAX_ROWS, Id, Strict, TypeName
 from recsys.web.keys import from_page
 from recsys.web.operations import operation
-from recsys.web.schemas import MAX_EVENTS, EventIn, EventsAnswer
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1")
+
+
+class EventIn(Strict):
+    """One event; `user_id` or `session_id` is needed."""
+
+    item_id: Id
+    user_id: Id | None = None
+    session_id: Id | None = None
+    event_type: TypeName = "view"
+    timestamp: str | int | None = Field(
+        None, description="RFC 3339 with an offset, or epoch milliseconds; default now"
+    )
+    event_id: Id | None = Field(None, description="Your idempotency key: a retry is a duplicate")
+    value: float | None = None
+    recommendation_id: Id | None = None
+    properties: dict[str, Any] | None = None
+
+
+class EventResult(BaseModel):
+    index: int
+    status: str = Field(description="accepted, duplicate or rejected")
+    event_id: str | None
+    error: str | None
+
+
+class EventsAnswer(BaseModel):
+    accepted: int
+    duplicates: int
+    rejected: int
+    results: list[EventResult]
 
 
 @operation(
@@ -35,8 +66,8 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     """Store one event, or up to 10,000; each row is answered for itself."""
     services().recommender.source.check_writable()
     rows = body if isinstance(body, list) else [body]
-    if not 1 <= len(rows) <= MAX_EVENTS:
-        message = f"expected 1 to {MAX_EVENTS} events, not {len(rows)}"
+    if not 1 <= len(rows) <= MAX_ROWS:
+        message = f"expected 1 to {MAX_ROWS} events, not {len(rows)}"
         raise InvalidRequestError([FieldError(field="body", message=message)])
     if from_page():
         _check_page(rows)

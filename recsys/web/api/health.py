@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint
+from pydantic import BaseModel
 
 from recsys.errors import RecsysError
 from recsys.storage import version_rows
 from recsys.web.operations import operation
-from recsys.web.schemas import HealthAnswer
 from recsys.web.services import services
 
 blueprint = Blueprint("health", __name__)
+
+
+class HealthAnswer(BaseModel):
+    status: str
+    checks: dict[str, str]
 
 
 @operation(blueprint, "GET", "/health/live", scope=None, answer=HealthAnswer)

@@ -2,36 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from flask import Blueprint
+from pydantic import BaseModel, Field
 
 from recsys.data.item_check import Item, check_item
 from recsys.errors import InputError, NotFoundError
 from recsys.serving.answers import RankedItem
 from recsys.storage import item_rows
+from recsys.web.answers import ItemOut, RankedItemOut, item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.fields import MAX_ROWS, Cursor, Id, K, Limit, Search, Strict
 from recsys.web.operations import operation
-from recsys.web.schemas import (
-    MAX_EVENTS,
-    ItemByIdQuery,
-    ItemIn,
-    ItemListAnswer,
-    ItemOut,
-    ItemPage,
-    ItemPatch,
-    ItemQuery,
-    ItemsAnswer,
-    KByIdQuery,
-    KQuery,
-    PopularQuery,
-    item_out,
-    ranked_out,
-)
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("items", __name__, url_prefix="/api/v1")
+
+
+class ItemIn(Strict):
+    item_id: Id
+    title: str | None = None
+    categories: list[Id] | None = None
+    price: float | None = None
+    image: str | None = None
+    available: bool | None = None
+    properties: dict[str, Any] | None = None
+
+
+class ItemPatch(Strict):
+    title: str | None = None
+    categories: list[Id] | None = None
+    price: float | None = None
+    image: str | None = None
+    available: bool | None = None
+    properties: dict[str, Any] | None = None
+
+
+class ItemByIdQuery(Strict):
+    item_id: Id
+
+
+class ItemQuery(Strict):
+    q: Search | None = None
+    category: Id | None = None
+    item_id: Id | None = Field(None, description="Answers this item alone")
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+class KQuery(Strict):
+    k: K = 20
+
+
+class KByIdQuery(KQuery):
+    item_id: Id
+
+
+class PopularQuery(KQuery):
+    window: Annotated[int, Field(ge=1, le=3_650, description="Days")] = 7
+    category: Id | None = None
+
+
+class ItemResult(BaseModel):
+    index: int
+    status: str = Field(description="stored or rejected")
+    item_id: str | None
+    error: str | None
+
+
+class ItemsAnswer(BaseModel):
+    stored: int
+    rejected: int
+    results: list[ItemResult]
+
+
+class ItemPage(BaseModel):
+    items: list[ItemOut]
+    next_cursor: str | None
+
+
+class ItemListAnswer(BaseModel):
+    items: list[RankedItemOut]
 
 
 @operation(
@@ -47,8 +100,8 @@ blueprint = Blueprint("items", __name__, url_prefix="/api/v1")
 def put_items(body: Any) -> tuple[dict[str, Any], int]:
     """Store the metadata of one item, or of up to 10,000; each row is answered for itself."""
     rows = body if isinstance(body, list) else [body]
-    if not 1 <= len(rows) <= MAX_EVENTS:
-        message = f"expected 1 to {MAX_EVENTS} items, not {len(rows)}"
+    if not 1 <= len(rows) <= MAX_ROWS:
+        message = f"expected 1 to {MAX_ROWS} items, not {len(rows)}"
         raise InvalidRequestError([FieldError(field="body", message=message)])
     good: list[Item] = []
     results = []

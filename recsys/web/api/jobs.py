@@ -5,17 +5,56 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint
+from pydantic import BaseModel
 
 from recsys.data.times import rfc3339
 from recsys.storage import job_rows, lease_rows
 from recsys.storage.job_rows import RunRow
 from recsys.web import actions
 from recsys.web.cursors import read_number, write_cursor
+from recsys.web.fields import PageQuery
 from recsys.web.operations import operation
-from recsys.web.schemas import JobsAnswer, PageQuery, RunOut, ScheduleOut
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/v1")
+
+
+class RunOut(BaseModel):
+    run_id: int
+    job: str
+    state: str
+    requested_by: str
+    requested_at: str
+    scheduled_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    estimated_end_at: str | None
+    stage: str | None
+    progress: float | None
+    outcome: dict[str, Any] | None
+    error: str | None
+    resources: dict[str, Any] | None
+
+
+class ScheduleOut(BaseModel):
+    job: str
+    trigger: str
+    next_run_at: str | None
+    paused: bool
+
+
+class SchedulerOut(BaseModel):
+    """Who leads, and when it last said so; null where none ever did."""
+
+    holder: str | None
+    renewed_at: str | None
+
+
+class JobsAnswer(BaseModel):
+    scheduler: SchedulerOut
+    schedules: list[ScheduleOut]
+    runs: list[RunOut]
+    next_cursor: str | None
 
 
 @operation(blueprint, "GET", "/jobs", scope="read", query=PageQuery, answer=JobsAnswer)

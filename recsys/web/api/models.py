@@ -5,17 +5,47 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint
+from pydantic import BaseModel
 
 from recsys.data.times import rfc3339
 from recsys.storage import version_rows
 from recsys.storage.version_rows import VersionRow
 from recsys.web import actions
 from recsys.web.cursors import read_cursor, write_cursor
+from recsys.web.fields import PageQuery, Reason, Strict
 from recsys.web.operations import operation
-from recsys.web.schemas import ChampionAnswer, ModelOut, ModelPage, PageQuery, PromoteBody
 from recsys.web.services import services
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/v1")
+
+
+class PromoteBody(Strict):
+    reason: Reason = "by hand"
+
+
+class ChampionAnswer(BaseModel):
+    champion: str
+
+
+class ModelOut(BaseModel):
+    version: str
+    created_at: str
+    state: str
+    champion: bool
+    ranking: str
+    data_start: str
+    data_end: str
+    events: int
+    users: int
+    items: int
+    size_bytes: int
+    verdict: dict[str, Any]
+    facts: dict[str, Any]
+
+
+class ModelPage(BaseModel):
+    models: list[ModelOut]
+    next_cursor: str | None
 
 
 @operation(blueprint, "GET", "/models", scope="read", query=PageQuery, answer=ModelPage)

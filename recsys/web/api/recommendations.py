@@ -18,23 +18,22 @@ from recsys.serving.answers import Answer, Boost, Request
 from recsys.storage import impression_rows, user_rows, writers
 from recsys.storage.impression_rows import HOUR_US, Impression
 from recsys.web import metrics
-from recsys.web.errors import FieldError, InvalidRequestError
-from recsys.web.keys import from_page
-from recsys.web.operations import operation
-from recsys.web.schemas import (
+from recsys.web.answers import RecommendationAnswer, answer_out
+from recsys.web.api.recommendation_schemas import (
     BatchAnswer,
     BatchBody,
     ImpressionAnswer,
     ImpressionIn,
-    RecommendationAnswer,
     RecommendationBody,
     RecommendationByIdQuery,
     RecommendationQuery,
     ReplayAnswer,
     ReportAnswer,
     ReportQuery,
-    answer_out,
 )
+from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.keys import from_page
+from recsys.web.operations import operation
 from recsys.web.services import now_us, services, stamps
 
 blueprint = Blueprint("recommendations", __name__, url_prefix="/api/v1")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from flask import Blueprint
+from pydantic import BaseModel, Field
 
 from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
@@ -13,19 +14,62 @@ from recsys.serving.erasure import erase
 from recsys.web.actions import actor, merge_users
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web.fields import Id, PageQuery, Strict
 from recsys.web.operations import operation
-from recsys.web.schemas import (
-    ErasureAnswer,
-    EventPage,
-    MergeAnswer,
-    MergeBody,
-    PageQuery,
-    UserAnswer,
-    UserByIdQuery,
-)
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
+
+
+class UserByIdQuery(Strict):
+    user_id: Id
+
+
+class UserAnswer(BaseModel):
+    user_id: str
+    events: int
+    first_event_at: str | None
+    last_event_at: str | None
+    merged_users: list[str]
+    merged_sessions: list[str]
+
+
+class StoredEvent(BaseModel):
+    event_id: str
+    user_id: str | None
+    session_id: str | None
+    item_id: str
+    event_type: str
+    timestamp: str
+    value: float | None
+    recommendation_id: str | None
+    properties: dict[str, Any] | None
+
+
+class EventPage(BaseModel):
+    events: list[StoredEvent]
+    next_cursor: str | None
+
+
+class MergeBody(Strict):
+    """Whose events become this user's: another user's, or an anonymous session's."""
+
+    from_: Id | None = Field(None, alias="from", description="A user_id")
+    session_id: Id | None = None
+
+
+class MergeAnswer(BaseModel):
+    user_id: str
+    merged: str
+
+
+class ErasureAnswer(BaseModel):
+    """The receipt of an erasure."""
+
+    user_id: str
+    erased_at: str
+    removed: dict[str, int] = Field(description="Rows removed, by what they were")
+    notes: dict[str, str] = Field(description="What else there is, and what becomes of it")
 
 
 class UserEventsQuery(PageQuery, UserByIdQuery):

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from recsys.serving.answers import Request
 from recsys.storage import item_rows
+from recsys.web.answers import item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
+from recsys.web.fields import Cursor, Id, Search, Strict
 from recsys.web.operations import dumps, read_query
-from recsys.web.schemas import Cursor, Id, Search, Strict, item_out, ranked_out
 from recsys.web.services import now_us, services
 from recsys.web.shop.pictures import picture
 

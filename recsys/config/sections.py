@@ -1,17 +1,13 @@
-"""config.toml + environment -> frozen settings. The only reader of os.environ.
+"""The settings: one class a section of config.toml, each key with its type, bounds and default.
 
-Each key of `config.toml` may be overridden by `RECSYS_<SECTION>__<KEY>`. An unknown key or a bad
-value raises ConfigError with the key's name, the value and what was expected.
+Whether keys fit together is said here as well; where values come from is `recsys.config.loading`'s.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -20,22 +16,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     model_validator,
 )
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from recsys.errors import ConfigError
 
 ENV_PREFIX = "RECSYS_"
-CONFIG_VARIABLE = "RECSYS_CONFIG"
-DEFAULT_PATH = Path("config.toml")
 MAX_SECRET_BYTES = 65_536
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -351,199 +338,3 @@ SECRET_KEYS = {
     for key, field in model.model_fields.items()
     if isinstance(field.default, SecretStr)
 }
-_WITH_DEFAULT = re.compile(r' Defaults? ("[^"]*"|[^\s:]+( and \S+)?|:.*)\.$')
-
-
-def load_settings(path: Path | None = None, **overrides: dict[str, Any]) -> Settings:
-    """Settings from `path` (else $RECSYS_CONFIG, else ./config.toml if it exists) and environment.
-
-    `overrides` (section -> keys) win over both; they are how one command passes its own values on.
-    Raises ConfigError naming the key, the value and what was expected.
-    """
-    chosen = chosen_path(path)
-    layers = [_read_toml(chosen) if chosen else {}, _read_environment(), overrides]
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        for section, values in layer.items():
-            if isinstance(values, dict) and isinstance(merged.get(section, {}), dict):
-                merged[section] = {**merged.get(section, {}), **values}
-            else:
-                merged[section] = values
-    try:
-        return Settings.model_validate(merged)
-    except ValidationError as error:
-        raise _as_config_error(error, merged) from None
-
-
-def chosen_path(path: Path | None = None) -> Path | None:
-    """The file that `load_settings` reads, or None where there is none."""
-    chosen = path or (Path(os.environ[CONFIG_VARIABLE]) if CONFIG_VARIABLE in os.environ else None)
-    return DEFAULT_PATH if chosen is None and DEFAULT_PATH.is_file() else chosen
-
-
-def secret_files(path: Path | None) -> list[Path]:
-    """The files that secrets are read from ('file:…'), in the configuration or the environment."""
-    layers = [_read_toml(path) if path else {}, _read_environment()]
-    found = []
-    for key in sorted(SECRET_KEYS):
-        section, name = key.split(".")
-        given = [layer[section][name] for layer in layers if name in layer.get(section, {})]
-        if given and str(given[-1]).startswith("file:"):
-            found.append(Path(str(given[-1])[5:]))
-    return found
-
-
-def has_password(path: Path) -> bool:
-    """Whether the configuration file itself holds a password, or a webhook's address."""
-    found = _read_toml(path)
-    for name in SECRET_KEYS:
-        section, key = name.split(".")
-        text = str(found.get(section, {}).get(key, ""))
-        if re.search(r"://[^/@]*:.+@|[?&]password=", text) or text.startswith("http"):
-            return True
-    return False
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError("--config", str(path), "expected an existing TOML file")
-    try:
-        return TomlConfigSettingsSource(Settings, path).toml_data
-    except (ValueError, OSError) as error:  # tomllib's errors are ValueErrors
-        raise ConfigError("--config", str(path), f"not readable as TOML: {error}") from None
-
-
-def _read_environment() -> dict[str, Any]:
-    """RECSYS_<SECTION>__<KEY> as {section: {key: value}}; sections and keys that are unknown raise."""
-    for name in os.environ:
-        section, delimiter, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
-        if not name.startswith(ENV_PREFIX) or not delimiter:
-            continue
-        if section not in Settings.model_fields:
-            raise ConfigError(
-                name, "…", f"unknown section; known: {', '.join(Settings.model_fields)}"
-            )
-        fields = get_section(section).model_fields
-        if key not in fields:
-            raise ConfigError(name, "…", f"unknown key; known in [{section}]: {', '.join(fields)}")
-    try:
-        return dict(EnvSettingsSource(Settings)())
-    except Exception as error:  # pydantic-settings wraps a JSON error in its own kind
-        raise ConfigError("environment", str(error), "expected JSON for a list or table") from None
-
-
-def template() -> Path:
-    """The commented config.toml that ships with the package."""
-    package = Path(__file__).parent
-    installed = package / "_config.toml"
-    return installed if installed.is_file() else package.parent / "config.toml"
-
-
-@lru_cache(maxsize=1)
-def meanings() -> dict[str, str]:
-    """'<section>.<key>' -> what the comment above it in the shipped config.toml says.
-
-    Keys that share a comment share it here; its last sentence, the default, is left out.
-
-    >>> meanings()["training.patience"]
-    'Passes without a better validation figure after which training stops.'
-    """
-    found, section, comment, fresh = {}, "", "", True
-    for line in template().read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            comment = f"{'' if fresh else comment} {line[1:].strip()}".strip()
-            fresh = False
-        elif line.startswith("["):
-            section, comment, fresh = line.strip("[]"), "", True
-        elif key := re.match(r"(\w+) = ", line):
-            found[f"{section}.{key[1]}"] = _WITH_DEFAULT.sub("", comment)
-            fresh = True
-    return found
-
-
-def from_environment() -> frozenset[str]:
-    """'<section>.<key>' of what this process was given as RECSYS_<SECTION>__<KEY>."""
-    given = {name.upper() for name in os.environ}
-    return frozenset(
-        f"{section}.{key}"
-        for section in Settings.model_fields
-        for key in get_section(section).model_fields
-        if variable(section, key) in given
-    )
-
-
-def variable(section: str, key: str) -> str:
-    """The environment variable that overrides a key.
-
-    >>> variable("serving", "default_k")
-    'RECSYS_SERVING__DEFAULT_K'
-    """
-    return f"{ENV_PREFIX}{section}__{key}".upper()
-
-
-def started_by_torchrun() -> bool:
-    """Whether this process is one of several ranks that a launcher started."""
-    named = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
-    return named and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def guard_ray(own_cluster: bool) -> None:
-    """How Ray is run; to be called before ray loads.
-
-    Whoever may talk to a cluster may run code on it, so it asks for a token: of a cluster of this
-    process's own one made for it alone, else the one the cluster's owner gave. Nothing is reported
-    to anybody.
-    """
-    os.environ["RAY_AUTH_MODE"] = "token"
-    if own_cluster:
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        # Its name tells of other systems; what it does here is to bind to the loopback address.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_COLOR_PREFIX"] = "0"
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-
-def _as_config_error(error: ValidationError, merged: dict[str, Any]) -> ConfigError:
-    first = error.errors(include_url=False, include_context=False)[0]
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(path)
-    value: Any = merged
-    for part in first["loc"]:
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list | tuple) and isinstance(part, int):
-            value = value[part]
-    if first["type"] == "extra_forbidden":
-        known = Settings.model_fields if len(path) == 1 else get_section(path[0]).model_fields
-        return ConfigError(key, "…", f"unknown key; known: {', '.join(known)}")
-    if key in SECRET_KEYS:
-        value = "…"
-    expected = re.sub(r"^Value error, |^Input ", "", str(first["msg"]))
-    return ConfigError(key, value, f"expected: {expected}")
-
-
-def effective(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The settings as plain values for display, secrets masked."""
-    plain = settings.model_dump(mode="json")
-    for key in SECRET_KEYS:
-        section, name = key.split(".")
-        plain[section][name] = _mask_url(getattr(getattr(settings, section), name))
-    return plain
-
-
-def _mask_url(secret: SecretStr) -> str:
-    """An address without its password; of one on the web, whose path may be the secret, the host.
-
-    >>> _mask_url(SecretStr("postgresql://me:pw@host/db?password=x"))
-    'postgresql://me:***@host/db'
-    >>> _mask_url(SecretStr("postgresql://me:pa?ss@host/db"))
-    'postgresql://me:***@host/db'
-    >>> _mask_url(SecretStr("https://hooks.example.com/services/T0/B0/secret"))
-    'https://hooks.example.com/…'
-    """
-    text = secret.get_secret_value()
-    if text.startswith("http"):
-        return re.sub(r"(://)(?:[^/@]*@)?([^/?]*).*", r"\1\2/…", text)
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text).partition("?")[0]

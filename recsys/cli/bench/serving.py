@@ -1,0 +1,109 @@
+"""recsys bench serve, soak, beside, pages, swap, freshness: a server of its own under load."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from recsys.cli.bench.options import PostgresOption
+from recsys.cli.common import JsonOption, now, say, show
+from recsys.data.times import to_us
+from recsys.startup import limit_threads
+
+
+def serve(
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
+    seconds: Annotated[float, typer.Option(min=0.5, max=3_600, help="Of each loop.")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a server of its own for personalised items, beside an empty view of it.
+
+    Example: recsys bench serve --items 50000 --postgresql postgresql://localhost/spare
+    """
+    limit_threads()
+    from recsys.bench.serving import run_serving
+
+    show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
+
+
+def soak(
+    minutes: Annotated[float, typer.Option(min=0.05, max=1_440)] = 10.0,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a server of its own as fast as it answers, and see whether its memory grows.
+
+    Example: recsys bench soak --minutes 10
+    """
+    limit_threads()
+    from recsys.bench.serving import run_soak
+
+    show(run_soak(items, minutes * 60, workers, to_us(now()), postgresql), as_json)
+
+
+def beside(
+    seconds: Annotated[float, typer.Option(min=1, max=3_600, help="Of the load.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=1, max=100_000, help="Requests a second.")] = 50.0,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 20_000,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Latency of answers at a fixed rate, without and beside a training.
+
+    Example: recsys bench beside --rate 50
+    """
+    limit_threads()
+    from recsys.bench.serving import run_beside_training
+
+    show(run_beside_training(items, seconds, rate, to_us(now()), postgresql), as_json)
+
+
+def pages(
+    events: Annotated[int, typer.Option(min=10_000, max=1_000_000_000)] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Server time and size of the dashboard's pages over a large log.
+
+    Example: recsys bench pages --events 10000000 --postgresql postgresql://localhost/spare
+    """
+    from recsys.bench.pages import run_pages
+
+    show(run_pages(events, seed, now(), postgresql, say), as_json)
+
+
+def swap(
+    promotions: Annotated[int, typer.Option(min=1, max=10_000)] = 100,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 20_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Promote versions under load; no request may fail and no answer may be of an old champion.
+
+    Example: recsys bench swap --promotions 20
+    """
+    limit_threads()
+    from recsys.bench.swap import run_swap
+
+    show(run_swap(promotions, items, to_us(now())), as_json)
+
+
+def freshness(
+    posts: Annotated[int, typer.Option(min=1, max=1_000_000)] = 10_000,
+    items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
+    postgresql: PostgresOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Post an event through one process, ask another, and compare with the explicit sequence.
+
+    Example: recsys bench freshness --posts 1000
+    """
+    limit_threads()
+    from recsys.bench.freshness import run_freshness
+
+    show(run_freshness(posts, items, to_us(now()), postgresql), as_json)

@@ -1,0 +1,62 @@
+"""config.toml + environment -> frozen settings. The only reader of os.environ.
+
+Each key of `config.toml` may be overridden by `RECSYS_<SECTION>__<KEY>`. An unknown key or a bad
+value raises ConfigError with the key's name, the value and what was expected.
+"""
+
+from recsys.config.display import effective, meanings, template
+from recsys.config.launchers import guard_ray, started_by_torchrun
+from recsys.config.loading import (
+    chosen_path,
+    from_environment,
+    has_password,
+    load_settings,
+    secret_files,
+    variable,
+)
+from recsys.config.sections import (
+    SECRET_KEYS,
+    AuthSettings,
+    DatabaseSettings,
+    EvaluationSettings,
+    EventsSettings,
+    LoggingSettings,
+    ModelSettings,
+    PromotionSettings,
+    RegistrySettings,
+    ScheduleSettings,
+    SequencesSettings,
+    ServingSettings,
+    Settings,
+    TrainingSettings,
+    get_section,
+)
+
+__all__ = [
+    "SECRET_KEYS",
+    "AuthSettings",
+    "DatabaseSettings",
+    "EvaluationSettings",
+    "EventsSettings",
+    "LoggingSettings",
+    "ModelSettings",
+    "PromotionSettings",
+    "RegistrySettings",
+    "ScheduleSettings",
+    "SequencesSettings",
+    "ServingSettings",
+    "Settings",
+    "TrainingSettings",
+    "chosen_path",
+    "effective",
+    "from_environment",
+    "get_section",
+    "guard_ray",
+    "has_password",
+    "load_settings",
+    "meanings",
+    "secret_files",
+    "started_by_torchrun",
+    "template",
+    "variable",
+]

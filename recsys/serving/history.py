@@ -1,0 +1,84 @@
+"""What whoever asks has done so far: stored events, merged ids' among them, then the request's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from recsys.data.event_check import Event
+from recsys.data.sequences import Histories
+from recsys.errors import SourceUnavailableError
+from recsys.registry import Bundle
+from recsys.serving.answers import Request
+from recsys.serving.ranking import encode_history
+from recsys.storage import event_rows
+from recsys.storage.database import Connection
+from recsys.storage.event_rows import History, HistoryEvent
+from recsys.storage.event_source import EventSource
+
+EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
+MAX_MERGED = 10_000  # users whose merged ids are kept
+
+
+class Merged:
+    """What was merged into each user, kept until any merge happens."""
+
+    def __init__(self) -> None:
+        self._held: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
+
+    def into(self, connection: Connection, user_id: str | None, stamp: int) -> tuple[str, ...]:
+        """Keys of what was merged into a user, as of the aliases' `stamp`."""
+        if user_id is None:
+            return ()
+        if self._held[0] != stamp or len(self._held[1]) >= MAX_MERGED:
+            self._held = (stamp, {})
+        kept = self._held[1]
+        found = kept.get(user_id)
+        if found is None:
+            found = kept[user_id] = event_rows.merged_into(connection, user_id)
+        return found
+
+
+def history_of(
+    connection: Connection,
+    request: Request,
+    bundle: Bundle | None,
+    source: EventSource,
+    merged: Merged,
+    stamp: int,
+) -> tuple[History, str | None]:
+    """The events to go by, oldest first, and why some may be missing; `stamp`: that of aliases."""
+    stored, degraded = History([], True), None
+    if request.user_id is not None or request.session_id is not None:
+        limit = (bundle.max_length if bundle else 0) + EXTRA_HISTORY
+        ids = merged.into(connection, request.user_id, stamp)
+        try:
+            stored = source.history(connection, request.user_id, request.session_id, limit, ids)
+        except SourceUnavailableError as error:
+            degraded = f"{error}: stored history is left out"
+    if not request.events:
+        return stored, degraded
+    known = {event.event_id for event in stored.events}
+    given = [event for event in given_events(request.events) if event.event_id not in known]
+    return replace(stored, events=stored.events + given), degraded
+
+
+def given_events(events: Iterable[Event]) -> list[HistoryEvent]:
+    """The events of a request, in the order of their times, equal times as given."""
+    ordered = sorted(events, key=lambda event: event.timestamp_us)
+    return [
+        HistoryEvent(e.item_id, e.event_type, e.timestamp_us, e.session_id, e.event_id or "")
+        for e in ordered
+    ]
+
+
+def past_read(bundle: Bundle, past: list[HistoryEvent]) -> list[HistoryEvent]:
+    """The events of `past` whose type the bundle's model reads."""
+    inputs = set(bundle.input_event_types)
+    return [event for event in past if not inputs or event.event_type in inputs]
+
+
+def encoded(bundle: Bundle, past: list[HistoryEvent]) -> Histories:
+    """`past` as the bundle's model reads it: one history (B = 1)."""
+    items, types, times, sessions, _ = zip(*past, strict=True) if past else ((),) * 5
+    return encode_history(bundle, items, types, times, sessions)

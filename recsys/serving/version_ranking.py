@@ -1,0 +1,114 @@
+"""A version's ranking as it stands now: with what is popular lately, and histories kept as read.
+
+What is kept of a history is kept under the events it was made of, which are read from the database
+at each request, so it cannot be stale.
+
+Legend: V vocabulary rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+
+import numpy as np
+
+from recsys.data.sequences import Histories
+from recsys.data.vocabulary import FIRST_ITEM
+from recsys.errors import StorageUnavailableError
+from recsys.registry import Bundle
+from recsys.serving.fallback import Popularity
+from recsys.serving.filters import Filters
+from recsys.serving.ranking import Read, best, read_history
+from recsys.storage.database import Database
+from recsys.storage.event_rows import HistoryEvent
+
+RECENT_DAYS = 7  # as `recsys.rankers.popular.PopularRecent` counts
+GROWTH = 8  # how many times more items are ranked where filters left too few
+MAX_READINGS = 2_000  # histories kept as the models have read them
+
+
+class VersionRanking:
+    """Ranks one history after the other; safe to share between threads."""
+
+    def __init__(self, database: Database, popularity: Popularity) -> None:
+        self._database = database
+        self._popularity = popularity
+        self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
+        self._readings: OrderedDict[tuple[object, ...], Read] = OrderedDict()
+        self._readings_lock = threading.Lock()
+        # Rankings of several threads at once would hand the interpreter's lock to and fro at each
+        # product; one after the other they are quicker, each and together. Nobody waits for the
+        # database meanwhile.
+        self._turn = threading.Lock()
+
+    def ranked(
+        self,
+        bundle: Bundle,
+        history: Histories,
+        past: list[HistoryEvent],
+        k: int,
+        filters: Filters,
+        now_us: int,
+    ) -> Iterator[tuple[str, float, str]]:
+        """(item id, score, source), lazily: more is ranked only where more is asked for.
+
+        history: `past` as the bundle reads it, one history (B = 1).
+        """
+        recent, bounds = self.recent(bundle, now_us), filters.bounds(bundle)
+        factors = filters.row_factors(bundle)
+        read = self._read(bundle, history, past)
+        given, wanted = 0, k
+        while True:
+            with self._turn:
+                ranked = best(bundle, history, wanted, recent, bounds, factors, read)
+            for row, score, source in ranked[given:]:
+                yield bundle.vocabulary.item_id(row), score, source
+            if len(ranked) < wanted:
+                return
+            given, wanted = len(ranked), wanted * GROWTH
+
+    def recent(self, bundle: Bundle, now_us: int) -> np.ndarray | None:
+        """(V,): log(1 + events of the last days), as they stand now; None for the bundle's own.
+
+        Those are taken where the ranking does not ask, nothing is recent, or the database is away.
+        """
+        blend = bundle.blends.get(bundle.ranking)
+        if blend is None or blend.recency == 0:
+            return None
+        try:
+            counts = self._popularity.recent(self._database, now_us, RECENT_DAYS)
+        except StorageUnavailableError:
+            return None
+        known = self._recent_rows.get(bundle.version)
+        if known is None or known[0] is not counts:
+            rows = np.zeros(len(bundle.vocabulary), np.float32)
+            index = bundle.vocabulary.encode(item_id for item_id, _ in counts)
+            rows[index] = np.log1p([events for _, events in counts]).astype(np.float32)
+            rows[:FIRST_ITEM] = 0
+            known = (counts, rows)
+            # Replaced whole, so that another thread reads the old ones or the new ones.
+            others = {v: kept for v, kept in self._recent_rows.items() if kept[0] is counts}
+            self._recent_rows = {**others, bundle.version: known}
+        return known[1] if known[1].any() else None
+
+    def _read(self, bundle: Bundle, history: Histories, past: list[HistoryEvent]) -> Read | None:
+        """The history as the bundle reads it, kept under the version and the events just read.
+
+        So it is never older than the database.
+        """
+        key = (bundle.version, *past)
+        with self._readings_lock:
+            found = self._readings.get(key)
+            if found is not None:
+                self._readings.move_to_end(key)
+                return found
+        with self._turn:
+            made = read_history(bundle, history)
+        if made is not None:
+            with self._readings_lock:
+                self._readings[key] = made
+                if len(self._readings) > MAX_READINGS:
+                    self._readings.popitem(last=False)
+        return made

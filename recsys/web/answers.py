@@ -1,0 +1,92 @@
+"""How items and answers go out: their shapes, and what each is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from recsys.data.times import rfc3339
+from recsys.serving.answers import Answer, RankedItem
+from recsys.storage.item_rows import StoredItem
+
+
+class ItemOut(BaseModel):
+    item_id: str
+    title: str | None
+    categories: list[str]
+    price: float | None
+    image: str | None
+    available: bool
+    properties: dict[str, Any]
+
+
+class ReasonOut(BaseModel):
+    item_id: str
+    event_id: str
+    timestamp: str
+    share: float = Field(description="How much of the item's score rests on this event, 0..1")
+
+
+class RankedItemOut(BaseModel):
+    item_id: str
+    rank: int
+    score: float
+    source: str = Field(description="lstm, session_knn, transitions, popular, latest, …")
+    item: ItemOut | None
+    reason: list[ReasonOut] | None = Field(
+        description="With explain: the past events that raised the item most"
+    )
+
+
+class RecommendationAnswer(BaseModel):
+    recommendation_id: str
+    user_id: str | None
+    session_id: str | None
+    model_version: str | None
+    generated_at: str
+    sequence_length: int
+    last_event_id: str | None
+    degraded: str | None = Field(description="Why the answer is less than it should be, or null")
+    arm: str | None = Field(description="champion, control, or null without a model")
+    items: list[RankedItemOut]
+
+
+def item_out(item: StoredItem) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in ItemOut.model_fields}
+
+
+def ranked_out(ranked: RankedItem) -> dict[str, Any]:
+    return {
+        "item_id": ranked.item_id,
+        "rank": ranked.rank,
+        "score": ranked.score,
+        "source": ranked.source,
+        "item": item_out(ranked.item) if ranked.item else None,
+        "reason": None
+        if ranked.reason is None
+        else [
+            {
+                "item_id": reason.item_id,
+                "event_id": reason.event_id,
+                "timestamp": rfc3339(reason.timestamp_us),
+                "share": reason.share,
+            }
+            for reason in ranked.reason
+        ],
+    }
+
+
+def answer_out(answer: Answer) -> dict[str, Any]:
+    return {
+        "recommendation_id": answer.recommendation_id,
+        "user_id": answer.user_id,
+        "session_id": answer.session_id,
+        "model_version": answer.model_version,
+        "generated_at": rfc3339(answer.generated_at_us),
+        "sequence_length": answer.sequence_length,
+        "last_event_id": answer.last_event_id,
+        "degraded": answer.degraded,
+        "arm": answer.arm,
+        "items": [ranked_out(ranked) for ranked in answer.items],
+    }

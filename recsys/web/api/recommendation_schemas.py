@@ -1,0 +1,137 @@
+"""What recommendations, impressions and reports take and answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from recsys.web.answers import RecommendationAnswer
+from recsys.web.fields import MAX_LIST, Expression, Id, K, SeenTypes, Strict, TypeName
+
+MAX_CONDITIONS = 16
+MAX_BATCH = 100
+
+
+class RecommendationQuery(Strict):
+    k: K | None = None
+    exclude_seen: SeenTypes | None = Field(
+        None,
+        description="Event types by commas, whose items are left out; or all, or none, alone",
+    )
+    exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field([])
+    categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(
+        [], description="Items of any of these"
+    )
+    filter: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
+        [], description="NAME OP VALUE, such as price<50 or brand=Acme; all must be met"
+    )
+    boost: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
+        [], description="NAME OP VALUE^FACTOR, such as brand=Acme^1.5: multiplies scores"
+    )
+    max_per_category: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    scenario: TypeName | None = Field(None, description="The place shown, for reports")
+    page_of: Id | None = Field(None, description="A recommendation_id: the next k after it")
+    explain: bool = Field(False, description="Name the past events behind each item")
+
+
+class RecommendationByIdQuery(RecommendationQuery):
+    user_id: Id
+
+
+class RecommendationBody(RecommendationQuery):
+    """A sequence of your own, of a stored session or user, or of both: `events` come last."""
+
+    events: Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)] = Field(
+        [], description="Events, oldest first; without a user or session they need none"
+    )
+    user_id: Id | None = None
+    session_id: Id | None = None
+    candidates: Annotated[list[Id], Field(max_length=10_000)] = Field(
+        [], description="Rank these alone"
+    )
+
+
+class BatchBody(Strict):
+    """Many at once; each is answered as by itself."""
+
+    requests: Annotated[list[RecommendationBody], Field(min_length=1, max_length=MAX_BATCH)]
+
+
+class BatchAnswer(BaseModel):
+    answers: list[RecommendationAnswer]
+
+
+class ShownItem(BaseModel):
+    item_id: str
+    rank: int
+    source: str
+    score: float
+    clicked: bool
+    reason: list[dict[str, Any]] | None
+
+
+class ReplayAnswer(BaseModel):
+    """An answer as it was given."""
+
+    recommendation_id: str
+    generated_at: str
+    user_id: str | None
+    session_id: str | None
+    model_version: str | None
+    arm: str | None
+    scenario: str | None
+    page_of: str | None
+    sequence_length: int | None
+    last_event_id: str | None
+    items: list[ShownItem]
+    shown: list[str] | None = Field(description="What was really shown, where it was said")
+
+
+class ImpressionIn(Strict):
+    """What was really shown: of an answer, or of a list of your own."""
+
+    items: Annotated[list[Id], Field(min_length=1, max_length=MAX_LIST)]
+    recommendation_id: Id | None = None
+    user_id: Id | None = None
+    session_id: Id | None = None
+    scenario: TypeName | None = None
+
+
+class ImpressionAnswer(BaseModel):
+    recommendation_id: str
+
+
+class ReportQuery(Strict):
+    hours: Annotated[int, Field(ge=1, le=8_760, description="Back from now")] = 24
+    by: list[Literal["model_version", "arm", "scenario", "source"]] = Field(
+        ["model_version", "arm"]
+    )
+
+
+class ReportRow(BaseModel):
+    model_version: str | None = None
+    arm: str | None = None
+    scenario: str | None = None
+    source: str | None = None
+    shown: int = Field(description="Answers; items, where source is among `by`")
+    clicks: int = Field(description="Answers with a click; items clicked, likewise")
+    click_through: float | None
+    low: float | None = Field(description="Lower end of the 95% interval")
+    high: float | None
+
+
+class Uplift(BaseModel):
+    """Champion less control over the hours in which both answered."""
+
+    difference: float
+    low: float
+    high: float
+    hours: int
+
+
+class ReportAnswer(BaseModel):
+    since: str
+    until: str
+    rows: list[ReportRow]
+    uplift: Uplift | None
