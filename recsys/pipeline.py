@@ -81,11 +81,10 @@ def import_items(database: Database, path: Path, columns: str, now: datetime) ->
     chunks = read_items(path, ItemOptions(columns=ItemMap.parse(columns)))
     read = stored = rejected = new = 0
     for chunk in chunks:
-        read, rejected = read + chunk.read, rejected + len(chunk.rejections)
-        stored += len(chunk.items)
+        read, stored = read + chunk.read, stored + len(chunk.items)
         with database.begin() as connection:
+            rejected += add_rejections(connection, path.name, chunk.rejections, to_us(now))
             new += item_rows.put_items(connection, chunk.items, to_us(now))
-            add_rejections(connection, path.name, chunk.rejections, to_us(now))
     return {"read": read, "stored": stored, "new": new, "rejected": rejected}
 
 

@@ -11,11 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from typing import TYPE_CHECKING, Any
 
 from recsys.config import Settings
 from recsys.engines.blending import K, calibrate, candidates_of
@@ -26,6 +22,9 @@ from recsys.evaluation.metrics import reciprocal_rank
 from recsys.model.scoring import NetworkScorer
 from recsys.model.training import Progress, start_cold, train_network
 from recsys.registry import Bundle
+
+if TYPE_CHECKING:
+    import optuna
 
 LAYERS = (1, 2)
 WIDTHS = (64, 96, 128, 192, 256)
@@ -58,6 +57,11 @@ def tune(
     The current settings are the first trial, so that the result is never worse than they are on
     validation. Raises NotEnoughDataError where validation has too few positions to judge by.
     """
+    # It takes a third of a second to load, which no other command has to wait for.
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
     lesson = prepare(log, settings, cut_us)
     if not lesson.enough:
         raise NotEnoughDataError(f"{len(lesson.positions)} validation positions are too few")
