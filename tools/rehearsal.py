@@ -7,7 +7,7 @@ where no --base is given), from the project's environment:
 
     python tools/rehearsal.py FOLDER [--base ROOT] [--share PATH ...]
 
-FOLDER gets the root and what was said (session.log, boot.log), and is left there. --base is a fresh root
+FOLDER gets the root and what was said (*.log), and is left there. --base is a fresh root
 to copy; --share a path of this machine that pip needs there too, such as a folder of wheels.
 """
 
@@ -141,7 +141,8 @@ def prepare(machine: Machine, base: Path | None) -> None:
     else:
         with_systemd = "--include=systemd,systemd-sysv,dbus,ca-certificates"
         command = ["debootstrap", "--variant=minbase", with_systemd, "bookworm", f"{machine.root}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    said = (machine.folder / "prepared.log").open("w")
+    subprocess.run(command, check=True, stdout=said, stderr=said)  # noqa: S603
     home = machine.root / "root"
     for release in (__version__, RELEASE[2]):
         tree = machine.folder / f"tree-{release}"
@@ -154,7 +155,7 @@ def prepare(machine: Machine, base: Path | None) -> None:
             own, new = f'{key} = "{__version__}"', f'{key} = "{release}"'
             (tree / name).write_text(text.replace(own, new))
         command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
-        subprocess.run([*command, home, tree], check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+        subprocess.run([*command, home, tree], check=True, stdout=said, stderr=said)  # noqa: S603
         shutil.rmtree(tree)
     shutil.copy(PROJECT / "requirements.lock", home)
     shutil.copytree(PROJECT / "deploy", home / "deploy")
