@@ -80,7 +80,7 @@ class Machine:
             self.bash.kill()  # nsenter: it would wait for ever for a shell that the shutdown stops
             self.bash.wait()
             os.kill(int(self.init), signal.SIGRTMIN + 4)  # as systemd defines it: power off
-            self.nspawn.wait(120)
+            self.nspawn.wait(300)
 
     def do(self, script: str, step: str = "") -> str:
         """Run a script in the session, and end where it fails; what it said."""
