@@ -305,7 +305,8 @@ def _scheduler(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
     lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-    silent = (to_us(now) - (lease.renewed_at_us or 0)) / 1e6
+    # Renewed since `now` was read, it is not heard of in the future.
+    silent = max(0.0, (to_us(now) - (lease.renewed_at_us or 0)) / 1e6)
     if lease.holder is None:
         yield Finding("scheduler", "warn", "nobody schedules", "start one: recsys schedule")
     elif silent > max(60.0, 4 * settings.schedule.lease_seconds):

@@ -1,5 +1,6 @@
 """The files in deploy/ are what their tools take, and docs/deployment.md names what exists."""
 
+import importlib
 import itertools
 import json
 import os
@@ -260,6 +261,22 @@ def test_every_command_in_the_document_exists(commands):
         options = {option for one in known[name].params for option in one.opts}
         for word in words:
             assert not word.startswith("--") or word in options, line
+
+
+def test_the_rehearsal_knows_the_documents_steps(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    rehearsal = importlib.import_module("rehearsal")
+    steps = [name for name in rehearsal.sections(DOCUMENT) if name[0].isdigit()]
+    assert steps == list(rehearsal.SECTIONS)
+    blocks = rehearsal.shell_blocks(DOCUMENT)
+    before = DOCUMENT.partition("\n## Containers")[0]
+    assert sum(len(found) for found in blocks.values()) == before.count("```sh\n")
+    with pytest.raises(ValueError, match=r"6\. Services: 0 blocks"):
+        rehearsal.shell_blocks(DOCUMENT.replace("## 6. Services", "## 6. Units"))
+    wanted = rehearsal.settings(DOCUMENT)
+    assert ("serving", "trusted_proxies", "1") in wanted and len(wanted) == 3
+    for section, key, _ in wanted:
+        assert key in get_section(section).model_fields
 
 
 def test_every_file_in_the_document_exists():
