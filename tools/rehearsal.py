@@ -264,7 +264,3 @@ def operate(machine: Machine, blocks: dict[str, list[str]]) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

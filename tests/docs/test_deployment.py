@@ -14,6 +14,7 @@ import threading
 import time
 import tomllib
 from contextlib import ExitStack, closing, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -205,8 +206,42 @@ def test_the_image_is_built_of_what_is_there_and_runs_as_nobody():
             ignored = (ROOT / ".dockerignore").read_text().splitlines()
             assert f"!{name}" in ignored, name
     assert "USER 10001:10001" in text
-    assert "HEALTHCHECK" in text
     assert "torch==2.13.0" in text
+
+
+def test_the_secrets_are_kept_out_of_the_repository_and_the_image():
+    assert "deploy/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored[0] == "*"
+    assert not any("deploy" in line for line in ignored)
+
+
+@pytest.fixture
+def probe():
+    """The words with which the compose file asks whether the service answers."""
+    composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    words = composed["services"]["serve"]["healthcheck"]["test"]
+    assert words[:3] == ["CMD", "python", "-c"]
+    return words[3]
+
+
+def test_the_health_check_tells_a_service_that_answers_from_one_that_does_not(probe):
+    class Live(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health/live" else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Live) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = probe.replace(":8000/", f":{server.server_port}/")
+        assert there != probe
+        assert run(sys.executable, "-c", there).returncode == 0
+        assert run(sys.executable, "-c", there.replace("live", "gone")).returncode != 0
+        server.shutdown()
+    assert run(sys.executable, "-c", there).returncode != 0
 
 
 def settings_keys(text):
@@ -233,6 +268,16 @@ def test_compose_starts_everything_confined_and_in_order(commands):
     # The project's own image names its user itself.
     assert services["database"]["user"] == "999:999"
     assert any(one.startswith("/run/postgresql:") for one in services["database"]["tmpfs"])
+    for service in services.values():
+        for one in service["tmpfs"]:
+            assert not re.search(r"[ug]id=", one), "podman knows size and mode only"
+    # An image in OCI's format carries no health check, so each stands in the compose file.
+    for name in ("database", "serve", "schedule"):
+        words = services[name]["healthcheck"]["test"]
+        assert words[0] == "CMD"
+        assert not re.search(r"\s", "".join(words)), "some engines split words at blanks"
+    # Over TCP, which PostgreSQL does not listen to while its first start prepares the database.
+    assert "--host" in services["database"]["healthcheck"]["test"]
     assert services["schedule"]["healthcheck"]["test"] == ["CMD", "recsys", "schedule", "--check"]
     for name in ("migrate", "serve", "schedule"):
         service = services[name]
