@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 import torch
@@ -18,6 +19,7 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+@functools.cache  # so that all of a training is made in one type, however busy the machine is
 def choose_product(wanted: str, device: torch.device) -> torch.dtype:
     """The type of large products: 'float32', 'bfloat16', or 'auto' for whichever is worth it here.
 
