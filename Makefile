@@ -18,7 +18,7 @@ $(READY): requirements.lock pyproject.toml
 demo: setup
 	$(BIN)/recsys demo $(DEMO_ARGS)
 
-# Two processes, one thread of torch each: more of them would wait for each other.
+# Three processes, for two cores: some tests wait for servers and clocks. One thread of torch each.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 

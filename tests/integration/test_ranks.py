@@ -82,6 +82,7 @@ def test_a_killed_rank_registers_nothing(environment, database, tmp_path):
     assert versions(database) == []
 
 
+@pytest.mark.slow  # two clusters are started, and one has a minute to end by itself
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_killed_worker_of_ray_registers_nothing_nor_does_a_killed_driver(
