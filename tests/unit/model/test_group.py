@@ -126,7 +126,9 @@ def test_ranks_learn_what_one_learns(script, tmp_path):
                 np.testing.assert_allclose(alone[name], together[name], atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped", "rank 0 killed"])
+@pytest.mark.parametrize(
+    "how", ["killed", pytest.param("stopped", marks=pytest.mark.slow), "rank 0 killed"]
+)
 def test_a_lost_rank_ends_the_training_on_all_and_it_goes_on_later(script, tmp_path, how):
     out = tmp_path / "out"
     processes = start(script, out, "lost", 2, free_port(), timeout=8)
