@@ -33,7 +33,6 @@ from recsys.storage.failures import translated
 from recsys.storage.watchdog import Watchdog, hang_up
 
 LEAST_SECONDS = 2.0  # for which a server that says nothing is waited for
-REFUSAL_SECONDS = 1.0  # within which a server that answers at all has refused
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
 
 
@@ -189,18 +188,25 @@ class Database:
         seconds, dialect = self._patience.read / 2, self.engine.dialect
         arguments, options = dialect.create_connect_args(self.url)
         options = {**options, **self._connect_args, "connect_timeout": max(2, round(seconds))}
-        started = time.monotonic()
+        waited = threading.Event()
+
+        def give_up(descriptor: int) -> None:
+            waited.set()
+            hang_up(descriptor)
+
         try:
             with closing(dialect.connect(*arguments, **options)) as driver:
-                end = threading.Timer(seconds, hang_up, [driver.fileno()])
+                end = threading.Timer(seconds, give_up, [driver.fileno()])
                 end.start()
                 try:
                     driver.cursor().execute("SELECT 1")
                 finally:
                     end.cancel()
                     end.join()
-        except Exception:  # whatever it is, a server that says so at once is there
-            return time.monotonic() - started >= REFUSAL_SECONDS
+        except Exception as error:  # whatever it is, a server that says so is there
+            return waited.is_set() or isinstance(
+                error, dialect.loaded_dbapi.errors.ConnectionTimeout
+            )
         return False
 
     @contextmanager
