@@ -44,7 +44,7 @@ def test_postgresql_stopped_and_started_again(stage_at):
         if server is None:
             pytest.skip("no PostgreSQL binaries")
         stage = stage_at(server.url)
-        figures = held(fault_database.postgres_stopped(stage, server, 3.0))
+        figures = held(fault_database.postgres_stopped(stage, server, 5.0))
         assert set(figures["writes"]) <= {"200", "503"}
         assert "503" in figures["writes"]
         assert figures["reads"].keys() == {"200"}
