@@ -261,9 +261,8 @@ class Scheduler:
         for child in list(self._children.values()):
             if child.process.poll() is not None:
                 code = child.process.returncode
-                self._conclude(
-                    child, ("failed", f"its process ended without a word (status {code})")
-                )
+                reason = f"its process ended without a word (status {code})"
+                self._conclude(child, "failed", reason)
             elif time.monotonic() - child.started > limit:
                 self._end(child, "timed_out", f"ran longer than {limit / 60:g} minutes")
             elif chosen.memory_mib and child.resident_mib > chosen.memory_mib:
@@ -276,13 +275,13 @@ class Scheduler:
                 self._end(child, "cancelled", None)
 
     def _end(self, child: Child, state: str, reason: str | None) -> None:
-        child.verdict = (state, reason)
+        child.verdict = (state, reason)  # kept, should it not be possible to write it down now
         child.stop()
-        self._conclude(child, child.verdict)
+        self._conclude(child, state, reason)
 
-    def _conclude(self, child: Child, verdict: tuple[str, str | None]) -> None:
-        """Write down how a run ended, unless it has told so itself; tried again where that fails."""
-        self._finish(child.run_id, *(child.verdict or verdict))
+    def _conclude(self, child: Child, state: str, reason: str | None) -> None:
+        """Write down how a run ended, unless it has told so itself or was stopped for another reason."""
+        self._finish(child.run_id, *(child.verdict or (state, reason)))
         del self._children[child.job]
 
     def _stop_children(self, reason: str) -> None:

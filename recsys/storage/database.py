@@ -47,6 +47,11 @@ class Patience(NamedTuple):
     query: float  # `Database.connect`
     erasure: float  # `Database.begin(long=True)`
 
+    @property
+    def doubt(self) -> float:
+        """After which the server is asked whether it says anything, and for which that may take."""
+        return self.read / 2
+
     @classmethod
     def of(cls, settings: Settings) -> Patience:
         """For processes that serve: short reads may take as long as a lock may, and as what is
@@ -84,7 +89,7 @@ class Database:
         self._generation = 0
         self._patience = None if self.url.get_backend_name() == "sqlite" else patience
         self._watchdog = (
-            Watchdog(self._is_silent, self._patience.read / 2) if self._patience else Watchdog()
+            Watchdog(self._is_silent, self._patience.doubt) if self._patience else Watchdog()
         )
         self.engine = self._engine(pool_size)
         # Reading needs no transaction of its own: without one PostgreSQL is asked once, not thrice.
@@ -110,8 +115,8 @@ class Database:
     def begin(self, long: bool = False) -> Iterator[Connection]:
         """One transaction: committed at the end of the block, rolled back by an exception.
 
-        `long`: one of minutes, such as an erasure. Raises StorageUnavailableError where the database is locked, full, read-only or cannot be
-        reached, InputError for a value that it cannot hold.
+        `long`: one of minutes, such as an erasure. Raises StorageUnavailableError where the database
+        is locked, full, read-only or cannot be reached, InputError for a value that it cannot hold.
         """
         patience = self._patience
         seconds = patience and (patience.erasure if long else patience.transaction)
@@ -174,7 +179,7 @@ class Database:
             yield
         except (OperationalError, InterfaceError, DisconnectionError):
             patience = self._patience
-            if patience is not None and time.monotonic() - started >= patience.read / 2:
+            if patience is not None and time.monotonic() - started >= patience.doubt:
                 self._watchdog.doubt()
             raise
 
@@ -185,7 +190,7 @@ class Database:
     def _is_silent(self) -> bool:
         """Whether the server lets a new connection wait. One that refuses it is not silent."""
         assert self._patience is not None
-        seconds, dialect = self._patience.read / 2, self.engine.dialect
+        seconds, dialect = self._patience.doubt, self.engine.dialect
         arguments, options = dialect.create_connect_args(self.url)
         options = {**options, **self._connect_args, "connect_timeout": max(2, round(seconds))}
         waited = threading.Event()
