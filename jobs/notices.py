@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recsys.config import Settings
-from recsys.data.times import rfc3339
+from recsys.events.times import rfc3339
 from recsys.serving.webhook import Webhook
 from recsys.storage import job_rows, version_rows
 from recsys.storage.database import Database

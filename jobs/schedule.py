@@ -31,8 +31,8 @@ from jobs.children import Child, stop_orphan
 from jobs.lease import Lease, now_us
 from jobs.notices import Notices
 from recsys.config import Settings
-from recsys.data.times import from_us, to_us
 from recsys.errors import ConfigError, RecsysError
+from recsys.events.times import from_us, to_us
 from recsys.storage import job_rows, migrate
 from recsys.storage.database import Database, open_database
 from recsys.storage.job_rows import RunRow

@@ -20,8 +20,8 @@ from typing import Literal
 
 from recsys.backup import NAME as BACKUP_NAME
 from recsys.config import Settings, has_password, secret_files
-from recsys.data.times import from_us, to_us
 from recsys.errors import RecsysError
+from recsys.events.times import from_us, to_us
 from recsys.registry import read_version
 from recsys.storage import (
     condition,

@@ -15,12 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config import Settings
-from recsys.data.events import EventFrame
-from recsys.data.item_files import ItemMap, ItemOptions, read_items
-from recsys.data.readers import ReadOptions, read_events
-from recsys.data.times import to_us
-from recsys.data.vocabulary import Vocabulary
-from recsys.data.writers import writing
 from recsys.engines.comparison import Inputs, compare_networks
 from recsys.engines.frame_reading import counted_frame, open_store, read_on
 from recsys.engines.learning import learn
@@ -45,6 +39,12 @@ from recsys.engines.window_pass import learn_window
 from recsys.errors import ModelFileError, NotEnoughDataError
 from recsys.evaluation.gate import Verdict
 from recsys.evaluation.report import Scorer
+from recsys.events.export_files import writing
+from recsys.events.frame import EventFrame
+from recsys.events.times import to_us
+from recsys.events.vocabulary import Vocabulary
+from recsys.ingest.event_files import ReadOptions, read_events
+from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
 from recsys.model.onnx_export import export_onnx
 from recsys.model.training import Progress
 from recsys.registry import keep_version, load_champion, new_version, read_version

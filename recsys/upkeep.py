@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from recsys.config import Settings
-from recsys.data.quality import newest_facts, sequence_facts
-from recsys.data.times import to_us
 from recsys.engines.frame_reading import open_store
 from recsys.engines.newcomers import recent_steps
 from recsys.errors import ConflictError, ModelFileError
 from recsys.evaluation.guard import verdict_in_service
+from recsys.events.quality_facts import newest_facts, sequence_facts
+from recsys.events.times import to_us
 from recsys.registry import (
     delete_version,
     folder_bytes,

@@ -25,12 +25,12 @@ import structlog
 from sqlalchemy import create_engine, event, make_url, text
 
 from recsys.config import Settings
-from recsys.data.events import frame_from_table
-from recsys.data.simulation import Shop, ShopSize
-from recsys.data.splits import cut_for_share
-from recsys.data.times import to_us
+from recsys.demo.simulation import Shop, ShopSize
 from recsys.engines.learning import learn
 from recsys.engines.training_log import make_log
+from recsys.events.frame import frame_from_table
+from recsys.events.time_split import cut_for_share
+from recsys.events.times import to_us
 from recsys.registry import Bundle, new_version, write_version
 from recsys.storage import migrate, version_rows
 from recsys.storage.database import Database

@@ -40,7 +40,7 @@ from promises import (
 )
 
 from recsys import __version__
-from recsys.data.simulation import Shop, ShopSize
+from recsys.demo.simulation import Shop, ShopSize
 
 PROJECT = Path(__file__).parents[1]
 CONFIGURATION = "4. Configuration, tables, a key, an account"

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from recsys import __version__
 from recsys.backup.archive import FORMAT, KIND, MANIFEST, NAME, Backup
 from recsys.config import Settings
-from recsys.data.times import rfc3339, to_us
 from recsys.errors import ConflictError, ModelFileError
+from recsys.events.times import rfc3339, to_us
 from recsys.registry import sweep_parts
 from recsys.registry.copies import COPY_BYTES, fetch_version, verified_files
 from recsys.registry.folders import sync_folder

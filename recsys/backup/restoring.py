@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from recsys.backup.archive import Backup, batches, opened
 from recsys.config import Settings
-from recsys.data.times import to_us
 from recsys.errors import BackupError
+from recsys.events.times import to_us
 from recsys.registry import keep_version
 from recsys.registry.copies import install_version
 from recsys.storage import table_copy

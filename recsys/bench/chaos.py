@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 
 from recsys.bench.load import Connection, request_bytes
 from recsys.bench.servers import running
-from recsys.data.readers import ReadOptions
-from recsys.data.simulation import Shop, ShopSize
-from recsys.data.times import to_us
+from recsys.demo.simulation import Shop, ShopSize
 from recsys.errors import RecsysError
+from recsys.events.times import to_us
+from recsys.ingest.event_files import ReadOptions
 from recsys.pipeline import import_events
 from recsys.registry import read_version
 from recsys.storage import job_rows, key_rows, lease_rows, migrate, version_rows

@@ -17,7 +17,7 @@ import orjson
 from recsys.bench.fault_stage import Fault, Stage
 from recsys.bench.servers import running
 from recsys.config import Settings
-from recsys.data.times import to_us
+from recsys.events.times import to_us
 from recsys.storage import account_rows, key_rows
 from recsys.storage.account_rows import ROLES
 from recsys.storage.database import Database

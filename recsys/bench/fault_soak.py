@@ -27,7 +27,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 from jobs.schedule import slots
 from recsys.config import load_settings
-from recsys.data.times import SteadyClock
+from recsys.events.times import SteadyClock
 rng, found = random.Random(4), {"slots": 0, "duplicate_slots": 0, "missed_slots": 0, "clock_steps": 0}
 ticks = wall = 1_700_000_000 * 10**9
 clock, stamp, found["events"], found["events_out_of_order"] = SteadyClock(lambda: wall, lambda: ticks), 0, 0, 0

@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 
 from recsys.bench.load import Connection, request_bytes
 from recsys.config import Settings
-from recsys.data.readers import ReadOptions
-from recsys.data.simulation import Shop, ShopSize
-from recsys.data.times import to_us
+from recsys.demo.simulation import Shop, ShopSize
 from recsys.errors import RecsysError
+from recsys.events.times import to_us
+from recsys.ingest.event_files import ReadOptions
 from recsys.pipeline import import_events, train
 from recsys.storage import item_rows, key_rows, migrate
 from recsys.storage.database import Database

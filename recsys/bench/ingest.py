@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from recsys.data.content_hash import content_hashes
-from recsys.data.events import user_bucket
-from recsys.data.readers import ReadOptions, read_events
-from recsys.data.simulation import Shop, ShopSize
+from recsys.demo.simulation import Shop, ShopSize
+from recsys.events.content_hash import content_hashes
+from recsys.events.frame import user_bucket
+from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks

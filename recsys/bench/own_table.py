@@ -25,7 +25,7 @@ import pyarrow.csv as pa_csv
 
 from recsys.bench.sequence_building import costs, train_once
 from recsys.config import Settings
-from recsys.data.simulation import Shop, ShopSize
+from recsys.demo.simulation import Shop, ShopSize
 from recsys.storage import migrate
 from recsys.storage.database import Database
 

@@ -23,9 +23,9 @@ import structlog
 from recsys.bench.fault_stage import small_settings
 from recsys.bench.ingest import write_log
 from recsys.config import Settings
-from recsys.data.readers import ReadOptions, read_events
-from recsys.data.simulation import Shop, ShopSize
-from recsys.data.times import to_us
+from recsys.demo.simulation import Shop, ShopSize
+from recsys.events.times import to_us
+from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.pipeline import import_events, train
 from recsys.storage import account_rows, item_rows, migrate, version_rows
 from recsys.storage.database import Database

@@ -28,13 +28,13 @@ import numpy as np
 from recsys.bench.ingest import write_log
 from recsys.bench.training import simulated_sequences
 from recsys.config import ModelSettings, TrainingSettings, started_by_torchrun
-from recsys.data.readers import ReadOptions, read_events
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.engines.memory import peak_mib
 from recsys.engines.ranks import with_ranks
 from recsys.engines.ray_cluster import RayCluster, connected
 from recsys.engines.sequence_store import CHUNK_IDS, Reading, SequenceStore
 from recsys.errors import TrainingError
+from recsys.events.vocabulary import FIRST_ITEM
+from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.model.checkpoint import mapped_tensors, network_bytes
 from recsys.model.trainer import Trainer
 from recsys.model.training import start_cold, train_network

@@ -17,9 +17,9 @@ from typing import Any
 
 from recsys.bench.ingest import write_log
 from recsys.config import Settings
-from recsys.data.readers import ReadOptions, read_events
 from recsys.engines.memory import anonymous_mib, peak_mib
 from recsys.engines.sequence_store import SequenceStore
+from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
@@ -88,7 +88,7 @@ def _child(what: str, url: str, folder: str) -> dict[str, Any]:
 def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     import pandas  # noqa: F401 - loaded before the clock starts, as in a training
 
-    from recsys.data.sequences import build_sequences
+    from recsys.events.sequences import build_sequences
     from recsys.storage.event_reading import STORE_COLUMNS, read_batches
 
     database, files = Database(url), Path(folder) / "sequences"

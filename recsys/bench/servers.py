@@ -23,9 +23,9 @@ import structlog
 
 from recsys.bench.training import simulated_sequences
 from recsys.config import Settings, load_settings
-from recsys.data.events import user_bucket
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
+from recsys.events.frame import user_bucket
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.model.trainer import Trainer
 from recsys.rankers.blend import Blend
 from recsys.rankers.fitting import fit_rankers

@@ -23,10 +23,6 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
-from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
-from recsys.data.sequences import Sequences
-from recsys.data.splits import cut_for_share, events_before
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.engines.learning import learn
 from recsys.engines.lesson import prepare
 from recsys.engines.memory import peak_mib
@@ -34,6 +30,10 @@ from recsys.engines.training_log import Log
 from recsys.engines.trial import scorer_of, window_positions
 from recsys.evaluation.metrics import recall, reciprocal_rank
 from recsys.evaluation.report import difference, plain, rank_positions
+from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
+from recsys.events.sequences import Sequences
+from recsys.events.time_split import cut_for_share, events_before
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.model.copy_head import KEY_WIDTH
 from recsys.model.precision import gemm_gflops
 from recsys.model.scoring import NetworkScorer

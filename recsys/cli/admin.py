@@ -34,7 +34,7 @@ def create(
 
     Example: recsys admin create ada --role admin
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import account_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
@@ -53,7 +53,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys admin list
     """
-    from recsys.data.times import rfc3339
+    from recsys.events.times import rfc3339
     from recsys.storage import account_rows
     from recsys.storage.database import open_database
 
@@ -113,7 +113,7 @@ def password(
 
     Example: recsys admin password ada
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import account_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
@@ -127,7 +127,7 @@ def password(
 
 
 def _set_disabled(name: str, disabled: bool, config: Path | None, as_json: bool) -> None:
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import account_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database

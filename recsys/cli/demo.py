@@ -108,7 +108,7 @@ def demo(
 
 def result_key(settings: Settings) -> str:
     """A new admin key of the demo."""
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import key_rows
     from recsys.storage.database import open_database
 
@@ -118,7 +118,7 @@ def result_key(settings: Settings) -> str:
 
 def open_shop(settings: Settings, config: Path) -> None:
     """Give the shop's page a key of its own, by the demo's configuration."""
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import key_rows
     from recsys.storage.database import open_database
 
@@ -132,7 +132,7 @@ def open_shop(settings: Settings, config: Path) -> None:
 
 def result_login(settings: Settings) -> str:
     """The password of a new account of the demo, `admin`."""
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import account_rows
     from recsys.storage.database import open_database
     from recsys.storage.passwords import new_password
@@ -158,10 +158,10 @@ def _train(
     settings: Settings, folder: Path, products: int, shoppers: int, events: int, seed: int
 ) -> dict[str, Any]:
     from recsys import pipeline, upkeep
-    from recsys.data.readers import ReadOptions
-    from recsys.data.simulation import Shop, ShopSize
-    from recsys.data.times import to_us
-    from recsys.data.writers import writing
+    from recsys.demo.simulation import Shop, ShopSize
+    from recsys.events.export_files import writing
+    from recsys.events.times import to_us
+    from recsys.ingest.event_files import ReadOptions
     from recsys.storage import item_rows, migrate
     from recsys.storage.database import open_database
 

@@ -52,7 +52,7 @@ def import_(
 
     Example: recsys events import clicks.csv.gz --map user=uid,item=sku,timestamp=ts --unit ms
     """
-    from recsys.data.readers import ColumnMap, ReadOptions, file_size
+    from recsys.ingest.event_files import ColumnMap, ReadOptions, file_size
     from recsys.pipeline import import_events
     from recsys.storage.database import open_database
     from recsys.storage.event_source import EventSource
@@ -126,7 +126,7 @@ def check(
     if path is None and named is not None:
         raise InputError(named, given[named], "is of a file; expected its PATH, or [events] alone")
     from recsys.cli.check_page import html_of, text_of
-    from recsys.data.readers import ColumnMap, ReadOptions
+    from recsys.ingest.event_files import ColumnMap, ReadOptions
     from recsys.pipeline import check_events
     from recsys.storage.database import open_database
 
@@ -169,7 +169,7 @@ def rejected(
 
     Example: recsys events rejected --replay --map user=uid,item=sku,timestamp=ts --unit ms
     """
-    from recsys.data.readers import ColumnMap, ReadOptions
+    from recsys.ingest.event_files import ColumnMap, ReadOptions
     from recsys.pipeline import replay_rejected
     from recsys.storage import rejected_rows
     from recsys.storage.database import open_database

@@ -25,7 +25,7 @@ def init(
 
     Example: recsys init
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import account_rows, key_rows, migrate
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database

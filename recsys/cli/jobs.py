@@ -24,7 +24,7 @@ def list_(
 
     Example: recsys jobs list
     """
-    from recsys.data.times import from_us, rfc3339
+    from recsys.events.times import from_us, rfc3339
     from recsys.storage import job_rows, lease_rows
     from recsys.storage.database import open_database
 
@@ -69,7 +69,7 @@ def run(
 
     Example: recsys jobs run retrain
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import job_rows, lease_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
@@ -96,7 +96,7 @@ def cancel(
 
     Example: recsys jobs cancel 12
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import job_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
@@ -136,7 +136,7 @@ def resume(
 
 
 def _set_paused(job: str, paused: bool, config: Path | None, as_json: bool) -> None:
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import job_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
@@ -158,7 +158,7 @@ def logs(
 
     Example: recsys jobs logs 12
     """
-    from recsys.data.times import rfc3339
+    from recsys.events.times import rfc3339
     from recsys.storage import job_rows
     from recsys.storage.database import open_database
 

@@ -27,7 +27,7 @@ def create(
 
     Example: recsys keys create shop --scope read --scope write
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import key_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database
@@ -48,7 +48,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys keys list
     """
-    from recsys.data.times import rfc3339
+    from recsys.events.times import rfc3339
     from recsys.storage import key_rows
     from recsys.storage.database import open_database
 
@@ -82,7 +82,7 @@ def revoke(
 
     Example: recsys keys revoke 0a1b2c3d4e5f
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import key_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database

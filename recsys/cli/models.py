@@ -23,7 +23,7 @@ def list_(
 
     Example: recsys models list
     """
-    from recsys.data.times import rfc3339
+    from recsys.events.times import rfc3339
     from recsys.storage import version_rows
     from recsys.storage.database import open_database
 

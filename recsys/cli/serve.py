@@ -91,7 +91,7 @@ def schedule(
 
 def _check_leading(settings: Settings) -> None:
     """Raise RecsysError unless a scheduler has renewed the lease lately; torch is not loaded."""
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import lease_rows
     from recsys.storage.database import open_database
 

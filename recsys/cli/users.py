@@ -42,7 +42,7 @@ def allow(
 
     Example: recsys users allow u123
     """
-    from recsys.data.times import to_us
+    from recsys.events.times import to_us
     from recsys.storage import user_rows
     from recsys.storage.audit_rows import CLI, add_audit
     from recsys.storage.database import open_database

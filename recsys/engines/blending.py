@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.splits import Positions
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.evaluation.metrics import recall, reciprocal_rank
+from recsys.events.time_split import Positions
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.rankers import Ranker
 from recsys.rankers.base import Votes
 from recsys.rankers.blend import NETWORK, NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best

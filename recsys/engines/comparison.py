@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
-from recsys.data.splits import Positions, baskets_from, positions_from
-from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.engines.learning import Learned, learn
 from recsys.engines.training_log import Log
 from recsys.engines.trial import scorer_of, window_positions
@@ -28,6 +26,8 @@ from recsys.evaluation.report import (
     summarise,
     text_table,
 )
+from recsys.events.time_split import Positions, baskets_from, positions_from
+from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.model.training import Progress
 from recsys.rankers.session_knn import SessionKnn
 from recsys.registry import Bundle

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recsys.config import Settings
-from recsys.data.events import EventFrame
 from recsys.engines.sequence_store import Reading, SequenceStore
 from recsys.errors import ConflictError, SequenceFileError, SourceUnavailableError
+from recsys.events.frame import EventFrame
 from recsys.storage.database import Database
 from recsys.storage.event_source import EventSource
 from recsys.storage.log_reading import frame_since

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config import Settings
-from recsys.data.large_arrays import compress, count_codes
-from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
-from recsys.data.sequences import Sequences
-from recsys.data.splits import Positions, cut_for_share, events_before
-from recsys.data.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.engines.training_log import Float32Array, Log
 from recsys.errors import NotEnoughDataError
+from recsys.events.large_arrays import compress, count_codes
+from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
+from recsys.events.sequences import Sequences
+from recsys.events.time_split import Positions, cut_for_share, events_before
+from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.model.trainer import Trainer
 from recsys.rankers import Ranker
 from recsys.rankers.blend import Blend

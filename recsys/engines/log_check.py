@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config import Settings
-from recsys.data.log_sample import LogSample
-from recsys.data.log_statistics import statistics
-from recsys.data.readers import ReadOptions, read_events
-from recsys.data.sequences import build_sequences
-from recsys.data.times import rfc3339, to_us
 from recsys.engines.signal import find_signal
 from recsys.errors import ConfigError
+from recsys.events.log_sample import LogSample
+from recsys.events.log_statistics import statistics
+from recsys.events.sequences import build_sequences
+from recsys.events.times import rfc3339, to_us
+from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage.database import Database
 from recsys.storage.event_reading import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.event_source import EventSource

@@ -11,8 +11,8 @@ from collections.abc import Container
 
 import numpy as np
 
-from recsys.data.events import EventFrame
-from recsys.data.sequences import build_sequences
+from recsys.events.frame import EventFrame
+from recsys.events.sequences import build_sequences
 
 LEAST = 2  # times a step was taken
 HELD_DOWN = 5.0  # steps from an item that were not seen

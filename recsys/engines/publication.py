@@ -8,19 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from recsys.config import Settings
-from recsys.data.checks import Check
-from recsys.data.times import to_us
 from recsys.engines.learning import Learned
 from recsys.engines.memory import peak_mib
 from recsys.engines.training_log import Log
 from recsys.engines.trial import Trial, matrix_costs
 from recsys.engines.warm_start import cold_started_us
 from recsys.evaluation.gate import Verdict
+from recsys.events.times import to_us
 from recsys.registry import Bundle, write_version
 from recsys.storage import version_rows
 from recsys.storage.audit_rows import CLI, add_audit
 from recsys.storage.database import Connection, Database
 from recsys.tracing import traced
+from recsys.training.data_checks import Check
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recsys.data.readers import ReadOptions, read_rejected
+from recsys.ingest.event_files import ReadOptions, read_rejected
 from recsys.storage import rejected_rows
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks

@@ -12,10 +12,10 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
-from recsys.data.events import USER_BUCKETS, Codes, hash_texts, key_hashes
-from recsys.data.row_identity import mixed, positions_of
-from recsys.data.segments import Columns, Segment, sort_columns, write_segment
 from recsys.errors import ConfigError
+from recsys.events.frame import USER_BUCKETS, Codes, hash_texts, key_hashes
+from recsys.events.row_identity import mixed, positions_of
+from recsys.sequence_store.segments import Columns, Segment, sort_columns, write_segment
 from recsys.storage.database import Database
 from recsys.storage.event_reading import STORE_COLUMNS, read_batches
 from recsys.storage.mapped_rows import Chunk, MappedRows

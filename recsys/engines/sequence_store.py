@@ -20,10 +20,20 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.data.events import EventFrame, hash_texts, user_bucket
-from recsys.data.large_arrays import LARGE_EVENTS
-from recsys.data.segment_frame import segment_frame
-from recsys.data.segments import (
+from recsys.engines.reader_processes import in_processes
+from recsys.engines.segment_making import (
+    Made,
+    Range,
+    SegmentRows,
+    make_mapped_segment,
+    make_segment,
+    written,
+)
+from recsys.errors import ConflictError, SequenceFileError, StorageUnavailableError
+from recsys.events.frame import EventFrame, hash_texts, user_bucket
+from recsys.events.large_arrays import LARGE_EVENTS
+from recsys.sequence_store.segment_frame import segment_frame
+from recsys.sequence_store.segments import (
     MANIFEST,
     RENUMBERED,
     Manifest,
@@ -40,16 +50,6 @@ from recsys.data.segments import (
     without_users,
     write_manifest,
 )
-from recsys.engines.reader_processes import in_processes
-from recsys.engines.segment_making import (
-    Made,
-    Range,
-    SegmentRows,
-    make_mapped_segment,
-    make_segment,
-    written,
-)
-from recsys.errors import ConflictError, SequenceFileError, StorageUnavailableError
 from recsys.storage import removal_rows
 from recsys.storage.database import Database
 from recsys.storage.event_reading import all_aliases, id_span

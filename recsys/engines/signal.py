@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from recsys.data.events import EventFrame
-from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
-from recsys.data.sequences import Sequences
-from recsys.data.splits import (
+from recsys.evaluation.report import Outcome, difference, summarise
+from recsys.events.frame import EventFrame
+from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
+from recsys.events.sequences import Sequences
+from recsys.events.time_split import (
     Positions,
     baskets_from,
     cut_for_share,
@@ -21,8 +22,7 @@ from recsys.data.splits import (
     positions_from,
     tied_share,
 )
-from recsys.data.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.evaluation.report import Outcome, difference, summarise
+from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.rankers import RANKERS, Ranker
 
 WINDOW_SHARE = 0.1

@@ -1,14 +1,14 @@
-"""The checks of `recsys.data.checks` before a training: said line by line, and a failed one stops it."""
+"""The checks of `recsys.training.data_checks` before a training: said line by line, and a failed one stops it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from recsys.config import Settings
-from recsys.data.checks import Check, Known, check_frame
-from recsys.data.events import EventFrame
 from recsys.errors import DataCheckError, NotEnoughDataError
+from recsys.events.frame import EventFrame
 from recsys.registry import Bundle
+from recsys.training.data_checks import Check, Known, check_frame
 
 
 def check_before_training(

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config import Settings
-from recsys.data.events import EventFrame
-from recsys.data.large_arrays import look_up
-from recsys.data.sequences import Sequences, build_sequences
-from recsys.data.splits import (
+from recsys.errors import NotEnoughDataError
+from recsys.events.frame import EventFrame
+from recsys.events.large_arrays import look_up
+from recsys.events.sequences import Sequences, build_sequences
+from recsys.events.time_split import (
     Positions,
     baskets_from,
     cut_for_share,
     positions_from,
     tied_share,
 )
-from recsys.data.vocabulary import Vocabulary
-from recsys.errors import NotEnoughDataError
+from recsys.events.vocabulary import Vocabulary
 from recsys.registry import Bundle
 from recsys.storage import item_rows
 from recsys.storage.database import Database

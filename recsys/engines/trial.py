@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
-from recsys.data.sequences import Histories
-from recsys.data.splits import Positions
 from recsys.engines.training_log import Float32Array, Log
 from recsys.evaluation.gate import Verdict, verdict
 from recsys.evaluation.metrics import recall, reciprocal_rank
@@ -22,6 +20,8 @@ from recsys.evaluation.report import (
     summarise,
     text_table,
 )
+from recsys.events.sequences import Histories
+from recsys.events.time_split import Positions
 from recsys.model.item_matrix import KINDS, ItemMatrix
 from recsys.registry import Bundle, compacted
 from recsys.serving.ranking import LSTM, rankings, scores

@@ -8,10 +8,10 @@ from datetime import datetime
 import numpy as np
 
 from recsys.config import Settings
-from recsys.data.sequences import Sequences
-from recsys.data.times import to_us
-from recsys.data.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.engines.lesson import Lesson
+from recsys.events.sequences import Sequences
+from recsys.events.times import to_us
+from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.model.inherited_weights import start_from
 from recsys.model.trainer import Trainer
 from recsys.model.training import Progress, final_pass

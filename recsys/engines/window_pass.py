@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
-from recsys.data.splits import Positions
 from recsys.engines.learning import Learned
 from recsys.engines.lesson import category_codes, words_of
 from recsys.engines.training_log import Log
@@ -17,6 +16,7 @@ from recsys.engines.trial import scorer_of
 from recsys.engines.warm_start import start_warm
 from recsys.evaluation.metrics import reciprocal_rank, target_ranks
 from recsys.evaluation.report import Scorer
+from recsys.events.time_split import Positions
 from recsys.model.trainer import Trainer
 from recsys.model.training import Progress, final_pass
 from recsys.rankers.fitting import fit_rankers

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.splits import Positions
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.time_split import Positions
+from recsys.events.vocabulary import FIRST_ITEM
 
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]

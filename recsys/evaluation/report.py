@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Histories
-from recsys.data.splits import Positions
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.evaluation.metrics import coverage, ndcg, recall, reciprocal_rank, target_ranks
+from recsys.events.sequences import Histories
+from recsys.events.time_split import Positions
+from recsys.events.vocabulary import FIRST_ITEM
 
 Int64Array = NDArray[np.int64]
 Float64Array = NDArray[np.float64]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Histories, Sequences
-from recsys.data.vocabulary import PADDING
+from recsys.events.sequences import Histories, Sequences
+from recsys.events.vocabulary import PADDING
 
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.vocabulary import FIRST_ITEM
 
 KEY_WIDTH = 64
 DISTANCES = 64  # steps back told apart; all beyond share the last

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.data.sequences import Sequences
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM
 
 WINDOW = 2
 CONTEXT_POWER = 0.75  # of the counts of contexts, as in word2vec

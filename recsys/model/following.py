@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from recsys.config import ModelSettings, TrainingSettings
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.sequences import Sequences
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.sequences import Sequences
 from recsys.model.batches import Windows
 from recsys.model.group import TrainingGroup
 from recsys.model.losses import NegativeSampler

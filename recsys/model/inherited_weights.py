@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Sequences
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.model.embedding_start import place_among_neighbours
 from recsys.model.network import NextItemNetwork
 from recsys.model.trainer import Trainer

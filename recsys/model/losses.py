@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.vocabulary import FIRST_ITEM
 
 Int64Array = NDArray[np.int64]
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.sequences import Histories
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.model.batches import length_buckets, pad
 from recsys.model.copy_head import NEVER
 from recsys.model.item_matrix import ItemMatrix

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.sequences import Histories
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.model import kernels
 from recsys.model.batches import Inputs, pad
 from recsys.model.bodies import Lstm

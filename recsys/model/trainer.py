@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.config import ModelSettings, TrainingSettings
-from recsys.data.large_arrays import count_codes
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.sequences import Sequences
-from recsys.data.vocabulary import FIRST_ITEM, PADDING, UNKNOWN
 from recsys.errors import TrainingError
+from recsys.events.large_arrays import count_codes
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM, PADDING, UNKNOWN
 from recsys.model.batches import TrainingBatch, Windows, cut_windows, training_batches
 from recsys.model.dropout import RowShare
 from recsys.model.group import described, present_group

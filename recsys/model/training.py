@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.data.sequences import Sequences
 from recsys.errors import NotEnoughDataError
+from recsys.events.sequences import Sequences
 from recsys.model.batches import Windows, batch_count
 from recsys.model.checkpoint import TrainingCheckpoint
 from recsys.model.embedding_start import neighbour_vectors

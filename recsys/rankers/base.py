@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Sequences
+from recsys.events.sequences import Sequences
 
 Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]

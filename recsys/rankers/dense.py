@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Histories
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.rankers.base import Ranker
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from recsys.data.sequences import Sequences
+from recsys.events.sequences import Sequences
 from recsys.rankers import RANKERS, Ranker
 from recsys.rankers.popular import Popular
 from recsys.rankers.session_knn import SessionKnn

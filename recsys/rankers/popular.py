@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.large_arrays import count_codes
-from recsys.data.sequences import Sequences
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.large_arrays import count_codes
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.rankers.base import Float32Array, Int32Array, Votes
 
 RECENT_US = 7 * 86_400 * 1_000_000

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Sequences
+from recsys.events.sequences import Sequences
 from recsys.rankers.base import (
     NO_VOTES,
     Float32Array,

@@ -29,8 +29,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Sequences
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.rankers.base import (
     NO_VOTES,
     Float32Array,

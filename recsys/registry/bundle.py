@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.vocabulary import Vocabulary
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.vocabulary import Vocabulary
 from recsys.model.item_matrix import ItemMatrix
 from recsys.model.network import NextItemNetwork
 from recsys.model.scoring import NetworkScorer

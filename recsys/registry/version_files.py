@@ -15,9 +15,9 @@ import orjson
 from safetensors import SafetensorError
 from safetensors.numpy import save as save_arrays
 
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ModelFileError
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.vocabulary import Vocabulary
 from recsys.model.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
 from recsys.model.earlier_formats import manifest_of_1, rankers_of_1, weights_of_1
 from recsys.model.item_matrix import ItemMatrix

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import structlog
 
-from recsys.data.sequences import Histories
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import ModelFileError, RecsysError, StorageUnavailableError
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.registry import Bundle, compacted, read_version
 from recsys.serving.ranking import best
 from recsys.storage.model_files import ModelFiles

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from recsys.data.conditions import Condition
-from recsys.data.event_check import Event
+from recsys.ingest.event_body import Event
+from recsys.ingest.row_conditions import Condition
 from recsys.storage.item_rows import StoredItem
 
 # Why an item of an answer is not of the model's ranking.

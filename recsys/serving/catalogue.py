@@ -16,8 +16,8 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.data.conditions import Condition
 from recsys.errors import StorageUnavailableError
+from recsys.ingest.row_conditions import Condition
 from recsys.registry import Bundle
 from recsys.storage import item_rows
 from recsys.storage.database import Connection, Database

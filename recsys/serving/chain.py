@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.sequences import Histories
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.registry import Bundle
 from recsys.serving.answers import Request
 from recsys.serving.catalogue import Shelf, look_up

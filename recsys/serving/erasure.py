@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recsys.config import Settings
-from recsys.data.times import rfc3339
+from recsys.events.times import rfc3339
 from recsys.storage import user_rows, version_rows
 from recsys.storage.audit_rows import CLI, Actor, add_audit
 from recsys.storage.database import Database

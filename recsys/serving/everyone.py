@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from recsys.data.events import EventFrame
-from recsys.data.sequences import build_sequences
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.frame import EventFrame
+from recsys.events.sequences import build_sequences
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.registry import Bundle
 from recsys.serving.ranking import scores, top_k
 from recsys.serving.seen import seen_types

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.data.sequences import Histories
+from recsys.events.sequences import Histories
 from recsys.registry import Bundle
 from recsys.serving.answers import Reason
 from recsys.serving.history import encoded, past_read

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import SourceUnavailableError
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.registry import Bundle
 from recsys.serving.answers import Request
 from recsys.serving.catalogue import Shelf

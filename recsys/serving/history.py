@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from recsys.data.event_check import Event
-from recsys.data.sequences import Histories
 from recsys.errors import SourceUnavailableError
+from recsys.events.sequences import Histories
+from recsys.ingest.event_body import Event
 from recsys.registry import Bundle
 from recsys.serving.answers import Request
 from recsys.serving.ranking import encode_history

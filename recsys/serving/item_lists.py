@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import NotFoundError
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.registry import Bundle
 from recsys.serving.answers import RankedItem
 from recsys.serving.catalogue import Catalogue, look_up

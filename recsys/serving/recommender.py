@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from recsys.config import Settings
-from recsys.data.random_ids import RandomIds
 from recsys.errors import StorageUnavailableError
+from recsys.events.random_ids import RandomIds
 from recsys.registry import Bundle, sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, Models
 from recsys.serving.answers import Answer, HeldBack, RankedItem, Request

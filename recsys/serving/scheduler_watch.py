@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import structlog
 
-from recsys.data.times import rfc3339
 from recsys.errors import RecsysError
+from recsys.events.times import rfc3339
 from recsys.serving.webhook import Webhook
 from recsys.storage import lease_rows
 from recsys.storage.database import Database

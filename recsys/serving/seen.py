@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recsys.data.event_check import MAX_TYPE_LENGTH, text_problem
+from recsys.ingest.event_body import MAX_TYPE_LENGTH, text_problem
 
 MAX_TYPES = 16
 ALONE = ("all", "none")

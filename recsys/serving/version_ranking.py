@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from recsys.data.sequences import Histories
-from recsys.data.vocabulary import FIRST_ITEM
 from recsys.errors import StorageUnavailableError
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.registry import Bundle
 from recsys.serving.fallback import Popularity
 from recsys.serving.filters import Filters

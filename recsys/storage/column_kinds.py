@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from recsys.config import EventsSettings
-from recsys.data.events import MICROSECONDS
-from recsys.data.iso_times import parse_iso
 from recsys.errors import ConfigError
+from recsys.events.frame import MICROSECONDS
+from recsys.ingest.iso_times import parse_iso
 from recsys.storage.mapping import (
     ID_KINDS,
     KEYS,

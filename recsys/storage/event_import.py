@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from sqlalchemy import Connection, text
 
-from recsys.data.events import sequence_key, user_bucket
-from recsys.data.readers import EventChunk, Rejection, content_hashes
+from recsys.events.frame import sequence_key, user_bucket
+from recsys.ingest.event_files import EventChunk, Rejection, content_hashes
 from recsys.storage import writers
 from recsys.storage.database import Database, upsert
 from recsys.storage.failures import translated

@@ -8,8 +8,8 @@ import pyarrow as pa
 from adbc_driver_manager import Error as AdbcError
 from sqlalchemy import text
 
-from recsys.data.events import USER_BUCKETS, EventFrame, EventFrameBuilder
 from recsys.errors import StorageUnavailableError
+from recsys.events.frame import USER_BUCKETS, EventFrame, EventFrameBuilder
 from recsys.storage import writers
 from recsys.storage.database import Database
 

@@ -27,8 +27,8 @@ from sqlalchemy import (
     true,
 )
 
-from recsys.data.event_check import Event
-from recsys.data.events import user_bucket
+from recsys.events.frame import user_bucket
+from recsys.ingest.event_body import Event
 from recsys.storage.database import upsert
 from recsys.storage.hot_select import HotSelect
 from recsys.storage.tables import aliases, events, item_categories

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import Connection
 
-from recsys.data.events import EventFrame, EventFrameBuilder, key_hashes
 from recsys.errors import SourceUnavailableError
+from recsys.events.frame import EventFrame, EventFrameBuilder, key_hashes
 from recsys.storage import activity_rows, event_rows, item_lists, visitor_rows
 from recsys.storage.activity_rows import DAY_US, HOUR_US
 from recsys.storage.database import Database

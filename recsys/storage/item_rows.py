@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select
 
-from recsys.data.item_check import Item
+from recsys.ingest.item_body import Item
 from recsys.storage.database import upsert
 from recsys.storage.stamps import bump
 from recsys.storage.tables import item_categories, items

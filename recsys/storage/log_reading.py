@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.config import Settings
-from recsys.data.events import EVENT_SCHEMA, EventFrame, EventFrameBuilder, hash_texts, key_hashes
-from recsys.data.row_identity import mixed, positions_of
+from recsys.events.frame import EVENT_SCHEMA, EventFrame, EventFrameBuilder, hash_texts, key_hashes
+from recsys.events.row_identity import mixed, positions_of
 from recsys.storage.database import Database
 from recsys.storage.event_reading import (
     EXPORT_COLUMNS,

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null, or_, select
 
-from recsys.data.events import FORBIDDEN_CHARACTERS, MAX_FUTURE_SECONDS
 from recsys.errors import ConfigError, InputError
+from recsys.events.frame import FORBIDDEN_CHARACTERS, MAX_FUTURE_SECONDS
 from recsys.storage.event_rows import History, HistoryEvent
 from recsys.storage.hot_select import HotSelect
 from recsys.storage.readiness import Reflection, time_of_one_user

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from recsys.config import Settings
-from recsys.data.item_check import Item
-from recsys.data.item_files import item_of
 from recsys.errors import ConfigError, InputError
+from recsys.ingest.item_body import Item
+from recsys.ingest.item_files import item_of
 from recsys.storage import item_rows
 from recsys.storage.database import Database
 from recsys.storage.item_rows import StoredItem

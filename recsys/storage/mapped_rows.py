@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Select, func, select
 
-from recsys.data.columns import NOT_UTF8, as_readable, cell_value
-from recsys.data.event_columns import EventParser
-from recsys.data.events import EVENT_SCHEMA, MAX_FUTURE_SECONDS
-from recsys.data.formats import ColumnMap, ReadOptions
-from recsys.data.raw_rows import BoolArray, RawChunk
 from recsys.errors import ConfigError, InputError
+from recsys.events.frame import EVENT_SCHEMA, MAX_FUTURE_SECONDS
+from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
+from recsys.ingest.event_parser import EventParser
+from recsys.ingest.layouts import ColumnMap, ReadOptions
+from recsys.ingest.raw_rows import BoolArray, RawChunk
 from recsys.storage.mapping import KEYS, Mapping
 from recsys.storage.source_database import SourceDatabase
 from recsys.storage.user_rows import Tombstones

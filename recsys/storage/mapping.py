@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from recsys.data.events import MAX_ID_LENGTH, MICROSECONDS
+from recsys.events.frame import MAX_ID_LENGTH, MICROSECONDS
 from recsys.storage.operator_sql import escaped
 
 Kind = Literal[

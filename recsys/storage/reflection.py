@@ -15,8 +15,8 @@ from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError
 
 from recsys.config import EventsSettings
-from recsys.data.timestamps import check_timezone
 from recsys.errors import ConfigError, InputError, shown
+from recsys.ingest.timestamps import check_timezone
 from recsys.storage.column_kinds import kinds_of
 from recsys.storage.mapping import KEYS, MappedColumn, Mapping
 from recsys.storage.operator_sql import check_sql, escaped

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy import Connection, select
 
-from recsys.data.events import hash_texts
+from recsys.events.frame import hash_texts
 from recsys.storage.database import Database, upsert
 from recsys.storage.tables import installation, removed_sequences
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
 
-from recsys.data.events import sequence_key
 from recsys.errors import ConflictError, InputError
+from recsys.events.frame import sequence_key
 from recsys.storage import event_rows, impression_rows, removal_rows, writers
 from recsys.storage.database import upsert
 from recsys.storage.impression_rows import Impression

@@ -8,8 +8,8 @@ from typing import Any
 
 from flask import g, request
 
-from recsys.data.item_check import check_item
 from recsys.errors import NotFoundError
+from recsys.ingest.item_body import check_item
 from recsys.storage import audit_rows, item_rows, job_rows, user_rows, version_rows
 from recsys.storage.account_rows import SessionRow
 from recsys.storage.audit_rows import Actor

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from recsys.data.times import rfc3339
+from recsys.events.times import rfc3339
 from recsys.serving.answers import Answer, RankedItem
 from recsys.storage.item_rows import StoredItem
 

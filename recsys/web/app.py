@@ -14,8 +14,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from recsys import tracing
 from recsys.config import Settings
-from recsys.data.random_ids import RandomIds
 from recsys.errors import RecsysError
+from recsys.events.random_ids import RandomIds
 from recsys.serving.activity import Activity
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender

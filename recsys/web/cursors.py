@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 
-from recsys.data.event_check import text_problem
 from recsys.errors import InputError
+from recsys.ingest.event_body import text_problem
 
 
 def write_cursor(position: str) -> str:

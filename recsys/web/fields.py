@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from recsys.data.event_check import MAX_TYPE_LENGTH, text_problem
-from recsys.data.events import MAX_ID_LENGTH
+from recsys.events.frame import MAX_ID_LENGTH
+from recsys.ingest.event_body import MAX_TYPE_LENGTH, text_problem
 from recsys.serving.seen import MAX_TYPES, seen_problem
 
 MAX_ROWS = 10_000  # of a bulk post

@@ -13,8 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from werkzeug.routing import BaseConverter
 
-from recsys.data.event_check import text_problem
 from recsys.errors import InputError
+from recsys.ingest.event_body import text_problem
 
 SLASH = "\x1f"
 NOT_UTF8 = "recsys.path_is_not_utf8"

@@ -8,7 +8,7 @@ from typing import cast
 from flask import current_app, g
 
 from recsys.config import Settings
-from recsys.data.times import SteadyClock
+from recsys.events.times import SteadyClock
 from recsys.serving.activity import Activity
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender

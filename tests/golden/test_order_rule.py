@@ -3,7 +3,7 @@
 import numpy as np
 
 from recsys.config import ModelSettings, TrainingSettings
-from recsys.data.sequences import Histories, Sequences
+from recsys.events.sequences import Histories, Sequences
 from recsys.model.trainer import Trainer
 from recsys.model.training import train_network
 

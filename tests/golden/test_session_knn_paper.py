@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.data.sequences import Sequences
+from recsys.events.sequences import Sequences
 from recsys.rankers import session_knn
 from recsys.rankers.session_knn import SessionKnn
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from recsys import upkeep
-from recsys.data.times import from_us
+from recsys.events.times import from_us
 from recsys.storage import account_rows, activity_rows, job_rows, lease_rows
 from recsys.web.services import now_us
 

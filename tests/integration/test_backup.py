@@ -25,8 +25,8 @@ from recsys.backup import (
     verify_backup,
 )
 from recsys.backup import restore_backup as restore
-from recsys.data.readers import ReadOptions
 from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
+from recsys.ingest.event_files import ReadOptions
 from recsys.pipeline import import_events
 from recsys.registry import delete_version, keep_version
 from recsys.serving.answers import Request

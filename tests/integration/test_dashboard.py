@@ -18,8 +18,8 @@ from werkzeug.serving import make_server
 
 from recsys import pipeline, upkeep
 from recsys.config import load_settings
-from recsys.data.readers import ReadOptions
-from recsys.data.times import to_us
+from recsys.events.times import to_us
+from recsys.ingest.event_files import ReadOptions
 from recsys.storage import (
     account_rows,
     activity_rows,

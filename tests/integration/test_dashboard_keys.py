@@ -16,8 +16,8 @@ from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
 from recsys import upkeep
-from recsys.data.raw_rows import Rejection
-from recsys.data.times import to_us
+from recsys.events.times import to_us
+from recsys.ingest.raw_rows import Rejection
 from recsys.storage import activity_rows, migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import add_rejections

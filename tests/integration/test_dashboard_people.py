@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
-from recsys.data.event_check import check_event
+from recsys.ingest.event_body import check_event
 from recsys.storage import event_rows, impression_rows, item_rows, key_rows, migrate
 from recsys.storage.database import Database
 from recsys.web.app import create_app

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from recsys import doctor
-from recsys.data.times import to_us
 from recsys.doctor import examine
+from recsys.events.times import to_us
 from recsys.storage import condition, job_rows, lease_rows, migrate
 from recsys.storage.database import Database
 

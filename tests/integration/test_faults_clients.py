@@ -13,8 +13,8 @@ from recsys.bench.fault_routes import walk_routes
 from recsys.bench.load import Connection, request_bytes
 from recsys.bench.servers import running
 from recsys.config import Settings
-from recsys.data.conditions import Condition
 from recsys.errors import InputError
+from recsys.ingest.row_conditions import Condition
 from recsys.storage import key_rows, migrate
 from recsys.storage.database import Database
 

@@ -15,9 +15,9 @@ from sqlalchemy import text
 
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.data.readers import ColumnMap, ReadOptions, read_events
-from recsys.data.times import to_us
 from recsys.errors import InputError, RecsysError
+from recsys.events.times import to_us
+from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
 from recsys.storage import event_import, event_rows, rejected_rows, user_rows
 from recsys.storage.database import Database
 
@@ -124,7 +124,7 @@ from datetime import datetime, UTC
 from pathlib import Path
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.data.readers import ColumnMap, ReadOptions, read_events
+from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
 from recsys.storage import event_import
 from recsys.storage.database import Database
 event_import.MOVE_ROWS = 2_000

@@ -8,9 +8,9 @@ import pytest
 from jobs import prune
 from recsys import upkeep
 from recsys.config import Settings
-from recsys.data.event_check import check_event
-from recsys.data.times import to_us
 from recsys.errors import ConflictError
+from recsys.events.times import to_us
+from recsys.ingest.event_body import check_event
 from recsys.storage import event_rows, impression_rows, version_rows
 from recsys.storage.event_reading import id_span
 from recsys.storage.impression_rows import Impression

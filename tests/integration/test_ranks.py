@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import pipeline
-from recsys.data.readers import ReadOptions
+from recsys.ingest.event_files import ReadOptions
 from recsys.storage import version_rows
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)

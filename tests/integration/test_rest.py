@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 
-from recsys.data.item_check import check_item
+from recsys.ingest.item_body import check_item
 from recsys.storage import item_rows, key_rows
 from recsys.storage.database import Database
 
@@ -459,8 +459,8 @@ def test_unknown_addresses_and_methods_are_problems(bare):
 
 
 def test_check_item_and_the_schema_agree_on_fields():
-    from recsys.data.event_check import EVENT_FIELDS
-    from recsys.data.item_check import ITEM_FIELDS
+    from recsys.ingest.event_body import EVENT_FIELDS
+    from recsys.ingest.item_body import ITEM_FIELDS
     from recsys.web.api.events import EventIn
     from recsys.web.api.items import ItemIn
 

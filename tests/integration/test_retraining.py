@@ -25,9 +25,9 @@ from jobs.notices import Notices
 from jobs.schedule import Scheduler
 from recsys import pipeline, upkeep
 from recsys.config import load_settings
-from recsys.data.readers import ReadOptions
-from recsys.data.times import to_us
 from recsys.errors import ConfigError, DataCheckError, LostLeaseError
+from recsys.events.times import to_us
+from recsys.ingest.event_files import ReadOptions
 from recsys.registry import load_champion
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.serving.webhook import Webhook

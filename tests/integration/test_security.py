@@ -91,7 +91,7 @@ print("watched", watched)
 from recsys import pipeline
 from recsys.backup import make_backup, restore_backup
 from recsys.config import load_settings
-from recsys.data.readers import ReadOptions
+from recsys.ingest.event_files import ReadOptions
 from recsys.storage.database import Database, open_database
 from recsys.web.app import create_app
 

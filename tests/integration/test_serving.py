@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from recsys import pipeline, upkeep
-from recsys.data.event_check import Event
+from recsys.ingest.event_body import Event
 from recsys.serving.answers import Request
 from recsys.serving.arms import in_control
 from recsys.storage import event_rows, item_rows
@@ -198,7 +198,7 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
     def load():
         from datetime import UTC, datetime
 
-        from recsys.data.readers import ColumnMap, ReadOptions
+        from recsys.ingest.event_files import ColumnMap, ReadOptions
 
         columns = ColumnMap.parse("user=u,item=i,timestamp=t")
         options = ReadOptions(columns=columns, unit="s")

@@ -165,7 +165,7 @@ def test_without_a_key_there_is_no_shop(bare):
 
 
 def test_every_product_of_the_simulated_shop_has_a_picture(tiny_shop, shop):
-    from recsys.data.catalogue import NOUNS, STYLES
+    from recsys.demo.products import NOUNS, STYLES
     from recsys.web.shop.pictures import picture, slug
 
     seen = set()

@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import MetaData, delete, insert, select, text
 from werkzeug.serving import make_server
 
-from recsys.data.sequences import Histories
 from recsys.errors import ModelFileError, RecsysError
+from recsys.events.sequences import Histories
 from recsys.registry import FORMAT, read_version
 from recsys.serving.answers import Request
 from recsys.serving.ranking import scores

@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 import pytest
 
-from recsys.data.sequences import Histories
 from recsys.errors import ModelFileError
+from recsys.events.sequences import Histories
 from recsys.registry import (
     delete_version,
     folder_bytes,

@@ -20,12 +20,12 @@ from recsys.cli.common import (
     training_bar,
 )
 from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
-from recsys.data.times import to_us
 from recsys.errors import InputError
+from recsys.events.times import to_us
 
 if TYPE_CHECKING:
-    from recsys.data.vocabulary import Vocabulary
     from recsys.evaluation.report import Scorer
+    from recsys.events.vocabulary import Vocabulary
 
 
 def quality(
@@ -54,7 +54,7 @@ def quality(
     Example: recsys bench quality --train a.tsv --test b.tsv --map session=S,item=I,timestamp=T
     """
     from recsys.bench import quality as bench
-    from recsys.data.simulation import ShopSize
+    from recsys.demo.simulation import ShopSize
     from recsys.engines.comparison import compare_networks, network_names
     from recsys.evaluation.report import text_table
 

@@ -10,7 +10,7 @@ from recsys.cli.events import FormatOption, UnitOption
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
-    from recsys.data.readers import ReadOptions
+    from recsys.ingest.event_files import ReadOptions
 
 PostgresOption = Annotated[
     str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
@@ -21,7 +21,7 @@ def read_options(
     columns: str, unit: UnitOption, where: list[str] | None, format_: FormatOption
 ) -> ReadOptions:
     """How a log is read, as the options of a command say; times are in seconds where none does."""
-    from recsys.data.readers import ColumnMap, ReadOptions
+    from recsys.ingest.event_files import ColumnMap, ReadOptions
 
     return ReadOptions(
         columns=ColumnMap.parse(columns),
@@ -33,8 +33,8 @@ def read_options(
 
 def moment(text: str, unit: str) -> int:
     """A time as µs since 1970: RFC 3339, or a number in `unit`. Raises InputError."""
-    from recsys.data.event_check import rfc3339_us
-    from recsys.data.events import MICROSECONDS
+    from recsys.events.frame import MICROSECONDS
+    from recsys.ingest.event_body import rfc3339_us
 
     if text.lstrip("-").isdigit():
         if unit not in MICROSECONDS:

@@ -8,8 +8,8 @@ import typer
 
 from recsys.cli.bench.options import PostgresOption, whole
 from recsys.cli.common import JsonOption, now, say, show
-from recsys.data.times import to_us
 from recsys.errors import InputError
+from recsys.events.times import to_us
 
 
 def ingest(

@@ -8,7 +8,7 @@ import typer
 
 from recsys.cli.bench.options import PostgresOption
 from recsys.cli.common import JsonOption, now, say, show
-from recsys.data.times import to_us
+from recsys.events.times import to_us
 from recsys.startup import limit_threads
 
 

@@ -9,8 +9,8 @@ import re
 
 from flask import Blueprint, Response, render_template, request
 
-from recsys.data.times import rfc3339
 from recsys.errors import InputError
+from recsys.events.times import rfc3339
 from recsys.storage import audit_rows
 from recsys.storage.audit_rows import AuditRow
 from recsys.storage.database import Connection

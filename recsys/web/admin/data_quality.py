@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, render_template, request
 
-from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
+from recsys.events.times import rfc3339
 from recsys.storage import job_rows, quality_rows, rejected_rows, version_rows
 from recsys.storage.activity_rows import DAY_US, HOUR_US, events_by_hour
 from recsys.storage.database import Connection

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from recsys.data.times import from_us, rfc3339
+from recsys.events.times import from_us, rfc3339
 
 NONE = "–"
 

@@ -8,8 +8,8 @@ import orjson
 from flask import Blueprint, render_template, request
 from werkzeug.wrappers import Response
 
-from recsys.data.event_check import text_problem
 from recsys.errors import InputError, NotFoundError
+from recsys.ingest.event_body import text_problem
 from recsys.serving.answers import RankedItem
 from recsys.storage import event_views, item_lists, item_rows
 from recsys.storage.item_lists import ItemEvents, ItemQuery, Position

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from flask import Blueprint, Response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from recsys.data.times import from_us
+from recsys.events.times import from_us
 from recsys.storage import job_rows, lease_rows
 from recsys.storage.job_rows import ENDED, JOBS, RunRow
 from recsys.web import actions

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from recsys.config import Settings
-from recsys.data.times import to_us
+from recsys.events.times import to_us
 from recsys.storage import job_rows, lease_rows, rejected_rows, size_rows, version_rows
 from recsys.storage.database import Connection
 from recsys.web.admin.formats import duration, number

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from recsys.data.times import EPOCH, to_us
 from recsys.errors import InputError
+from recsys.events.times import EPOCH, to_us
 
 HOUR_US = 3_600 * 1_000_000
 DAY_US = 24 * HOUR_US

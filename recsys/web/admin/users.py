@@ -8,8 +8,8 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from recsys.data.event_check import text_problem
 from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.ingest.event_body import text_problem
 from recsys.serving.answers import Request
 from recsys.serving.erasure import erase
 from recsys.serving.seen import seen_problem

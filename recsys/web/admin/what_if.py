@@ -13,8 +13,8 @@ from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, url_for
 
-from recsys.data.event_check import MAX_TYPE_LENGTH, Event, text_problem
 from recsys.errors import InputError
+from recsys.ingest.event_body import MAX_TYPE_LENGTH, Event, text_problem
 from recsys.registry import Bundle
 from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage import item_rows

@@ -7,8 +7,8 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel, Field
 
-from recsys.data.event_check import Event, check_event
 from recsys.errors import AccessError, InputError
+from recsys.ingest.event_body import Event, check_event
 from recsys.storage import event_rows, user_rows, writers
 from recsys.web import metrics
 from recsys.web.errors import FieldError, InvalidRequestError

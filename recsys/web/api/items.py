@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from flask import Blueprint
 from pydantic import BaseModel, Field
 
-from recsys.data.item_check import Item, check_item
 from recsys.errors import InputError, NotFoundError
+from recsys.ingest.item_body import Item, check_item
 from recsys.serving.answers import RankedItem
 from recsys.storage import item_rows
 from recsys.web.answers import ItemOut, RankedItemOut, item_out, ranked_out

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel
 
-from recsys.data.times import rfc3339
+from recsys.events.times import rfc3339
 from recsys.storage import job_rows, lease_rows
 from recsys.storage.job_rows import RunRow
 from recsys.web import actions

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel
 
-from recsys.data.times import rfc3339
+from recsys.events.times import rfc3339
 from recsys.storage import version_rows
 from recsys.storage.version_rows import VersionRow
 from recsys.web import actions

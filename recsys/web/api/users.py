@@ -8,8 +8,8 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel, Field
 
-from recsys.data.times import rfc3339
 from recsys.errors import NotFoundError
+from recsys.events.times import rfc3339
 from recsys.serving.erasure import erase
 from recsys.web.actions import actor, merge_users
 from recsys.web.cursors import read_number, write_cursor

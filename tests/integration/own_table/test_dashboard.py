@@ -11,8 +11,8 @@ import pytest
 
 from recsys import doctor, upkeep
 from recsys.config import Settings
-from recsys.data.times import from_us, to_us
 from recsys.errors import InputError
+from recsys.events.times import from_us, to_us
 from recsys.storage import activity_rows, event_views, item_rows
 from recsys.storage.activity_rows import DAY_US, HOUR_US
 from recsys.storage.event_source import EventSource

@@ -9,9 +9,9 @@ import pytest
 
 from recsys.bench.fault_stage import own_postgres
 from recsys.config import Settings
-from recsys.data.times import to_us
 from recsys.engines.log_check import check_log
 from recsys.engines.sequence_store import SequenceStore
+from recsys.events.times import to_us
 from recsys.storage import event_views, migrate
 from recsys.storage.database import Database
 from recsys.storage.event_source import EventSource

@@ -8,11 +8,11 @@ import pytest
 
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.data.readers import ReadOptions
-from recsys.data.segments import read_manifest
 from recsys.engines import sequence_store
 from recsys.engines.sequence_store import SequenceStore
 from recsys.errors import ConfigError, ConflictError
+from recsys.ingest.event_files import ReadOptions
+from recsys.sequence_store.segments import read_manifest
 from recsys.storage import mapped_rows, user_rows
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.data.splits import Baskets, Positions, positions_from
 from recsys.engines.blending import (
     _weighted,
     calibrate,
@@ -12,6 +11,7 @@ from recsys.engines.blending import (
     choose_session_knn,
 )
 from recsys.evaluation.metrics import target_ranks
+from recsys.events.time_split import Baskets, Positions, positions_from
 from recsys.rankers.blend import NETWORK, Blend
 from recsys.rankers.session_knn import SessionKnn
 from recsys.serving.ranking import BLEND, BLENDED, scores
@@ -20,8 +20,8 @@ from recsys.serving.ranking import BLEND, BLENDED, scores
 @pytest.fixture(scope="module")
 def case(tiny_shop):
     """The tiny shop's last events, as positions of its own model."""
-    from recsys.data.events import frame_from_table
     from recsys.engines.training_log import make_log
+    from recsys.events.frame import frame_from_table
 
     bundle = tiny_shop.bundle
     log = make_log(frame_from_table(tiny_shop.events), tiny_shop.settings)

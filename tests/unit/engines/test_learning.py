@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 from recsys.config import Settings
-from recsys.data.events import frame_from_table
-from recsys.data.splits import cut_for_share
 from recsys.engines.learning import learn
 from recsys.engines.lesson import prepare
 from recsys.engines.training_log import make_log
@@ -13,6 +11,8 @@ from recsys.engines.trial import matrix_costs, window_positions
 from recsys.engines.tuning import tune, with_tuned
 from recsys.engines.window_pass import learn_window
 from recsys.errors import NotEnoughDataError
+from recsys.events.frame import frame_from_table
+from recsys.events.time_split import cut_for_share
 from recsys.serving.ranking import BLEND, LSTM
 
 

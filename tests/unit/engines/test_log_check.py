@@ -10,10 +10,10 @@ import pytest
 from recsys import pipeline
 from recsys.cli.check_page import html_of, text_of
 from recsys.config import Settings
-from recsys.data.events import hash_texts
-from recsys.data.log_sample import LogSample
-from recsys.data.readers import ColumnMap, ReadOptions
 from recsys.engines import log_check
+from recsys.events.frame import hash_texts
+from recsys.events.log_sample import LogSample
+from recsys.ingest.event_files import ColumnMap, ReadOptions
 from recsys.storage import migrate
 from recsys.storage.database import Database
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pyarrow as pa
 
-from recsys.data.events import frame_from_table
 from recsys.engines.newcomers import FOLLOWERS, recent_steps
+from recsys.events.frame import frame_from_table
 
 
 def frame_of(*walks: str):

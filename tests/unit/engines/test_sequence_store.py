@@ -16,24 +16,24 @@ import pytest
 
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.data import large_arrays
-from recsys.data.checks import check_frame
-from recsys.data.event_check import check_event
-from recsys.data.readers import ReadOptions
-from recsys.data.segment_frame import FRAME_DTYPES
-from recsys.data.segments import read_manifest, read_segment
-from recsys.data.sequences import build_sequences
-from recsys.data.splits import cut_for_share
-from recsys.data.times import to_us
 from recsys.engines import segment_making, sequence_store
 from recsys.engines.learning import learn
 from recsys.engines.sequence_store import SequenceStore
 from recsys.engines.training_log import make_log
 from recsys.engines.trial import window_positions
 from recsys.errors import ConflictError, SequenceFileError, TrainingError
+from recsys.events import large_arrays
+from recsys.events.sequences import build_sequences
+from recsys.events.time_split import cut_for_share
+from recsys.events.times import to_us
+from recsys.ingest.event_body import check_event
+from recsys.ingest.event_files import ReadOptions
+from recsys.sequence_store.segment_frame import FRAME_DTYPES
+from recsys.sequence_store.segments import read_manifest, read_segment
 from recsys.storage import event_rows, user_rows, writers
 from recsys.storage.database import Database
 from recsys.storage.event_reading import read_frame
+from recsys.training.data_checks import check_frame
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 

@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from recsys.data.sequences import Histories
-from recsys.data.splits import Positions
 from recsys.evaluation.report import (
     Bootstrap,
     Outcome,
@@ -12,6 +10,8 @@ from recsys.evaluation.report import (
     summarise,
     text_table,
 )
+from recsys.events.sequences import Histories
+from recsys.events.time_split import Positions
 
 
 def positions(targets: list[int], owners: list[int]) -> Positions:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.data.sequences import Histories, Sequences
+from recsys.events.sequences import Histories, Sequences
 from recsys.model.batches import (
     cut_windows,
     gap_buckets,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.data.sequences import Histories
+from recsys.events.sequences import Histories
 from recsys.model import item_matrix
 from recsys.model.item_matrix import KINDS, ItemMatrix
 from recsys.registry import compacted, read_version, write_version

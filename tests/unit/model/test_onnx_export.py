@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from recsys.data.sequences import Histories
 from recsys.errors import ModelFileError
+from recsys.events.sequences import Histories
 from recsys.model import onnx_export
 from recsys.model.batches import pad
 from recsys.model.onnx_export import INPUTS, export_onnx

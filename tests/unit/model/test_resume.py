@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recsys.config import ModelSettings, TrainingSettings
-from recsys.data.sequences import Sequences
+from recsys.events.sequences import Sequences
 from recsys.model.checkpoint import TrainingCheckpoint
 from recsys.model.trainer import Trainer
 from recsys.model.training import start_cold, train_network

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.sequences import Histories
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.sequences import Histories
 from recsys.model import kernels
 from recsys.model.bodies import BODIES
 from recsys.model.network import NetworkShape, NextItemNetwork

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from recsys.config import ModelSettings, TrainingSettings
-from recsys.data.repeats import RepeatPolicy
-from recsys.data.sequences import Histories, Sequences
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.sequences import Histories, Sequences
 from recsys.model.bodies import BODIES
 from recsys.model.dropout import ByteDropout
 from recsys.model.embedding_start import LENGTH, neighbour_vectors

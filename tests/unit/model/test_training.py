@@ -4,8 +4,8 @@ import torch
 from safetensors.torch import load
 
 from recsys.config import ModelSettings, TrainingSettings
-from recsys.data.sequences import Histories, Sequences
 from recsys.errors import ModelFileError, NotEnoughDataError, TrainingError
+from recsys.events.sequences import Histories, Sequences
 from recsys.model.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
 from recsys.model.scoring import NetworkScorer
 from recsys.model.trainer import Trainer

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.data.repeats import RepeatPolicy, learn_repeat_policy
-from recsys.data.sequences import Histories, Sequences
+from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
+from recsys.events.sequences import Histories, Sequences
 from recsys.rankers import RANKERS
 from recsys.rankers.dense import dense_scores
 from recsys.rankers.popular import Popular, PopularRecent

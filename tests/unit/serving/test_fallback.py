@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from recsys.config import Settings
-from recsys.data.event_check import Event
 from recsys.errors import SourceUnavailableError, StorageUnavailableError
+from recsys.ingest.event_body import Event
 from recsys.serving.fallback import KEEP_SECONDS, MINUTE_US, RETRY_SECONDS, Popularity
 from recsys.storage import event_rows
 from recsys.storage.event_source import EventSource

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.data.sequences import Histories
-from recsys.data.vocabulary import FIRST_ITEM
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.rankers.blend import Blend
 from recsys.registry import compacted
 from recsys.serving.ranking import BLEND, Bounds, best, scores, scores_by_source, top_k

@@ -1,6 +1,6 @@
 import pytest
 
-from recsys.data.event_check import Event
+from recsys.ingest.event_body import Event
 from recsys.serving.activity import Activity
 from recsys.storage import activity_rows, event_rows, size_rows
 from recsys.storage.activity_rows import DAY_US, HOUR_US, LATE_US

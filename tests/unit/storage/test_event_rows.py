@@ -4,9 +4,9 @@ from contextlib import ExitStack, closing
 import pytest
 from sqlalchemy import text
 
-from recsys.data.event_check import Event
-from recsys.data.events import user_bucket
 from recsys.errors import InputError, StorageUnavailableError
+from recsys.events.frame import user_bucket
+from recsys.ingest.event_body import Event
 from recsys.storage import event_rows, upkeep
 from recsys.storage.database import Database
 from recsys.storage.tables import aliases

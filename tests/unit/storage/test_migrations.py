@@ -1,8 +1,8 @@
 import pytest
 from sqlalchemy import inspect, select, text, update
 
-from recsys.data.event_check import Event
 from recsys.errors import ConfigError, InputError, RecsysError
+from recsys.ingest.event_body import Event
 from recsys.storage import downgrades, event_rows, job_rows, migrate, own_tables, version_rows
 from recsys.storage.database import Database, parse_url
 from recsys.storage.tables import accounts, events, job_runs, metadata

@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from recsys import pipeline
 from recsys.config import Settings, load_settings
-from recsys.data.readers import ReadOptions
 from recsys.errors import ConfigError, ModelFileError, StorageUnavailableError
+from recsys.ingest.event_files import ReadOptions
 from recsys.registry import keep_version, read_version, write_version
 from recsys.serving.active_model import ActiveModel
 from recsys.serving.recommender import Recommender

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from recsys.data.event_check import check_event
-from recsys.data.item_check import check_item
-from recsys.data.raw_rows import Rejection
 from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.ingest.event_body import check_event
+from recsys.ingest.item_body import check_item
+from recsys.ingest.raw_rows import Rejection
 from recsys.storage import (
     event_import,
     event_rows,

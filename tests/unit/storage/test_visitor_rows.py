@@ -2,9 +2,9 @@
 
 import pytest
 
-from recsys.data.event_check import check_event
-from recsys.data.item_check import check_item
 from recsys.errors import InputError
+from recsys.ingest.event_body import check_event
+from recsys.ingest.item_body import check_item
 from recsys.storage import (
     event_rows,
     impression_rows,

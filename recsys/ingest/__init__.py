@@ -1,0 +1,1 @@
+"""Files and bodies of other people's making -> checked events and items, and the rows that are none."""

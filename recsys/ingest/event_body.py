@@ -1,0 +1,216 @@
+"""One event as REST receives it, checked: what it may hold and nothing else.
+
+The rules for ids, times and numbers are those of `recsys.ingest.event_files`, which applies them to whole
+columns of a file; `text_problem` is shared by both.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from recsys.errors import InputError
+from recsys.events.frame import (
+    DEFAULT_EVENT_TYPE,
+    EARLIEST_US,
+    FORBIDDEN_CHARACTERS,
+    MAX_FUTURE_SECONDS,
+    MAX_ID_LENGTH,
+    MAX_PROPERTIES_BYTES,
+)
+
+MAX_TYPE_LENGTH = 64  # characters of an event type
+MAX_DEPTH = 8  # objects and arrays within one another, the outermost included
+
+EVENT_FIELDS = (
+    "item_id",
+    "user_id",
+    "session_id",
+    "event_type",
+    "timestamp",
+    "event_id",
+    "value",
+    "recommendation_id",
+    "properties",
+)
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?"
+    r"(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))",
+    re.ASCII,
+)
+_NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # PostgreSQL cannot hold it
+_EPOCH = datetime(1970, 1, 1)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One acceptable event; at least one of `user_id` and `session_id` is set."""
+
+    user_id: str | None
+    session_id: str | None
+    item_id: str
+    event_type: str
+    timestamp_us: int  # µs since 1970, UTC
+    event_id: str | None
+    value: float | None
+    recommendation_id: str | None
+    properties: str | None  # JSON object text, compact, keys sorted
+
+
+def check_event(raw: Mapping[str, object], now_us: int) -> Event:
+    """The event that the JSON object `raw` describes; `now_us` is the time where it names none.
+
+    Raises InputError naming the first field that is unknown, missing or not acceptable. A field
+    that is null counts as absent.
+
+    >>> event = check_event({"user_id": "7", "item_id": "tea", "timestamp": 1592955233000}, 2**51)
+    >>> event.event_type, event.timestamp_us
+    ('view', 1592955233000000)
+    >>> check_event({"user_id": 7, "item_id": "tea"}, 2**51)
+    Traceback (most recent call last):
+    recsys.errors.InputError: user_id = 7: expected text of 1 to 256 characters
+    """
+    if not isinstance(raw, Mapping):
+        raise InputError("event", raw, "expected a JSON object")
+    for name in raw:
+        if name not in EVENT_FIELDS:
+            raise InputError(
+                str(name), raw[name], f"unknown field; known: {', '.join(EVENT_FIELDS)}"
+            )
+    item_id = _text(raw, "item_id")
+    user_id = _text(raw, "user_id")
+    session_id = _text(raw, "session_id")
+    if item_id is None:
+        raise InputError("item_id", None, f"expected text of 1 to {MAX_ID_LENGTH} characters")
+    if user_id is None and session_id is None:
+        raise InputError("user_id", None, "user_id and session_id are both missing")
+    return Event(
+        user_id=user_id,
+        session_id=session_id,
+        item_id=item_id,
+        event_type=_text(raw, "event_type", MAX_TYPE_LENGTH) or DEFAULT_EVENT_TYPE,
+        timestamp_us=_timestamp(raw.get("timestamp"), now_us),
+        event_id=_text(raw, "event_id"),
+        value=_number(raw.get("value")),
+        recommendation_id=_text(raw, "recommendation_id"),
+        properties=check_properties(raw.get("properties")),
+    )
+
+
+def text_problem(value: object, limit: int = MAX_ID_LENGTH) -> str | None:
+    """What keeps `value` from being an id of 1 to `limit` characters, or None.
+
+    >>> text_problem("tea"), text_problem(""), text_problem("a\\tb")
+    (None, 'expected text of 1 to 256 characters', 'holds a control character')
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= limit:
+        return f"expected text of 1 to {limit} characters"
+    if found := FORBIDDEN_CHARACTERS.search(value):
+        return "holds a control character" if found[0] < "\x80" else "holds half a surrogate pair"
+    return None
+
+
+def check_properties(properties: object) -> str | None:
+    """`properties` as compact JSON text with sorted keys; None for None.
+
+    Raises InputError where it is not a JSON object of at most 8,192 bytes and eight levels, or
+    holds what a database or UTF-8 cannot (NUL, half a surrogate pair, NaN).
+    """
+    if properties is None:
+        return None
+    if not isinstance(properties, Mapping):
+        raise InputError("properties", properties, "expected a JSON object")
+    if not _shallow(properties):
+        raise InputError("properties", "…", f"expected at most {MAX_DEPTH} levels")
+    try:
+        text = json.dumps(
+            properties, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        )
+        size = len(text.encode())
+    except (TypeError, ValueError):  # UnicodeEncodeError is a ValueError
+        raise InputError("properties", "…", "holds a value that JSON cannot carry") from None
+    if size > MAX_PROPERTIES_BYTES:
+        raise InputError("properties", "…", f"expected at most {MAX_PROPERTIES_BYTES:,} bytes")
+    if _NUL_ESCAPE.search(text):
+        raise InputError("properties", "…", "holds a NUL character")
+    return text
+
+
+def _text(raw: Mapping[str, object], field: str, limit: int = MAX_ID_LENGTH) -> str | None:
+    value = raw.get(field)
+    if value is None:
+        return None
+    if problem := text_problem(value, limit):
+        raise InputError(field, value, problem)
+    assert isinstance(value, str)
+    return value
+
+
+def _timestamp(value: object, now_us: int) -> int:
+    if value is None:
+        return now_us
+    if isinstance(value, int) and not isinstance(value, bool):
+        timestamp_us = value * 1_000
+    elif isinstance(value, str) and (parsed := rfc3339_us(value)) is not None:
+        timestamp_us = parsed
+    else:
+        raise InputError(
+            "timestamp",
+            value,
+            "expected RFC 3339 with an offset, such as 2024-05-01T12:00:00Z, or epoch milliseconds",
+        )
+    if timestamp_us < EARLIEST_US:
+        raise InputError("timestamp", value, "expected a time since 1970")
+    if timestamp_us > now_us + MAX_FUTURE_SECONDS * 1_000_000:
+        raise InputError("timestamp", value, f"more than {MAX_FUTURE_SECONDS} s in the future")
+    return timestamp_us
+
+
+def rfc3339_us(text: str) -> int | None:
+    """The µs since 1970 (UTC) of an RFC 3339 date-time, or None where `text` is not one.
+
+    A space may stand for the T, as RFC 3339, 5.6 allows. Of a fraction, 1 to 9 digits are taken and
+    what lies below a microsecond is dropped.
+
+    >>> rfc3339_us("1970-01-01T01:00:00.5+01:00")
+    500000
+    """
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        return None
+    date, time, fraction, sign, hours, minutes = found.groups()
+    try:
+        moment = datetime.fromisoformat(f"{date}T{time}")
+    except ValueError:
+        return None
+    local_us = (moment - _EPOCH) // _MICROSECOND + int((fraction or "").ljust(6, "0")[:6])
+    offset_minutes = (int(hours) * 60 + int(minutes)) * (-1 if sign == "-" else 1) if sign else 0
+    return local_us - offset_minutes * 60_000_000
+
+
+def _number(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise InputError("value", value, "expected a finite number")
+
+
+def _shallow(value: object, depth: int = MAX_DEPTH) -> bool:
+    """Whether `value` nests at most `depth` objects and arrays."""
+    if isinstance(value, Mapping):
+        return depth > 0 and all(_shallow(member, depth - 1) for member in value.values())
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(_shallow(member, depth - 1) for member in value)
+    return True

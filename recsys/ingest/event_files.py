@@ -1,0 +1,101 @@
+"""A file of events -> checked events, chunk after chunk, and the rows that are none, with the reason.
+
+Every row of a file is counted once: read = accepted + rejected + skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from recsys.errors import InputError
+from recsys.events.content_hash import content_hashes
+from recsys.ingest.byte_stream import file_kind, file_size
+from recsys.ingest.delimited import DelimitedFile
+from recsys.ingest.event_parser import POSITIONED_SCHEMA, EventChunk, EventParser
+from recsys.ingest.json_lines import JsonLines, chunk_of, parse_lines
+from recsys.ingest.layouts import LAYOUTS, ColumnMap, Layout, ReadOptions, choose_layout
+from recsys.ingest.parquet import ParquetFile
+from recsys.ingest.raw_rows import Rejection, RowSource
+
+__all__ = [
+    "LAYOUTS",
+    "ColumnMap",
+    "EventChunk",
+    "ReadOptions",
+    "Rejection",
+    "content_hashes",
+    "file_size",
+    "read_events",
+    "read_rejected",
+]
+
+
+def read_events(
+    path: str | Path, options: ReadOptions, now_us: int, chunk_rows: int = 100_000
+) -> Iterator[EventChunk]:
+    """The events of a CSV, TSV, JSON Lines or Parquet file, the first two plain, .gz or .zst.
+
+    Memory is bounded by the chunk, not by the file. `now_us` (µs since 1970) is the time now: what
+    lies more than five minutes after it is rejected. Raises InputError at once where the file
+    cannot be opened or a column that was named is not there; while reading, where the file is
+    damaged or its first chunk shows that the timestamps are not what `options` say.
+    """
+    source, layout = _open(path, options, chunk_rows)
+    parser = EventParser(source.names, options, layout, now_us)
+    return _read(source, parser, file_size(path))
+
+
+def _read(source: RowSource, parser: EventParser, unread: int) -> Iterator[EventChunk]:
+    empty = True
+    for raw in source.chunks(parser.needed):
+        unread -= raw.bytes_read
+        empty = False
+        yield parser.parse(raw)
+    if unread or empty:
+        yield EventChunk(POSITIONED_SCHEMA.empty_table(), [], 0, 0, unread)
+
+
+def read_rejected(raws: Sequence[str], options: ReadOptions, now_us: int) -> EventChunk:
+    """Rows rejected earlier, given by their `Rejection.raw`, read once more.
+
+    A position is a place in `raws`. Single rows say nothing of the file they are from, so each is
+    judged alone: a time without a UTC offset needs `options.timezone`. Raises InputError where
+    `options` themselves are wrong.
+    """
+    lines = [raw.encode(errors="backslashreplace") for raw in raws]
+    objects, positions, rejections = parse_lines(lines, 0)
+    names = list(dict.fromkeys(name for row in objects for name in row))
+    layout = choose_layout(options.format, names, None) if options.format and names else None
+    parser = EventParser(names, options, layout, now_us, replay=True)
+    return parser.parse(chunk_of(objects, positions, rejections, parser.needed, 0))
+
+
+def _open(path: str | Path, options: ReadOptions, rows: int) -> tuple[RowSource, Layout | None]:
+    if rows < 1:
+        raise ValueError("chunk_rows must be at least 1")
+    if options.format is not None and options.format not in LAYOUTS:
+        raise InputError("--format", options.format, f"expected one of: {', '.join(LAYOUTS)}")
+    kind = file_kind(path)
+    if kind == "delimited":
+        return _open_delimited(path, options, rows)
+    source: RowSource = ParquetFile(path, rows) if kind == "parquet" else JsonLines(path, rows)
+    if options.format is None or not source.names:
+        return source, None
+    return source, choose_layout(options.format, source.names, None)
+
+
+def _open_delimited(
+    path: str | Path, options: ReadOptions, rows: int
+) -> tuple[RowSource, Layout | None]:
+    chosen: list[Layout] = []
+
+    def headerless(fields: Sequence[str], delimiter: str) -> Sequence[str] | None:
+        if options.format is None:
+            return None
+        layout = choose_layout(options.format, fields, delimiter)
+        chosen.append(layout)
+        return None if set(layout.columns.mapped().values()) <= set(fields) else layout.header
+
+    source = DelimitedFile(path, rows, options.delimiter, headerless)
+    return source, chosen[0] if chosen else None

@@ -1,0 +1,260 @@
+"""Raw columns of a file -> checked event columns, and the rows that are no events, with the reason.
+
+Legend: n rows of a raw chunk, E accepted events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.errors import InputError, shown
+from recsys.events.frame import DEFAULT_EVENT_TYPE, EVENT_SCHEMA, MAX_ID_LENGTH
+from recsys.ingest.arrow_columns import as_ids, as_numbers, can_be_id, can_be_number, cell_value
+from recsys.ingest.event_body import MAX_TYPE_LENGTH, text_problem
+from recsys.ingest.layouts import Layout, ReadOptions, listed, own_map, require_columns
+from recsys.ingest.numeric_times import FINE, Times
+from recsys.ingest.raw_rows import BoolArray, RawChunk, Rejection, raw_text
+from recsys.ingest.row_conditions import Condition
+from recsys.ingest.timestamps import TimestampParser
+
+POSITIONED_SCHEMA = EVENT_SCHEMA.append(pa.field("position", pa.int64(), nullable=False))
+
+
+@dataclass(frozen=True)
+class EventChunk:
+    """n rows of a file; the counts are of this chunk alone."""
+
+    events: pa.Table  # (E,) EVENT_SCHEMA and position (int64, 0-based data row), in file order
+    rejections: list[Rejection]  # in file order
+    skipped: int  # rows left out by `where`
+    read: int  # E + rejections + skipped
+    bytes_read: int  # of the file as it lies on disk; the sum over all chunks is its size
+
+
+class EventParser:
+    """Raw chunks of one file -> event chunks.
+
+    `replay`: the rows are single ones picked from a file, so that no conclusion is drawn from them
+    to a file as a whole.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        options: ReadOptions,
+        layout: Layout | None,
+        now_us: int,
+        replay: bool = False,
+    ) -> None:
+        columns = options.columns
+        if layout is not None:
+            columns = columns.over(layout.columns)
+        elif not columns.mapped():
+            columns = own_map(names)
+        self._columns = columns.mapped()
+        self._conditions = [Condition.parse(text) for text in options.where]
+        if names and not replay:  # a JSON file whose first lines are all bad has none
+            self._check_names(list(names))
+        unit = options.unit or (layout.unit if layout else None)
+        if unit is None and columns.timestamp == "timestamp_us" and not options.columns.mapped():
+            unit = "us"
+        self._times = TimestampParser(
+            columns.timestamp or "timestamp", unit, options.timezone, now_us, replay
+        )
+        self._default_type = options.default_type
+        if layout and layout.default_type and options.default_type == DEFAULT_EVENT_TYPE:
+            self._default_type = layout.default_type
+        if problem := text_problem(self._default_type, MAX_TYPE_LENGTH):
+            raise InputError("--default-type", self._default_type, problem)
+        self._milliseconds = layout.milliseconds if layout else None
+        self._missing = layout.missing if layout else ()
+        wanted = [*self._columns.values(), *(condition.column for condition in self._conditions)]
+        if self._milliseconds:
+            wanted.append(self._milliseconds)
+        self.needed = list(dict.fromkeys(wanted))
+
+    def _check_names(self, names: list[str]) -> None:
+        for meaning in ("item", "timestamp"):
+            if meaning not in self._columns:
+                raise InputError(
+                    "--map",
+                    None,
+                    f"say which column is the {meaning}; the file has {listed(names)}",
+                )
+        if "user" not in self._columns and "session" not in self._columns:
+            raise InputError(
+                "--map",
+                None,
+                f"say which column is the user or session; the file has {listed(names)}",
+            )
+        require_columns("--map", list(self._columns.values()), names)
+        require_columns("--where", [condition.column for condition in self._conditions], names)
+
+    def parse(self, raw: RawChunk) -> EventChunk:
+        kept = np.ones(len(raw.positions), np.bool_)
+        for condition in self._conditions:
+            kept &= condition.mask(raw.columns[condition.column])
+        rows = _Rows(raw, kept)
+        item, user, session = (self._ids(rows, name) for name in ("item", "user", "session"))
+        rows.reject_missing(pc.is_null(item), "item_id")
+        neither = pc.and_(pc.is_null(user), pc.is_null(session))
+        rows.reject(_mask(neither), lambda row: "user_id and session_id are both missing")
+        times = self._timestamps(rows)
+        event_type = self._ids(rows, "event_type", MAX_TYPE_LENGTH)
+        value = self._values(rows)
+        event_id = self._ids(rows, "event_id")
+        nothing = pa.nulls(len(rows), pa.string())
+        table = pa.Table.from_arrays(
+            [
+                user,
+                session,
+                item,
+                pc.fill_null(event_type, self._default_type),
+                pa.array(times.us),
+                event_id,
+                value,
+                nothing,
+                nothing,
+                pa.array(raw.positions[kept]),
+            ],
+            schema=POSITIONED_SCHEMA,
+        )
+        rejections = rows.rejections(list(self._columns.values()))
+        return EventChunk(
+            events=table if not rejections else table.filter(pa.array(~rows.rejected)),
+            rejections=sorted(
+                [*raw.rejections, *rejections], key=lambda rejection: rejection.position
+            ),
+            skipped=int(len(kept) - kept.sum()),
+            read=len(kept) + len(raw.rejections),
+            bytes_read=raw.bytes_read,
+        )
+
+    def _ids(self, rows: _Rows, meaning: str, limit: int = MAX_ID_LENGTH) -> pa.Array:
+        """The column that is mapped as `meaning`; null where missing or bad, and those rejected."""
+        name = self._columns.get(meaning)
+        if name is None:
+            return pa.nulls(len(rows), pa.string())
+        column = rows.column(name)
+        label = meaning if meaning.startswith("event") else f"{meaning}_id"
+        if not can_be_id(column.type):
+            raise InputError(
+                "--map", f"{meaning}={name}", f"a column of type {column.type} holds no ids"
+            )
+        if meaning in ("user", "session") and self._missing and pa.types.is_string(column.type):
+            absent = pc.is_in(column, pa.array(self._missing))
+            column = pc.if_else(absent, pa.scalar(None, pa.string()), column)
+        ids, bad = as_ids(column, limit)
+        unusable, problem = rows.unusable(name)
+        if unusable is not None:
+            rows.reject(
+                unusable, lambda row: f"{label} = {shown(rows.value(name, row))}: {problem}"
+            )
+
+        def reason(row: int) -> str:
+            value = rows.value(name, row)
+            fault = text_problem(value, limit) if isinstance(value, str) else None
+            return f"{label} = {shown(value)}: {fault or 'expected text or a whole number'}"
+
+        rows.reject(bad, reason)
+        return ids
+
+    def _timestamps(self, rows: _Rows) -> Times:
+        name = self._columns.get("timestamp", "timestamp")
+        more_us = None
+        if self._milliseconds is not None:
+            values, _, _ = as_numbers(rows.column(self._milliseconds))
+            more_us = values * 1_000.0
+        times = self._times.parse(rows.column(name), more_us)
+        rows.reject(
+            times.outcome != FINE,
+            lambda row: self._times.reason(rows.value(name, row), times, row),
+        )
+        return times
+
+    def _values(self, rows: _Rows) -> pa.Array:
+        name = self._columns.get("value")
+        if name is None:
+            return pa.nulls(len(rows), pa.float64())
+        column = rows.column(name)
+        if not can_be_number(column.type):
+            raise InputError(
+                "--map", f"value={name}", f"a column of type {column.type} holds no numbers"
+            )
+        values, missing, bad = as_numbers(column)
+        bad |= ~missing & ~np.isfinite(values)
+        rows.reject(
+            bad, lambda row: f"value = {shown(rows.value(name, row))}: expected a finite number"
+        )
+        return pa.array(values, mask=missing | bad)
+
+
+class _Rows:
+    """The rows of a raw chunk that `kept` selects, and what is found wrong with them."""
+
+    def __init__(self, raw: RawChunk, kept: BoolArray) -> None:
+        self._raw = raw
+        self._all = bool(kept.all())
+        self._kept = pa.array(kept)
+        self._numbers = np.flatnonzero(kept)
+        self._columns: dict[str, pa.Array] = {}
+        self._reasons: dict[int, str] = {}
+        self.rejected = np.zeros(len(self._numbers), np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def column(self, name: str) -> pa.Array:
+        """The selected cells of column `name`; nulls where the file has no such column."""
+        if name not in self._columns:
+            column = self._raw.columns.get(name)
+            if column is None:
+                column = pa.nulls(len(self._kept))
+            self._columns[name] = column if self._all else column.filter(self._kept)
+        return self._columns[name]
+
+    def unusable(self, name: str) -> tuple[BoolArray | None, str]:
+        if name not in self._raw.unusable:
+            return None, ""
+        mask, problem = self._raw.unusable[name]
+        return mask[self._numbers], problem
+
+    def value(self, name: str, row: int) -> object:
+        """The cell as the source has it."""
+        return cell_value(self.column(name)[row])
+
+    def reject(self, mask: BoolArray, reason: Callable[[int], str]) -> None:
+        """Reject the rows of `mask` that are not rejected yet."""
+        fresh = mask & ~self.rejected
+        if fresh.any():
+            for row in np.flatnonzero(fresh).tolist():
+                self._reasons[row] = reason(row)
+            self.rejected |= fresh
+
+    def reject_missing(self, null: pa.Array, label: str) -> None:
+        self.reject(_mask(null), lambda row: f"{label} is missing")
+
+    def rejections(self, first: Sequence[str]) -> list[Rejection]:
+        """The rejected rows; in `raw` the columns `first` come first."""
+        numbers = np.flatnonzero(self.rejected)
+        if not len(numbers):
+            return []
+        sources = self._raw.source_rows(self._numbers[numbers])
+        positions = self._raw.positions[self._numbers[numbers]]
+        return [
+            Rejection(position, self._reasons[number], raw_text(source, first))
+            for number, position, source in zip(
+                numbers.tolist(), positions.tolist(), sources, strict=True
+            )
+        ]
+
+
+def _mask(values: pa.Array) -> NDArray[np.bool_]:
+    mask: NDArray[np.bool_] = values.to_numpy(zero_copy_only=False)
+    return mask

@@ -1,0 +1,103 @@
+"""One item of the catalogue, checked: what REST and item files may say of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recsys.errors import InputError
+from recsys.events.frame import MAX_ID_LENGTH
+from recsys.ingest.event_body import check_properties, text_problem
+
+MAX_TITLE_LENGTH = 1_024  # characters
+MAX_IMAGE_LENGTH = 2_048
+MAX_CATEGORIES = 64
+
+ITEM_FIELDS = ("item_id", "title", "categories", "price", "image", "available", "properties")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One acceptable item."""
+
+    item_id: str
+    title: str | None
+    categories: tuple[str, ...]
+    price: float | None
+    image: str | None  # an address; never fetched
+    available: bool
+    properties: str | None  # JSON object text, compact, keys sorted
+
+
+def check_item(raw: Mapping[str, object]) -> Item:
+    """The item that the JSON object `raw` describes; null counts as absent.
+
+    White space within a title becomes single spaces, and repeated categories are kept once. Raises
+    InputError naming the first field that is unknown, missing or not acceptable.
+
+    >>> check_item({"item_id": "7", "title": "Tea", "categories": ["drinks"]}).categories
+    ('drinks',)
+    """
+    if not isinstance(raw, Mapping):
+        raise InputError("item", raw, "expected a JSON object")
+    for name in raw:
+        if name not in ITEM_FIELDS:
+            raise InputError(
+                str(name), raw[name], f"unknown field; known: {', '.join(ITEM_FIELDS)}"
+            )
+    item_id = raw.get("item_id")
+    if problem := text_problem(item_id):
+        raise InputError("item_id", item_id, problem)
+    assert isinstance(item_id, str)
+    title = raw.get("title")
+    if isinstance(title, str):
+        title = " ".join(title.split()) or None
+    available = raw.get("available")
+    if available is not None and not isinstance(available, bool):
+        raise InputError("available", available, "expected true or false")
+    return Item(
+        item_id=item_id,
+        title=_text("title", title, MAX_TITLE_LENGTH),
+        categories=_categories(raw.get("categories")),
+        price=_price(raw.get("price")),
+        image=_text("image", raw.get("image"), MAX_IMAGE_LENGTH),
+        available=available is not False,
+        properties=check_properties(raw.get("properties")),
+    )
+
+
+def _text(field: str, value: object, limit: int) -> str | None:
+    if value is None:
+        return None
+    if problem := text_problem(value, limit):
+        raise InputError(field, value, problem)
+    assert isinstance(value, str)
+    return value
+
+
+def _categories(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple):
+        raise InputError("categories", value, "expected a list of texts")
+    for category in value:
+        if problem := text_problem(category, MAX_ID_LENGTH):
+            raise InputError("categories", category, problem)
+    categories = tuple(dict.fromkeys(value))
+    if len(categories) > MAX_CATEGORIES:
+        raise InputError("categories", len(categories), f"expected at most {MAX_CATEGORIES}")
+    return categories
+
+
+def _price(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            price = float(value)
+        except OverflowError:
+            price = math.inf
+        if math.isfinite(price) and price >= 0:
+            return price
+    raise InputError("price", value, "expected a finite number of at least 0")

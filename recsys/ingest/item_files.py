@@ -1,0 +1,223 @@
+"""A file of item metadata -> checked items, chunk after chunk, and the rows that are none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from recsys.errors import InputError
+from recsys.ingest.arrow_columns import NOT_UTF8, NUMBER
+from recsys.ingest.byte_stream import file_kind, file_size
+from recsys.ingest.delimited import DelimitedFile
+from recsys.ingest.item_body import Item, check_item
+from recsys.ingest.json_lines import JsonLines
+from recsys.ingest.layouts import listed, parse_map, require_columns
+from recsys.ingest.parquet import ParquetFile
+from recsys.ingest.raw_rows import RawChunk, Rejection, Row, RowSource, plain, raw_text
+
+_NUMBER = re.compile(NUMBER, re.ASCII)
+_AVAILABLE = {"true": True, "t": True, "yes": True, "y": True, "1": True, "in stock": True}
+_AVAILABLE |= {
+    "false": False,
+    "f": False,
+    "no": False,
+    "n": False,
+    "0": False,
+    "out of stock": False,
+}
+
+
+@dataclass(frozen=True)
+class ItemMap:
+    """Source column names by what they hold; None where the file has no such column.
+
+    >>> ItemMap.parse("item=imdb_id,categories=genres").categories
+    'genres'
+    """
+
+    item: str | None = None
+    title: str | None = None
+    categories: str | None = None
+    price: str | None = None
+    image: str | None = None
+    available: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ItemMap:
+        """The map written as `item=a,title=b,…`. Raises InputError naming what is wrong with it."""
+        return cls(**parse_map(text, [entry.name for entry in fields(cls)]))
+
+    def mapped(self) -> dict[str, str]:
+        """Meaning -> source column, of those that are mapped."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {meaning: column for meaning, column in values.items() if column is not None}
+
+
+@dataclass(frozen=True)
+class ItemOptions:
+    """How a file of items is to be understood.
+
+    Without `columns`, those named item_id, title, categories, price, image and available are taken.
+    """
+
+    columns: ItemMap = field(default_factory=ItemMap)
+    delimiter: str | None = None  # None: the one the first line has most
+
+
+@dataclass(frozen=True)
+class ItemChunk:
+    """Some rows of a file; the counts are of this chunk alone."""
+
+    items: list[Item]  # in file order; an item may come more than once
+    rejections: list[Rejection]  # in file order
+    read: int  # items + rejections
+    bytes_read: int  # of the file as it lies on disk; the sum over all chunks is its size
+
+
+def read_items(
+    path: str | Path, options: ItemOptions, chunk_rows: int = 10_000
+) -> Iterator[ItemChunk]:
+    """The items of a CSV, TSV, JSON Lines or Parquet file, the first two plain, .gz or .zst.
+
+    Categories are a list, JSON text of a list, or text split at `|`. A column that is not mapped
+    becomes a property under its own name; missing values are left out. Raises InputError at once
+    where the file cannot be opened or a column that was named is not there; while reading, where
+    the file is damaged.
+    """
+    source = _open(path, options, chunk_rows)
+    columns = options.columns.mapped()
+    if not columns and "item_id" in source.names:
+        names = {"item": "item_id"} | {
+            entry.name: entry.name for entry in fields(ItemMap) if entry.name != "item"
+        }
+        columns = {meaning: name for meaning, name in names.items() if name in source.names}
+    if source.names:  # a JSON file whose first lines are all bad has none
+        if "item" not in columns:
+            raise InputError(
+                "--map", None, f"say which column is the item; the file has {listed(source.names)}"
+            )
+        require_columns("--map", list(columns.values()), source.names)
+    return _read(source, columns, file_size(path))
+
+
+def _open(path: str | Path, options: ItemOptions, rows: int) -> RowSource:
+    kind = file_kind(path)
+    if kind == "parquet":
+        return ParquetFile(path, rows)
+    return JsonLines(path, rows) if kind == "json" else DelimitedFile(path, rows, options.delimiter)
+
+
+def _read(source: RowSource, columns: Mapping[str, str], unread: int) -> Iterator[ItemChunk]:
+    empty = True
+    for raw in source.chunks(source.names):
+        unread -= raw.bytes_read
+        empty = False
+        yield _chunk(raw, columns)
+    if unread or empty:
+        yield ItemChunk([], [], 0, unread)
+
+
+def _chunk(raw: RawChunk, columns: Mapping[str, str]) -> ItemChunk:
+    items: list[Item] = []
+    rejections = list(raw.rejections)
+    rows = raw.source_rows(np.arange(len(raw.positions)))
+    not_utf8 = {
+        int(row): name
+        for name, (mask, problem) in raw.unusable.items()
+        if problem == NOT_UTF8
+        for row in np.flatnonzero(mask)
+    }
+    for number, (row, position) in enumerate(zip(rows, raw.positions.tolist(), strict=True)):
+        try:
+            if number in not_utf8:
+                name = not_utf8[number]
+                raise InputError(name, row[name], NOT_UTF8)
+            items.append(item_of(row, columns))
+        except InputError as error:
+            raw_row = raw_text(row, list(columns.values()))
+            rejections.append(Rejection(position, str(error), raw_row))
+    return ItemChunk(
+        items=items,
+        rejections=sorted(rejections, key=lambda rejection: rejection.position),
+        read=len(items) + len(rejections),
+        bytes_read=raw.bytes_read,
+    )
+
+
+def item_of(row: Row, columns: Mapping[str, str]) -> Item:
+    """The item that a source row describes, `columns` telling what they mean; raises InputError."""
+    values = {name: plain(value) for name, value in row.items() if value is not None}
+    mapped = {meaning: values.get(column) for meaning, column in columns.items()}
+    others = set(columns.values())
+    properties = {
+        name: value
+        for name, value in values.items()
+        if name not in others and value is not None and value != ""
+    }
+    item_id = _id(mapped.get("item"))
+    if item_id is None:
+        raise InputError("item_id", None, "is missing")
+    return check_item(
+        {
+            "item_id": item_id,
+            "title": _optional_text(mapped.get("title")),
+            "categories": _categories(mapped.get("categories")),
+            "price": _number(mapped.get("price")),
+            "image": _optional_text(mapped.get("image")),
+            "available": _available(mapped.get("available")),
+            "properties": properties or None,
+        }
+    )
+
+
+def _id(value: object) -> object:
+    """Whole numbers as their digits; empty text as missing."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None if value == "" else value
+
+
+def _optional_text(value: object) -> object:
+    if value == "":
+        return None
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _categories(value: object) -> object:
+    if isinstance(value, str):
+        if value.lstrip().startswith("["):
+            try:
+                value = orjson.loads(value)
+            except orjson.JSONDecodeError:
+                raise InputError("categories", value, "expected a JSON list or a|b|c") from None
+        else:
+            value = [part.strip() for part in value.split("|")]
+    if isinstance(value, list):
+        return [_id(part) for part in value if part is not None and part != ""]
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str):
+        if value == "":
+            return None
+        if not _NUMBER.match(value):
+            raise InputError("price", value, "expected a number")
+        return float(value)
+    return value
+
+
+def _available(value: object) -> object:
+    if value is None or value == "" or isinstance(value, bool):
+        return None if value == "" else value
+    known = _AVAILABLE.get(str(value).strip().lower())
+    if known is None:
+        raise InputError("available", value, "expected true or false")
+    return known

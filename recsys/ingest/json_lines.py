@@ -1,0 +1,160 @@
+"""JSON Lines: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from recsys.errors import InputError, shown
+from recsys.ingest.byte_stream import TextStream
+from recsys.ingest.raw_rows import BoolArray, Int64Array, RawChunk, Rejection, Row, raw_text
+from recsys.ingest.row_blocks import BadRow, Piece, row_blocks
+
+_UNUSABLE = "expected text or a whole number"
+_TYPES: dict[frozenset[type], pa.DataType] = {
+    frozenset(): pa.null(),
+    frozenset({str}): pa.string(),
+    frozenset({int}): pa.int64(),
+    frozenset({float}): pa.float64(),
+    frozenset({int, float}): pa.float64(),
+}
+
+
+class JsonLines:
+    """UTF-8 JSON Lines, plain, .gz or .zst. `names` are the keys found in the first block."""
+
+    def __init__(self, path: str | Path, rows: int) -> None:
+        self._stream = TextStream(path)
+        start = self._stream.peek().lstrip()
+        if not start:
+            raise InputError("path", str(path), "the file is empty")
+        if start.startswith(b"["):
+            raise InputError("path", str(path), "is a JSON array; expected one JSON object a line")
+        self._blocks = self._objects(rows)
+        self._head = next(self._blocks, ([], np.empty(0, np.int64), []))
+        self.names = list(dict.fromkeys(key for row in self._head[0] for key in row))
+        if not self.names and not start.startswith(b"{"):
+            raise InputError("path", str(path), "is not JSON Lines; expected one object a line")
+
+    def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]:
+        """The file's rows; a line that is no object is rejected."""
+        for objects, positions, rejections in chain([self._head], self._blocks):
+            yield chunk_of(objects, positions, rejections, needed, self._stream.bytes_consumed())
+
+    def _objects(self, rows: int) -> Iterator[tuple[list[Row], Int64Array, list[Rejection]]]:
+        position = 0
+        for pieces in row_blocks(self._stream.read, rows):
+            block = parse_lines(_lines(pieces), position)
+            position += len(block[0]) + len(block[2])
+            yield block
+
+
+def _lines(pieces: Iterable[Piece]) -> list[bytes | BadRow]:
+    lines: list[bytes | BadRow] = []
+    for piece in pieces:
+        if isinstance(piece, BadRow):
+            lines.append(piece)
+        else:
+            lines += filter(None, piece.split(b"\n"))
+    return lines
+
+
+def _all_objects(lines: Sequence[bytes | BadRow]) -> list[Row]:
+    """The objects of `lines` where every one holds one, as is usual; else nothing."""
+    try:
+        objects = [orjson.loads(line) for line in lines]  # type: ignore[arg-type]
+    except orjson.JSONDecodeError:  # of a BadRow as well
+        return []
+    return objects if set(map(type, objects)) == {dict} else []
+
+
+def parse_lines(
+    lines: Sequence[bytes | BadRow], position: int
+) -> tuple[list[Row], Int64Array, list[Rejection]]:
+    """The objects that `lines` hold, their positions, and the lines that hold none; blanks aside.
+
+    `position` is that of the first line.
+    """
+    objects: list[Row] = _all_objects(lines)
+    rejections: list[Rejection] = []
+    for line in () if objects else lines:
+        number = position + len(objects) + len(rejections)
+        if isinstance(line, BadRow):
+            raw = raw_text(line.head.decode(errors="backslashreplace"))
+            rejections.append(Rejection(number, f"{line.reason}: {shown(raw)}", raw))
+            continue
+        try:
+            value = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            if not line.strip():
+                continue
+            text = line.decode(errors="backslashreplace")
+            reason = f"not JSON: {str(error)[:100]}: {shown(text)}"
+            rejections.append(Rejection(number, reason, raw_text(text)))
+            continue
+        if isinstance(value, dict):
+            objects.append(value)
+        else:
+            text = line.decode()
+            reason = f"expected a JSON object: {shown(text)}"
+            rejections.append(Rejection(number, reason, raw_text(text)))
+    rejected = [rejection.position - position for rejection in rejections]
+    numbers = np.arange(len(objects) + len(rejections), dtype=np.int64)
+    return objects, position + np.delete(numbers, rejected), rejections
+
+
+def chunk_of(
+    objects: list[Row],
+    positions: Int64Array,
+    rejections: list[Rejection],
+    needed: Collection[str],
+    bytes_read: int,
+) -> RawChunk:
+    """The columns `needed` of `objects`; an absent key is null."""
+    columns: dict[str, pa.Array] = {}
+    unusable: dict[str, tuple[BoolArray, str]] = {}
+    for name in needed:
+        columns[name], bad = json_column([row.get(name) for row in objects])
+        if bad is not None:
+            unusable[name] = (bad, _UNUSABLE)
+    return RawChunk(
+        columns=columns,
+        positions=positions,
+        rejections=rejections,
+        bytes_read=bytes_read,
+        source_rows=lambda numbers: [objects[number] for number in numbers],
+        unusable=unusable,
+    )
+
+
+def json_column(values: list[object]) -> tuple[pa.Array, BoolArray | None]:
+    """JSON `values` (n,) as one Arrow array, and which of them no id can be made of (None: none).
+
+    A column of several kinds becomes text, its numbers as JSON writes them.
+
+    >>> json_column([7, "a", None])[0].to_pylist()
+    ['7', 'a', None]
+    """
+    kinds = frozenset(map(type, values)) - {type(None)}
+    if kinds in _TYPES:
+        try:
+            return pa.array(values, _TYPES[kinds]), None
+        except (OverflowError, pa.ArrowInvalid):  # an integer beyond 64 bits, or beyond a double
+            pass
+    texts: list[str | None] = []
+    bad = np.zeros(len(values), np.bool_)
+    for number, value in enumerate(values):
+        if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+            value = int(value)
+        if value is None or isinstance(value, str):
+            texts.append(value)
+        else:
+            texts.append(json.dumps(value))
+            bad[number] = type(value) is not int
+    return pa.array(texts, pa.string()), bad if bad.any() else None

@@ -1,0 +1,234 @@
+"""Which column of a file means what: a map given by hand, or the layout of a public log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from recsys.errors import InputError
+from recsys.events.frame import DEFAULT_EVENT_TYPE
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """Source column names by what they hold; None where the file has no such column.
+
+    >>> ColumnMap.parse("user=visitor,item=sku,timestamp=time").item
+    'sku'
+    """
+
+    user: str | None = None
+    session: str | None = None
+    item: str | None = None
+    timestamp: str | None = None
+    event_type: str | None = None
+    event_id: str | None = None
+    value: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ColumnMap:
+        """The map written as `user=a,item=b,…`. Raises InputError naming what is wrong with it."""
+        return cls(**parse_map(text, [entry.name for entry in fields(cls)]))
+
+    def mapped(self) -> dict[str, str]:
+        """Meaning -> source column, of those that are mapped."""
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {meaning: column for meaning, column in values.items() if column is not None}
+
+    def over(self, other: ColumnMap) -> ColumnMap:
+        """`other` with the columns that this map names put in their places."""
+        return replace(other, **self.mapped())
+
+
+def parse_map(text: str, meanings: Sequence[str]) -> dict[str, str]:
+    """`a=x,b=y` as a dict whose keys are all among `meanings`; raises InputError."""
+    found: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        meaning, equals, column = (piece.strip() for piece in part.partition("="))
+        if not equals or not column:
+            raise InputError("--map", part, "expected MEANING=COLUMN pairs, separated by commas")
+        if meaning not in meanings:
+            raise InputError("--map", meaning, f"expected one of: {', '.join(meanings)}")
+        if meaning in found:
+            raise InputError("--map", part, f"{meaning} is mapped twice")
+        found[meaning] = column
+    return found
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One file layout of a public log."""
+
+    file: str  # the name the file is published under
+    columns: ColumnMap
+    unit: str | None = None  # of the timestamps; None for ISO text
+    header: tuple[str, ...] | None = None  # the columns, where the file has no header line
+    delimiter: str | None = None  # only asked for where there is no header line
+    default_type: str | None = None  # in place of 'view'
+    milliseconds: str | None = None  # a column of milliseconds to be added to the timestamp
+    missing: tuple[str, ...] = ()  # texts that stand for no user or no session
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a file of events is to be understood.
+
+    Without `columns` and `format`, columns that bear this project's own names are taken.
+    """
+
+    columns: ColumnMap = field(default_factory=ColumnMap)  # wins over those of `format`
+    unit: str | None = None  # of numeric timestamps: s, ms, us, ns; None for ISO text
+    default_type: str = DEFAULT_EVENT_TYPE  # of events that name none
+    where: tuple[str, ...] = ()  # 'column OP value', all of which a row must meet
+    format: str | None = None  # a public layout, see LAYOUTS
+    timezone: str | None = None  # of times without a UTC offset
+    delimiter: str | None = None  # None: the one the first line has most
+
+
+_YOOCHOOSE = ColumnMap(session="session_id", item="item_id", timestamp="timestamp")
+_DIGINETICA_MISSING = ("NA", "NULL")
+_MOVIELENS = ColumnMap(user="userId", item="movieId", timestamp="timestamp", value="rating")
+_MOVIELENS_HEADER = ("userId", "movieId", "rating", "timestamp")
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "retailrocket": (
+        Layout(
+            file="events.csv",
+            columns=ColumnMap(
+                user="visitorid", item="itemid", timestamp="timestamp", event_type="event"
+            ),
+            unit="ms",
+        ),
+    ),
+    "yoochoose": (
+        Layout(
+            file="yoochoose-clicks.dat",
+            columns=_YOOCHOOSE,
+            header=("session_id", "timestamp", "item_id", "category"),
+            delimiter=",",
+        ),
+        Layout(
+            file="yoochoose-buys.dat",
+            columns=replace(_YOOCHOOSE, value="price"),
+            header=("session_id", "timestamp", "item_id", "price", "quantity"),
+            delimiter=",",
+            default_type="purchase",
+        ),
+    ),
+    # The day in one column, the milliseconds since the session's first query in another; the
+    # copies in circulation spell the header in two ways.
+    "diginetica": (
+        Layout(
+            file="train-item-views.csv",
+            columns=ColumnMap(
+                user="userId", session="sessionId", item="itemId", timestamp="eventdate"
+            ),
+            milliseconds="timeframe",
+            missing=_DIGINETICA_MISSING,
+        ),
+        Layout(
+            file="train-item-views.csv",
+            columns=ColumnMap(
+                user="user_id", session="session_id", item="item_id", timestamp="eventdate"
+            ),
+            milliseconds="timeframe",
+            missing=_DIGINETICA_MISSING,
+        ),
+    ),
+    "movielens": (
+        Layout(file="ratings.csv", columns=_MOVIELENS, unit="s", default_type="rating"),
+        Layout(
+            file="ratings.dat",
+            columns=_MOVIELENS,
+            unit="s",
+            header=_MOVIELENS_HEADER,
+            delimiter="::",
+            default_type="rating",
+        ),
+        Layout(
+            file="u.data",
+            columns=_MOVIELENS,
+            unit="s",
+            header=_MOVIELENS_HEADER,
+            delimiter="\t",
+            default_type="rating",
+        ),
+    ),
+    "rees46": (
+        Layout(
+            file="2019-Oct.csv",
+            columns=ColumnMap(
+                user="user_id",
+                session="user_session",
+                item="product_id",
+                timestamp="event_time",
+                event_type="event_type",
+                value="price",
+            ),
+        ),
+    ),
+}
+
+# What this project exports, and what is taken where neither a map nor a format is given.
+OWN_COLUMNS = ColumnMap(
+    user="user_id",
+    session="session_id",
+    item="item_id",
+    timestamp="timestamp",
+    event_type="event_type",
+    event_id="event_id",
+    value="value",
+)
+
+
+def choose_layout(name: str, columns: Sequence[str], delimiter: str | None) -> Layout:
+    """The layout of public log `name` that a file with these `columns` has.
+
+    `columns` are the fields of the first line of a delimited file (which may turn out to be data)
+    or the column names of any other; `delimiter` is None for those. Raises InputError.
+    """
+    layouts = LAYOUTS.get(name)
+    if layouts is None:
+        raise InputError("--format", name, f"expected one of: {', '.join(LAYOUTS)}")
+    present = set(columns)
+    for layout in layouts:
+        needed = {*layout.columns.mapped().values(), layout.milliseconds or layout.columns.item}
+        if needed <= present:
+            return layout
+    for layout in layouts:
+        if layout.header and layout.delimiter == delimiter and len(layout.header) == len(columns):
+            return layout
+    expected = " or ".join(
+        dict.fromkeys(
+            f"{layout.file} with {len(layout.header)} columns and no header line"
+            if layout.header
+            else f"{layout.file} with the columns {', '.join(layout.columns.mapped().values())}"
+            for layout in layouts
+        )
+    )
+    raise InputError("--format", name, f"expected {expected}; the file starts {listed(columns)}")
+
+
+def own_map(columns: Sequence[str]) -> ColumnMap:
+    """The map of those `columns` that bear the names of this project's own exports."""
+    present = set(columns)
+    own = {meaning: name for meaning, name in OWN_COLUMNS.mapped().items() if name in present}
+    if "timestamp" not in own and "timestamp_us" in present:
+        own["timestamp"] = "timestamp_us"
+    return ColumnMap(**own)
+
+
+def require_columns(option: str, wanted: Sequence[str], columns: Sequence[str]) -> None:
+    """Raise InputError where one of `wanted` is not, or not only once, among `columns`."""
+    for name in wanted:
+        count = columns.count(name)
+        if count == 0:
+            raise InputError(option, name, f"no such column; the file has {listed(columns)}")
+        if count > 1:
+            raise InputError(option, name, "the file has more than one column of that name")
+
+
+def listed(columns: Sequence[str], limit: int = 30) -> str:
+    """`columns` for a message of one line."""
+    more = f", … ({len(columns)} in all)" if len(columns) > limit else ""
+    return ", ".join(repr(column)[1:-1][:80] for column in columns[:limit]) + more

@@ -1,0 +1,83 @@
+"""Times written as numbers -> µs since 1970, UTC; and what may become of a row's time.
+
+Legend: n rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recsys.events.frame import MICROSECONDS
+from recsys.ingest.arrow_columns import as_numbers, text_bytes
+
+BEYOND = 2.0**62  # µs that int64 is not asked to hold
+
+# What became of a row's time.
+FINE, MISSING, UNREADABLE, TOO_EARLY, TOO_LATE, NO_OFFSET, NO_MILLISECONDS = range(7)
+
+BoolArray = NDArray[np.bool_]
+Int64Array = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times of n rows, with what is wrong with those that are not FINE."""
+
+    us: Int64Array  # (n,) µs since 1970, UTC; only meant where FINE
+    outcome: NDArray[np.uint8]  # (n,)
+    estimate_us: FloatArray  # (n,) what was read, however far out; NaN where nothing was
+    unit: str | None  # the unit by which numbers were taken
+
+
+def from_numbers(column: pa.Array, unit: str) -> Times:
+    """Numbers or numeric text times `unit`; whole numbers are taken exactly."""
+    if pa.types.is_integer(column.type):
+        return from_integers(column, unit)
+    if not pa.types.is_string(column.type):
+        values, missing, _ = as_numbers(column)
+        return times_of(values * MICROSECONDS[unit], missing, unit)
+    _, characters = text_bytes(column)
+    if ((characters >= 48) & (characters <= 57)).all() and not pc.any(pc.equal(column, "")).as_py():
+        try:
+            return from_integers(pc.cast(column, pa.int64()), unit)
+        except pa.ArrowInvalid:  # beyond 64 bits
+            pass
+    nothing = pa.scalar(None, pa.string())
+    whole = pc.match_substring_regex(column, r"^-?([0-9]{1,18}|[0-8][0-9]{18})$")
+    exact = from_integers(pc.cast(pc.if_else(whole, column, nothing), pa.int64()), unit)
+    values, missing, _ = as_numbers(column)
+    times = times_of(values * MICROSECONDS[unit], missing, unit)
+    return Times(
+        us=np.where(exact.outcome == FINE, exact.us, times.us),
+        outcome=times.outcome,
+        estimate_us=times.estimate_us,
+        unit=unit,
+    )
+
+
+def from_integers(column: pa.Array, unit: str) -> Times:
+    factor = MICROSECONDS[unit]
+    missing = pc.is_null(column).to_numpy(zero_copy_only=False)
+    values = pc.fill_null(column, 0).to_numpy()
+    estimate = np.where(missing, np.nan, values * float(factor))
+    with np.errstate(invalid="ignore"):
+        near = np.where(np.abs(estimate) < BEYOND, values, 0).astype(np.int64)
+    us = near // 1_000 if unit == "ns" else near * int(factor)
+    outcome = np.where(missing, MISSING, FINE).astype(np.uint8)
+    return Times(us, outcome, estimate, unit)
+
+
+def times_of(estimate: FloatArray, missing: BoolArray, unit: str | None) -> Times:
+    """Times from µs: missing, not finite (so not readable), or fine."""
+    finite = np.isfinite(estimate)
+    near = finite & (np.abs(np.where(finite, estimate, 0)) < BEYOND)
+    us = np.rint(np.where(near, estimate, 0)).astype(np.int64)
+    outcome = np.where(finite, FINE, UNREADABLE).astype(np.uint8)
+    outcome[missing] = MISSING
+    return Times(us, outcome, estimate, unit)

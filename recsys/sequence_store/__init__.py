@@ -1,0 +1,1 @@
+"""Sequences on disk, and how they follow the log."""

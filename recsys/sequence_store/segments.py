@@ -1,0 +1,245 @@
+"""Sequences on disk: column files in segments, under stable numbers for items and event types.
+
+A segment is a folder of NumPy files, one a column, its rows sorted by (bucket, user, time, position), so
+that a bucket is a slice of each. `manifest.json` names the segments with the SHA-256 of every file; it
+is replaced whole, so that a build killed anywhere goes on from the last segment it lists. Users are
+64-bit hashes: training asks only which events are of one user.
+
+Legend: E events of a segment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from recsys.errors import SequenceFileError
+from recsys.events.frame import USER_BUCKETS
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+DTYPES: dict[str, type[np.generic]] = {
+    "users": np.uint64,  # a hash of the sequence's key
+    "items": np.int32,  # places in the manifest's item ids
+    "event_types": np.int16,  # places in the manifest's type names
+    "sessions": np.uint64,
+    "timestamps_us": np.int64,
+    "positions": np.int64,
+}
+RENUMBERED = ("items", "event_types")  # whose numbers are a segment's own until they are replaced
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One folder of column files, each (E,)."""
+
+    name: str
+    rows: int
+    offsets: list[int]  # (USER_BUCKETS + 1,) where each bucket begins
+    sha256: dict[str, str]  # of each column's file
+    last_position: int = -1  # the largest
+    last_us: int = 2**63 - 1  # the newest time
+
+    def row_buckets(self) -> NDArray[np.int64]:
+        """The bucket of each row; (E,)."""
+        return np.repeat(np.arange(USER_BUCKETS), np.diff(self.offsets))
+
+    def bucket(self, folder: Path, number: int) -> Columns:
+        """The columns of one bucket, mapped."""
+        part = slice(self.offsets[number], self.offsets[number + 1])
+        return {name: values[part] for name, values in read_segment(folder, self).items()}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that the files hold and how far they reach."""
+
+    database_id: str  # whose rows these are
+    high_water: int = 0  # the largest position that was read
+    removals: int = 0  # the last removal that was carried out
+    item_count: int = 0
+    items_sha256: str = ""
+    mark: str = ""  # how far a mapped table was read
+    type_names: list[str] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    serial: int = 0  # of the segment made last
+
+    @property
+    def rows(self) -> int:
+        return sum(segment.rows for segment in self.segments)
+
+
+def sort_columns(columns: Columns, buckets: NDArray[np.int64]) -> tuple[Columns, list[int]]:
+    """The columns (E,) in a segment's order, and the buckets' offsets; buckets (E,)."""
+    keys = (columns["positions"], columns["timestamps_us"], columns["users"], buckets)
+    order = np.lexsort(keys)
+    offsets = np.searchsorted(buckets[order], np.arange(USER_BUCKETS + 1))
+    return {name: values[order] for name, values in columns.items()}, offsets.tolist()
+
+
+def write_segment(folder: Path, name: str, columns: Columns, offsets: list[int]) -> Segment:
+    """Write sorted columns; the segment, which counts once a manifest names it."""
+    part = folder / f".{name}.part"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for column, dtype in DTYPES.items():
+        np.save(part / f"{column}.npy", columns[column].astype(dtype, copy=False))
+    shutil.rmtree(folder / name, ignore_errors=True)
+    part.rename(folder / name)
+    last = int(columns["positions"].max(initial=-1))
+    newest = int(columns["timestamps_us"].max(initial=0))
+    return hashed(folder, Segment(name, len(columns["users"]), offsets, {}, last, newest), DTYPES)
+
+
+def hashed(folder: Path, segment: Segment, columns: Iterable[str]) -> Segment:
+    """The segment with the hashes of the files of `columns` as they are now."""
+    sums = {column: _sha256(folder / segment.name / f"{column}.npy") for column in columns}
+    return replace(segment, sha256={**segment.sha256, **sums})
+
+
+def read_segment(folder: Path, segment: Segment, mode: Literal["r", "r+"] = "r") -> Columns:
+    """The columns of a segment, mapped. Raises SequenceFileError where they are not as they should be."""
+    found = {}
+    for column, dtype in DTYPES.items():
+        try:
+            path = folder / segment.name / f"{column}.npy"
+            values = np.load(path, mmap_mode=mode, allow_pickle=False)
+        except (OSError, ValueError):
+            raise SequenceFileError(f"segment {segment.name}: {column} cannot be read") from None
+        if values.dtype != dtype or values.shape != (segment.rows,):
+            raise SequenceFileError(f"segment {segment.name}: {column} is of another shape or type")
+        found[column] = values
+    return found
+
+
+def check_segment(folder: Path, segment: Segment) -> None:
+    """Raises SequenceFileError where a file is not the one that was written."""
+    for column, wanted in segment.sha256.items():
+        path = folder / segment.name / f"{column}.npy"
+        if column not in DTYPES or not path.is_file() or _sha256(path) != wanted:
+            raise SequenceFileError(f"segment {segment.name}: {column} was changed")
+
+
+def merge_segments(folder: Path, name: str, parts: Sequence[Segment]) -> Segment:
+    """One segment with the rows of several."""
+    columns = [read_segment(folder, part) for part in parts]
+    joined = {c: np.concatenate([one[c] for one in columns]) for c in DTYPES}
+    buckets = np.concatenate([part.row_buckets() for part in parts])
+    return write_segment(folder, name, *sort_columns(joined, buckets))
+
+
+def without_users(
+    folder: Path, name: str, segment: Segment, gone: NDArray[np.uint64]
+) -> Segment | None:
+    """The segment as `name`, without the events of users `gone`; None where it holds none of them."""
+    columns = read_segment(folder, segment)
+    kept = ~np.isin(columns["users"], gone)
+    if kept.all():
+        return None
+    buckets = segment.row_buckets()[kept]
+    left = {column: values[kept] for column, values in columns.items()}
+    return write_segment(folder, name, *sort_columns(left, buckets))
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, list[str]]:
+    """The manifest and the item ids. Raises SequenceFileError where either cannot be trusted."""
+    try:
+        plain = orjson.loads((folder / MANIFEST).read_bytes())
+        if plain.pop("format") != FORMAT:
+            raise SequenceFileError("the sequence files are of another format")
+        segments = [Segment(**segment) for segment in plain.pop("segments")]
+        manifest = Manifest(**plain, segments=segments)
+        stored = (folder / _items_name(manifest.item_count)).read_bytes()
+        items = orjson.loads(stored)
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError):
+        raise SequenceFileError("the sequence files' manifest cannot be read") from None
+    if hashlib.sha256(stored).hexdigest() != manifest.items_sha256:
+        raise SequenceFileError("the sequence files' items were changed")
+    return manifest, items
+
+
+def write_manifest(folder: Path, manifest: Manifest, items: Sequence[str]) -> Manifest:
+    """Replace the manifest, whose segments are all there."""
+    stored = orjson.dumps(list(items))
+    digest = hashlib.sha256(stored).hexdigest()
+    manifest = replace(manifest, item_count=len(items), items_sha256=digest)
+    _replace(folder / _items_name(len(items)), stored)
+    _replace(folder / MANIFEST, orjson.dumps({"format": FORMAT, **asdict(manifest)}))
+    return manifest
+
+
+def sweep(folder: Path, manifest: Manifest) -> None:
+    """Remove what the manifest does not name: merged segments, and what a killed build left."""
+    named = {segment.name for segment in manifest.segments}
+    named |= {MANIFEST, _items_name(manifest.item_count), "lock"}
+    for entry in folder.iterdir():
+        if entry.name not in named:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def renumbered(columns: Columns, items: NDArray[np.int64], types: NDArray[np.int64]) -> None:
+    """Put the catalogue's numbers in the place of a segment's own, in its files."""
+    columns["items"][:] = items[columns["items"]]
+    columns["event_types"][:] = types[columns["event_types"]]
+    for name in RENUMBERED:
+        values = columns[name]
+        assert isinstance(values, np.memmap)
+        values.flush()
+
+
+def positions_from(folder: Path, manifest: Manifest, start: int) -> NDArray[np.int64]:
+    """Positions from `start` on that the files hold, sorted."""
+    found = [np.empty(0, np.int64)]
+    for segment in manifest.segments:
+        if segment.last_position >= start:
+            positions = read_segment(folder, segment)["positions"]
+            found.append(positions[positions >= start])
+    return np.sort(np.concatenate(found))
+
+
+def positions_since(folder: Path, manifest: Manifest, since_us: int | None) -> NDArray[np.int64]:
+    """Positions of all segments that reach to `since_us` or beyond it, sorted; None: of all."""
+    late = [
+        segment for segment in manifest.segments if since_us is None or segment.last_us >= since_us
+    ]
+    found = [read_segment(folder, segment)["positions"] for segment in late]
+    found.append(np.empty(0, np.int64))
+    return np.sort(np.concatenate(found))
+
+
+def moved(users: NDArray[np.uint64], merged: Mapping[int, int]) -> NDArray[np.uint64]:
+    """Users (E,) with the hashes of merged ones replaced."""
+    if not merged:
+        return users
+    sources = np.array(sorted(merged), np.uint64)
+    targets = np.array([merged[int(source)] for source in sources], np.uint64)
+    places = np.minimum(np.searchsorted(sources, users), len(sources) - 1)
+    return np.where(sources[places] == users, targets[places], users)
+
+
+def _items_name(count: int) -> str:
+    return f"items-{count}.json"
+
+
+def _replace(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
