@@ -12,7 +12,7 @@ from recsys.storage.database import Database
 
 if TYPE_CHECKING:
     from jobs.runs import RunLog
-    from recsys.model.training import Progress
+    from recsys.models.lstm.training_loop import Progress
 
 
 def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:

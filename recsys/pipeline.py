@@ -45,8 +45,8 @@ from recsys.events.times import to_us
 from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
-from recsys.model.onnx_export import export_onnx
-from recsys.model.training import Progress
+from recsys.models.lstm.onnx_export import export_onnx
+from recsys.models.lstm.training_loop import Progress
 from recsys.registry import keep_version, load_champion, new_version, read_version
 from recsys.serving.answers import Answer, Request
 from recsys.serving.everyone import rank_everyone

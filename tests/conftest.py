@@ -31,7 +31,8 @@ from recsys.engines.training_log import make_log
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
 from recsys.events.times import to_us
-from recsys.registry import Bundle, new_version, write_version
+from recsys.models.bundle import Bundle
+from recsys.registry import new_version, write_version
 from recsys.storage import migrate, version_rows
 from recsys.storage.database import Database
 

@@ -35,9 +35,9 @@ from recsys.engines.sequence_store import CHUNK_IDS, Reading, SequenceStore
 from recsys.errors import TrainingError
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.ingest.event_files import ReadOptions, read_events
-from recsys.model.checkpoint import mapped_tensors, network_bytes
-from recsys.model.trainer import Trainer
-from recsys.model.training import start_cold, train_network
+from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.lstm.training_loop import start_cold, train_network
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks

@@ -26,11 +26,12 @@ from recsys.config import Settings, load_settings
 from recsys.events.frame import user_bucket
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.model.trainer import Trainer
-from recsys.rankers.blend import Blend
-from recsys.rankers.fitting import fit_rankers
-from recsys.registry import Bundle, write_version
-from recsys.serving.ranking import BLEND
+from recsys.models.blend import Blend
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.rankers import fit_rankers
+from recsys.models.ranking import BLEND
+from recsys.registry import write_version
 from recsys.storage import key_rows, migrate, version_rows
 from recsys.storage.database import Database
 from recsys.storage.tables import events

@@ -34,12 +34,12 @@ from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import cut_for_share, events_before
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.model.copy_head import KEY_WIDTH
-from recsys.model.precision import gemm_gflops
-from recsys.model.scoring import NetworkScorer
-from recsys.model.trainer import Trainer
-from recsys.model.training import Progress, start_cold, train_network
-from recsys.serving.ranking import LSTM
+from recsys.models.lstm.copy_head import KEY_WIDTH
+from recsys.models.lstm.precision import gemm_gflops
+from recsys.models.lstm.scoring import NetworkScorer
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.lstm.training_loop import Progress, start_cold, train_network
+from recsys.models.ranking import LSTM
 
 MEAN_LENGTH = 5.0  # events of a simulated session, as bol_clicks has
 ZIPF = 0.8

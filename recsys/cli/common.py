@@ -20,7 +20,7 @@ from recsys.config import Settings, load_settings
 from recsys.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to load
-    from recsys.model.training import Progress as TrainingProgress
+    from recsys.models.lstm.training_loop import Progress as TrainingProgress
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The config.toml to use.", show_default=False)

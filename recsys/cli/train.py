@@ -178,7 +178,7 @@ def tune(
     Example: recsys tune --trials 20 && recsys train --tuned tuned.toml
     """
     from recsys import pipeline
-    from recsys.model.training import Progress
+    from recsys.models.lstm.training_loop import Progress
     from recsys.storage.database import open_database
 
     settings = settings_of(config)

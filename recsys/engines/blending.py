@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from recsys.evaluation.metrics import recall, reciprocal_rank
 from recsys.events.time_split import Positions
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.rankers import Ranker
-from recsys.rankers.base import Votes
-from recsys.rankers.blend import NETWORK, NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best
-from recsys.rankers.session_knn import SessionKnn
-from recsys.registry import Bundle
-from recsys.serving.ranking import voices_of
+from recsys.models.blend import NETWORK, NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best
+from recsys.models.bundle import Bundle
+from recsys.models.ranker import Ranker, Votes
+from recsys.models.ranking import voices_of
+from recsys.models.session_knn import SessionKnn
 
 Float32Array = NDArray[np.float32]
 Int64Array = NDArray[np.int64]

@@ -28,10 +28,10 @@ from recsys.evaluation.report import (
 )
 from recsys.events.time_split import Positions, baskets_from, positions_from
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.model.training import Progress
-from recsys.rankers.session_knn import SessionKnn
-from recsys.registry import Bundle
-from recsys.serving.ranking import BLEND, LSTM
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.training_loop import Progress
+from recsys.models.ranking import BLEND, LSTM
+from recsys.models.session_knn import SessionKnn
 
 Report = Callable[[Progress], None]
 RATES = (1.0, 0.3)  # shares of the learning rate that every network is tried with

@@ -33,10 +33,12 @@ from recsys.engines.blending import (
 from recsys.engines.lesson import Lesson, prepare
 from recsys.engines.training_log import Log
 from recsys.engines.warm_start import catch_up, start_warm
-from recsys.model.checkpoint import TrainingCheckpoint
-from recsys.model.scoring import NetworkScorer
-from recsys.model.trainer import Trainer
-from recsys.model.training import (
+from recsys.models.blend import Blend
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.checkpoint import TrainingCheckpoint
+from recsys.models.lstm.scoring import NetworkScorer
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.lstm.training_loop import (
     WARM_RATE,
     LearningCurve,
     Progress,
@@ -44,11 +46,9 @@ from recsys.model.training import (
     start_cold,
     train_network,
 )
-from recsys.rankers.blend import Blend
-from recsys.rankers.fitting import with_choices
-from recsys.rankers.session_knn import SessionKnn
-from recsys.registry import Bundle
-from recsys.serving.ranking import BLEND, BLENDED, LSTM
+from recsys.models.rankers import with_choices
+from recsys.models.ranking import BLEND, BLENDED, LSTM
+from recsys.models.session_knn import SessionKnn
 from recsys.tracing import traced
 
 ANYWHERE = {"processes", "worker_timeout_seconds"}  # of [training]: they change no result

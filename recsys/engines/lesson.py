@@ -19,12 +19,12 @@ from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import Positions, cut_for_share, events_before
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
-from recsys.model.trainer import Trainer
-from recsys.rankers import Ranker
-from recsys.rankers.blend import Blend
-from recsys.rankers.fitting import fit_rankers
-from recsys.registry import Bundle
-from recsys.serving.ranking import LSTM
+from recsys.models.blend import Blend
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.ranker import Ranker
+from recsys.models.rankers import fit_rankers
+from recsys.models.ranking import LSTM
 
 Int32Array = NDArray[np.int32]
 

@@ -15,7 +15,8 @@ from recsys.engines.trial import Trial, matrix_costs
 from recsys.engines.warm_start import cold_started_us
 from recsys.evaluation.gate import Verdict
 from recsys.events.times import to_us
-from recsys.registry import Bundle, write_version
+from recsys.models.bundle import Bundle
+from recsys.registry import write_version
 from recsys.storage import version_rows
 from recsys.storage.audit_rows import CLI, add_audit
 from recsys.storage.database import Connection, Database

@@ -4,7 +4,7 @@
     torchrun --nnodes 3 --rdzv-backend c10d --rdzv-endpoint HOST:PORT -m recsys train
 
 Every process runs the same command. Rank 0 does what it would do alone, the others take part in its
-epochs; see `recsys.model.group`.
+epochs; see `recsys.models.lstm.process_group`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from recsys.model.following import follow
-from recsys.model.group import joined
+from recsys.models.lstm.follower_rank import follow
+from recsys.models.lstm.process_group import joined
 
 Result = TypeVar("Result")
 

@@ -23,7 +23,8 @@ from recsys.events.time_split import (
     tied_share,
 )
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.rankers import RANKERS, Ranker
+from recsys.models.ranker import Ranker
+from recsys.models.rankers import RANKERS
 
 WINDOW_SHARE = 0.1
 POSITIONS = 3_000

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from recsys.config import Settings
 from recsys.errors import DataCheckError, NotEnoughDataError
 from recsys.events.frame import EventFrame
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.training.data_checks import Check, Known, check_frame
 
 

@@ -24,7 +24,7 @@ from recsys.events.time_split import (
     tied_share,
 )
 from recsys.events.vocabulary import Vocabulary
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.storage import item_rows
 from recsys.storage.database import Database
 

@@ -22,9 +22,9 @@ from recsys.evaluation.report import (
 )
 from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
-from recsys.model.item_matrix import KINDS, ItemMatrix
-from recsys.registry import Bundle, compacted
-from recsys.serving.ranking import LSTM, rankings, scores
+from recsys.models.bundle import Bundle, compacted
+from recsys.models.lstm.item_matrix import KINDS, ItemMatrix
+from recsys.models.ranking import LSTM, rankings, scores
 from recsys.storage.version_rows import VersionRow
 from recsys.tracing import traced
 
@@ -55,7 +55,7 @@ def window_positions(log: Log, bundle: Bundle, cut_us: int, end_us: int | None =
 
 
 def scorer_of(bundle: Bundle, ranking: str | None = None) -> Scorer:
-    """`recsys.serving.ranking.scores` of one ranking, as evaluation wants it."""
+    """`recsys.models.ranking.scores` of one ranking, as evaluation wants it."""
 
     def scorer(histories: Histories) -> Float32Array:
         return scores(bundle, histories, ranking)

@@ -19,9 +19,9 @@ from recsys.engines.lesson import prepare
 from recsys.engines.training_log import Log
 from recsys.errors import NotEnoughDataError
 from recsys.evaluation.metrics import reciprocal_rank
-from recsys.model.scoring import NetworkScorer
-from recsys.model.training import Progress, start_cold, train_network
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.scoring import NetworkScorer
+from recsys.models.lstm.training_loop import Progress, start_cold, train_network
 
 if TYPE_CHECKING:
     import optuna

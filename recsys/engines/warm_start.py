@@ -12,10 +12,10 @@ from recsys.engines.lesson import Lesson
 from recsys.events.sequences import Sequences
 from recsys.events.times import to_us
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
-from recsys.model.inherited_weights import start_from
-from recsys.model.trainer import Trainer
-from recsys.model.training import Progress, final_pass
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.inherited_weights import start_from
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.lstm.training_loop import Progress, final_pass
 
 DAY_US = 86_400 * 1_000_000
 

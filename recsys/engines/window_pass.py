@@ -17,10 +17,10 @@ from recsys.engines.warm_start import start_warm
 from recsys.evaluation.metrics import reciprocal_rank, target_ranks
 from recsys.evaluation.report import Scorer
 from recsys.events.time_split import Positions
-from recsys.model.trainer import Trainer
-from recsys.model.training import Progress, final_pass
-from recsys.rankers.fitting import fit_rankers
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.lstm.training_loop import Progress, final_pass
+from recsys.models.rankers import fit_rankers
 from recsys.tracing import traced
 
 HARM_POSITIONS = 2_000

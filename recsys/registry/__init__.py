@@ -13,7 +13,6 @@ before a byte of it is used. A folder is written beside its place and renamed in
 mapped, not read: the processes of one machine hold each of them once.
 """
 
-from recsys.registry.bundle import Bundle, compacted
 from recsys.registry.copies import keep_version
 from recsys.registry.folders import (
     delete_version,
@@ -33,8 +32,6 @@ from recsys.registry.version_files import (
 __all__ = [
     "FORMAT",
     "MANIFEST",
-    "Bundle",
-    "compacted",
     "delete_version",
     "folder_bytes",
     "keep_version",

@@ -18,12 +18,13 @@ from safetensors.numpy import save as save_arrays
 from recsys.errors import ModelFileError
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import Vocabulary
-from recsys.model.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
-from recsys.model.earlier_formats import manifest_of_1, rankers_of_1, weights_of_1
-from recsys.model.item_matrix import ItemMatrix
-from recsys.rankers import RANKERS, Ranker
-from recsys.rankers.blend import Blend
-from recsys.registry.bundle import Bundle
+from recsys.models.blend import Blend
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
+from recsys.models.lstm.earlier_formats import manifest_of_1, rankers_of_1, weights_of_1
+from recsys.models.lstm.item_matrix import ItemMatrix
+from recsys.models.ranker import Ranker
+from recsys.models.rankers import RANKERS
 from recsys.registry.copies import fetch_version
 from recsys.registry.folders import part_of, sync_folder, write_durably
 from recsys.registry.manifest import FORMAT, MANIFEST, check_file, check_name, read_manifest

@@ -15,8 +15,9 @@ import structlog
 from recsys.errors import ModelFileError, RecsysError, StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.registry import Bundle, compacted, read_version
-from recsys.serving.ranking import best
+from recsys.models.bundle import Bundle, compacted
+from recsys.models.ranking import best
+from recsys.registry import read_version
 from recsys.storage.model_files import ModelFiles
 
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ class ActiveModel:
         files: ModelFiles | None = None,
     ) -> None:
         """`clock` gives seconds that never go back, such as time.monotonic; `matrix` is how the
-        catalogue is scanned (`recsys.model.item_matrix.KINDS`); with `control` the champion before
+        catalogue is scanned (`recsys.models.lstm.item_matrix.KINDS`); with `control` the champion before
         the present one is held too. What is not in the folder `root` is fetched from `files`.
         """
         self._root = root

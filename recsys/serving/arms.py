@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.serving.active_model import Models
 
 CHAMPION, CONTROL = "champion", "control"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import StorageUnavailableError
 from recsys.ingest.row_conditions import Condition
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.storage import item_rows
 from recsys.storage.database import Connection, Database
 from recsys.storage.item_rows import StoredItem

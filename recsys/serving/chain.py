@@ -16,14 +16,14 @@ import numpy as np
 
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.ranking import LSTM
 from recsys.serving.answers import Request
 from recsys.serving.catalogue import Shelf, look_up
 from recsys.serving.fallback import LONGEST, Popularity
 from recsys.serving.filters import Filters
 from recsys.serving.history import encoded, past_read
 from recsys.serving.newcomers import Followers, newcomers
-from recsys.serving.ranking import LSTM
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.database import Database
 from recsys.storage.event_rows import HistoryEvent

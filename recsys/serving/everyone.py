@@ -10,8 +10,8 @@ import pyarrow as pa
 from recsys.events.frame import EventFrame
 from recsys.events.sequences import build_sequences
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.registry import Bundle
-from recsys.serving.ranking import scores, top_k
+from recsys.models.bundle import Bundle
+from recsys.models.ranking import scores, top_k
 from recsys.serving.seen import seen_types
 
 BATCH = 256  # users ranked together

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.events.sequences import Histories
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.ranking import LSTM, scores
 from recsys.serving.answers import Reason
 from recsys.serving.history import encoded, past_read
-from recsys.serving.ranking import LSTM, scores
 from recsys.storage.event_rows import HistoryEvent
 
 Float32Array = NDArray[np.float32]

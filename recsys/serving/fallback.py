@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from recsys.errors import StorageUnavailableError
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.storage import item_rows
 from recsys.storage.database import Database
 from recsys.storage.event_source import EventSource

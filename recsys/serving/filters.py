@@ -10,10 +10,10 @@ import numpy as np
 
 from recsys.errors import SourceUnavailableError
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.ranking import Bounds
 from recsys.serving.answers import Request
 from recsys.serving.catalogue import Shelf
-from recsys.serving.ranking import Bounds
 from recsys.serving.seen import seen_types
 from recsys.storage.database import Connection
 from recsys.storage.event_rows import History

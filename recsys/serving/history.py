@@ -8,9 +8,9 @@ from dataclasses import replace
 from recsys.errors import SourceUnavailableError
 from recsys.events.sequences import Histories
 from recsys.ingest.event_body import Event
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.ranking import encode_history
 from recsys.serving.answers import Request
-from recsys.serving.ranking import encode_history
 from recsys.storage import event_rows
 from recsys.storage.database import Connection
 from recsys.storage.event_rows import History, HistoryEvent

@@ -8,11 +8,11 @@ import numpy as np
 
 from recsys.errors import NotFoundError
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.ranking import top_k
 from recsys.serving.answers import RankedItem
 from recsys.serving.catalogue import Catalogue, look_up
 from recsys.serving.fallback import Popularity
-from recsys.serving.ranking import top_k
 from recsys.storage import item_rows
 from recsys.storage.database import Database
 from recsys.storage.stamps import read_stamps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.storage import follower_rows
 from recsys.storage.database import Connection
 from recsys.storage.event_rows import HistoryEvent

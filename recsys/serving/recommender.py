@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from recsys.config import Settings
 from recsys.errors import StorageUnavailableError
 from recsys.events.random_ids import RandomIds
-from recsys.registry import Bundle, sweep_parts, sweep_unregistered
+from recsys.models.bundle import Bundle
+from recsys.registry import sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, Models
 from recsys.serving.answers import Answer, HeldBack, RankedItem, Request
 from recsys.serving.arms import choose

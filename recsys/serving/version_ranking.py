@@ -17,14 +17,14 @@ import numpy as np
 from recsys.errors import StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
+from recsys.models.ranking import Read, best, read_history
 from recsys.serving.fallback import Popularity
 from recsys.serving.filters import Filters
-from recsys.serving.ranking import Read, best, read_history
 from recsys.storage.database import Database
 from recsys.storage.event_rows import HistoryEvent
 
-RECENT_DAYS = 7  # as `recsys.rankers.popular.PopularRecent` counts
+RECENT_DAYS = 7  # as `recsys.models.popular.PopularRecent` counts
 GROWTH = 8  # how many times more items are ranked where filters left too few
 MAX_READINGS = 2_000  # histories kept as the models have read them
 

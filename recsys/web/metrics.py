@@ -25,7 +25,7 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.serving.active_model import Models
 from recsys.serving.answers import Answer
 from recsys.storage.job_rows import LastEnds

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from recsys.model.copy_head import CopyHead
+from recsys.models.lstm.copy_head import CopyHead
 
 WIDTH = 6
 ITEMS = np.array([[5, 7, 5, 1, 9, 0]])  # a repeat, an unknown, and one step of padding

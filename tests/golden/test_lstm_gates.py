@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from recsys.model.batches import Inputs
-from recsys.model.network import InputTensors, NetworkShape, NextItemNetwork, channel_rows
+from recsys.models.lstm.batches import Inputs
+from recsys.models.lstm.network import InputTensors, NetworkShape, NextItemNetwork, channel_rows
 
 WIDTH = 8
 

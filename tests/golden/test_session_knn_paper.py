@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from recsys.events.sequences import Sequences
-from recsys.rankers import session_knn
-from recsys.rankers.session_knn import SessionKnn
+from recsys.models import session_knn
+from recsys.models.session_knn import SessionKnn
 
 ROWS = 30
 

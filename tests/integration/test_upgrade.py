@@ -19,9 +19,9 @@ from werkzeug.serving import make_server
 
 from recsys.errors import ModelFileError, RecsysError
 from recsys.events.sequences import Histories
+from recsys.models.ranking import scores
 from recsys.registry import FORMAT, read_version
 from recsys.serving.answers import Request
-from recsys.serving.ranking import scores
 from recsys.serving.recommender import Recommender
 from recsys.storage import item_rows, job_rows, key_rows, migrate, user_rows, version_rows
 from recsys.storage.database import Database

@@ -14,6 +14,7 @@ import pytest
 
 from recsys.errors import ModelFileError
 from recsys.events.sequences import Histories
+from recsys.models.ranking import rankings, scores
 from recsys.registry import (
     delete_version,
     folder_bytes,
@@ -22,7 +23,6 @@ from recsys.registry import (
     version_files,
     write_version,
 )
-from recsys.serving.ranking import rankings, scores
 
 NOW = datetime(2025, 3, 2, 9, 30, tzinfo=UTC)
 HISTORIES = Histories.from_lists([[2, 3, 4], [9], [30, 2]])

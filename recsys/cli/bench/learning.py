@@ -105,7 +105,7 @@ def train(
     """
     from recsys.bench import training as bench
     from recsys.bench.quality import cut_log
-    from recsys.model.training import Progress
+    from recsys.models.lstm.training_loop import Progress
 
     settings = settings_of(config)
     with progress_bar("training", 1.0) as (progress, task):

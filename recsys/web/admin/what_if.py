@@ -15,7 +15,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 
 from recsys.errors import InputError
 from recsys.ingest.event_body import MAX_TYPE_LENGTH, Event, text_problem
-from recsys.registry import Bundle
+from recsys.models.bundle import Bundle
 from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage import item_rows
 from recsys.storage.item_rows import StoredItem

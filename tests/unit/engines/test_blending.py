@@ -12,9 +12,9 @@ from recsys.engines.blending import (
 )
 from recsys.evaluation.metrics import target_ranks
 from recsys.events.time_split import Baskets, Positions, positions_from
-from recsys.rankers.blend import NETWORK, Blend
-from recsys.rankers.session_knn import SessionKnn
-from recsys.serving.ranking import BLEND, BLENDED, scores
+from recsys.models.blend import NETWORK, Blend
+from recsys.models.ranking import BLEND, BLENDED, scores
+from recsys.models.session_knn import SessionKnn
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from recsys.engines.window_pass import learn_window
 from recsys.errors import NotEnoughDataError
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
-from recsys.serving.ranking import BLEND, LSTM
+from recsys.models.ranking import BLEND, LSTM
 
 
 @pytest.fixture(scope="module")

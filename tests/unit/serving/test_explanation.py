@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys.rankers.blend import NETWORK, Blend
+from recsys.models.blend import NETWORK, Blend
+from recsys.models.ranking import encode_history, scores
 from recsys.serving.explanation import contributions, leave_one_out
-from recsys.serving.ranking import encode_history, scores
 
 KINDS = {
     "lstm": Blend({NETWORK: 1.0}, 0.5, -9.0),

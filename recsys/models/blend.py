@@ -1,0 +1,134 @@
+"""What the network and the rankers say, as one ranking.
+
+Legend: B histories, T time, V vocabulary rows.
+
+    share of item j = (1 - g) * (w_lstm * softmax(sharpness * scores)_j + sum of w_r * votes_r(j))
+                      + g * pointer(j),        g = sigmoid(gate + gate_shift)
+
+A network is surer of what it was trained on than it has a right to be, and its copy gate has
+learned to lean on that. Both are put right on data it has not seen: `sharpness` multiplies its
+scores (temperature scaling, Guo et al. 2017), `gate_shift` is added to the gate's logit. Votes of a
+ranker are divided by their sum. The softmax is taken over the SHARPEST best scores, so that a flat
+tail of a large catalogue does not dilute them; below them the shares go on falling. `recency` times
+the logarithm of an item's recent count is added to its score: popularity that moves on between
+trainings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.models.ranker import Votes
+
+Float32Array = NDArray[np.float32]
+Int64Array = NDArray[np.int64]
+
+NETWORK = "lstm"  # the network's name among the sources, whatever its body
+SHARPEST = 200
+NOTHING = -1e8  # a gate below it has nothing to copy
+
+
+@dataclass(frozen=True)
+class Blend:
+    """How much each voice counts; the weights are shares that sum to one."""
+
+    weights: Mapping[str, float]  # NETWORK and rankers' names
+    sharpness: float = 1.0
+    gate_shift: float = 0.0
+    recency: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-ready; Blend(**plain) takes it back."""
+        return {**asdict(self), "weights": dict(self.weights)}
+
+
+@dataclass(frozen=True)
+class Voices:
+    """What is blended for B histories; arrays as in `recsys.models.lstm.scoring.Predictions`."""
+
+    scores: Float32Array  # (B, V); -inf where an item may not come next
+    pointed: Int64Array  # (B, T)
+    shares: Float32Array  # (B, T)
+    gate: Float32Array  # (B,)
+    votes: Mapping[str, Sequence[Votes]]  # for each ranker, B votes
+    recent: Float32Array | None = None  # (V,) log(1 + recent count)
+
+
+def blended(blend: Blend, voices: Voices) -> Float32Array:
+    """Shares (B, V), -inf where an item may not come next."""
+    total = np.zeros_like(voices.scores)
+    _add_copies(total, blend, voices)
+    for name, weight in blend.weights.items():
+        if weight:
+            total += _voice(name, blend, voices)
+    total[np.isneginf(voices.scores)] = -np.inf
+    return total
+
+
+def blended_by_source(blend: Blend, voices: Voices) -> dict[str, Float32Array]:
+    """Each voice's part of the shares, (B, V), -inf where an item may not come next.
+
+    Copies count for the network.
+    """
+    parts = {name: _voice(name, blend, voices) for name, weight in blend.weights.items() if weight}
+    _add_copies(parts.setdefault(NETWORK, np.zeros_like(voices.scores)), blend, voices)
+    barred = np.isneginf(voices.scores)
+    for part in parts.values():
+        part[barred] = -np.inf
+    return parts
+
+
+def _voice(name: str, blend: Blend, voices: Voices) -> Float32Array:
+    if name == NETWORK:
+        part = softmax_of_best(with_recency(voices.scores, blend, voices.recent), blend)
+    else:
+        part = np.zeros_like(voices.scores)
+        for row, (items, found) in enumerate(voices.votes[name]):
+            kept = np.where(np.isfinite(voices.scores[row, items]), found, np.float32(0))
+            part[row, items] = kept / max(float(kept.sum()), 1e-12)
+    part *= np.float32(blend.weights[name]) * (1.0 - gate_of(voices.gate, blend))[:, None]
+    return part
+
+
+def _add_copies(total: Float32Array, blend: Blend, voices: Voices) -> None:
+    rows = np.arange(len(total))[:, None]
+    np.add.at(total, (rows, voices.pointed), gate_of(voices.gate, blend)[:, None] * voices.shares)
+
+
+def gate_of(logits: Float32Array, blend: Blend) -> Float32Array:
+    """g of each history from its gate's logit (B,); 0 where there is nothing to copy."""
+    shifted = np.clip(logits.astype(np.float64) + blend.gate_shift, -60.0, 60.0)
+    gate = np.where(logits < NOTHING, 0.0, 1.0 / (1.0 + np.exp(-shifted)))
+    found: Float32Array = gate.astype(np.float32)
+    return found
+
+
+def with_recency(scores: Float32Array, blend: Blend, recent: Float32Array | None) -> Float32Array:
+    if recent is None or blend.recency == 0:
+        return scores
+    return scores + np.float32(blend.recency) * recent
+
+
+def softmax_of_best(scores: Float32Array, blend: Blend) -> Float32Array:
+    """exp(sharpness * scores), scaled so that the SHARPEST best of each row sum to one."""
+    sharp = scores * np.float32(blend.sharpness)
+    log_total = log_sum_of_best(sharp)
+    sharp -= log_total[:, None]
+    return np.exp(sharp, out=sharp)
+
+
+def log_sum_of_best(sharp: Float32Array) -> Float32Array:
+    """log of the sum of exp over the SHARPEST best of each row; (B,)."""
+    width = sharp.shape[1]
+    if width > SHARPEST:
+        sharp = np.partition(sharp, width - SHARPEST, axis=1)[:, width - SHARPEST :]
+    top = sharp.max(axis=1, keepdims=True)
+    top = np.where(np.isfinite(top), top, np.float32(0))
+    total = np.exp(sharp - top).sum(axis=1)
+    found: Float32Array = top[:, 0] + np.log(np.maximum(total, 1e-30)).astype(np.float32)
+    return found

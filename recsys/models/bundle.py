@@ -1,0 +1,82 @@
+"""One model version in memory: what serving ranks with, and training starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.vocabulary import Vocabulary
+from recsys.models.blend import Blend
+from recsys.models.lstm.item_matrix import ItemMatrix
+from recsys.models.lstm.network import NextItemNetwork
+from recsys.models.lstm.scoring import NetworkScorer
+from recsys.models.ranker import Ranker
+from recsys.models.session_knn import SessionKnn
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One model version in memory."""
+
+    version: str
+    vocabulary: Vocabulary
+    event_types: list[str]  # code 1.. in order; code 0 is missing
+    network: NextItemNetwork | None
+    rankers: Mapping[str, Ranker]
+    repeats: RepeatPolicy
+    ranking: str  # what is served: a blend's name or a ranker's
+    max_length: int  # events of a history the network sees
+    session_gap_seconds: float
+    input_event_types: tuple[str, ...]  # empty = all
+    facts: dict[str, Any]  # data window, settings, metrics, learning curve; JSON-ready
+    blends: Mapping[str, Blend] = field(default_factory=dict)  # 'lstm' alone, and 'blend'
+    categories: list[str] = field(default_factory=list)  # code 1.. in order; code 0 is missing
+    light: ItemMatrix | None = None  # the item table in int8, as the version's file holds it
+    matrix: ItemMatrix | None = None  # what the catalogue is scanned with, if not with the table
+
+    @cached_property
+    def scorer(self) -> NetworkScorer | None:
+        if self.network is None:
+            return None
+        return NetworkScorer(self.network, self.max_length, self.repeats, self.matrix)
+
+    @cached_property
+    def recent(self) -> NDArray[np.float32]:
+        """log(1 + events of the data's last days) of each row; (V,)."""
+        ranker = self.rankers["popular_recent"]
+        items, counts = ranker.votes(np.empty(0, np.int32))
+        found = np.zeros(len(self.vocabulary), np.float32)
+        found[items] = np.log1p(counts)
+        return found
+
+    @property
+    def network_bytes(self) -> int:
+        """What the network's weights take in memory."""
+        if self.network is None:
+            return 0
+        return sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
+
+    def voice(self, name: str) -> Ranker:
+        """A ranker as a voice of a blend: the copy head sees to copies, so it adds none itself."""
+        return self._voices[name]
+
+    @cached_property
+    def _voices(self) -> dict[str, Ranker]:
+        return {
+            name: replace(ranker, copy_share=0.0) if isinstance(ranker, SessionKnn) else ranker
+            for name, ranker in self.rankers.items()
+        }
+
+
+def compacted(bundle: Bundle, kind: str) -> Bundle:
+    """`bundle` that scans its catalogue in a compact form (`recsys.models.lstm.item_matrix.KINDS`)."""
+    if bundle.network is None or kind == "float32":
+        return replace(bundle, matrix=None)
+    light = bundle.light if kind == "int8" else None
+    return replace(bundle, matrix=light or ItemMatrix.of(bundle.network, kind))

@@ -1,0 +1,263 @@
+"""The loops of a single answer, compiled: one history, one state, one row of scores.
+
+A batch of one is too small for a tensor library: calling it costs more than what it does, and at
+each call the interpreter's lock goes to another thread. These loops say the same as the network's
+own modules, in one call each (a test holds them to one another).
+
+Legend: T time, D width, K width of the copy head's keys, V vocabulary rows, C candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Float32Array = NDArray[np.float32]
+Int64Array = NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+BLOCK = 64  # scores looked at together when the largest are searched
+NEVER = np.float32(-1e9)
+EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
+
+
+def compiled(function: Function) -> Function:
+    """Compile at the first call, once for all processes where the folder can be written to."""
+    options: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "nogil": False}
+    try:
+        made: Function = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for the compiled code
+        made = numba.njit(**options)(function)
+    return made
+
+
+@compiled
+def layer_norm(x: Float32Array, gain: Float32Array, bias: Float32Array) -> Float32Array:
+    """LayerNorm (Ba et al. 2016) of each row of x (T, D)."""
+    out = np.empty_like(x)
+    width = x.shape[1]
+    for t in range(x.shape[0]):
+        mean = np.float32(0)
+        for d in range(width):
+            mean += x[t, d]
+        mean /= np.float32(width)
+        variance = np.float32(0)
+        for d in range(width):
+            variance += (x[t, d] - mean) * (x[t, d] - mean)
+        scale = np.float32(1) / np.sqrt(variance / np.float32(width) + EPSILON)
+        for d in range(width):
+            out[t, d] = (x[t, d] - mean) * scale * gain[d] + bias[d]
+    return out
+
+
+@compiled
+def embed(
+    items: Int64Array,
+    table: Float32Array,
+    codes: Int64Array,
+    channels: Float32Array,
+    gain: Float32Array,
+    bias: Float32Array,
+) -> Float32Array:
+    """Inputs x (T, D) of one history: LayerNorm(item + channels).
+
+    items (T,); table (V, D); codes (channels, T), rows of `channels`, in which the tables of all
+    channels stand one below the other.
+    """
+    x = np.empty((len(items), table.shape[1]), np.float32)
+    for t in range(len(items)):
+        for d in range(table.shape[1]):
+            x[t, d] = table[items[t], d]
+        for c in range(codes.shape[0]):
+            for d in range(table.shape[1]):
+                x[t, d] += channels[codes[c, t], d]
+    return layer_norm(x, gain, bias)
+
+
+@compiled
+def point(
+    x: Float32Array,
+    y: Float32Array,
+    barred: NDArray[np.bool_],
+    query: Float32Array,
+    query_bias: Float32Array,
+    key: Float32Array,
+    key_bias: Float32Array,
+    distance: Float32Array,
+) -> Float32Array:
+    """The pointer (T,) of the copy head after a history's last step: see `recsys.models.lstm.copy_head`.
+
+    x (T, D) inputs, y (D,) the last state; query and key (K, D). The keys' product with the query is
+    taken as x . (key^T q), which is K times less work than the keys themselves.
+    """
+    width, keys = x.shape[1], query.shape[0]
+    turned = np.zeros(width, np.float32)  # key^T q
+    constant = np.float32(0)
+    for k in range(keys):
+        q = query_bias[k]
+        for d in range(width):
+            q += query[k, d] * y[d]
+        constant += q * key_bias[k]
+        for d in range(width):
+            turned[d] += q * key[k, d]
+    shares = np.zeros(x.shape[0], np.float32)
+    top = NEVER
+    scale = np.float32(1.0 / np.sqrt(keys))
+    for t in range(x.shape[0]):
+        if barred[t]:
+            continue
+        logit = constant
+        for d in range(width):
+            logit += x[t, d] * turned[d]
+        back = min(x.shape[0] - 1 - t, len(distance) - 1)
+        shares[t] = logit * scale + distance[back]
+        top = max(top, shares[t])
+    total = np.float32(0)
+    for t in range(x.shape[0]):
+        if not barred[t]:
+            shares[t] = np.exp(shares[t] - top)
+            total += shares[t]
+    if total > 0:
+        for t in range(x.shape[0]):
+            shares[t] /= total
+    return shares
+
+
+@compiled
+def rounded(state: Float32Array, out: NDArray[np.int8]) -> np.float32:
+    """A state (D,) as whole numbers of -127..127; the step between two of them."""
+    step = np.float32(1e-12)
+    for d in range(len(state)):
+        step = max(step, abs(state[d]))
+    step /= np.float32(127)
+    for d in range(len(state)):
+        out[d] = np.int8(np.rint(state[d] / step))
+    return step
+
+
+@compiled
+def whole_number_scores(
+    products: NDArray[np.int32], scales: Float32Array, step: np.float32, bias: Float32Array
+) -> Float32Array:
+    """Scores (V,) from the products of whole numbers: the state's step, the rows' scales (V,)."""
+    out = np.empty(len(products), np.float32)
+    for v in range(len(products)):
+        out[v] = np.float32(products[v]) * scales[v] * step + bias[v]
+    return out
+
+
+@compiled
+def add_scaled(values: Float32Array, weight: np.float32, more: Float32Array) -> None:
+    """values += weight * more, in place; both (V,)."""
+    for v in range(len(values)):
+        values[v] += weight * more[v]
+
+
+@compiled
+def score_rows(
+    table: Float32Array, bias: Float32Array, state: Float32Array, rows: Int64Array
+) -> Float32Array:
+    """Exact scores (C,) of some rows (C,) of the table (V, D) for one state (D,)."""
+    out = np.empty(len(rows), np.float32)
+    for c in range(len(rows)):
+        row = rows[c]
+        total = np.float32(0)
+        for d in range(len(state)):
+            total += table[row, d] * state[d]
+        out[c] = total + bias[row]
+    return out
+
+
+@compiled
+def largest(values: Float32Array, count: int) -> Int64Array:
+    """Indices of the `count` largest of `values` (V,), of more where some are equal, ascending.
+
+    -inf is left out. The largest of each block bounds the search: the count-th largest value is no
+    smaller than the count-th largest of them.
+    """
+    size = len(values)
+    blocks = (size + BLOCK - 1) // BLOCK
+    tops = np.empty(blocks, np.float32)
+    for b in range(blocks):
+        top = np.float32(-np.inf)
+        for v in range(b * BLOCK, min(b * BLOCK + BLOCK, size)):
+            top = max(top, values[v])
+        tops[b] = top
+    edge = np.float32(-np.inf)
+    if blocks > count:
+        edge = np.partition(tops, blocks - count)[blocks - count]
+    found = np.empty(size, np.int64)
+    used = 0
+    for b in range(blocks):
+        if tops[b] < edge:
+            continue
+        for v in range(b * BLOCK, min(b * BLOCK + BLOCK, size)):
+            if values[v] >= edge and values[v] > -np.inf:
+                found[used] = v
+                used += 1
+    if used <= count:
+        return found[:used].copy()
+    kept = values[found[:used]]
+    edge = np.partition(kept, used - count)[used - count]
+    return found[:used][kept >= edge]
+
+
+@compiled
+def sigmoid(z: Float32Array, powers: NDArray[np.int32]) -> None:
+    """1 / (1 + exp(-z)) in place, to 2e-7; z (n,), `powers` (n,) is room to work in.
+
+    exp(r) by the Taylor series on |r| <= ln(2) / 2, times a power of two made in its exponent bits:
+    loops that a processor runs on eight numbers or more at once, which a call of exp is not.
+    """
+    factors = powers.view(np.float32)
+    for n in range(len(z)):
+        x = min(max(-z[n], np.float32(-87)), np.float32(87))
+        whole = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+        powers[n] = (np.int32(whole) + np.int32(127)) << np.int32(23)
+        r = x - whole * np.float32(0.693359375) + whole * np.float32(2.12194440e-4)
+        series = np.float32(1.0 / 5040)
+        series = series * r + np.float32(1.0 / 720)
+        series = series * r + np.float32(1.0 / 120)
+        series = series * r + np.float32(1.0 / 24)
+        series = series * r + np.float32(1.0 / 6)
+        series = series * r + np.float32(0.5)
+        series = series * r + np.float32(1)
+        z[n] = series * r + np.float32(1)
+    for n in range(len(z)):
+        z[n] = np.float32(1) / (np.float32(1) + z[n] * factors[n])
+
+
+@compiled
+def run_lstm(
+    projected: Float32Array, recurrent: Float32Array, h: Float32Array, c: Float32Array
+) -> Float32Array:
+    """The hidden states h (T, D) of an LSTM layer, whose last h (D,) and c (D,) are left in place.
+
+    projected (T, 4 D): W x + both biases, in torch's order i, f, g, o; recurrent (4 D, D).
+    """
+    steps, width = projected.shape[0], len(h)
+    out = np.empty((steps, width), np.float32)
+    gates = np.empty(4 * width, np.float32)
+    powers = np.empty(4 * width, np.int32)
+    for t in range(steps):
+        for j in range(4 * width):
+            total = np.float32(0)
+            for d in range(width):
+                total += recurrent[j, d] * h[d]
+            # tanh(z) = 2 sigmoid(2 z) - 1, so that all four gates take one exponential.
+            twice = np.float32(2) if 2 * width <= j < 3 * width else np.float32(1)
+            gates[j] = (total + projected[t, j]) * twice
+        sigmoid(gates, powers)
+        for d in range(width):
+            candidate = np.float32(2) * gates[2 * width + d] - np.float32(1)
+            c[d] = gates[width + d] * c[d] + gates[d] * candidate
+            gates[d] = np.float32(2) * c[d]
+        sigmoid(gates[:width], powers[:width])
+        for d in range(width):
+            h[d] = gates[3 * width + d] * (np.float32(2) * gates[d] - np.float32(1))
+            out[t, d] = h[d]
+    return out

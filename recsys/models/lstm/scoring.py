@@ -1,0 +1,125 @@
+"""Histories -> what the network says of the next item, as arrays.
+
+Legend: B histories, T time, D width, V vocabulary rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.sequences import Histories
+from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.lstm.batches import length_buckets, pad
+from recsys.models.lstm.copy_head import NEVER
+from recsys.models.lstm.inference import Reading, SingleReader
+from recsys.models.lstm.item_matrix import ItemMatrix
+from recsys.models.lstm.network import InputTensors, NextItemNetwork
+
+Float32Array = NDArray[np.float32]
+Int64Array = NDArray[np.int64]
+
+BATCH_EVENTS = 16_384
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network says of B histories, before its words are weighed (`recsys.models.blend`).
+
+    Where a history holds no known item the states are zero, and so is everything but the bias.
+    """
+
+    scores: Float32Array  # (B, V); -inf where an item may not come next
+    pointed: Int64Array  # (B, T) item at each place of the history, 0 = none
+    shares: Float32Array  # (B, T) the pointer, summing to one or to zero
+    gate: Float32Array  # (B,) logit of copying; very negative where there is nothing to copy
+
+
+class NetworkScorer:
+    """Predictions of a trained network, which sees the newest `max_length` events of a history."""
+
+    def __init__(
+        self,
+        network: NextItemNetwork,
+        max_length: int,
+        repeats: RepeatPolicy | None = None,
+        matrix: ItemMatrix | None = None,
+    ) -> None:
+        """`matrix`: a compact form of the network's item table to score the catalogue with."""
+        self.network = network
+        self._norms: torch.Tensor | None = None
+        self.matrix = matrix
+        self.max_length = max_length
+        self.repeats = repeats or RepeatPolicy(True, True)
+
+    @property
+    def rows(self) -> int:
+        return self.network.shape.rows
+
+    @cached_property
+    def _reader(self) -> SingleReader:
+        return SingleReader(self.network, self.max_length, self.repeats)
+
+    def read(self, history: Histories) -> Reading:
+        """One history (B = 1) as a state, which `scan` and `score` rank items for."""
+        return self._reader.read(history)
+
+    def scan(self, state: Float32Array) -> Float32Array:
+        """Scores (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
+        return (self.matrix or self._reader).scan(state)
+
+    def score(self, state: Float32Array, items: Int64Array) -> Float32Array:
+        """Exact scores (N,) of some items (N,) for one state (D,)."""
+        return self._reader.score(state, items)
+
+    @torch.inference_mode()
+    def predict(self, histories: Histories) -> Predictions:
+        """See `Predictions`. Padding and unknown, and what the repeat policy bars, score -inf."""
+        network = self.network
+        if network.training:
+            network.eval()
+        device = network.item_bias.device
+        seen = histories.last(self.max_length)
+        lengths = seen.ends - seen.starts
+        count, longest = len(seen), int(lengths.max(initial=1))
+        states = torch.zeros(count, network.shape.width, device=device)
+        pointed = np.zeros((count, longest), np.int64)
+        shares = np.zeros((count, longest), np.float32)
+        gate = np.full(count, NEVER, np.float32)
+        for length, numbers in length_buckets(lengths, self.max_length):
+            size = max(1, BATCH_EVENTS // length)
+            for at in range(0, len(numbers), size):
+                chosen = numbers[at : at + size]
+                inputs = pad(seen.select(chosen), length)
+                tensors = InputTensors.of(inputs, device)
+                x, y = network(tensors)  # (B, T, D)
+                last = torch.from_numpy(lengths[chosen] - 1).to(device)
+                final = y[torch.arange(len(chosen), device=device), last]  # (B, D)
+                states[torch.from_numpy(chosen)] = final
+                width = min(length, longest)
+                pointed[chosen, :width] = inputs.items[:, :width]
+                if network.copy_head is not None:
+                    pointer, logits = network.copy_head.last(
+                        x, final, tensors.items, last, self.repeats.current_may_recur
+                    )
+                    shares[chosen, :width] = pointer[:, :width].cpu().numpy()
+                    gate[chosen] = logits.cpu().numpy()
+        found = network.scores(states) if self.matrix is None else self.matrix.scores(states)
+        scores: Float32Array = found.cpu().numpy()
+        scores[:, :FIRST_ITEM] = -np.inf
+        self.repeats.mask(scores, histories)
+        return Predictions(scores, pointed, shares, gate)
+
+    @torch.inference_mode()
+    def similar(self, item: int) -> Float32Array:
+        """Cosines (V,) of every item's vector with that of `item`."""
+        table = self.network.items.weight
+        if self._norms is None:
+            self._norms = table.norm(dim=1).clamp(min=1e-9)
+        cosines: Float32Array = (table @ table[item] / (self._norms * self._norms[item])).numpy()
+        return cosines

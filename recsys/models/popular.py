@@ -1,0 +1,58 @@
+"""Most events first, over all time or the last days."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.events.large_arrays import count_codes
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.ranker import Float32Array, Int32Array, Votes
+
+RECENT_US = 7 * 86_400 * 1_000_000
+
+
+@dataclass(frozen=True)
+class Popular:
+    """Counts over the whole log."""
+
+    name: ClassVar[str] = "popular"
+    counts: Float32Array  # (V,)
+
+    @classmethod
+    def fit(cls, sequences: Sequences, rows: int) -> Self:
+        return cls(_counts(sequences.items, rows))
+
+    def votes(self, history: Int32Array) -> Votes:
+        items = np.flatnonzero(self.counts).astype(np.int32)
+        return items, self.counts[items]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"counts": self.counts}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        return cls(arrays["counts"])
+
+
+@dataclass(frozen=True)
+class PopularRecent(Popular):
+    """Counts over the log's last seven days."""
+
+    name: ClassVar[str] = "popular_recent"
+
+    @classmethod
+    def fit(cls, sequences: Sequences, rows: int) -> Self:
+        newest = int(sequences.timestamps_us.max(initial=0))
+        return cls(_counts(sequences.items, rows, sequences.timestamps_us > newest - RECENT_US))
+
+
+def _counts(items: Int32Array, rows: int, mask: NDArray[np.bool_] | None = None) -> Float32Array:
+    counts = count_codes(items, rows, mask).astype(np.float32)
+    counts[:FIRST_ITEM] = 0
+    return counts

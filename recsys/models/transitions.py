@@ -1,0 +1,65 @@
+"""What followed the last item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.ranker import NO_VOTES, Float32Array, Int32Array, Int64Array, Votes, strongest
+
+KEEP = 500  # successors kept of each item
+TIE_BREAK = 0.01
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """First-order Markov chain: counts of each direct successor."""
+
+    name: ClassVar[str] = "transitions"
+    offsets: Int64Array  # (V + 1,)
+    items: Int32Array
+    weights: Float32Array
+
+    @classmethod
+    def fit(cls, sequences: Sequences, rows: int) -> Self:
+        of, to, freshness = steps_apart(sequences, 1)
+        return cls(*strongest(of, to, freshness, rows, KEEP))
+
+    def votes(self, history: Int32Array) -> Votes:
+        if len(history) == 0:
+            return NO_VOTES
+        row = slice(self.offsets[history[-1]], self.offsets[history[-1] + 1])
+        return self.items[row], self.weights[row]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {"offsets": self.offsets, "items": self.items, "weights": self.weights}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        return cls(arrays["offsets"], arrays["items"], arrays["weights"])
+
+
+def steps_apart(
+    sequences: Sequences, distance: int
+) -> tuple[Int64Array, Int64Array, NDArray[np.float64]]:
+    """All pairs (item, the item `distance` steps later in the same sequence) of known items.
+
+    The third array counts each pair as 1 plus up to TIE_BREAK for the log's newest: of equal
+    counts, what happened lately goes first.
+    """
+    owners = sequences.owners()
+    same = owners[distance:] == owners[:-distance]
+    of = sequences.items[:-distance][same].astype(np.int64)
+    to = sequences.items[distance:][same].astype(np.int64)
+    known = (of >= FIRST_ITEM) & (to >= FIRST_ITEM)
+    times = sequences.timestamps_us[distance:][same][known].astype(np.float64)
+    if len(times) == 0:
+        return of[known], to[known], times
+    age = (sequences.timestamps_us.max() - times) / max(1, np.ptp(sequences.timestamps_us))
+    return of[known], to[known], 1.0 + TIE_BREAK * (1.0 - age)

@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.events.sequences import Histories
+from recsys.models.bundle import compacted
+from recsys.models.lstm import item_matrix
+from recsys.models.lstm.item_matrix import KINDS, ItemMatrix
+from recsys.models.ranking import scores
+from recsys.registry import read_version, write_version
+
+HISTORIES = Histories.from_lists([[2, 3, 4], [9], [30, 2, 30, 7], []])
+
+
+def table():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(500, 16, generator=generator), torch.randn(500, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("kind", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1), ("int8", 0.2)]
+)
+def test_products_come_close_and_a_row_does_not_depend_on_others(kind, tolerance):
+    weights, bias = table()
+    matrix = ItemMatrix(weights, bias, kind)
+    states = torch.randn(7, 16, generator=torch.Generator().manual_seed(2))
+    found = matrix.scores(states)
+    torch.testing.assert_close(found, states @ weights.T + bias, atol=tolerance, rtol=0)
+    for row in range(7):
+        torch.testing.assert_close(matrix.scores(states[row : row + 1])[0], found[row])
+
+
+@pytest.mark.parametrize("product", ["_whole_numbers", "_mixed", "_dequantised"])
+def test_every_way_to_multiply_int8_comes_close(product, monkeypatch):
+    weights, bias = table()
+    states = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
+    monkeypatch.setattr(item_matrix, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(item_matrix, "int8_product", lambda: getattr(item_matrix, product))
+    matrix = ItemMatrix(weights, bias, "int8")
+    try:
+        found = matrix.scores(states)
+    except RuntimeError:
+        pytest.skip("this processor has no such product")
+    torch.testing.assert_close(found, states @ weights.T + bias, atol=0.2, rtol=0)
+
+
+def test_a_product_that_saturates_or_fails_is_not_taken(monkeypatch):
+    item_matrix.int8_product.cache_clear()
+
+    def saturating(states, table, scales):
+        return item_matrix._dequantised(states, table, scales).clamp(-30, 30)
+
+    def failing(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(item_matrix, "_whole_numbers", saturating)
+    monkeypatch.setattr(item_matrix, "_mixed", failing)
+    assert item_matrix.int8_product() is item_matrix._dequantised
+    item_matrix.int8_product.cache_clear()
+
+
+def test_sizes_are_a_half_and_about_a_quarter():
+    weights, bias = torch.randn(1_000, 128), torch.zeros(1_000)
+    full, half, quarter = (ItemMatrix(weights, bias, kind).size_bytes for kind in KINDS)
+    assert half < 0.51 * full
+    assert quarter < 0.27 * full
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "int8"])
+def test_a_compacted_version_serves_almost_the_same(tiny_shop, tmp_path, kind):
+    digest, _ = write_version(tmp_path, tiny_shop.bundle)
+    loaded = read_version(tmp_path, tiny_shop.bundle.version, digest)
+    held = compacted(loaded, kind)
+    whole = scores(tiny_shop.bundle, HISTORIES, "lstm")
+    found = scores(held, HISTORIES, "lstm")
+    assert np.array_equal(np.isneginf(whole), np.isneginf(found))
+    finite = np.isfinite(whole)
+    np.testing.assert_allclose(found[finite], whole[finite], rtol=0.15, atol=1e-4)
+    assert held.matrix.size_bytes < ItemMatrix.of(loaded.network, "float32").size_bytes * 0.6
+
+
+def test_an_unknown_kind_is_refused(tiny_shop):
+    with pytest.raises(ValueError, match="no such item matrix: int3"):
+        compacted(replace(tiny_shop.bundle), "int3")
