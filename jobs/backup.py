@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from recsys.backup import make_backup, prune_backups
 from recsys.config import Settings
+from recsys.ops.backup import make_backup, prune_backups
 from recsys.storage.database import Database
 
 if TYPE_CHECKING:

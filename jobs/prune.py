@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from recsys import upkeep
 from recsys.config import Settings
+from recsys.ops import upkeep
 from recsys.storage.database import Database
 
 if TYPE_CHECKING:

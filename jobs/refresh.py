@@ -10,9 +10,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from recsys import upkeep
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
+from recsys.ops import upkeep
 from recsys.storage.database import Database
 from recsys.storage.upkeep import analyse
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from recsys import pipeline, upkeep
+from recsys import pipeline
 from recsys.config import Settings
+from recsys.ops import upkeep
 from recsys.registry import sweep_parts
 from recsys.storage.database import Database
 

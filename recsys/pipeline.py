@@ -15,30 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.config import Settings
-from recsys.engines.comparison import Inputs, compare_networks
-from recsys.engines.frame_reading import counted_frame, open_store, read_on
-from recsys.engines.learning import learn
-from recsys.engines.log_check import check_log
-from recsys.engines.publication import Training, publish, write_files
-from recsys.engines.quarantine import replay
-from recsys.engines.sequence_store import Reading
-from recsys.engines.training_checks import check_before_training
-from recsys.engines.training_log import make_log, read_log, window_start
-from recsys.engines.trial import (
-    Evaluated,
-    Trial,
-    evaluate_version,
-    judge,
-    run_trial,
-    window_positions,
-)
-from recsys.engines.tuning import Tuned, adopted, to_adopt
-from recsys.engines.tuning import tune as search
-from recsys.engines.warm_start import warm_champion
-from recsys.engines.window_pass import learn_window
 from recsys.errors import ModelFileError, NotEnoughDataError
-from recsys.evaluation.gate import Verdict
-from recsys.evaluation.report import Scorer
 from recsys.events.export_files import writing
 from recsys.events.frame import EventFrame
 from recsys.events.times import to_us
@@ -48,6 +25,8 @@ from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
 from recsys.models.lstm.onnx_export import export_onnx
 from recsys.models.lstm.training_loop import Progress
 from recsys.registry import keep_version, load_champion, new_version, read_version
+from recsys.sequence_store.counted_events import counted_frame, open_store, read_on
+from recsys.sequence_store.store import Reading
 from recsys.serving.answers import Answer, Request
 from recsys.serving.everyone import rank_everyone
 from recsys.serving.recommender import Recommender
@@ -57,7 +36,28 @@ from recsys.storage.database import Connection, Database
 from recsys.storage.event_import import ImportSummary, add_rejections, import_chunks
 from recsys.storage.log_reading import export_batches, frame_since
 from recsys.storage.model_files import open_model_files
+from recsys.storage.quarantine import replay
 from recsys.tracing import traced
+from recsys.training.compare import Inputs, compare_networks
+from recsys.training.dry_run import check_log
+from recsys.training.evaluate import (
+    Evaluated,
+    Trial,
+    evaluate_version,
+    judge,
+    run_trial,
+    window_positions,
+)
+from recsys.training.final_pass import learn_window
+from recsys.training.fit import learn
+from recsys.training.gate import Verdict
+from recsys.training.hyperparameters import Tuned, adopted, to_adopt
+from recsys.training.hyperparameters import tune as search
+from recsys.training.publish import Training, publish, write_files
+from recsys.training.report import Scorer
+from recsys.training.training_checks import check_before_training
+from recsys.training.training_log import make_log, read_log, window_start
+from recsys.training.warm_start import warm_champion
 
 Say = Callable[[str], None]
 

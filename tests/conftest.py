@@ -26,8 +26,6 @@ from sqlalchemy import create_engine, event, make_url, text
 
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
-from recsys.engines.learning import learn
-from recsys.engines.training_log import make_log
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
 from recsys.events.times import to_us
@@ -35,6 +33,8 @@ from recsys.models.bundle import Bundle
 from recsys.registry import new_version, write_version
 from recsys.storage import migrate, version_rows
 from recsys.storage.database import Database
+from recsys.training.fit import learn
+from recsys.training.training_log import make_log
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data"))

@@ -172,9 +172,9 @@ def _child(what: str, url: str, folder: str) -> dict[str, Any]:
 def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     import pandas  # noqa: F401 - loaded before the clock starts, as in a training
 
-    from recsys.engines.log_check import check_log
-    from recsys.engines.sequence_store import SequenceStore
+    from recsys.sequence_store.store import SequenceStore
     from recsys.storage.event_source import EventSource
+    from recsys.training.dry_run import check_log
 
     settings, files = _settings(url), Path(folder) / "sequences"
     database = Database(url)

@@ -26,11 +26,11 @@ from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions, read_events
+from recsys.ops.upkeep import count_activity, report_quality
 from recsys.pipeline import import_events, train
 from recsys.storage import account_rows, item_rows, migrate, version_rows
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
-from recsys.upkeep import count_activity, report_quality
 from recsys.web.app import create_app
 
 LEARNED_EVENTS = 50_000

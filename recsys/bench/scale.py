@@ -28,19 +28,19 @@ import numpy as np
 from recsys.bench.ingest import write_log
 from recsys.bench.training import simulated_sequences
 from recsys.config import ModelSettings, TrainingSettings, started_by_torchrun
-from recsys.engines.memory import peak_mib
-from recsys.engines.ranks import with_ranks
-from recsys.engines.ray_cluster import RayCluster, connected
-from recsys.engines.sequence_store import CHUNK_IDS, Reading, SequenceStore
+from recsys.distributed.ray_cluster import RayCluster, connected
+from recsys.distributed.torchrun import with_ranks
 from recsys.errors import TrainingError
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.lstm.training_loop import start_cold, train_network
+from recsys.sequence_store.store import CHUNK_IDS, Reading, SequenceStore
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
+from recsys.training.memory import peak_mib
 
 ENGINES = ("local", "ray", "torchrun")
 TOLERANCE = 1e-4

@@ -17,12 +17,12 @@ from typing import Any
 
 from recsys.bench.ingest import write_log
 from recsys.config import Settings
-from recsys.engines.memory import anonymous_mib, peak_mib
-from recsys.engines.sequence_store import SequenceStore
 from recsys.ingest.event_files import ReadOptions, read_events
+from recsys.sequence_store.store import SequenceStore
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import import_chunks
+from recsys.training.memory import anonymous_mib, peak_mib
 
 
 def run_sequences(
@@ -123,8 +123,8 @@ def costs(files: Path) -> dict[str, float]:
 
 def train_once(settings: Settings, store: SequenceStore, database: Database) -> dict[str, Any]:
     """One epoch over everything; anonymous memory is what cannot be given back to a file."""
-    from recsys.engines.learning import learn
-    from recsys.engines.training_log import make_log
+    from recsys.training.fit import learn
+    from recsys.training.training_log import make_log
 
     peak = _Anonymous()
     with peak:

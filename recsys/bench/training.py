@@ -23,13 +23,6 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
-from recsys.engines.learning import learn
-from recsys.engines.lesson import prepare
-from recsys.engines.memory import peak_mib
-from recsys.engines.training_log import Log
-from recsys.engines.trial import scorer_of, window_positions
-from recsys.evaluation.metrics import recall, reciprocal_rank
-from recsys.evaluation.report import difference, plain, rank_positions
 from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import cut_for_share, events_before
@@ -40,6 +33,13 @@ from recsys.models.lstm.scoring import NetworkScorer
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.lstm.training_loop import Progress, start_cold, train_network
 from recsys.models.ranking import LSTM
+from recsys.training.dataset import prepare
+from recsys.training.evaluate import scorer_of, window_positions
+from recsys.training.fit import learn
+from recsys.training.memory import peak_mib
+from recsys.training.metrics import recall, reciprocal_rank
+from recsys.training.report import difference, plain, rank_positions
+from recsys.training.training_log import Log
 
 MEAN_LENGTH = 5.0  # events of a simulated session, as bol_clicks has
 ZIPF = 0.8

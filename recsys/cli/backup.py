@@ -28,7 +28,7 @@ def backup(
 
     Example: recsys backup /var/backups/recsys.zip
     """
-    from recsys.backup import make_backup, verify_backup
+    from recsys.ops.backup import make_backup, verify_backup
     from recsys.storage.database import open_database
 
     settings = settings_of(config)
@@ -63,7 +63,7 @@ def restore(
 
     Example: recsys restore /var/backups/recsys/recsys-20250131-093000.zip
     """
-    from recsys.backup import restore_backup
+    from recsys.ops.backup import restore_backup
     from recsys.storage.database import open_database
 
     settings = settings_of(config)

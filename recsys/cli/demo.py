@@ -157,11 +157,12 @@ def _fresh_folder(folder: Path, port: int) -> Path:
 def _train(
     settings: Settings, folder: Path, products: int, shoppers: int, events: int, seed: int
 ) -> dict[str, Any]:
-    from recsys import pipeline, upkeep
+    from recsys import pipeline
     from recsys.demo.simulation import Shop, ShopSize
     from recsys.events.export_files import writing
     from recsys.events.times import to_us
     from recsys.ingest.event_files import ReadOptions
+    from recsys.ops import upkeep
     from recsys.storage import item_rows, migrate
     from recsys.storage.database import open_database
 

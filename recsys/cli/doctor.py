@@ -24,7 +24,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys doctor
     """
-    from recsys.doctor import Finding, examine
+    from recsys.ops.diagnosis import Finding, examine
     from recsys.storage.database import open_database
 
     path = chosen_path(config)

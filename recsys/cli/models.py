@@ -60,9 +60,9 @@ def show_(
 
     Example: recsys models show 20250131-093000-a1b2c3
     """
-    from recsys.evaluation.report import text_table
     from recsys.storage import version_rows
     from recsys.storage.database import open_database
+    from recsys.training.report import text_table
 
     with open_database(settings_of(config)).connect() as connection:
         row = version_rows.get_version(connection, version)

@@ -76,7 +76,7 @@ def train(
     if engine == "ray":
         found = _train_on_ray(settings, work, ray_address)
     elif started_by_torchrun():
-        from recsys.engines.ranks import with_ranks
+        from recsys.distributed.torchrun import with_ranks
 
         found = with_ranks(work, settings.training.worker_timeout_seconds)
     else:
@@ -88,7 +88,7 @@ def train(
 
 def _train_on_ray(settings: Settings, work: Callable[[], Any], address: str) -> Any:
     from recsys import pipeline
-    from recsys.engines.ray_cluster import connected
+    from recsys.distributed.ray_cluster import connected
     from recsys.storage.database import open_database
 
     with connected(address, settings.training.processes) as cluster:
@@ -145,9 +145,9 @@ def evaluate(
     Example: recsys evaluate --networks lstm,gru,sasrec
     """
     from recsys import pipeline
-    from recsys.engines.comparison import network_names
-    from recsys.evaluation.report import text_table
     from recsys.storage.database import open_database
+    from recsys.training.compare import network_names
+    from recsys.training.report import text_table
 
     settings = settings_of(config)
     database = open_database(settings)

@@ -21,7 +21,7 @@ def delete(
 
     Example: recsys users delete u123
     """
-    from recsys import upkeep
+    from recsys.ops import upkeep
     from recsys.storage.database import open_database
 
     settings = settings_of(config)

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from recsys import upkeep
 from recsys.events.times import from_us
+from recsys.ops import upkeep
 from recsys.storage import account_rows, activity_rows, job_rows, lease_rows
 from recsys.web.services import now_us
 

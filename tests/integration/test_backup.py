@@ -16,7 +16,9 @@ import orjson
 import pytest
 from sqlalchemy import create_engine, func, insert, inspect, make_url, select, text
 
-from recsys.backup import (
+from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
+from recsys.ingest.event_files import ReadOptions
+from recsys.ops.backup import (
     MANIFEST,
     backup_name,
     make_backup,
@@ -24,9 +26,7 @@ from recsys.backup import (
     prune_backups,
     verify_backup,
 )
-from recsys.backup import restore_backup as restore
-from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
-from recsys.ingest.event_files import ReadOptions
+from recsys.ops.backup import restore_backup as restore
 from recsys.pipeline import import_events
 from recsys.registry import delete_version, keep_version
 from recsys.serving.answers import Request

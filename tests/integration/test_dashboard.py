@@ -16,10 +16,11 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
-from recsys import pipeline, upkeep
+from recsys import pipeline
 from recsys.config import load_settings
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
+from recsys.ops import upkeep
 from recsys.storage import (
     account_rows,
     activity_rows,

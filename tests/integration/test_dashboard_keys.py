@@ -15,9 +15,9 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
-from recsys import upkeep
 from recsys.events.times import to_us
 from recsys.ingest.raw_rows import Rejection
+from recsys.ops import upkeep
 from recsys.storage import activity_rows, migrate
 from recsys.storage.database import Database
 from recsys.storage.event_import import add_rejections

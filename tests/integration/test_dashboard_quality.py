@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from recsys import upkeep
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
 from recsys.ingest.raw_rows import Rejection
+from recsys.ops import upkeep
 from recsys.storage import activity_rows, event_rows, quality_rows, rejected_rows
 from recsys.storage.event_import import add_rejections
 from recsys.storage.quality_rows import DAY_US, KEPT_DAYS, LOOKED_AT

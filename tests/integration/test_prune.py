@@ -6,11 +6,11 @@ from threading import Thread
 import pytest
 
 from jobs import prune
-from recsys import upkeep
 from recsys.config import Settings
 from recsys.errors import ConflictError
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
+from recsys.ops import upkeep
 from recsys.storage import event_rows, impression_rows, version_rows
 from recsys.storage.event_reading import id_span
 from recsys.storage.impression_rows import Impression

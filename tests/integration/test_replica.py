@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from recsys import doctor
 from recsys.bench.fault_stage import own_postgres
 from recsys.config import Settings
 from recsys.errors import ConfigError
+from recsys.ops import diagnosis
 from recsys.storage import key_rows, migrate
 from recsys.storage.database import Database
 from recsys.storage.replica import Replica
@@ -86,15 +86,15 @@ def test_a_standby_that_is_behind_is_passed_over(pair, service):
 
 def test_doctor_looks_at_the_standby(pair, service, monkeypatch):
     with service.database.connect() as connection:
-        (found,) = doctor._replica(service.settings, service.database, connection, None)
+        (found,) = diagnosis._replica(service.settings, service.database, connection, None)
     assert (found.check, found.state) == ("replica", "ok")
     with service.database.connect() as connection, monkeypatch.context() as patch:
-        patch.setattr(doctor, "MUCH_LOG_BYTES", -1)
-        (found,) = doctor._replica(service.settings, service.database, connection, None)
+        patch.setattr(diagnosis, "MUCH_LOG_BYTES", -1)
+        (found,) = diagnosis._replica(service.settings, service.database, connection, None)
     assert found.state == "warn" and found.advice
     alone = Settings(database={"url": pair[0].url, "replica_url": pair[0].url})
     with service.database.connect() as connection:
-        (found,) = doctor._replica(alone, service.database, connection, None)
+        (found,) = diagnosis._replica(alone, service.database, connection, None)
     assert found.state == "fail" and "not a standby" in found.found
 
 

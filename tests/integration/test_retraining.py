@@ -23,11 +23,12 @@ from jobs import runs
 from jobs.lease import Lease
 from jobs.notices import Notices
 from jobs.schedule import Scheduler
-from recsys import pipeline, upkeep
+from recsys import pipeline
 from recsys.config import load_settings
 from recsys.errors import ConfigError, DataCheckError, LostLeaseError
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
+from recsys.ops import upkeep
 from recsys.registry import load_champion
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.serving.webhook import Webhook

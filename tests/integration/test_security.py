@@ -89,7 +89,7 @@ watched = [
 print("watched", watched)
 
 from recsys import pipeline
-from recsys.backup import make_backup, restore_backup
+from recsys.ops.backup import make_backup, restore_backup
 from recsys.config import load_settings
 from recsys.ingest.event_files import ReadOptions
 from recsys.storage.database import Database, open_database

@@ -6,8 +6,9 @@ from collections import Counter
 
 import pytest
 
-from recsys import pipeline, upkeep
+from recsys import pipeline
 from recsys.ingest.event_body import Event
+from recsys.ops import upkeep
 from recsys.serving.answers import Request
 from recsys.serving.arms import in_control
 from recsys.storage import event_rows, item_rows

@@ -24,8 +24,8 @@ from recsys.errors import InputError
 from recsys.events.times import to_us
 
 if TYPE_CHECKING:
-    from recsys.evaluation.report import Scorer
     from recsys.events.vocabulary import Vocabulary
+    from recsys.training.report import Scorer
 
 
 def quality(
@@ -55,8 +55,8 @@ def quality(
     """
     from recsys.bench import quality as bench
     from recsys.demo.simulation import ShopSize
-    from recsys.engines.comparison import compare_networks, network_names
-    from recsys.evaluation.report import text_table
+    from recsys.training.compare import compare_networks, network_names
+    from recsys.training.report import text_table
 
     chosen = network_names(networks)
     settings = settings_of(config)

@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
-from recsys.evaluation.uplift import rate, uplift
 from recsys.events.times import from_us
+from recsys.serving.uplift import rate, uplift
 from recsys.storage import activity_rows, impression_rows, lease_rows, size_rows, version_rows
 from recsys.storage.database import Connection
 from recsys.storage.size_rows import Growth

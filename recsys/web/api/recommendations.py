@@ -10,11 +10,11 @@ from typing import Any
 from flask import Blueprint
 
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
-from recsys.evaluation.uplift import rate, uplift
 from recsys.events.times import rfc3339
 from recsys.ingest.event_body import Event, check_event
 from recsys.ingest.row_conditions import Condition
 from recsys.serving.answers import Answer, Boost, Request
+from recsys.serving.uplift import rate, uplift
 from recsys.storage import impression_rows, user_rows, writers
 from recsys.storage.impression_rows import HOUR_US, Impression
 from recsys.web import metrics

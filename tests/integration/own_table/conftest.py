@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from recsys.config import Settings
-from recsys.engines.sequence_store import SequenceStore
+from recsys.sequence_store.store import SequenceStore
 from recsys.storage import migrate
 from recsys.storage.database import Database
 from recsys.storage.event_source import EventSource

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from recsys import doctor, upkeep
 from recsys.config import Settings
 from recsys.errors import InputError
 from recsys.events.times import from_us, to_us
+from recsys.ops import diagnosis, upkeep
 from recsys.storage import activity_rows, event_views, item_rows
 from recsys.storage.activity_rows import DAY_US, HOUR_US
 from recsys.storage.event_source import EventSource
@@ -75,7 +75,7 @@ def test_doctor_looks_at_the_mapping(shop, own):
 
     def look(chosen):
         with own.connect() as connection:
-            (found,) = doctor._own_table(chosen, own, connection, now)
+            (found,) = diagnosis._own_table(chosen, own, connection, now)
         return found
 
     assert look(settings).state == "ok"

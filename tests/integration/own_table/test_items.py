@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from recsys import upkeep
 from recsys.errors import ConfigError
+from recsys.ops import upkeep
 from recsys.storage import item_rows
 from recsys.storage.stamps import read_stamps
 

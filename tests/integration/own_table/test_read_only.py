@@ -9,12 +9,12 @@ import pytest
 
 from recsys.bench.fault_stage import own_postgres
 from recsys.config import Settings
-from recsys.engines.log_check import check_log
-from recsys.engines.sequence_store import SequenceStore
 from recsys.events.times import to_us
+from recsys.sequence_store.store import SequenceStore
 from recsys.storage import event_views, migrate
 from recsys.storage.database import Database
 from recsys.storage.event_source import EventSource
+from recsys.training.dry_run import check_log
 
 TABLE = """CREATE TABLE views (no bigint PRIMARY KEY, who text, what text, at timestamptz);
     CREATE INDEX ON views (who, at); CREATE INDEX ON views (at);

@@ -8,11 +8,11 @@ import pytest
 
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.engines import sequence_store
-from recsys.engines.sequence_store import SequenceStore
 from recsys.errors import ConfigError, ConflictError
 from recsys.ingest.event_files import ReadOptions
+from recsys.sequence_store import store
 from recsys.sequence_store.segments import read_manifest
+from recsys.sequence_store.store import SequenceStore
 from recsys.storage import mapped_rows, user_rows
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
@@ -36,7 +36,7 @@ def test_the_same_log_gives_the_same_bytes_in_every_database(
     click_tables, store_of, tmp_path, own, load, tiny_shop, monkeypatch
 ):
     monkeypatch.setattr(mapped_rows, "CHUNK_ROWS", 1_000)
-    monkeypatch.setattr(sequence_store, "CHUNK_IDS", 1_000)
+    monkeypatch.setattr(store, "CHUNK_IDS", 1_000)
     SequenceStore(tmp_path / "own", 1).update(own)
     expected = files(tmp_path / "own")
     assert len(expected[2]) == -(-tiny_shop.events.num_rows // 1_000)

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from recsys.evaluation.metrics import target_ranks
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import baskets_from, positions_from, tied_share
+from recsys.training.metrics import target_ranks
 
 
 def log(*sequences: list[tuple[int, int]]) -> Sequences:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from test_resume import ROWS, log
 from recsys.config import ModelSettings, TrainingSettings
-from recsys.engines.ranks import with_ranks
+from recsys.distributed.torchrun import with_ranks
 from recsys.errors import TrainingError
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
 from recsys.models.lstm.trainer import Trainer

@@ -1,0 +1,1 @@
+"""Training across processes and machines: torchrun and Ray."""

@@ -1,0 +1,1 @@
+"""What keeps an installation fresh, small and safe: retention, figures, the guard, backup, diagnosis."""

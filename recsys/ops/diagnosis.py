@@ -1,0 +1,375 @@
+"""What is wrong with an installation, and what to do about it: one function a check.
+
+Nothing is changed, and no check stops the others. A finding is `ok`, `warn` (it works, but look) or
+`fail` (it does not, or not for long).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from recsys.config import Settings, has_password, secret_files
+from recsys.errors import RecsysError
+from recsys.events.times import from_us, to_us
+from recsys.ops.backup import NAME as BACKUP_NAME
+from recsys.registry import read_version
+from recsys.storage import (
+    condition,
+    job_rows,
+    key_rows,
+    lease_rows,
+    migrate,
+    rejected_rows,
+    version_rows,
+)
+from recsys.storage.database import Connection, Database
+from recsys.storage.event_source import EventSource
+from recsys.storage.model_files import open_model_files
+from recsys.storage.replica import Replica
+
+HOUR_US = 3_600 * 1_000_000
+GIB = 2**30
+LITTLE_BYTES, TOO_LITTLE_BYTES = 2 * GIB, GIB // 4
+CLOCK_WARN_SECONDS, CLOCK_FAIL_SECONDS = 2.0, 60.0
+OLD_MODEL_HOURS = 72.0  # where schedule.max_model_age_hours says nothing
+OLD_BACKUP_HOURS = 50.0
+BIG_LOG_BYTES = GIB
+MUCH_LOG_BYTES = 16 * 2**20
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+State = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    state: State
+    found: str
+    advice: str = ""  # what to do; empty where nothing needs doing
+
+
+def examine(
+    settings: Settings, database: Database, config: Path | None, now: datetime
+) -> list[Finding]:
+    """All findings, in the order of the checks."""
+    findings = [*_files(settings, config), *_auth(settings), *_disk(settings, database)]
+    if database.file is not None and not database.file.exists():  # connecting would make one
+        return [*findings, _schema(None)]
+    started = time.perf_counter()
+    try:
+        revision = migrate.current(database)
+    except RecsysError as error:
+        advice = "see database.url, and whether the server runs and takes this user"
+        return [*findings, Finding("database", "fail", str(error), advice)]
+    spent = (time.perf_counter() - started) * 1e3
+    findings.append(Finding("database", "ok", f"{database.dialect} answers in {spent:.0f} ms"))
+    findings.append(_schema(revision))
+    if revision != migrate.head():
+        return findings
+    for check, look in CHECKS.items():
+        try:
+            with database.connect() as connection:
+                findings += look(settings, database, connection, now)
+        except RecsysError as error:
+            findings.append(Finding(check, "fail", str(error)))
+    return findings
+
+
+def _files(settings: Settings, config: Path | None) -> Iterator[Finding]:
+    yield Finding("configuration", "ok", f"{config or 'defaults and environment'}: every key fits")
+    private = dict.fromkeys(secret_files(config), "a secret")
+    if config is not None and has_password(config):
+        private[config] = "the database's password"
+    for path, what in private.items():
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o027:  # its group may read, which is how a service is let in
+            yield Finding(
+                "secrets", "fail", f"{path} holds {what}, mode {mode:o}", f"chmod 640 {path}"
+            )
+        else:
+            yield Finding("secrets", "ok", f"{path}: mode {mode:o}")
+    if config is not None and config not in private and config.stat().st_mode & stat.S_IWOTH:
+        yield Finding("configuration", "fail", f"anyone may write {config}", f"chmod o-w {config}")
+    registry = settings.registry.path
+    place = _nearest(registry)
+    try:
+        with tempfile.TemporaryFile(dir=place):  # it has no name
+            pass
+        found = "can be written" if place == registry else f"can be made in {place}"
+        yield Finding("registry", "ok", f"{registry} {found}")
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        advice = "give the service's user that folder, or set registry.path"
+        yield Finding("registry", "fail", f"{registry} cannot be written: {reason}", advice)
+
+
+def _auth(settings: Settings) -> Iterator[Finding]:
+    host = settings.serving.host
+    if settings.auth.enabled:
+        yield Finding("access", "ok", "the API asks for a key")
+    elif host in LOOPBACK:
+        yield Finding("access", "warn", "auth.enabled is false", "set it before others reach it")
+    else:
+        found = f"auth.enabled is false and the service listens at {host}"
+        yield Finding("access", "fail", found, "set auth.enabled = true: anyone may read and erase")
+
+
+def _disk(settings: Settings, database: Database) -> Iterator[Finding]:
+    places = {"registry": settings.registry.path}
+    if database.file is not None:
+        places["database"] = database.file.parent
+    if settings.schedule.backup:
+        places["backups"] = settings.schedule.backup_path
+    for name, wanted in places.items():
+        free = shutil.disk_usage(_nearest(wanted)).free
+        state: State = "ok"
+        if free < LITTLE_BYTES:
+            state = "warn" if free >= TOO_LITTLE_BYTES else "fail"
+        advice = "make room, or lower registry.keep, events.retention_days, schedule.backup_keep"
+        found = f"{free / GIB:.1f} GiB free for the {name}"
+        yield Finding("disk", state, found, "" if state == "ok" else advice)
+    if database.file is not None and database.file.parent.is_dir():
+        kind = condition.network_file_system(database.file.parent)
+        if kind is not None:
+            found = f"the SQLite file lies on {kind}, where its locks do not hold"
+            yield Finding("disk", "fail", found, "move it to a local disk, or use PostgreSQL")
+
+
+def _nearest(wanted: Path) -> Path:
+    """`wanted` where it is there, else the folder that it would be made in."""
+    return next((path for path in (wanted, *wanted.resolve().parents) if path.exists()), Path("/"))
+
+
+def _schema(revision: str | None) -> Finding:
+    wanted = migrate.head()
+    if revision == wanted:
+        return Finding("schema", "ok", f"at revision {revision}, as this release needs")
+    if revision is None:
+        return Finding("schema", "fail", "the database has no tables", "run: recsys db upgrade")
+    if migrate.knows(revision):
+        found = f"at revision {revision}, this release needs {wanted}"
+        return Finding("schema", "fail", found, "back up, then run: recsys db upgrade")
+    found = f"revision {revision} is of a newer release"
+    return Finding(
+        "schema", "fail", found, "install that release, or: recsys restore PATH --replace"
+    )
+
+
+def _indexes(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    slow = condition.unindexed(connection)
+    if slow:
+        found = f"no index serves reading the history of a {' or '.join(slow)}"
+        advice = "rebuild it: recsys backup, then recsys restore --replace"
+        yield Finding("indexes", "fail", found, advice)
+    else:
+        yield Finding("indexes", "ok", "a request's history is read through an index")
+
+
+def _connections(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    found = condition.connections_left(connection)
+    if found is None:
+        return
+    left, most = found
+    serving = settings.serving
+    wanted = serving.workers * (settings.database.pool_size + serving.threads) * 2
+    told = f"{left} of {most} connections are free; the service may take up to {wanted}"
+    if wanted < left:
+        yield Finding("connections", "ok", told)
+    else:
+        advice = "raise max_connections, or lower serving.workers and database.pool_size"
+        yield Finding("connections", "warn", told, advice)
+
+
+def _own_table(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    if not settings.events.mapped:
+        return
+    try:
+        with closing(EventSource(settings, database)) as source:
+            reflection = source.reflection()
+            source.serving()
+    except RecsysError as error:
+        advice = "see [events] and docs/own-table.md; recsys events check tries the mapping"
+        yield Finding("own table", "fail", str(error), advice)
+        return
+    assert reflection is not None
+    found = f"{reflection.mapping.shown_name} is read through its indexes"
+    if reflection.mapping.chunked:
+        yield Finding("own table", "ok", found)
+    else:
+        found = f"no index leads with what {reflection.mapping.shown_name} is read along"
+        advice = "each training reads all of it; index the order or time column"
+        yield Finding("own table", "warn", found, advice)
+
+
+def _replica(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    if not settings.database.replica_url.get_secret_value():
+        return
+    replica = Replica(settings.database)
+    try:
+        behind = replica.lag_bytes(connection)
+    except RecsysError as error:
+        advice = "see database.replica_url; histories are read from the first server meanwhile"
+        yield Finding("replica", "fail", str(error), advice)
+        return
+    finally:
+        replica.close()
+    found = f"the standby is {behind:,} bytes of log behind"
+    if behind > MUCH_LOG_BYTES:
+        advice = "histories are read from the first server until it has caught up"
+        yield Finding("replica", "warn", found, advice)
+    else:
+        yield Finding("replica", "ok", found)
+
+
+def _sizes(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    held = condition.size(database, connection)
+    told = f"{held.bytes / GIB:.2f} GiB, about {held.events:,} events"
+    if held.log_bytes > BIG_LOG_BYTES:
+        told += f", and {held.log_bytes / GIB:.1f} GiB of write-ahead log"
+        advice = "something reads for very long: look for it, or restart the service"
+        yield Finding("size", "warn", told, advice)
+    else:
+        yield Finding("size", "ok", told)
+    waiting = rejected_rows.count_rejected(connection)
+    if waiting:
+        found = f"{waiting:,} rows could not become events"
+        yield Finding("quarantine", "warn", found, "see why: recsys events rejected")
+    else:
+        yield Finding("quarantine", "ok", "empty")
+
+
+def _clock(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    ahead = condition.clock_ahead_seconds(connection)
+    newest = condition.newest_receipt_us(connection)
+    advice = "let NTP set both clocks"
+    state: State = "ok" if abs(ahead) < CLOCK_WARN_SECONDS else "warn"
+    if abs(ahead) >= CLOCK_FAIL_SECONDS:
+        state = "fail"
+    if newest is not None and newest - to_us(now) > CLOCK_FAIL_SECONDS * 1e6:
+        found = f"the newest event was received at {from_us(newest):%Y-%m-%d %H:%M}, in the future"
+        yield Finding("clock", "fail", found, "this clock goes back, or one went ahead: " + advice)
+        return
+    told = f"the database's is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this one"
+    told = told if database.dialect == "postgresql" else "one machine, one clock"
+    yield Finding("clock", state, told, "" if state == "ok" else advice)
+
+
+def _model(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    row = version_rows.champion(connection)
+    if row is None:
+        yield Finding("model", "warn", "none has been promoted", "run: recsys train")
+        return
+    try:
+        files = open_model_files(settings, database)
+        read_version(settings.registry.path, row.version, row.manifest_sha256, files)
+    except RecsysError as error:
+        advice = "run: recsys models rollback, or restore a backup, or train"
+        yield Finding("model", "fail", str(error), advice)
+        return
+    hours = (to_us(now) - row.data_end_us) / HOUR_US
+    limit = settings.schedule.max_model_age_hours or OLD_MODEL_HOURS
+    told = f"{row.version} ({row.ranking}) is whole; its newest event is {hours:.0f} hours old"
+    if hours > limit:
+        advice = "see why with: recsys jobs list; run: recsys train"
+        yield Finding("model", "warn", told, advice)
+    else:
+        yield Finding("model", "ok", told)
+
+
+def _scheduler(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+    # Renewed since `now` was read, it is not heard of in the future.
+    silent = max(0.0, (to_us(now) - (lease.renewed_at_us or 0)) / 1e6)
+    if lease.holder is None:
+        yield Finding("scheduler", "warn", "nobody schedules", "start one: recsys schedule")
+    elif silent > max(60.0, 4 * settings.schedule.lease_seconds):
+        found = f"{lease.holder} leads but has said nothing for {silent / 60:.0f} minutes"
+        yield Finding("scheduler", "fail", found, "start one: recsys schedule")
+    else:
+        yield Finding("scheduler", "ok", f"{lease.holder} leads, heard of {silent:.0f} s ago")
+    paused = [row["job"] for row in job_rows.list_schedules(connection) if row["paused"]]
+    if paused:
+        yield Finding("schedules", "warn", f"paused: {', '.join(paused)}", "resume when done")
+    bad = {
+        job: number
+        for job, state, number in job_rows.state_counts(connection, to_us(now) - 24 * HOUR_US)
+        if state in ("failed", "timed_out")
+    }
+    if bad:
+        found = ", ".join(f"{number} of {job}" for job, number in sorted(bad.items()))
+        advice = "see: recsys jobs list, recsys jobs logs RUN"
+        yield Finding("runs", "warn", f"failed in the last day: {found}", advice)
+    else:
+        yield Finding("runs", "ok", "none failed in the last day")
+
+
+def _keys(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    live = [key for key in key_rows.list_keys(connection) if key.revoked_at_us is None]
+    if not live and settings.auth.enabled:
+        found = "there is no live API key, so nobody gets in"
+        yield Finding("keys", "warn", found, "run: recsys keys create shop --scope read")
+    else:
+        admins = sum("admin" in key.scopes for key in live)
+        yield Finding("keys", "ok", f"{len(live)} live, {admins} of them admin")
+
+
+def _backups(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    if not settings.schedule.backup:
+        advice = "set schedule.backup, or see to it by other means"
+        yield Finding("backups", "warn", "none is scheduled", advice)
+        return
+    folder = settings.schedule.backup_path
+    names = [path for path in folder.glob("*.zip") if BACKUP_NAME.fullmatch(path.name)]
+    if not names:
+        yield Finding("backups", "warn", f"there is none in {folder}", "run: recsys backup")
+        return
+    hours = (now.timestamp() - max(path.stat().st_mtime for path in names)) / 3_600
+    state: State = "ok" if hours < OLD_BACKUP_HOURS else "warn"
+    advice = "" if state == "ok" else "see why: recsys jobs list"
+    yield Finding("backups", state, f"{len(names)}, the newest {hours:.0f} hours old", advice)
+
+
+Look = Callable[[Settings, Database, Connection, datetime], Iterator[Finding]]
+CHECKS: dict[str, Look] = {
+    "indexes": _indexes,
+    "connections": _connections,
+    "own table": _own_table,
+    "replica": _replica,
+    "size": _sizes,
+    "clock": _clock,
+    "model": _model,
+    "scheduler": _scheduler,
+    "keys": _keys,
+    "backups": _backups,
+}

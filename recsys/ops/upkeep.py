@@ -1,0 +1,303 @@
+"""What keeps the system fresh and small between trainings, one function a task.
+
+Retention in small batches that do not block writers, clicks attributed, new items made reachable,
+erased users followed, and a look at how the champion does in service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from typing import Any
+
+from recsys.config import Settings
+from recsys.errors import ConflictError, ModelFileError
+from recsys.events.quality_facts import newest_facts, sequence_facts
+from recsys.events.times import to_us
+from recsys.ops.guard import verdict_in_service
+from recsys.ops.newcomers import recent_steps
+from recsys.registry import (
+    delete_version,
+    folder_bytes,
+    known_items,
+    load_champion,
+    sweep_unregistered,
+)
+from recsys.sequence_store.counted_events import open_store
+from recsys.serving.erasure import erase
+from recsys.storage import (
+    account_rows,
+    activity_rows,
+    event_rows,
+    event_views,
+    follower_rows,
+    impression_rows,
+    job_rows,
+    mapped_items,
+    quality_rows,
+    size_rows,
+    version_rows,
+)
+from recsys.storage.database import Connection, Database
+from recsys.storage.event_reading import read_frame
+from recsys.storage.event_source import EventSource
+from recsys.storage.model_files import open_model_files
+
+DAY_US = 86_400 * 1_000_000
+HOUR_US = 3_600 * 1_000_000
+PRUNE_ROWS = 5_000
+ATTRIBUTION_ROWS = 5_000
+ATTRIBUTION_OVERLAP_US = 600 * 1_000_000
+QUALITY_EVENTS = 100_000
+GUARD = "guard"  # who rolls back by itself
+Say = Callable[[str], None]
+
+
+def prune_events(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    on_progress: Callable[[str, float], None] = lambda stage, share: None,
+) -> int:
+    """Delete events past `events.retention_days`, a small batch a transaction; how many went."""
+    days = settings.events.retention_days
+    if days == 0:
+        return 0
+    before_us = to_us(now) - days * DAY_US
+    return _in_batches(
+        database,
+        PRUNE_ROWS,
+        lambda connection: event_rows.delete_before(connection, before_us, PRUNE_ROWS),
+        lambda gone: on_progress(f"{gone:,} events pruned", 0.5),
+    )
+
+
+def prune_versions(settings: Settings, database: Database) -> int:
+    """Delete the files of versions beyond `registry.keep`, but for those that serving or a roll back
+    may want; how many versions.
+    """
+    with database.connect() as connection:
+        rows = version_rows.list_versions(connection, limit=10_000)
+    files = open_model_files(settings, database)
+    gone = 0
+    for row in rows[settings.registry.keep :]:
+        if row.state == "deleted":
+            continue
+        with database.begin() as connection:
+            if not version_rows.retire(connection, row.version):
+                continue
+        delete_version(settings.registry.path, row.version)
+        if files is not None:
+            files.delete(row.version)
+        gone += 1
+    return gone
+
+
+def sweep_versions(settings: Settings, database: Database, now: datetime) -> int:
+    """Delete files that no version's row names, such as a run leaves that was killed between the
+    two, and those of deleted versions; how many folders. Those of the last day stay: their training
+    may be about to register them.
+    """
+    with database.connect() as connection:
+        known = version_rows.kept_names(connection)
+    day_ago = now.timestamp() - DAY_US / 1e6
+    files = open_model_files(settings, database)
+    if files is not None:
+        files.sweep(known, to_us(now) - DAY_US)
+    return len(sweep_unregistered(settings.registry.path, known, day_ago))
+
+
+def prune_impressions(settings: Settings, database: Database, now: datetime) -> int:
+    """Delete answers past `serving.impression_days`, a small batch a transaction; how many went."""
+    before_us = to_us(now) - settings.serving.impression_days * DAY_US
+    return _in_batches(
+        database,
+        PRUNE_ROWS,
+        lambda connection: impression_rows.delete_impressions_before(
+            connection, before_us, PRUNE_ROWS
+        ),
+    )
+
+
+def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
+    """Count what came after what since the champion learned, for items it does not know; how many.
+
+    So an item that is newer than the model is recommended within minutes, not at the next training.
+    """
+    files = open_model_files(settings, database)
+    champion = load_champion(settings.registry.path, database, say, files)
+    if champion is None:
+        return 0
+    since_us = int(champion.facts["data_end_us"]) + 1
+    store = open_store(settings, database)
+    if store.is_mapped:
+        # The files read what is new; the table may have no index by which to ask for it.
+        try:
+            store.update(database, say)
+        except ConflictError:  # a training is at it, and the next refresh follows
+            return 0
+        frame = store.frame(database, since_us)
+    else:
+        frame = read_frame(database, since_us)
+    steps = recent_steps(frame, champion.vocabulary, champion.session_gap_seconds)
+    with database.begin() as connection:
+        return follower_rows.replace_followers(connection, steps)
+
+
+def copy_items(settings: Settings, database: Database, now: datetime, say: Say) -> int:
+    """Copy item metadata that `events.items_query` gives; how many items were new or different."""
+    if not settings.events.items_query:
+        return 0
+    done = mapped_items.copy_items(settings, database, to_us(now))
+    if done.rejected:
+        say(f"{done.rejected:,} of {done.read:,} items left out; the first: {done.problem}")
+    return done.changed
+
+
+def follow_removals(settings: Settings, database: Database) -> bool:
+    """Take users who were erased out of the sequence files; whether there was anything to do."""
+    store = open_store(settings, database)
+    if not store.lags_behind_removals(database):
+        return False
+    try:
+        store.update(database)
+    except ConflictError:  # a training is at it, and does the same
+        return False
+    return True
+
+
+def attribute_clicks(database: Database, now: datetime) -> int:
+    """Attribute new events to the answers they came from; how many events were looked at."""
+    looked_at, last = 0, None
+    while True:
+        with database.begin() as connection:
+            count, last = impression_rows.attribute_clicks(
+                connection, to_us(now), ATTRIBUTION_OVERLAP_US, ATTRIBUTION_ROWS, last
+            )
+        looked_at += count
+        if last is None:
+            return looked_at
+
+
+def guard_champion(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    fence: Callable[[Connection], None] = lambda connection: None,
+) -> str | None:
+    """Roll back a champion that people click on less than on the control arm's in the same hours,
+    or that too often has nothing to show; the reason, or None where it may stay.
+    """
+    if not settings.promotion.auto_rollback:
+        return None
+    with database.begin() as connection:
+        latest = version_rows.list_deployments(connection, 1)
+        if not latest or latest[0]["deployed_by"] == GUARD:
+            return None
+        version = latest[0]["version"]
+        since_us = (latest[0]["deployed_at_us"] // HOUR_US + 1) * HOUR_US
+        by = ("hour_us", "arm", "model_version")
+        whole = impression_rows.counts(connection, since_us, to_us(now), by)
+        empty = impression_rows.empty_answers(connection, since_us, to_us(now), version)
+        found = verdict_in_service(
+            [
+                row
+                for row in whole
+                if (row["arm"] == "champion") == (row["model_version"] == version)
+            ],
+            empty,
+            settings.promotion.guard_min_answers,
+            settings.promotion.guard_max_empty,
+        )
+        if found is None:
+            return None
+        fence(connection)
+        try:
+            to = version_rows.roll_back(connection, to_us(now), GUARD, found)
+        except ConflictError:  # nothing to go back to
+            return None
+    return f"{version} -> {to}: {found}"
+
+
+def prune_runs(settings: Settings, database: Database, now: datetime) -> int:
+    """Delete runs past `schedule.keep_runs_days`, a small batch a transaction; how many went."""
+    before_us = to_us(now) - settings.schedule.keep_runs_days * DAY_US
+    return _in_batches(
+        database,
+        PRUNE_ROWS,
+        lambda connection: job_rows.delete_runs_before(connection, before_us, PRUNE_ROWS),
+    )
+
+
+def count_activity(settings: Settings, database: Database, now: datetime) -> int:
+    """Count events by hour and users by day for the dashboard; how many days were counted anew.
+
+    How large things are is written down beside. What the dashboard needs no more goes: fine slots,
+    and sessions that have run out.
+    """
+    now_us, auth = to_us(now), settings.auth
+    registry, free = folder_bytes(settings.registry.path)
+    with database.begin() as connection:
+        size_rows.put_size(connection, now_us, registry, free)
+        activity_rows.prune_service_counts(connection, now_us)
+        idle_us, life_us = auth.session_idle_minutes * 60e6, auth.session_hours * HOUR_US
+        account_rows.delete_old_sessions(connection, now_us, round(idle_us), round(life_us))
+    with closing(EventSource(settings, database)) as source:
+        return event_views.count_activity(source, database, now_us)
+
+
+def report_quality(settings: Settings, database: Database, now: datetime, say: Say) -> int:
+    """Look at a sample of the events for the dashboard; how many were looked at.
+
+    Bounded, however many events there are: whole users of about QUALITY_EVENTS events, the newest
+    QUALITY_EVENTS, and the newest rows of the quarantine.
+    """
+    with database.connect() as connection:
+        total = activity_rows.event_total(connection, own=not settings.events.mapped).events
+        champion = version_rows.champion(connection)
+        rejected = quality_rows.summarise_rejected(connection)
+    known = None
+    if champion is not None:
+        try:
+            known = known_items(settings.registry.path, champion.version, champion.manifest_sha256)
+        except ModelFileError as error:
+            say(f"unknown items are not counted: {error}")
+    with closing(EventSource(settings, database)) as source:
+        sample, newest = event_views.read_samples(
+            source, database, QUALITY_EVENTS, total, to_us(now)
+        )
+    facts = {
+        "total": total,
+        "champion": None if champion is None else champion.version,
+        "sequences": sequence_facts(sample),
+        "newest": newest_facts(newest, known),
+        "rejected": rejected,
+    }
+    with database.begin() as connection:
+        quality_rows.put_report(connection, to_us(now), facts)
+    return len(sample) + (0 if newest is sample else len(newest))
+
+
+def erase_user(
+    settings: Settings, database: Database, user_id: str, now: datetime
+) -> dict[str, Any]:
+    """Delete all that is stored of a user, for good; the receipt, JSON-ready."""
+    return erase(settings, database, user_id, to_us(now))
+
+
+def _in_batches(
+    database: Database,
+    size: int,
+    step: Callable[[Connection], int],
+    on_batch: Callable[[int], None] = lambda total: None,
+) -> int:
+    """Repeat `step`, a transaction each, until it handles fewer than `size` rows; rows in all."""
+    total = 0
+    while True:
+        with database.begin() as connection:
+            handled = step(connection)
+        total += handled
+        on_batch(total)
+        if handled < size:
+            return total

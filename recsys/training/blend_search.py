@@ -1,0 +1,265 @@
+"""Validation positions -> how a network is calibrated, and how it is blended with the rankers.
+
+Legend: P positions, C candidates of a position, S best scores kept.
+
+Every choice is made by coordinate search over short lists, for the geometric mean of recall@20 and
+MRR@20, so that a step of one per cent in either counts the same. A position is ranked among its
+candidates: the best of each voice, and its own history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.events.time_split import Positions
+from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.blend import NETWORK, NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best
+from recsys.models.bundle import Bundle
+from recsys.models.ranker import Ranker, Votes
+from recsys.models.ranking import voices_of
+from recsys.models.session_knn import SessionKnn
+from recsys.training.metrics import recall, reciprocal_rank
+
+Float32Array = NDArray[np.float32]
+Int64Array = NDArray[np.int64]
+
+BEST = 100  # candidates taken from each voice
+BATCH = 256
+K = 20
+SHARPNESS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.3)
+GATE_SHIFTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+WEIGHTS = (0.0, 0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+RECENCY = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
+ROUNDS = 2
+ORDER_DECAYS = (0.0, 1.5, 3.0, 6.0)
+COPY_SHARES = (0.0, 0.3, 0.6, 1.0)
+KNN_POSITIONS = 1_000
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What each voice says of each position's candidates."""
+
+    scores: Float32Array  # (P, C) the network's; -inf in empty places
+    best: Float32Array  # (P, S) its highest scores over the catalogue, for the softmax
+    best_recent: Float32Array  # (P, S) log(1 + recent count) of those items
+    copies: Float32Array  # (P, C) the pointer's share
+    gate: Float32Array  # (P,)
+    votes: Mapping[str, Float32Array]  # ranker -> (P, C), each row a share of its sum
+    recent: Float32Array  # (P, C) log(1 + recent count)
+    wanted: NDArray[np.bool_]  # (P, C) which candidates are a hit
+    _kept: dict[tuple[float, float], Float32Array] = field(default_factory=dict)
+
+    def network_share(self, recency: float, sharpness: float) -> Float32Array:
+        """The network's softmax over the candidates, (P, C); the latest one is kept."""
+        key = (recency, sharpness)
+        if key not in self._kept:
+            sharp = (self.scores + np.float32(recency) * self.recent) * np.float32(sharpness)
+            best = (self.best + np.float32(recency) * self.best_recent) * np.float32(sharpness)
+            sharp -= log_sum_of_best(best)[:, None]
+            self._kept.clear()
+            self._kept[key] = np.exp(sharp, out=sharp)
+        return self._kept[key]
+
+    def ranks(self, blend: Blend) -> Int64Array:
+        """Conservative ranks (P,) of the targets."""
+        gate = gate_of(self.gate, blend)[:, None]
+        share = self.network_share(blend.recency, blend.sharpness)
+        total = np.float32(blend.weights.get(NETWORK, 0.0)) * share
+        for name, votes in self.votes.items():
+            weight = blend.weights.get(name, 0.0)
+            if weight:
+                total += np.float32(weight) * votes
+        total = (1 - gate) * total + gate * self.copies
+        total[np.isneginf(self.scores)] = -np.inf
+        own = np.where(self.wanted, total, np.float32(-np.inf)).max(axis=1)
+        found = (total >= own[:, None]).sum(axis=1)
+        return np.where(np.isneginf(own), 1_000_000, found).astype(np.int64)
+
+    def figure(self, blend: Blend) -> float:
+        """The geometric mean of recall@20 and MRR@20."""
+        return Quality.of(self.ranks(blend)).figure
+
+
+def candidates_of(bundle: Bundle, positions: Positions, names: Sequence[str]) -> Candidates:
+    """Candidates of `positions` by the network and the rankers called `names`."""
+    parts = [
+        _part(bundle, positions, at, min(at + BATCH, len(positions)), names)
+        for at in range(0, len(positions), BATCH)
+    ]
+    width = max(part.scores.shape[1] for part in parts)
+
+    def joined(pick: Sequence[NDArray[Any]], empty: float) -> NDArray[Any]:
+        wide = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=empty) for a in pick]
+        return np.concatenate(wide)
+
+    return Candidates(
+        scores=joined([p.scores for p in parts], -np.inf),
+        best=np.concatenate([p.best for p in parts]),
+        best_recent=np.concatenate([p.best_recent for p in parts]),
+        copies=joined([p.copies for p in parts], 0.0),
+        gate=np.concatenate([p.gate for p in parts]),
+        votes={name: joined([p.votes[name] for p in parts], 0.0) for name in names},
+        recent=joined([p.recent for p in parts], 0.0),
+        wanted=joined([p.wanted for p in parts], 0).astype(np.bool_),
+    )
+
+
+def _part(
+    bundle: Bundle, positions: Positions, first: int, last: int, names: Sequence[str]
+) -> Candidates:
+    voices = voices_of(bundle, positions.histories.batch(first, last), names)
+    scores, count = voices.scores, last - first
+    rows = np.arange(count)[:, None]
+    keep = min(SHARPEST, scores.shape[1])
+    order = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
+    best = np.take_along_axis(scores, order, axis=1)
+    strongest = np.take_along_axis(order, np.argsort(-best, axis=1)[:, :BEST], axis=1)
+    chosen = [strongest, voices.pointed, *(_strongest_votes(voices.votes[n]) for n in names)]
+    items = np.sort(np.concatenate(chosen, axis=1), axis=1)  # (P, C)
+    # Doubles and padding give way to 0, which scores -inf.
+    items[:, 1:][items[:, 1:] == items[:, :-1]] = 0
+    items[items < FIRST_ITEM] = 0
+    votes = {}
+    for name in names:
+        dense = np.zeros_like(scores)
+        for row, (voted, found) in enumerate(voices.votes[name]):
+            kept = np.where(np.isfinite(scores[row, voted]), found, np.float32(0))
+            dense[row, voted] = kept / max(float(kept.sum()), 1e-12)
+        votes[name] = np.take_along_axis(dense, items, axis=1)
+    copies = np.zeros_like(scores)
+    np.add.at(copies, (rows, voices.pointed), voices.shares)
+    recent = voices.recent if voices.recent is not None else np.zeros(scores.shape[1], np.float32)
+    hit = np.zeros(items.shape, np.bool_)
+    for row in range(count):
+        hit[row] = np.isin(items[row], positions.wanted(first + row))
+    hit &= items >= FIRST_ITEM
+    return Candidates(
+        scores=np.take_along_axis(scores, items, axis=1),
+        best=best,
+        best_recent=recent[order],
+        copies=np.take_along_axis(copies, items, axis=1),
+        gate=voices.gate,
+        votes=votes,
+        recent=recent[items],
+        wanted=hit,
+    )
+
+
+def _strongest_votes(votes: Sequence[Votes]) -> Int64Array:
+    """The items with the BEST strongest votes of each position, (P, BEST), 0 in empty places."""
+    out = np.zeros((len(votes), BEST), np.int64)
+    for row, (items, found) in enumerate(votes):
+        if len(items) > BEST:
+            items = items[np.argpartition(-found, BEST)[:BEST]]
+        out[row, : len(items)] = items
+    return out
+
+
+def calibrate(candidates: Candidates) -> tuple[Blend, float]:
+    """The network alone: its sharpness, gate shift and recency, and the figure they reach."""
+    return _search(candidates, Blend({NETWORK: 1.0}), ())
+
+
+def choose_blend(candidates: Candidates, start: Blend) -> tuple[Blend, float]:
+    """The network and the rankers together, from `start` on; weights of 0 and 1 are allowed."""
+    return _search(candidates, start, tuple(candidates.votes))
+
+
+def _search(candidates: Candidates, start: Blend, names: Sequence[str]) -> tuple[Blend, float]:
+    best, figure = start, candidates.figure(start)
+    for _ in range(ROUNDS):
+        before = figure
+        for name in names:
+            best, figure = _better(
+                candidates, best, figure, [_weighted(best, name, w) for w in WEIGHTS]
+            )
+        best, figure = _better(
+            candidates, best, figure, [replace(best, sharpness=value) for value in SHARPNESS]
+        )
+        if (candidates.gate > NOTHING).any():
+            best, figure = _better(
+                candidates, best, figure, [replace(best, gate_shift=v) for v in GATE_SHIFTS]
+            )
+        best, figure = _better(
+            candidates, best, figure, [replace(best, recency=value) for value in RECENCY]
+        )
+        if figure <= before:
+            break
+    return best, figure
+
+
+def _better(
+    candidates: Candidates, best: Blend, figure: float, tries: Sequence[Blend]
+) -> tuple[Blend, float]:
+    for blend in tries:
+        found = candidates.figure(blend)
+        if found > figure + 1e-6:
+            best, figure = blend, found
+    return best, figure
+
+
+def _weighted(blend: Blend, name: str, weight: float) -> Blend:
+    """`blend` with the share of `name` set, the others' shares shrunk or grown in proportion."""
+    others = {key: value for key, value in blend.weights.items() if key != name}
+    total = sum(others.values())
+    if total == 0:
+        others, total = {NETWORK: 1.0}, 1.0
+    scale = (1.0 - weight) / total
+    shares = {key: round(value * scale, 6) for key, value in others.items()}
+    return replace(blend, weights={**shares, name: weight})
+
+
+def choose_session_knn(knn: SessionKnn, positions: Positions, bundle: Bundle) -> SessionKnn:
+    """The order decay, then the copy share, that rank a sample of validation best."""
+    sample = positions.sample(KNN_POSITIONS, np.random.default_rng(0))
+    best, figure = knn, ranker_quality(knn, sample, bundle).figure
+    for decay in ORDER_DECAYS[1:]:
+        other = replace(knn, order_decay=decay)
+        found = ranker_quality(other, sample, bundle).figure
+        if found > figure:
+            best, figure = other, found
+    for share in COPY_SHARES[1:]:
+        other = replace(best, copy_share=share)
+        found = ranker_quality(other, sample, bundle).figure
+        if found > figure:
+            best, figure = other, found
+    return best
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a ranking did on validation."""
+
+    recall: float  # @20
+    mrr: float  # @20
+
+    @classmethod
+    def of(cls, ranks: Int64Array) -> Quality:
+        return cls(float(recall(ranks, K).mean()), float(reciprocal_rank(ranks, K).mean()))
+
+    @property
+    def figure(self) -> float:
+        """The geometric mean of both."""
+        return float(np.sqrt(self.recall * self.mrr))
+
+    def plain(self) -> dict[str, float]:
+        return {"recall@20": self.recall, "mrr@20": self.mrr}
+
+
+def ranker_quality(ranker: Ranker, positions: Positions, bundle: Bundle) -> Quality:
+    """Of a ranker by itself; an item without a vote is a miss."""
+    ranks = np.full(len(positions), 1_000_000, np.int64)
+    for number in range(len(positions)):
+        history = positions.histories[number]
+        items, votes = ranker.votes(history)
+        votes = np.where(bundle.repeats.allows(items, history), votes, 0.0)
+        own = votes[np.isin(items, positions.wanted(number))].max(initial=0.0)
+        if own > 0:
+            ranks[number] = int((votes >= own).sum())
+    return Quality.of(ranks)

@@ -1,0 +1,160 @@
+"""The dry run of a log: read once, described, and asked whether its order is worth learning."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from recsys.config import Settings
+from recsys.errors import ConfigError
+from recsys.events.log_sample import LogSample
+from recsys.events.log_statistics import statistics
+from recsys.events.sequences import build_sequences
+from recsys.events.times import rfc3339, to_us
+from recsys.ingest.event_files import ReadOptions, read_events
+from recsys.storage.database import Database
+from recsys.storage.event_reading import SEQUENCE_COLUMNS, read_batches
+from recsys.storage.event_source import EventSource
+from recsys.storage.mapped_history import check_serving
+from recsys.storage.mapped_rows import Tally, reason_kind
+from recsys.training.baseline_analysis import find_signal
+
+SAMPLE_EVENTS = 4_000_000  # that counts of sequences are made on
+SIGNAL_EVENTS = 1_000_000  # that rankers are fitted to
+MAX_REASONS = 20
+
+OnProgress = Callable[[str, int], None]
+
+
+def check_log(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    path: Path | None = None,
+    options: ReadOptions | None = None,
+    on_progress: OnProgress = lambda stage, rows: None,
+) -> dict[str, Any]:
+    """The report on the mapped table, the service's own, or the file at `path`; JSON-ready.
+
+    Reads every row once; sequences are judged on a sample of whole users where there are more than
+    SAMPLE_EVENTS. Raises ConfigError or InputError naming what is wrong with the mapping.
+    """
+    started = time.perf_counter()
+    sample, tally = LogSample(SAMPLE_EVENTS), Tally()
+    source: dict[str, Any]
+    if path is not None:
+        source = {"kind": "file", "name": path.name}
+        _read_file(path, options or ReadOptions(), to_us(now), sample, tally, on_progress)
+    elif settings.events.mapped:
+        source = _read_mapped(settings, database, to_us(now), sample, tally, on_progress)
+    else:
+        source = {"kind": "own", "name": "events"}
+        for batch in read_batches(database, SEQUENCE_COLUMNS):
+            sample.append(batch)
+            tally.read = tally.kept = sample.events
+            on_progress("read", tally.read)
+    read_seconds = time.perf_counter() - started
+    on_progress("sequences", tally.read)
+    frame, share = sample.frame()
+    gap = settings.sequences.session_gap_minutes * 60
+    found = statistics(frame, build_sequences(frame, gap))
+    on_progress("signal", tally.read)
+    part, part_share = sample.frame(SIGNAL_EVENTS)
+    signal = find_signal(part, build_sequences(part, gap), settings.training.seed)
+    first, last = (sample.first_us, sample.last_us) if sample.events else (None, None)
+    return {
+        "source": source,
+        "rows_read": tally.read,
+        "rows_kept": tally.kept,
+        "rows_dropped": tally.read - tally.kept,
+        "dropped": [
+            {"reason": reason, "rows": rows, "example": tally.examples.get(reason, "")}
+            for reason, rows in tally.dropped.most_common(MAX_REASONS)
+        ],
+        "users": round(found["sequences"] / share),
+        "users_are_estimated": share < 1,
+        "items": len(frame.item_ids),
+        "events_without_user": sample.anonymous,
+        "first_event_at": None if first is None else rfc3339(first),
+        "last_event_at": None if last is None else rfc3339(last),
+        "days": round((last - first) / 86_400e6, 2)
+        if first is not None and last is not None
+        else 0,
+        "by_day": [
+            {"day": _date(day), "events": sample.by_day[day]} for day in sorted(sample.by_day)
+        ],
+        "sample": {"share_of_users": share, "events": len(frame)},
+        "sequences": found,
+        "signal": {**signal, "sample": {"share_of_users": part_share, "events": len(part)}},
+        "read_seconds": round(read_seconds, 2),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def _read_file(
+    path: Path,
+    options: ReadOptions,
+    now_us: int,
+    sample: LogSample,
+    tally: Tally,
+    on_progress: OnProgress,
+) -> None:
+    for chunk in read_events(path, options, now_us):
+        sample.append(chunk.events)
+        tally.read += chunk.read
+        tally.kept += chunk.events.num_rows
+        for one in chunk.rejections:
+            kind = reason_kind(one.reason)
+            tally.dropped[kind] += 1
+            tally.examples.setdefault(kind, one.reason)
+        if chunk.skipped:
+            tally.dropped += Counter({"left out by --where": chunk.skipped})
+        on_progress("read", tally.read)
+
+
+def _read_mapped(
+    settings: Settings,
+    database: Database,
+    now_us: int,
+    sample: LogSample,
+    tally: Tally,
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    """Read all rows; what the mapping came to, as plain values."""
+    source = EventSource(settings, database)
+    reflection, rows = source.reflection(), source.rows()
+    assert reflection is not None and rows is not None
+    mapping = reflection.mapping
+    for batch in rows.batches(now_us, tally=tally):
+        sample.append(batch)
+        on_progress("read", tally.read)
+    try:
+        check_serving(reflection, rows.source)
+        refused = None
+    except ConfigError as error:
+        refused = str(error)
+    source.close()
+    return {
+        "kind": "mapped",
+        "name": mapping.shown_name,
+        "database": mapping.dialect,
+        "columns": {
+            meaning: {"name": one.name, "type": one.declared, "read_as": one.kind}
+            for meaning, one in mapping.columns.items()
+        },
+        "new_rows_by": mapping.columns[mapping.along].name,
+        "served": refused is None,
+        "serving_refused": refused,
+        "warnings": reflection.warnings,
+        "create_index": reflection.create_index,
+        "grant": reflection.grant,
+    }
+
+
+def _date(day: int) -> str:
+    """Days since 1970 as an ISO date."""
+    return (date(1970, 1, 1) + timedelta(days=day)).isoformat()

@@ -1,0 +1,93 @@
+"""After the verdict the test window is learned too, in one short pass that is checked against harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from recsys.config import Settings
+from recsys.events.time_split import Positions
+from recsys.models.bundle import Bundle
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.lstm.training_loop import Progress, final_pass
+from recsys.models.rankers import fit_rankers
+from recsys.tracing import traced
+from recsys.training.dataset import category_codes, words_of
+from recsys.training.evaluate import scorer_of
+from recsys.training.fit import Learned
+from recsys.training.metrics import reciprocal_rank, target_ranks
+from recsys.training.report import Scorer
+from recsys.training.training_log import Log
+from recsys.training.warm_start import start_warm
+
+HARM_POSITIONS = 2_000
+HARM_MARGIN = 0.05  # of the MRR before the window was learned
+K = 20
+
+
+@traced("learn window")
+def learn_window(
+    log: Log,
+    learned: Learned,
+    positions: Positions,
+    settings: Settings,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Bundle, dict[str, Any]]:
+    """One short pass over the test window too, after the verdict; new items get rows of their own.
+
+    Checked against harm on a sample of the window: where the served MRR@20 falls by more than
+    HARM_MARGIN of itself the bundle from before the pass is kept. The second value says what
+    happened, for the version's facts.
+    """
+    sample = positions.sample(HARM_POSITIONS, np.random.default_rng(settings.training.seed))
+    old = learned.bundle
+    before = mean_reciprocal_rank(scorer_of(old), sample)
+    vocabulary, event_types, categories = words_of(log, old)
+    trainer = Trainer(
+        len(vocabulary),
+        len(event_types) + 1,
+        old.max_length,
+        settings.model,
+        settings.training,
+        old.repeats,
+        category_codes(log.categories, vocabulary, categories),
+    )
+    everything = log.encoded(vocabulary, event_types)
+    if not start_warm(trainer, old, vocabulary, everything):
+        return old, {"learned": False}
+    # Only sequences that reach into the window are passed over; older ones were learned already.
+    newest = np.maximum.reduceat(everything.timestamps_us, everything.offsets[:-1])
+    mask = np.repeat(newest >= learned.cut_us, everything.lengths)
+    final_pass(everything.keep(mask), log.target_weights()[mask], trainer, 1, on_progress)
+    bundle = replace(
+        old,
+        vocabulary=vocabulary,
+        event_types=event_types,
+        categories=categories,
+        network=trainer.network,
+        rankers=fit_rankers(
+            everything, len(vocabulary), settings.training.ranker_events, old.rankers
+        ),
+    )
+    after = mean_reciprocal_rank(scorer_of(bundle), sample)
+    kept = after >= before * (1.0 - HARM_MARGIN)
+    facts = {
+        "learned": kept,
+        "mrr_before": before,
+        "mrr_after": after,
+        "new_items": len(vocabulary) - len(old.vocabulary),
+        "events": int((log.sequences.timestamps_us >= learned.cut_us).sum()),
+    }
+    return (bundle if kept else old), facts
+
+
+def mean_reciprocal_rank(scorer: Scorer, positions: Positions, batch: int = 128) -> float:
+    """MRR@20 over `positions`."""
+    total = 0.0
+    for at in range(0, len(positions), batch):
+        found = scorer(positions.histories.batch(at, at + batch))
+        total += float(reciprocal_rank(target_ranks(found, positions, at), K).sum())
+    return total / max(1, len(positions))

@@ -1,0 +1,197 @@
+"""Every system on the same positions, with intervals, as a table and as plain values.
+
+Legend: P positions, U owners (users or sessions), V vocabulary rows.
+
+Intervals come from a bootstrap over owners, not positions: one user's positions resemble each
+other. Systems are compared on the same draws, so differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.events.sequences import Histories
+from recsys.events.time_split import Positions
+from recsys.events.vocabulary import FIRST_ITEM
+from recsys.training.metrics import coverage, ndcg, recall, reciprocal_rank, target_ranks
+
+Int64Array = NDArray[np.int64]
+Float64Array = NDArray[np.float64]
+Scorer = Callable[[Histories], NDArray[np.float32]]
+
+METRICS: dict[str, Callable[[Int64Array], Float64Array]] = {
+    "recall@20": lambda found: recall(found, 20),
+    "mrr@20": lambda found: reciprocal_rank(found, 20),
+    "ndcg@10": lambda found: ndcg(found, 10),
+}
+K = 20
+LEVEL = 95.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one system made of the positions."""
+
+    ranks: Int64Array  # (P,)
+    coverage: float  # of the catalogue, among anyone's first 20
+
+
+def rank_positions(positions: Positions, scorer: Scorer, rows: int, batch: int = 256) -> Outcome:
+    """Rank every target of `positions` by `scorer`; rows = V."""
+    found = np.empty(len(positions), np.int64)
+    shown = np.zeros(rows, np.bool_)
+    for at in range(0, len(positions), batch):
+        scores = scorer(positions.histories.batch(at, at + batch))
+        found[at : at + batch] = target_ranks(scores, positions, at)
+        k = min(K, rows - FIRST_ITEM)
+        if k > 0:
+            best = np.argpartition(scores, rows - k, axis=1)[:, -k:]
+            shown[best[np.take_along_axis(scores, best, axis=1) > -np.inf]] = True
+    return Outcome(found, coverage(shown))
+
+
+class Bootstrap:
+    """Seeded draws of owners with replacement, shared by every figure of one report."""
+
+    def __init__(self, owners: Int64Array, draws: int, seed: int) -> None:
+        """`owners` (P,): whose each position is."""
+        unique, self._owner = np.unique(owners, return_inverse=True)
+        self._count = len(unique)
+        self._draws = draws
+        self._seed = seed
+
+    def means(self, values: Float64Array, mask: NDArray[np.bool_] | None = None) -> Float64Array:
+        """Mean of values (P, M) over the positions of `mask` (P,) in each draw; (draws, M)."""
+        chosen = self._owner if mask is None else self._owner[mask]
+        values = values if mask is None else values[mask]
+        sums = np.stack(
+            [np.bincount(chosen, column, minlength=self._count) for column in values.T], axis=1
+        )  # (U, M)
+        sizes = np.bincount(chosen, minlength=self._count).astype(np.float64)  # (U,)
+        rng = np.random.default_rng(self._seed)
+        table = np.column_stack((sums, sizes))  # (U, M + 1)
+        means = np.empty((self._draws, values.shape[1]))
+        for at in range(0, self._draws, 100):
+            size = min(100, self._draws - at)
+            picks = rng.integers(0, self._count, (size, self._count))
+            offsets = np.arange(size)[:, None] * self._count
+            weights = np.bincount((picks + offsets).ravel(), minlength=size * self._count)
+            totals = weights.reshape(size, self._count).astype(np.float64) @ table
+            means[at : at + size] = totals[:, :-1] / np.maximum(totals[:, -1:], 1e-12)
+        return means
+
+
+def summarise(
+    outcomes: Mapping[str, Outcome], positions: Positions, draws: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """For each system: each metric with `_low` and `_high` over the targets training has seen,
+    `coverage@20`, and `recall@20_all`, `mrr@20_all` with unseen targets as misses.
+
+    Raises AssertionError where the systems did not rank the same positions.
+    """
+    assert all(len(outcome.ranks) == len(positions) for outcome in outcomes.values())
+    known = positions.targets >= FIRST_ITEM
+    bootstrap = Bootstrap(positions.owners, draws, seed)
+    table = {}
+    for name, outcome in outcomes.items():
+        values = np.stack([metric(outcome.ranks) for metric in METRICS.values()], axis=1)  # (P, M)
+        row: dict[str, float] = {}
+        if known.any():
+            drawn = bootstrap.means(values, known)
+            low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
+            for number, metric in enumerate(METRICS):
+                row[metric] = float(values[known, number].mean())
+                row[f"{metric}_low"], row[f"{metric}_high"] = (
+                    float(low[number]),
+                    float(high[number]),
+                )
+        else:
+            row = {f"{m}{end}": 0.0 for m in METRICS for end in ("", "_low", "_high")}
+        row["coverage@20"] = outcome.coverage
+        row["recall@20_all"] = float(recall(outcome.ranks, 20).mean()) if len(known) else 0.0
+        row["mrr@20_all"] = float(reciprocal_rank(outcome.ranks, 20).mean()) if len(known) else 0.0
+        table[name] = row
+    return table
+
+
+def difference(
+    first: Int64Array, second: Int64Array, owners: Int64Array, draws: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """First minus second for each metric, from ranks (P,) of the same positions, with its interval."""
+    assert len(first) == len(second) == len(owners)
+    values = np.stack([m(first) - m(second) for m in METRICS.values()], axis=1)  # (P, M)
+    drawn = Bootstrap(owners, draws, seed).means(values)
+    low, high = np.percentile(drawn, [(100 - LEVEL) / 2, (100 + LEVEL) / 2], axis=0)
+    return {
+        metric: {
+            "difference": float(values[:, number].mean()),
+            "low": float(low[number]),
+            "high": float(high[number]),
+        }
+        for number, metric in enumerate(METRICS)
+    }
+
+
+def breakdown(outcome: Outcome, positions: Positions) -> dict[str, dict[str, float]]:
+    """Recall and MRR apart for returning and new owners, and for repeated and new targets."""
+    histories = positions.histories
+    repeated = np.fromiter(
+        (np.isin(positions.wanted(p), histories[p]).any() for p in range(len(positions))), np.bool_
+    )
+    known = positions.targets >= FIRST_ITEM
+    groups = {
+        "returning_owners": positions.returning & known,
+        "new_owners": ~positions.returning & known,
+        "repeated_targets": repeated & known,
+        "new_targets": ~repeated & known,
+        "unseen_targets": ~known,
+    }
+    return {
+        name: {
+            "positions": int(mask.sum()),
+            "recall@20": float(recall(outcome.ranks[mask], 20).mean()) if mask.any() else 0.0,
+            "mrr@20": float(reciprocal_rank(outcome.ranks[mask], 20).mean()) if mask.any() else 0.0,
+        }
+        for name, mask in groups.items()
+    }
+
+
+def text_table(table: Mapping[str, Mapping[str, float]]) -> str:
+    """The summary for people, best MRR first; intervals are 95%.
+
+    >>> row = {"recall@20": 0.5, "recall@20_low": 0.4, "recall@20_high": 0.6, "mrr@20": 0.25,
+    ...        "mrr@20_low": 0.2, "mrr@20_high": 0.3, "ndcg@10": 0.3, "ndcg@10_low": 0.25,
+    ...        "ndcg@10_high": 0.35, "coverage@20": 0.1}
+    >>> print(text_table({"lstm": row}))
+    ranking              recall@20            mrr@20               ndcg@10        coverage@20
+    lstm           0.500 (0.400-0.600)  0.250 (0.200-0.300)  0.300 (0.250-0.350)       0.100
+    """
+    width = max(13, *(len(name) for name in table)) if table else 13
+    lines = [
+        f"{'ranking':<{width}}  {'recall@20':>15}{'':4}  {'mrr@20':>12}{'':7}  "
+        f"{'ndcg@10':>13}{'':6}  coverage@20"
+    ]
+    for name, row in sorted(table.items(), key=lambda item: -item[1]["mrr@20"]):
+        cells = [
+            f"{row[metric]:.3f} ({row[f'{metric}_low']:.3f}-{row[f'{metric}_high']:.3f})"
+            for metric in METRICS
+        ]
+        lines.append(f"{name:<{width}}  {'  '.join(cells)}  {row['coverage@20']:10.3f}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def plain(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures rounded to six places, for JSON."""
+    return {
+        key: plain(value)
+        if isinstance(value, Mapping)
+        else round(value, 6)
+        if isinstance(value, float)
+        else value
+        for key, value in table.items()
+    }

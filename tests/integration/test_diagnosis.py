@@ -1,0 +1,229 @@
+"""The doctor finds what is wrong, one thing at a time, and says what to do."""
+
+import json
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import text
+
+from recsys.events.times import to_us
+from recsys.ops import diagnosis
+from recsys.ops.diagnosis import examine
+from recsys.storage import condition, job_rows, lease_rows, migrate
+from recsys.storage.database import Database
+
+NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def healthy(database, tmp_path, tiny_shop, publish, settings_for):
+    publish(tiny_shop, database, tmp_path / "models")
+    settings = settings_for(tmp_path / "models")
+    with database.begin() as connection:
+        seen = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
+        lease_rows.take_lease(connection, seen, "here:1:x", to_us(NOW))
+    return settings, database
+
+
+def states(settings, database, config=None, now=NOW):
+    """The worst state of each check."""
+    found = {}
+    for one in examine(settings, database, config, now):
+        assert one.advice or one.state == "ok", one
+        found[one.check] = max(
+            one.state, found.get(one.check, ""), key=["", "ok", "warn", "fail"].index
+        )
+    return found
+
+
+def test_a_healthy_installation_has_nothing_that_fails(healthy):
+    found = states(*healthy)
+    assert "fail" not in found.values()
+    for check in (
+        "database",
+        "schema",
+        "indexes",
+        "clock",
+        "model",
+        "scheduler",
+        "registry",
+        "disk",
+    ):
+        assert found[check] == "ok", check
+
+
+def test_it_changes_nothing(database, tmp_path, settings_for):
+    registry = tmp_path / "not" / "there"
+    assert states(settings_for(registry), database)["registry"] == "ok"
+    assert not registry.parent.exists()
+    registry.parent.write_text("a file")
+    assert states(settings_for(registry), database)["registry"] == "fail"
+    absent = Database(f"sqlite:///{tmp_path}/absent.db")
+    assert states(settings_for(tmp_path), absent)["schema"] == "fail"
+    assert not absent.file.exists()
+
+
+def test_little_room_is_found_where_backups_lie_too(healthy, tmp_path, monkeypatch):
+    settings, database = healthy
+    schedule = {"backup": "0 1 * * *", "backup_path": tmp_path / "backups"}
+    chosen = settings.model_copy(update={"schedule": settings.schedule.model_copy(update=schedule)})
+    assert states(chosen, database)["disk"] == "ok"
+    monkeypatch.setattr(diagnosis, "LITTLE_BYTES", 2**62)
+    places = {"registry", "backups"} | ({"database"} if database.file else set())
+    low = [one for one in examine(chosen, database, None, NOW) if one.check == "disk"]
+    assert {one.found.rpartition(" ")[2] for one in low} == places
+    assert {one.state for one in low} == {"warn"}
+    assert len([one for one in examine(settings, database, None, NOW) if one.check == "disk"]) == (
+        len(places) - 1
+    )
+    monkeypatch.setattr(diagnosis, "TOO_LITTLE_BYTES", 2**62)
+    assert states(settings, database)["disk"] == "fail"
+
+
+def test_another_clock_and_too_few_connections_are_found(healthy, monkeypatch):
+    settings, database = healthy
+    if database.dialect == "sqlite":  # it has neither
+        assert states(settings, database)["clock"] == "ok"
+        assert "connections" not in states(settings, database)
+        return
+    for workers, state in ((1, "ok"), (256, "warn")):
+        serving = settings.serving.model_copy(update={"workers": workers, "threads": 1})
+        chosen = settings.model_copy(update={"serving": serving})
+        assert states(chosen, database)["connections"] == state
+    for seconds, state in ((10.0, "warn"), (-10.0, "warn"), (120.0, "fail"), (-120.0, "fail")):
+        clock = SimpleNamespace(time=lambda seconds=seconds: time.time() + seconds)
+        monkeypatch.setattr(condition, "time", clock)
+        found = [one for one in examine(settings, database, None, NOW) if one.check == "clock"]
+        assert [one.state for one in found] == [state]
+        assert ("behind" if seconds > 0 else "ahead") in found[0].found
+
+
+def test_a_missing_index_is_found(healthy):
+    settings, database = healthy
+    with database.begin() as connection:
+        connection.execute(text("DROP INDEX ix_events_session"))
+    findings = {one.check: one for one in examine(settings, database, None, NOW)}
+    assert findings["indexes"].state == "fail"
+    assert "session" in findings["indexes"].found
+    assert "user" not in findings["indexes"].found
+
+
+def test_a_damaged_and_an_old_model_are_found(healthy, tmp_path):
+    settings, database = healthy
+    assert states(settings, database, now=NOW + timedelta(days=30))["model"] == "warn"
+    next((tmp_path / "models").glob("*/network.safetensors")).write_bytes(b"x")
+    assert states(settings, database)["model"] == "fail"
+
+
+def test_a_silent_scheduler_and_failed_and_paused_jobs_are_found(healthy):
+    settings, database = healthy
+    with database.begin() as connection:
+        run_id = job_rows.request_run(connection, "retrain", "cli", to_us(NOW))
+        job_rows.finish_run(connection, run_id, "failed", to_us(NOW), None, "no")
+        job_rows.put_schedule(connection, "retrain", "0 3 * * *", None, to_us(NOW))
+        connection.execute(text("UPDATE job_schedules SET paused = true"))
+    found = states(settings, database, now=NOW + timedelta(minutes=10))
+    assert (found["scheduler"], found["runs"], found["schedules"]) == ("fail", "warn", "warn")
+    with database.begin() as connection:
+        lease_rows.release_lease(connection, lease_rows.SCHEDULER, 1)
+    assert states(settings, database)["scheduler"] == "warn"
+
+
+def test_an_event_of_the_future_and_a_quarantine_are_found(healthy):
+    settings, database = healthy
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO events (user_bucket, user_id, item_id, event_type, timestamp_us,"
+                " event_id, received_at_us) VALUES (1, 'u', 'i', 'view', 1, 'e', :at)"
+            ),
+            {"at": to_us(NOW + timedelta(hours=1))},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO rejected_events (source, position, reason, raw, raw_hash,"
+                " rejected_at_us) VALUES ('f', 0, 'r', '{}', 'h', 1)"
+            )
+        )
+    found = states(settings, database)
+    assert (found["clock"], found["quarantine"]) == ("fail", "warn")
+
+
+def test_an_open_service_and_open_secrets_are_found(healthy, tmp_path, settings_for):
+    _, database = healthy
+    public = settings_for(tmp_path / "models", auth={"enabled": False}, host="0.0.0.0")
+    assert states(public, database)["access"] == "fail"
+    config, secret = tmp_path / "config.toml", tmp_path / "url"
+    secret.write_text("postgresql://u:secret@h/d")
+    config.write_text(f"[database]\nurl = 'file:{secret}'\n")
+    for path in (config, secret):
+        path.chmod(0o644)
+    found = examine(public, database, config, NOW)
+    assert [one.found for one in found if one.state == "fail" and one.check == "secrets"]
+    assert "u:secret" not in repr(found)
+    secret.chmod(0o600)
+    assert states(public, database, config)["secrets"] == "ok"
+    config.write_text("[database]\nurl = 'postgresql://u:secret@h/d'\n")
+    found = examine(public, database, config, NOW)
+    assert [one for one in found if one.state == "fail" and one.check == "secrets"]
+    assert "u:secret" not in repr(found)
+
+
+def test_backups_that_no_longer_come_are_found(healthy, tmp_path):
+    settings, database = healthy
+    schedule = settings.schedule.model_copy(update={"backup": "0 1 * * *", "backup_path": tmp_path})
+    chosen = settings.model_copy(update={"schedule": schedule})
+    now = datetime.now(UTC)
+    assert states(chosen, database, now=now)["backups"] == "warn"
+    (tmp_path / "recsys-20250301-010000.zip").write_bytes(b"x")
+    assert states(chosen, database, now=now)["backups"] == "ok"
+    old = time.time() - 10 * 86_400
+    os.utime(tmp_path / "recsys-20250301-010000.zip", (old, old))
+    assert states(chosen, database, now=now)["backups"] == "warn"
+
+
+def test_other_schemas_and_an_absent_database_are_found(empty_url, tmp_path, settings_for):
+    settings, database = settings_for(tmp_path / "models"), Database(empty_url)
+    assert states(settings, database)["schema"] == "fail"
+    migrate.upgrade(database, "0002")
+    assert states(settings, database)["schema"] == "fail"
+    with database.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    last = examine(settings, database, None, NOW)[-1]
+    assert (last.check, last.state) == ("schema", "fail")
+    assert "newer" in last.found
+    database.close()
+    away = Database("postgresql://u:secret@127.0.0.1:1/x", busy_timeout_seconds=0.1)
+    last = examine(settings, away, None, NOW)[-1]
+    assert (last.check, last.state) == ("database", "fail")
+    assert "secret" not in last.found
+
+
+def test_the_command_says_it_as_a_table_and_as_json(tmp_path, capsys, monkeypatch):
+    from recsys.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*more):
+        monkeypatch.setattr("sys.argv", ["recsys", "doctor", *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code, capsys.readouterr().out
+
+    status, out = run()
+    assert status == 1
+    assert "recsys db upgrade" in out
+    database = Database(f"sqlite:///{tmp_path}/var/recsys.db")
+    migrate.upgrade(database)
+    database.close()
+    status, out = run("--json")
+    found = json.loads(out.splitlines()[-1])
+    assert (status or 0, found["fail"]) == (0, 0)
+    assert {"check", "state", "found", "advice"} == set(found["findings"][0])
+    (tmp_path / "config.toml").write_text("[serving]\nport = 'x'\n")
+    status, out = run("--json")
+    assert status == 1
+    assert "serving.port" in out
