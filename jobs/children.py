@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.config import Settings
-from recsys.storage.job_rows import RunRow
+from recsys.storage.entities.job_rows import RunRow
 
 STOP_SECONDS = 10.0  # from asking a process to end to killing it
 PR_SET_PDEATHSIG = 1

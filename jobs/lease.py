@@ -17,9 +17,9 @@ from collections.abc import Callable
 import structlog
 
 from recsys.errors import RecsysError
-from recsys.storage import lease_rows
-from recsys.storage.database import Database
-from recsys.storage.lease_rows import LeaseRow
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import lease_rows
+from recsys.storage.entities.lease_rows import LeaseRow
 
 log = structlog.get_logger(__name__)
 

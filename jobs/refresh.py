@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.ops import upkeep
-from recsys.storage.database import Database
-from recsys.storage.upkeep import analyse
+from recsys.storage.engine.database import Database
+from recsys.storage.engine.planner_statistics import analyse
 
 if TYPE_CHECKING:
     from jobs.runs import RunLog

@@ -9,7 +9,7 @@ from recsys import pipeline
 from recsys.config import Settings
 from recsys.ops import upkeep
 from recsys.registry import sweep_parts
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 
 if TYPE_CHECKING:
     from jobs.runs import RunLog

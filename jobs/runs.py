@@ -23,8 +23,8 @@ from jobs.lease import now_us
 from recsys import tracing
 from recsys.config import Settings
 from recsys.errors import LostLeaseError, RecsysError, StorageUnavailableError
-from recsys.storage import job_rows, lease_rows
-from recsys.storage.database import Connection, Database, open_database
+from recsys.storage.engine.database import Connection, Database, open_database
+from recsys.storage.entities import job_rows, lease_rows
 
 log = structlog.get_logger(__name__)
 

@@ -33,9 +33,10 @@ from jobs.notices import Notices
 from recsys.config import Settings
 from recsys.errors import ConfigError, RecsysError
 from recsys.events.times import from_us, to_us
-from recsys.storage import job_rows, migrate
-from recsys.storage.database import Database, open_database
-from recsys.storage.job_rows import RunRow
+from recsys.storage.engine.database import Database, open_database
+from recsys.storage.entities import job_rows
+from recsys.storage.entities.job_rows import RunRow
+from recsys.storage.schema import migrate
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys import pipeline
 from recsys.config import Settings
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 
 if TYPE_CHECKING:
     from jobs.runs import RunLog

@@ -1,13 +1,13 @@
-"""Alembic's entry: runs the revisions on the database handed over by `recsys.storage.migrate`, or in a
+"""Alembic's entry: runs the revisions on the database handed over by `recsys.storage.schema.migrate`, or in a
 transaction that is already there.
 """
 
 from alembic import context
 from sqlalchemy import Connection
 
-from recsys.storage import own_tables
-from recsys.storage.database import Database
-from recsys.storage.tables import metadata
+from recsys.storage.engine.database import Database
+from recsys.storage.schema import own_tables
+from recsys.storage.schema.tables import metadata
 
 
 def run(connection: Connection) -> None:

@@ -30,12 +30,12 @@ from recsys.sequence_store.store import Reading
 from recsys.serving.answers import Answer, Request
 from recsys.serving.everyone import rank_everyone
 from recsys.serving.recommender import Recommender
-from recsys.storage import item_rows, version_rows
-from recsys.storage.audit_rows import CLI, add_audit
-from recsys.storage.database import Connection, Database
-from recsys.storage.event_import import ImportSummary, add_rejections, import_chunks
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import item_rows, version_rows
+from recsys.storage.entities.audit_rows import CLI, add_audit
+from recsys.storage.entities.event_import import ImportSummary, add_rejections, import_chunks
+from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.log_reading import export_batches, frame_since
-from recsys.storage.model_files import open_model_files
 from recsys.storage.quarantine import replay
 from recsys.tracing import traced
 from recsys.training.compare import Inputs, compare_networks

@@ -31,8 +31,9 @@ from recsys.events.time_split import cut_for_share
 from recsys.events.times import to_us
 from recsys.models.bundle import Bundle
 from recsys.registry import new_version, write_version
-from recsys.storage import migrate, version_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import version_rows
+from recsys.storage.schema import migrate
 from recsys.training.fit import learn
 from recsys.training.training_log import make_log
 

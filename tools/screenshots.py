@@ -26,8 +26,8 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from recsys.config import Settings, load_settings
-from recsys.storage import item_rows, job_rows, version_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows, job_rows, version_rows
 from recsys.web.app import create_app
 
 WIDTHS = {1440: 900, 390: 844}  # width -> height, px

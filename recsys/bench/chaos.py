@@ -32,9 +32,10 @@ from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.pipeline import import_events
 from recsys.registry import read_version
-from recsys.storage import job_rows, key_rows, lease_rows, migrate, version_rows
-from recsys.storage.database import Database
-from recsys.storage.job_rows import RunRow
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import job_rows, key_rows, lease_rows, version_rows
+from recsys.storage.entities.job_rows import RunRow
+from recsys.storage.schema import migrate
 
 INTERVAL_SECONDS = 6
 LEASE_SECONDS = 1.5

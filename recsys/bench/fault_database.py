@@ -23,7 +23,7 @@ from recsys.bench.fault_stage import (
 )
 from recsys.bench.servers import running
 from recsys.errors import StorageUnavailableError
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 
 RECOVERY_SECONDS = 5.0
 SHM_BYTES = 32_768  # of SQLite's shared memory file: a smaller limit would kill its readers

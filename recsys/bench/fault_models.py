@@ -22,9 +22,9 @@ from recsys.errors import ModelFileError
 from recsys.registry import MANIFEST, read_version
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
-from recsys.storage import version_rows
-from recsys.storage.database import Database
-from recsys.storage.version_rows import VersionRow
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import version_rows
+from recsys.storage.entities.version_rows import VersionRow
 
 KINDS = ("cut", "bit", "shape", "vocabulary", "pickle", "empty", "absent", "link")
 FORGED = ("shape", "vocabulary", "pickle")  # also with hashes that fit what was put in

@@ -18,9 +18,9 @@ from recsys.bench.fault_stage import Fault, Stage
 from recsys.bench.servers import running
 from recsys.config import Settings
 from recsys.events.times import to_us
-from recsys.storage import account_rows, key_rows
-from recsys.storage.account_rows import ROLES
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import account_rows, key_rows
+from recsys.storage.entities.account_rows import ROLES
 from recsys.web.admin.access import CSRF_HEADER, OPEN, SAFE_METHODS
 from recsys.web.app import create_app
 from recsys.web.operations import CATALOGUE, Operation

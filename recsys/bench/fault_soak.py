@@ -15,8 +15,8 @@ import orjson
 from recsys.bench.fault_stage import Fault, Stage, ask, resident
 from recsys.bench.load import open_loop
 from recsys.bench.servers import running
-from recsys.storage import job_rows, version_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import job_rows, version_rows
 
 # The scheduler's own triggers, asked in a process of their own: walking a year in steps of a look, with a
 # clock that is set back and forward an hour now and then, each slot of each day must come once. Before

@@ -28,8 +28,9 @@ from recsys.errors import RecsysError
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.pipeline import import_events, train
-from recsys.storage import item_rows, key_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows, key_rows
+from recsys.storage.schema import migrate
 
 
 @dataclass(frozen=True)

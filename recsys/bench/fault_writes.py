@@ -14,7 +14,7 @@ import orjson
 from recsys.bench.fault_stage import Fault, Stage, workers_of
 from recsys.bench.load import Connection
 from recsys.bench.servers import running
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 
 BATCH = 200
 RESENT = 0.3

@@ -17,7 +17,7 @@ import orjson
 
 from recsys.bench.load import Connection, request_bytes
 from recsys.bench.servers import make_shop, running
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 
 USERS = 50
 MINUTE_US = 60 * 1_000_000

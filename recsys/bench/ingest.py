@@ -17,9 +17,9 @@ from recsys.demo.simulation import Shop, ShopSize
 from recsys.events.content_hash import content_hashes
 from recsys.events.frame import user_bucket
 from recsys.ingest.event_files import ReadOptions, read_events
-from recsys.storage import migrate
-from recsys.storage.database import Database
-from recsys.storage.event_import import import_chunks
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_import import import_chunks
+from recsys.storage.schema import migrate
 
 COLUMNS = (
     "user_bucket, user_id, session_id, item_id, event_type, timestamp_us, event_id, value, "

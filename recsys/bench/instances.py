@@ -26,8 +26,8 @@ import orjson
 from recsys.bench.chaos import INTERVAL_SECONDS, Say, Stage, begun, make_stage, now_us
 from recsys.bench.load import Connection, request_bytes
 from recsys.bench.servers import running
-from recsys.storage import key_rows, version_rows
-from recsys.storage.event_reading import read_batches
+from recsys.storage.entities import key_rows, version_rows
+from recsys.storage.entities.event_reading import read_batches
 
 INSTANCES = 3
 SCHEDULERS = 2

@@ -26,8 +26,8 @@ import pyarrow.csv as pa_csv
 from recsys.bench.sequence_building import costs, train_once
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
-from recsys.storage import migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.schema import migrate
 
 TABLE = "bench_page_views"
 SHARD_EVENTS = 1_000_000  # simulated together; users of two shards differ

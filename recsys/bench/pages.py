@@ -28,9 +28,10 @@ from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ops.upkeep import count_activity, report_quality
 from recsys.pipeline import import_events, train
-from recsys.storage import account_rows, item_rows, migrate, version_rows
-from recsys.storage.database import Database
-from recsys.storage.event_import import import_chunks
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import account_rows, item_rows, version_rows
+from recsys.storage.entities.event_import import import_chunks
+from recsys.storage.schema import migrate
 from recsys.web.app import create_app
 
 LEARNED_EVENTS = 50_000

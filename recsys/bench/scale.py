@@ -37,9 +37,9 @@ from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.lstm.training_loop import start_cold, train_network
 from recsys.sequence_store.store import CHUNK_IDS, Reading, SequenceStore
-from recsys.storage import migrate
-from recsys.storage.database import Database
-from recsys.storage.event_import import import_chunks
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_import import import_chunks
+from recsys.storage.schema import migrate
 from recsys.training.memory import peak_mib
 
 ENGINES = ("local", "ray", "torchrun")

@@ -19,9 +19,9 @@ from recsys.bench.ingest import write_log
 from recsys.config import Settings
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.sequence_store.store import SequenceStore
-from recsys.storage import migrate
-from recsys.storage.database import Database
-from recsys.storage.event_import import import_chunks
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_import import import_chunks
+from recsys.storage.schema import migrate
 from recsys.training.memory import anonymous_mib, peak_mib
 
 
@@ -89,7 +89,7 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     import pandas  # noqa: F401 - loaded before the clock starts, as in a training
 
     from recsys.events.sequences import build_sequences
-    from recsys.storage.event_reading import STORE_COLUMNS, read_batches
+    from recsys.storage.entities.event_reading import STORE_COLUMNS, read_batches
 
     database, files = Database(url), Path(folder) / "sequences"
     started = time.perf_counter()

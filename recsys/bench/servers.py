@@ -32,10 +32,11 @@ from recsys.models.lstm.trainer import Trainer
 from recsys.models.rankers import fit_rankers
 from recsys.models.ranking import BLEND
 from recsys.registry import write_version
-from recsys.storage import key_rows, migrate, version_rows
-from recsys.storage.database import Database
-from recsys.storage.tables import events
-from recsys.storage.version_rows import VersionRow
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import key_rows, version_rows
+from recsys.storage.entities.version_rows import VersionRow
+from recsys.storage.schema import migrate
+from recsys.storage.schema.tables import events
 
 USERS = 5_000
 SHORTEST, LONGEST = 20, 50  # events of a user's history

@@ -24,7 +24,7 @@ from recsys.bench.servers import (
     running,
     training,
 )
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 
 CONNECTIONS = (1, 8, 32)
 K = 20

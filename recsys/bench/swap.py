@@ -12,8 +12,8 @@ import orjson
 
 from recsys.bench.load import closed_loop, request_bytes
 from recsys.bench.servers import USERS, make_shop, running
-from recsys.storage import version_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import version_rows
 
 VERSIONS = 6
 GRACE_SECONDS = 5.0  # within which every worker must have followed

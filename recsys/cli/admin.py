@@ -35,9 +35,9 @@ def create(
     Example: recsys admin create ada --role admin
     """
     from recsys.events.times import to_us
-    from recsys.storage import account_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import account_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     chosen, made = _password(password)
     named = named_as_given(name="NAME", role="--role")
@@ -54,8 +54,8 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Example: recsys admin list
     """
     from recsys.events.times import rfc3339
-    from recsys.storage import account_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import account_rows
 
     with open_database(settings_of(config)).connect() as connection:
         rows = account_rows.list_accounts(connection)
@@ -114,9 +114,9 @@ def password(
     Example: recsys admin password ada
     """
     from recsys.events.times import to_us
-    from recsys.storage import account_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import account_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     chosen, made = _password(password)
     with open_database(settings_of(config)).begin() as connection:
@@ -128,9 +128,9 @@ def password(
 
 def _set_disabled(name: str, disabled: bool, config: Path | None, as_json: bool) -> None:
     from recsys.events.times import to_us
-    from recsys.storage import account_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import account_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     action = "account.disable" if disabled else "account.enable"
     with open_database(settings_of(config)).begin() as connection:
@@ -141,7 +141,7 @@ def _set_disabled(name: str, disabled: bool, config: Path | None, as_json: bool)
 
 def _password(source: str | None) -> tuple[str, bool]:
     """The password, and whether it was made here. Raises InputError."""
-    from recsys.storage.passwords import MAX_LENGTH, new_password
+    from recsys.storage.entities.passwords import MAX_LENGTH, new_password
 
     if source is None:
         return new_password(), True

@@ -29,7 +29,7 @@ def backup(
     Example: recsys backup /var/backups/recsys.zip
     """
     from recsys.ops.backup import make_backup, verify_backup
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     settings = settings_of(config)
     if verify:
@@ -64,7 +64,7 @@ def restore(
     Example: recsys restore /var/backups/recsys/recsys-20250131-093000.zip
     """
     from recsys.ops.backup import restore_backup
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     settings = settings_of(config)
     with closing(open_database(settings)) as database:

@@ -18,8 +18,8 @@ def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys db upgrade
     """
-    from recsys.storage import migrate
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.schema import migrate
 
     show({"revision": migrate.upgrade(open_database(settings_of(config)))}, as_json)
 
@@ -30,8 +30,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys db check
     """
-    from recsys.storage import migrate
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.schema import migrate
 
     database = open_database(settings_of(config))
     migrate.check(database)
@@ -54,8 +54,8 @@ def downgrade(
 
     Example: recsys db downgrade 0003
     """
-    from recsys.storage import downgrades, migrate
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.schema import downgrades, migrate
 
     with closing(open_database(settings_of(config))) as database:
         lost = downgrades.losses(database, revision)

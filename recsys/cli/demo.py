@@ -109,8 +109,8 @@ def demo(
 def result_key(settings: Settings) -> str:
     """A new admin key of the demo."""
     from recsys.events.times import to_us
-    from recsys.storage import key_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import key_rows
 
     with open_database(settings).begin() as connection:
         return key_rows.create_key(connection, "demo", ["admin"], to_us(now()))
@@ -119,8 +119,8 @@ def result_key(settings: Settings) -> str:
 def open_shop(settings: Settings, config: Path) -> None:
     """Give the shop's page a key of its own, by the demo's configuration."""
     from recsys.events.times import to_us
-    from recsys.storage import key_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import key_rows
 
     port = settings.serving.port
     origins = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
@@ -133,9 +133,9 @@ def open_shop(settings: Settings, config: Path) -> None:
 def result_login(settings: Settings) -> str:
     """The password of a new account of the demo, `admin`."""
     from recsys.events.times import to_us
-    from recsys.storage import account_rows
-    from recsys.storage.database import open_database
-    from recsys.storage.passwords import new_password
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import account_rows
+    from recsys.storage.entities.passwords import new_password
 
     password = new_password()
     with open_database(settings).begin() as connection:
@@ -163,8 +163,9 @@ def _train(
     from recsys.events.times import to_us
     from recsys.ingest.event_files import ReadOptions
     from recsys.ops import upkeep
-    from recsys.storage import item_rows, migrate
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import item_rows
+    from recsys.storage.schema import migrate
 
     moment = now()
     database = open_database(settings)

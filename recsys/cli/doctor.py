@@ -25,7 +25,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Example: recsys doctor
     """
     from recsys.ops.diagnosis import Finding, examine
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     path = chosen_path(config)
     try:

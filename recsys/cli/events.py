@@ -54,7 +54,7 @@ def import_(
     """
     from recsys.ingest.event_files import ColumnMap, ReadOptions, file_size
     from recsys.pipeline import import_events
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
     from recsys.storage.event_source import EventSource
 
     options = ReadOptions(
@@ -93,7 +93,7 @@ def export(
     Example: recsys events export events.parquet
     """
     from recsys.pipeline import export_events
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     settings = settings_of(config)
     database = open_database(settings)
@@ -128,7 +128,7 @@ def check(
     from recsys.cli.check_page import html_of, text_of
     from recsys.ingest.event_files import ColumnMap, ReadOptions
     from recsys.pipeline import check_events
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     options = ReadOptions(
         columns=ColumnMap.parse(columns),
@@ -171,8 +171,8 @@ def rejected(
     """
     from recsys.ingest.event_files import ColumnMap, ReadOptions
     from recsys.pipeline import replay_rejected
-    from recsys.storage import rejected_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import rejected_rows
 
     database = open_database(settings_of(config))
     if replay:

@@ -26,10 +26,11 @@ def init(
     Example: recsys init
     """
     from recsys.events.times import to_us
-    from recsys.storage import account_rows, key_rows, migrate
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
-    from recsys.storage.passwords import new_password
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import account_rows, key_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.passwords import new_password
+    from recsys.storage.schema import migrate
 
     path = folder / "config.toml"
     if path.exists() and path.resolve() != template().resolve():

@@ -30,7 +30,7 @@ def import_(
     Example: recsys items import films.parquet --map item=imdb_id,title=title,categories=genres
     """
     from recsys.pipeline import import_items
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     database = open_database(settings_of(config))
     show(import_items(database, path, columns, now()), as_json)

@@ -25,8 +25,8 @@ def list_(
     Example: recsys jobs list
     """
     from recsys.events.times import from_us, rfc3339
-    from recsys.storage import job_rows, lease_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import job_rows, lease_rows
 
     settings = settings_of(config)
     zone = ZoneInfo(settings.schedule.timezone)
@@ -70,9 +70,9 @@ def run(
     Example: recsys jobs run retrain
     """
     from recsys.events.times import to_us
-    from recsys.storage import job_rows, lease_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import job_rows, lease_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     if job not in job_rows.JOBS:
         raise NotFoundError("job", job)
@@ -97,9 +97,9 @@ def cancel(
     Example: recsys jobs cancel 12
     """
     from recsys.events.times import to_us
-    from recsys.storage import job_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import job_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     moment = to_us(now())
     with open_database(settings_of(config)).begin() as connection:
@@ -137,9 +137,9 @@ def resume(
 
 def _set_paused(job: str, paused: bool, config: Path | None, as_json: bool) -> None:
     from recsys.events.times import to_us
-    from recsys.storage import job_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import job_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     moment = to_us(now())
     with open_database(settings_of(config)).begin() as connection:
@@ -159,8 +159,8 @@ def logs(
     Example: recsys jobs logs 12
     """
     from recsys.events.times import rfc3339
-    from recsys.storage import job_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import job_rows
 
     with open_database(settings_of(config)).connect() as connection:
         job_rows.get_run(connection, run_id)

@@ -28,9 +28,9 @@ def create(
     Example: recsys keys create shop --scope read --scope write
     """
     from recsys.events.times import to_us
-    from recsys.storage import key_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import key_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     named = named_as_given(scopes="--scope", name="NAME", allowed_origins="--origin")
     with named, open_database(settings_of(config)).begin() as connection:
@@ -49,8 +49,8 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     Example: recsys keys list
     """
     from recsys.events.times import rfc3339
-    from recsys.storage import key_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import key_rows
 
     with open_database(settings_of(config)).connect() as connection:
         rows = key_rows.list_keys(connection)
@@ -83,9 +83,9 @@ def revoke(
     Example: recsys keys revoke 0a1b2c3d4e5f
     """
     from recsys.events.times import to_us
-    from recsys.storage import key_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import key_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     with open_database(settings_of(config)).begin() as connection:
         key_rows.revoke_key(connection, key_id, to_us(now()))

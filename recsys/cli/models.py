@@ -24,8 +24,8 @@ def list_(
     Example: recsys models list
     """
     from recsys.events.times import rfc3339
-    from recsys.storage import version_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import version_rows
 
     with open_database(settings_of(config)).connect() as connection:
         champion = version_rows.champion_name(connection)
@@ -60,8 +60,8 @@ def show_(
 
     Example: recsys models show 20250131-093000-a1b2c3
     """
-    from recsys.storage import version_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import version_rows
     from recsys.training.report import text_table
 
     with open_database(settings_of(config)).connect() as connection:
@@ -86,7 +86,7 @@ def promote(
     Example: recsys models promote 20250131-093000-a1b2c3 --reason "back to the old one"
     """
     from recsys import pipeline
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     pipeline.promote(open_database(settings_of(config)), version, now(), "cli", reason)
     show({"champion": version}, as_json)
@@ -103,7 +103,7 @@ def rollback(
     Example: recsys models rollback
     """
     from recsys import pipeline
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     database = open_database(settings_of(config))
     show({"champion": pipeline.roll_back(database, now(), "cli", reason)}, as_json)
@@ -122,7 +122,7 @@ def export(
     Example: recsys models export 20250131-093000-a1b2c3 --output model.onnx
     """
     from recsys import pipeline
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     if format_ != "onnx":
         raise InputError("--format", format_, "expected onnx")

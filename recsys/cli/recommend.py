@@ -33,7 +33,7 @@ def recommend(
     from recsys import pipeline
     from recsys.serving.answers import Request
     from recsys.serving.recommender import Recommender
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
     from recsys.web.answers import answer_out
 
     settings = settings_of(config)

@@ -44,8 +44,8 @@ def serve(
 def _serve(host: str | None, port: int | None, workers: int | None, config: Path | None) -> None:
     from jobs.schedule import slots
     from recsys.serving.impressions import disk_note
-    from recsys.storage import migrate
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.schema import migrate
     from recsys.web.server import serve as run
 
     given: dict[str, Any] = {"host": host, "port": port, "workers": workers}
@@ -92,8 +92,8 @@ def schedule(
 def _check_leading(settings: Settings) -> None:
     """Raise RecsysError unless a scheduler has renewed the lease lately; torch is not loaded."""
     from recsys.events.times import to_us
-    from recsys.storage import lease_rows
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import lease_rows
 
     with closing(open_database(settings)) as database, database.connect() as connection:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)

@@ -89,7 +89,7 @@ def train(
 def _train_on_ray(settings: Settings, work: Callable[[], Any], address: str) -> Any:
     from recsys import pipeline
     from recsys.distributed.ray_cluster import connected
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     with connected(address, settings.training.processes) as cluster:
         pipeline.bring_up_to_date(settings, open_database(settings), cluster.rows, say)
@@ -100,7 +100,7 @@ def _train_on_ray(settings: Settings, work: Callable[[], Any], address: str) -> 
 def _train(settings: Settings, promote: bool, force: bool) -> tuple[dict[str, Any], str]:
     """Train and publish; what to print, as JSON and as text."""
     from recsys import pipeline
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     database = open_database(settings)
     with training_bar() as on_progress:
@@ -145,7 +145,7 @@ def evaluate(
     Example: recsys evaluate --networks lstm,gru,sasrec
     """
     from recsys import pipeline
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
     from recsys.training.compare import network_names
     from recsys.training.report import text_table
 
@@ -179,7 +179,7 @@ def tune(
     """
     from recsys import pipeline
     from recsys.models.lstm.training_loop import Progress
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     settings = settings_of(config)
     database = open_database(settings)

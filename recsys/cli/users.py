@@ -22,7 +22,7 @@ def delete(
     Example: recsys users delete u123
     """
     from recsys.ops import upkeep
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
 
     settings = settings_of(config)
     receipt = upkeep.erase_user(settings, open_database(settings), user, now())
@@ -43,9 +43,9 @@ def allow(
     Example: recsys users allow u123
     """
     from recsys.events.times import to_us
-    from recsys.storage import user_rows
-    from recsys.storage.audit_rows import CLI, add_audit
-    from recsys.storage.database import open_database
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import user_rows
+    from recsys.storage.entities.audit_rows import CLI, add_audit
 
     with open_database(settings_of(config)).begin() as connection:
         user_rows.allow_again(connection, user)

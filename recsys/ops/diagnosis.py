@@ -23,19 +23,13 @@ from recsys.errors import RecsysError
 from recsys.events.times import from_us, to_us
 from recsys.ops.backup import NAME as BACKUP_NAME
 from recsys.registry import read_version
-from recsys.storage import (
-    condition,
-    job_rows,
-    key_rows,
-    lease_rows,
-    migrate,
-    rejected_rows,
-    version_rows,
-)
-from recsys.storage.database import Connection, Database
+from recsys.storage.engine import database_health
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.engine.replica import Replica
+from recsys.storage.entities import job_rows, key_rows, lease_rows, rejected_rows, version_rows
+from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.event_source import EventSource
-from recsys.storage.model_files import open_model_files
-from recsys.storage.replica import Replica
+from recsys.storage.schema import migrate
 
 HOUR_US = 3_600 * 1_000_000
 GIB = 2**30
@@ -140,7 +134,7 @@ def _disk(settings: Settings, database: Database) -> Iterator[Finding]:
         found = f"{free / GIB:.1f} GiB free for the {name}"
         yield Finding("disk", state, found, "" if state == "ok" else advice)
     if database.file is not None and database.file.parent.is_dir():
-        kind = condition.network_file_system(database.file.parent)
+        kind = database_health.network_file_system(database.file.parent)
         if kind is not None:
             found = f"the SQLite file lies on {kind}, where its locks do not hold"
             yield Finding("disk", "fail", found, "move it to a local disk, or use PostgreSQL")
@@ -169,7 +163,7 @@ def _schema(revision: str | None) -> Finding:
 def _indexes(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
-    slow = condition.unindexed(connection)
+    slow = database_health.unindexed(connection)
     if slow:
         found = f"no index serves reading the history of a {' or '.join(slow)}"
         advice = "rebuild it: recsys backup, then recsys restore --replace"
@@ -181,7 +175,7 @@ def _indexes(
 def _connections(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
-    found = condition.connections_left(connection)
+    found = database_health.connections_left(connection)
     if found is None:
         return
     left, most = found
@@ -243,7 +237,7 @@ def _replica(
 def _sizes(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
-    held = condition.size(database, connection)
+    held = database_health.size(database, connection)
     told = f"{held.bytes / GIB:.2f} GiB, about {held.events:,} events"
     if held.log_bytes > BIG_LOG_BYTES:
         told += f", and {held.log_bytes / GIB:.1f} GiB of write-ahead log"
@@ -262,8 +256,8 @@ def _sizes(
 def _clock(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
-    ahead = condition.clock_ahead_seconds(connection)
-    newest = condition.newest_receipt_us(connection)
+    ahead = database_health.clock_ahead_seconds(connection)
+    newest = database_health.newest_receipt_us(connection)
     advice = "let NTP set both clocks"
     state: State = "ok" if abs(ahead) < CLOCK_WARN_SECONDS else "warn"
     if abs(ahead) >= CLOCK_FAIL_SECONDS:

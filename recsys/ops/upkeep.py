@@ -26,23 +26,20 @@ from recsys.registry import (
 )
 from recsys.sequence_store.counted_events import open_store
 from recsys.serving.erasure import erase
-from recsys.storage import (
+from recsys.storage.dashboard import activity_rows, event_views, quality_rows, size_rows
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import (
     account_rows,
-    activity_rows,
     event_rows,
-    event_views,
     follower_rows,
     impression_rows,
     job_rows,
-    mapped_items,
-    quality_rows,
-    size_rows,
     version_rows,
 )
-from recsys.storage.database import Connection, Database
-from recsys.storage.event_reading import read_frame
+from recsys.storage.entities.event_reading import read_frame
+from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.event_source import EventSource
-from recsys.storage.model_files import open_model_files
+from recsys.storage.external import mapped_items
 
 DAY_US = 86_400 * 1_000_000
 HOUR_US = 3_600 * 1_000_000

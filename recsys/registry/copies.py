@@ -18,7 +18,7 @@ from recsys.registry.manifest import (
     parsed_manifest,
     read_manifest,
 )
-from recsys.storage.model_files import ModelFiles
+from recsys.storage.entities.model_files import ModelFiles
 
 COPY_BYTES = 2**20
 

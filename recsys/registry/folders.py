@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from recsys.storage.version_rows import VERSION_NAME
+from recsys.storage.entities.version_rows import VERSION_NAME
 
 PART_SECONDS = {True: 86_400, False: 3_600}  # what is half-written stays, by whether its process is
 

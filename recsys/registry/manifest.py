@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from recsys.errors import ModelFileError
-from recsys.storage.version_rows import VERSION_NAME
+from recsys.storage.entities.version_rows import VERSION_NAME
 
 FORMAT = 3
 FORMATS = (1, 2, FORMAT)  # that are read; see model/earlier_formats.py

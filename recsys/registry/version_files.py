@@ -28,9 +28,9 @@ from recsys.models.rankers import RANKERS
 from recsys.registry.copies import fetch_version
 from recsys.registry.folders import part_of, sync_folder, write_durably
 from recsys.registry.manifest import FORMAT, MANIFEST, check_file, check_name, read_manifest
-from recsys.storage import version_rows
-from recsys.storage.database import Database
-from recsys.storage.model_files import ModelFiles
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import version_rows
+from recsys.storage.entities.model_files import ModelFiles
 
 
 def new_version(now: datetime) -> str:

@@ -8,7 +8,7 @@ from recsys.config import Settings
 from recsys.errors import ConflictError, SequenceFileError, SourceUnavailableError
 from recsys.events.frame import EventFrame
 from recsys.sequence_store.store import Reading, SequenceStore
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 from recsys.storage.event_source import EventSource
 from recsys.storage.log_reading import frame_since
 

@@ -16,11 +16,11 @@ from recsys.errors import ConfigError
 from recsys.events.frame import USER_BUCKETS, Codes, hash_texts, key_hashes
 from recsys.events.row_identity import mixed, positions_of
 from recsys.sequence_store.segments import Columns, Segment, sort_columns, write_segment
-from recsys.storage.database import Database
-from recsys.storage.event_reading import STORE_COLUMNS, read_batches
-from recsys.storage.mapped_rows import Chunk, MappedRows
-from recsys.storage.mapping import Mapping
-from recsys.storage.user_rows import Tombstones
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_reading import STORE_COLUMNS, read_batches
+from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.external.mapped_rows import Chunk, MappedRows
+from recsys.storage.external.mapping import Mapping
 
 BLOCK_ROWS = 500_000  # whose texts are held at once
 Made = tuple[Segment, list[str], list[str]] | None  # a segment, its item ids and type names

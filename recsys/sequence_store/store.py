@@ -50,12 +50,12 @@ from recsys.sequence_store.segments import (
     without_users,
     write_manifest,
 )
-from recsys.storage import removal_rows
-from recsys.storage.database import Database
-from recsys.storage.event_reading import all_aliases, id_span
-from recsys.storage.mapped_rows import Chunk, MappedRows
-from recsys.storage.mapping import Mapping
-from recsys.storage.user_rows import Tombstones
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import removal_rows
+from recsys.storage.entities.event_reading import all_aliases, id_span
+from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.external.mapped_rows import Chunk, MappedRows
+from recsys.storage.external.mapping import Mapping
 
 CHUNK_IDS = 1_000_000  # ids a segment: what bounds the memory of building
 MAX_RANGES = 10_000  # of an update

@@ -18,7 +18,7 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle, compacted
 from recsys.models.ranking import best
 from recsys.registry import read_version
-from recsys.storage.model_files import ModelFiles
+from recsys.storage.entities.model_files import ModelFiles
 
 log = structlog.get_logger(__name__)
 REFUSED_LOOKS = 10  # after how many looks a refused version is read again

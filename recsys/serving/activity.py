@@ -15,9 +15,9 @@ from collections import Counter
 import structlog
 
 from recsys.errors import RecsysError
-from recsys.storage import activity_rows
-from recsys.storage.activity_rows import Key
-from recsys.storage.database import Database
+from recsys.storage.dashboard import activity_rows
+from recsys.storage.dashboard.activity_rows import Key
+from recsys.storage.engine.database import Database
 
 log = structlog.get_logger(__name__)
 

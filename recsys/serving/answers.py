@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from recsys.ingest.event_body import Event
 from recsys.ingest.row_conditions import Condition
-from recsys.storage.item_rows import StoredItem
+from recsys.storage.entities.item_rows import StoredItem
 
 # Why an item of an answer is not of the model's ranking.
 FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from recsys.errors import StorageUnavailableError
 from recsys.ingest.row_conditions import Condition
 from recsys.models.bundle import Bundle
-from recsys.storage import item_rows
-from recsys.storage.database import Connection, Database
-from recsys.storage.item_rows import StoredItem
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import item_rows
+from recsys.storage.entities.item_rows import StoredItem
 
 MAX_ITEMS = 100_000  # whose metadata is kept
 MAX_SETS = 256  # answers to filters that are kept

@@ -25,8 +25,8 @@ from recsys.serving.filters import Filters
 from recsys.serving.history import encoded, past_read
 from recsys.serving.newcomers import Followers, newcomers
 from recsys.serving.version_ranking import VersionRanking
-from recsys.storage.database import Database
-from recsys.storage.event_rows import HistoryEvent
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_rows import HistoryEvent
 
 LOOK_AHEAD = 200  # items whose categories are fetched together
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from recsys.config import Settings
 from recsys.events.times import rfc3339
-from recsys.storage import user_rows, version_rows
-from recsys.storage.audit_rows import CLI, Actor, add_audit
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import user_rows, version_rows
+from recsys.storage.entities.audit_rows import CLI, Actor, add_audit
 
 
 def _source_note(settings: Settings) -> dict[str, str]:

@@ -19,7 +19,7 @@ from recsys.models.bundle import Bundle
 from recsys.models.ranking import LSTM, scores
 from recsys.serving.answers import Reason
 from recsys.serving.history import encoded, past_read
-from recsys.storage.event_rows import HistoryEvent
+from recsys.storage.entities.event_rows import HistoryEvent
 
 Float32Array = NDArray[np.float32]
 Int64Array = NDArray[np.int64]

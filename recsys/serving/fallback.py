@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from recsys.errors import StorageUnavailableError
 from recsys.models.bundle import Bundle
-from recsys.storage import item_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows
 from recsys.storage.event_source import EventSource
 
 DAY_US = 86_400 * 1_000_000

@@ -15,8 +15,8 @@ from recsys.models.ranking import Bounds
 from recsys.serving.answers import Request
 from recsys.serving.catalogue import Shelf
 from recsys.serving.seen import seen_types
-from recsys.storage.database import Connection
-from recsys.storage.event_rows import History
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities.event_rows import History
 from recsys.storage.event_source import EventSource
 
 

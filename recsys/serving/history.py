@@ -11,9 +11,9 @@ from recsys.ingest.event_body import Event
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import encode_history
 from recsys.serving.answers import Request
-from recsys.storage import event_rows
-from recsys.storage.database import Connection
-from recsys.storage.event_rows import History, HistoryEvent
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import event_rows
+from recsys.storage.entities.event_rows import History, HistoryEvent
 from recsys.storage.event_source import EventSource
 
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read

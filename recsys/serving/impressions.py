@@ -16,9 +16,10 @@ import structlog
 
 from recsys.errors import InputError, RecsysError
 from recsys.serving.answers import Answer
-from recsys.storage import impression_rows, user_rows, writers
-from recsys.storage.database import Database
-from recsys.storage.impression_rows import Impression
+from recsys.storage.engine import advisory_lock
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import impression_rows, user_rows
+from recsys.storage.entities.impression_rows import Impression
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +120,7 @@ class Impressions:
         refused = False
         try:
             with self._database.begin() as connection:
-                writers.share(connection)
+                advisory_lock.share(connection)
                 left = user_rows.without_erased(connection, batch)
                 impression_rows.insert_impressions(connection, left)
         except Exception as error:

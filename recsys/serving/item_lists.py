@@ -13,9 +13,9 @@ from recsys.models.ranking import top_k
 from recsys.serving.answers import RankedItem
 from recsys.serving.catalogue import Catalogue, look_up
 from recsys.serving.fallback import Popularity
-from recsys.storage import item_rows
-from recsys.storage.database import Database
-from recsys.storage.stamps import read_stamps
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows
+from recsys.storage.entities.stamps import read_stamps
 
 
 @dataclass(frozen=True)

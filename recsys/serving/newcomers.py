@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from recsys.models.bundle import Bundle
-from recsys.storage import follower_rows
-from recsys.storage.database import Connection
-from recsys.storage.event_rows import HistoryEvent
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import follower_rows
+from recsys.storage.entities.event_rows import HistoryEvent
 
 Followers = Mapping[str, Sequence[tuple[str, float]]]  # item id -> (next item id, share 0..1)
 

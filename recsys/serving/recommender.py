@@ -28,11 +28,11 @@ from recsys.serving.item_lists import ItemLists
 from recsys.serving.newcomers import Newcomers
 from recsys.serving.seen import seen_types
 from recsys.serving.version_ranking import VersionRanking
-from recsys.storage import version_rows
-from recsys.storage.database import Connection, Database
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import version_rows
+from recsys.storage.entities.model_files import open_model_files
+from recsys.storage.entities.stamps import Stamps, read_stamps
 from recsys.storage.event_source import EventSource
-from recsys.storage.model_files import open_model_files
-from recsys.storage.stamps import Stamps, read_stamps
 
 
 class Recommender:

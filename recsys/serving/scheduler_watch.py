@@ -10,8 +10,8 @@ import structlog
 from recsys.errors import RecsysError
 from recsys.events.times import rfc3339
 from recsys.serving.webhook import Webhook
-from recsys.storage import lease_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import lease_rows
 
 log = structlog.get_logger(__name__)
 

@@ -21,8 +21,8 @@ from recsys.models.bundle import Bundle
 from recsys.models.ranking import Read, best, read_history
 from recsys.serving.fallback import Popularity
 from recsys.serving.filters import Filters
-from recsys.storage.database import Database
-from recsys.storage.event_rows import HistoryEvent
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_rows import HistoryEvent
 
 RECENT_DAYS = 7  # as `recsys.models.popular.PopularRecent` counts
 GROWTH = 8  # how many times more items are ranked where filters left too few

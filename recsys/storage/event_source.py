@@ -15,18 +15,18 @@ from sqlalchemy import Connection, select
 
 from recsys.config import Settings
 from recsys.errors import ConflictError, SourceUnavailableError
-from recsys.storage import event_rows, user_rows
-from recsys.storage.database import Database
-from recsys.storage.event_rows import History, HistoryEvent
-from recsys.storage.mapped_history import MappedHistory
-from recsys.storage.mapped_rows import MappedRows
-from recsys.storage.readiness import Reflection
-from recsys.storage.reflection import reflect
-from recsys.storage.replica import Replica
-from recsys.storage.source_database import SourceDatabase
-from recsys.storage.stamps import read_stamps
-from recsys.storage.tables import item_categories
-from recsys.storage.user_rows import Tombstones, UserSummary
+from recsys.storage.engine.database import Database
+from recsys.storage.engine.replica import Replica
+from recsys.storage.entities import event_rows, user_rows
+from recsys.storage.entities.event_rows import History, HistoryEvent
+from recsys.storage.entities.stamps import read_stamps
+from recsys.storage.entities.user_rows import Tombstones, UserSummary
+from recsys.storage.external.mapped_history import MappedHistory
+from recsys.storage.external.mapped_rows import MappedRows
+from recsys.storage.external.readiness import Reflection
+from recsys.storage.external.reflection import reflect
+from recsys.storage.external.source_database import SourceDatabase
+from recsys.storage.schema.tables import item_categories
 
 MOST_COUNTED = 20_000  # items of a mapped table among which those of a category are looked for
 

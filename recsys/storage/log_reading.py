@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 from recsys.config import Settings
 from recsys.events.frame import EVENT_SCHEMA, EventFrame, EventFrameBuilder, hash_texts, key_hashes
 from recsys.events.row_identity import mixed, positions_of
-from recsys.storage.database import Database
-from recsys.storage.event_reading import (
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_reading import (
     EXPORT_COLUMNS,
     SEQUENCE_COLUMNS,
     all_aliases,
@@ -21,7 +21,7 @@ from recsys.storage.event_reading import (
     read_frame,
 )
 from recsys.storage.event_source import EventSource
-from recsys.storage.mapped_rows import MappedRows
+from recsys.storage.external.mapped_rows import MappedRows
 
 OWN_COLUMNS = f"{SEQUENCE_COLUMNS}, event_id"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recsys.ingest.event_files import ReadOptions, read_rejected
-from recsys.storage import rejected_rows
-from recsys.storage.database import Database
-from recsys.storage.event_import import import_chunks
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import rejected_rows
+from recsys.storage.entities.event_import import import_chunks
 
 REPLAY_ROWS = 10_000
 

@@ -16,11 +16,11 @@ from recsys.events.log_statistics import statistics
 from recsys.events.sequences import build_sequences
 from recsys.events.times import rfc3339, to_us
 from recsys.ingest.event_files import ReadOptions, read_events
-from recsys.storage.database import Database
-from recsys.storage.event_reading import SEQUENCE_COLUMNS, read_batches
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_reading import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.event_source import EventSource
-from recsys.storage.mapped_history import check_serving
-from recsys.storage.mapped_rows import Tally, reason_kind
+from recsys.storage.external.mapped_history import check_serving
+from recsys.storage.external.mapped_rows import Tally, reason_kind
 from recsys.training.baseline_analysis import find_signal
 
 SAMPLE_EVENTS = 4_000_000  # that counts of sequences are made on

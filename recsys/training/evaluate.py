@@ -13,7 +13,7 @@ from recsys.events.time_split import Positions
 from recsys.models.bundle import Bundle, compacted
 from recsys.models.lstm.item_matrix import KINDS, ItemMatrix
 from recsys.models.ranking import LSTM, rankings, scores
-from recsys.storage.version_rows import VersionRow
+from recsys.storage.entities.version_rows import VersionRow
 from recsys.tracing import traced
 from recsys.training.gate import Verdict, verdict
 from recsys.training.metrics import recall, reciprocal_rank

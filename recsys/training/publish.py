@@ -11,9 +11,9 @@ from recsys.config import Settings
 from recsys.events.times import to_us
 from recsys.models.bundle import Bundle
 from recsys.registry import write_version
-from recsys.storage import version_rows
-from recsys.storage.audit_rows import CLI, add_audit
-from recsys.storage.database import Connection, Database
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import version_rows
+from recsys.storage.entities.audit_rows import CLI, add_audit
 from recsys.tracing import traced
 from recsys.training.data_checks import Check
 from recsys.training.evaluate import Trial, matrix_costs

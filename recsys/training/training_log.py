@@ -25,8 +25,8 @@ from recsys.events.time_split import (
 )
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.bundle import Bundle
-from recsys.storage import item_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows
 
 Float32Array = NDArray[np.float32]
 

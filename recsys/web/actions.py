@@ -10,12 +10,12 @@ from flask import g, request
 
 from recsys.errors import NotFoundError
 from recsys.ingest.item_body import check_item
-from recsys.storage import audit_rows, item_rows, job_rows, user_rows, version_rows
-from recsys.storage.account_rows import SessionRow
-from recsys.storage.audit_rows import Actor
-from recsys.storage.database import Connection
-from recsys.storage.job_rows import JOBS, RunRow
-from recsys.storage.key_rows import KeyRow
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import audit_rows, item_rows, job_rows, user_rows, version_rows
+from recsys.storage.entities.account_rows import SessionRow
+from recsys.storage.entities.audit_rows import Actor
+from recsys.storage.entities.job_rows import JOBS, RunRow
+from recsys.storage.entities.key_rows import KeyRow
 from recsys.web.services import now_us, services
 
 

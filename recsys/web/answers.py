@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from recsys.events.times import rfc3339
 from recsys.serving.answers import Answer, RankedItem
-from recsys.storage.item_rows import StoredItem
+from recsys.storage.entities.item_rows import StoredItem
 
 
 class ItemOut(BaseModel):

@@ -19,8 +19,8 @@ from recsys.events.random_ids import RandomIds
 from recsys.serving.activity import Activity
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
-from recsys.storage import job_rows, lease_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import job_rows, lease_rows
 from recsys.web import admin, errors, metrics
 from recsys.web.api import events, health, items, jobs, models, recommendations, users
 from recsys.web.keys import Keys

@@ -19,9 +19,9 @@ from recsys.errors import (
     RateLimitError,
     StorageUnavailableError,
 )
-from recsys.storage.database import Database
-from recsys.storage.key_rows import KeyRow, find_key_and_stamps, origins
-from recsys.storage.stamps import Stamps
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.key_rows import KeyRow, find_key_and_stamps, origins
+from recsys.storage.entities.stamps import Stamps
 from recsys.web import metrics
 from recsys.web.limits import Limits
 

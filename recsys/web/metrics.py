@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from recsys.models.bundle import Bundle
 from recsys.serving.active_model import Models
 from recsys.serving.answers import Answer
-from recsys.storage.job_rows import LastEnds
+from recsys.storage.entities.job_rows import LastEnds
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OUTCOMES = ("accepted", "duplicate", "rejected")  # of a posted event

@@ -21,7 +21,7 @@ from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.serving.webhook import Webhook
-from recsys.storage.database import open_database
+from recsys.storage.engine.database import open_database
 from recsys.storage.event_source import EventSource
 from recsys.web import metrics
 from recsys.web.app import create_app

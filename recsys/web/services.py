@@ -12,8 +12,8 @@ from recsys.events.times import SteadyClock
 from recsys.serving.activity import Activity
 from recsys.serving.impressions import Impressions
 from recsys.serving.recommender import Recommender
-from recsys.storage.database import Database
-from recsys.storage.stamps import Stamps
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.stamps import Stamps
 from recsys.web.keys import Keys
 
 

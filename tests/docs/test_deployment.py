@@ -24,9 +24,10 @@ from sqlalchemy import select
 
 from recsys import __version__
 from recsys.config import Settings, get_section
-from recsys.storage import key_rows, migrate
-from recsys.storage.database import Database
-from recsys.storage.tables import events
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import key_rows
+from recsys.storage.schema import migrate
+from recsys.storage.schema.tables import events
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

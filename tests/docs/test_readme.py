@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from recsys.config import Settings
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 from recsys.web.app import create_app
 from recsys.web.operations import CATALOGUE
 

@@ -11,9 +11,9 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from recsys.config import Settings
-from recsys.storage import item_rows, key_rows
-from recsys.storage.database import Database
-from recsys.storage.tables import accounts
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows, key_rows
+from recsys.storage.schema.tables import accounts
 from recsys.web.app import create_app
 
 PASSWORD = "correct horse battery"

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select
 
 from recsys.config import Settings
-from recsys.storage import account_rows, audit_rows, passwords
-from recsys.storage.account_rows import ACCOUNT_FAILURES, ADDRESS_FAILURES, LOCK_US
-from recsys.storage.passwords import hash_password, is_password
-from recsys.storage.tables import admin_sessions
+from recsys.storage.entities import account_rows, audit_rows, passwords
+from recsys.storage.entities.account_rows import ACCOUNT_FAILURES, ADDRESS_FAILURES, LOCK_US
+from recsys.storage.entities.passwords import hash_password, is_password
+from recsys.storage.schema.tables import admin_sessions
 from recsys.web.admin.access import OPEN
 
 PASSWORD = "correct horse battery"

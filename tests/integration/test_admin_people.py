@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from recsys.ingest.event_body import check_event
-from recsys.storage import audit_rows, event_rows, impression_rows
+from recsys.storage.entities import audit_rows, event_rows, impression_rows
 from recsys.web.admin.what_if import MAX_STEPS, address
 from recsys.web.cursors import write_cursor
 

@@ -31,22 +31,20 @@ from recsys.pipeline import import_events
 from recsys.registry import delete_version, keep_version
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
-from recsys.storage import (
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import (
     item_rows,
     job_rows,
     key_rows,
     lease_rows,
-    migrate,
-    own_tables,
-    table_copy,
     user_rows,
     version_rows,
 )
-from recsys.storage.database import Database
-from recsys.storage.model_files import DatabaseFiles
-from recsys.storage.removal_rows import database_id
-from recsys.storage.stamps import read_stamps
-from recsys.storage.tables import events, metadata, tombstones
+from recsys.storage.entities.model_files import DatabaseFiles
+from recsys.storage.entities.removal_rows import database_id
+from recsys.storage.entities.stamps import read_stamps
+from recsys.storage.schema import migrate, own_tables, table_copy
+from recsys.storage.schema.tables import events, metadata, tombstones
 
 NOW = datetime(2025, 3, 2, 9, 30, tzinfo=UTC)
 
@@ -333,8 +331,8 @@ def test_a_backup_of_an_older_schema_goes_forward(empty_url, tmp_path, monkeypat
             connection.execute(
                 text("INSERT INTO items (item_id, created_at_us, updated_at_us) VALUES ('a', 1, 2)")
             )
-        monkeypatch.setattr("recsys.storage.table_copy.COPIED", old.sorted_tables)
-        monkeypatch.setattr("recsys.storage.migrate.head", lambda: "0002")
+        monkeypatch.setattr("recsys.storage.schema.table_copy.COPIED", old.sorted_tables)
+        monkeypatch.setattr("recsys.storage.schema.migrate.head", lambda: "0002")
         settings = settings_for(tmp_path / "models")
         path, _ = make_backup(settings, database, tmp_path / "old.zip", NOW)
     monkeypatch.undo()

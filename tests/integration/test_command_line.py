@@ -21,9 +21,10 @@ import pytest
 
 from recsys.cli import app, main
 from recsys.cli.commands import register
-from recsys.storage import account_rows, audit_rows, job_rows, lease_rows, migrate
-from recsys.storage.database import Database
-from recsys.storage.passwords import is_password
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import account_rows, audit_rows, job_rows, lease_rows
+from recsys.storage.entities.passwords import is_password
+from recsys.storage.schema import migrate
 
 SMALL = {
     "RECSYS_MODEL__WIDTH": "16",
@@ -285,9 +286,7 @@ def test_whether_a_scheduler_leads_is_told_by_the_status(lone_shell):
                 assert lease_rows.take_lease(connection, seen, "here:1:x", at_us)
             said = lone_shell.run("schedule", "--check", status=status)
             assert ("here:1:x" in said) == bool(status)
-    loaded = (
-        "import sys, recsys.cli.serve, recsys.storage.lease_rows; print('torch' in sys.modules)"
-    )
+    loaded = "import sys, recsys.cli.serve, recsys.storage.entities.lease_rows; print('torch' in sys.modules)"
     command = [sys.executable, "-c", loaded]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "False\n"
 

@@ -15,8 +15,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
-from recsys.storage import account_rows, item_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import account_rows, item_rows
+from recsys.storage.schema import migrate
 from recsys.web.cursors import write_cursor
 from recsys.web.openapi import document
 from recsys.web.operations import CATALOGUE

@@ -21,16 +21,10 @@ from recsys.config import load_settings
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops import upkeep
-from recsys.storage import (
-    account_rows,
-    activity_rows,
-    audit_rows,
-    item_rows,
-    job_rows,
-    migrate,
-    version_rows,
-)
-from recsys.storage.database import Database
+from recsys.storage.dashboard import activity_rows
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import account_rows, audit_rows, item_rows, job_rows, version_rows
+from recsys.storage.schema import migrate
 from recsys.web.app import create_app
 
 ROOT = Path(__file__).parents[2]

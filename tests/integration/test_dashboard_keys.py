@@ -18,9 +18,10 @@ from werkzeug.serving import make_server
 from recsys.events.times import to_us
 from recsys.ingest.raw_rows import Rejection
 from recsys.ops import upkeep
-from recsys.storage import activity_rows, migrate
-from recsys.storage.database import Database
-from recsys.storage.event_import import add_rejections
+from recsys.storage.dashboard import activity_rows
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_import import add_rejections
+from recsys.storage.schema import migrate
 from tests.integration.test_dashboard import PASSWORD, Dashboard, faults_of_pages, used
 
 PATHS = (

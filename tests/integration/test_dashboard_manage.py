@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from recsys.config import Settings
-from recsys.storage import account_rows, audit_rows, key_rows
+from recsys.storage.entities import account_rows, audit_rows, key_rows
 from recsys.web.admin.keys import MEANING
 from recsys.web.cursors import write_cursor
 from recsys.web.operations import CATALOGUE

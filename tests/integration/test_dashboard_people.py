@@ -12,8 +12,9 @@ from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
 from recsys.ingest.event_body import check_event
-from recsys.storage import event_rows, impression_rows, item_rows, key_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import event_rows, impression_rows, item_rows, key_rows
+from recsys.storage.schema import migrate
 from recsys.web.app import create_app
 from tests.integration.test_dashboard import used
 

@@ -12,8 +12,10 @@ from sqlalchemy import text
 from recsys.events.times import to_us
 from recsys.ops import diagnosis
 from recsys.ops.diagnosis import examine
-from recsys.storage import condition, job_rows, lease_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.engine import database_health
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import job_rows, lease_rows
+from recsys.storage.schema import migrate
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -95,7 +97,7 @@ def test_another_clock_and_too_few_connections_are_found(healthy, monkeypatch):
         assert states(chosen, database)["connections"] == state
     for seconds, state in ((10.0, "warn"), (-10.0, "warn"), (120.0, "fail"), (-120.0, "fail")):
         clock = SimpleNamespace(time=lambda seconds=seconds: time.time() + seconds)
-        monkeypatch.setattr(condition, "time", clock)
+        monkeypatch.setattr(database_health, "time", clock)
         found = [one for one in examine(settings, database, None, NOW) if one.check == "clock"]
         assert [one.state for one in found] == [state]
         assert ("behind" if seconds > 0 else "ahead") in found[0].found

@@ -15,8 +15,9 @@ from recsys.bench.servers import running
 from recsys.config import Settings
 from recsys.errors import InputError
 from recsys.ingest.row_conditions import Condition
-from recsys.storage import key_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import key_rows
+from recsys.storage.schema import migrate
 
 MIB = 2**20
 

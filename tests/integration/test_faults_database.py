@@ -7,8 +7,9 @@ import pytest
 from recsys.bench import fault_database, fault_writes
 from recsys.bench.fault_stage import Stage, own_postgres
 from recsys.config import Settings
-from recsys.storage import key_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import key_rows
+from recsys.storage.schema import migrate
 
 
 @pytest.fixture

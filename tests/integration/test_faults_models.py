@@ -4,7 +4,7 @@ from contextlib import closing
 
 from recsys.bench import fault_models
 from recsys.bench.fault_stage import Stage
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 
 
 def test_damaged_and_foreign_files_are_refused_by_name_and_the_champion_answers(

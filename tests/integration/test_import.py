@@ -18,8 +18,8 @@ from recsys.config import Settings
 from recsys.errors import InputError, RecsysError
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
-from recsys.storage import event_import, event_rows, rejected_rows, user_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import event_import, event_rows, rejected_rows, user_rows
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 OPTIONS = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="s")
@@ -126,7 +126,7 @@ from recsys import pipeline
 from recsys.config import Settings
 from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
 from recsys.storage import event_import
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 event_import.MOVE_ROWS = 2_000
 options = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="s")
 def on_progress(stage, rows):
@@ -163,7 +163,7 @@ def test_killed_halfway_and_started_again_ends_like_one_clean_run(database, tmp_
     assert [row[2] for row in rows] == names
     ids = [row[0] for row in rows]
     clean = Database(f"sqlite:///{tmp_path}/clean.db")
-    from recsys.storage import migrate
+    from recsys.storage.schema import migrate
 
     migrate.upgrade(clean)
     load(clean, path)

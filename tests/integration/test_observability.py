@@ -20,7 +20,7 @@ from recsys import tracing
 from recsys.cli import main
 from recsys.cli.common import set_up_logging
 from recsys.config import Settings
-from recsys.storage import item_rows, job_rows, lease_rows
+from recsys.storage.entities import item_rows, job_rows, lease_rows
 from recsys.web import metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -11,9 +11,9 @@ from recsys.errors import ConflictError
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
 from recsys.ops import upkeep
-from recsys.storage import event_rows, impression_rows, version_rows
-from recsys.storage.event_reading import id_span
-from recsys.storage.impression_rows import Impression
+from recsys.storage.entities import event_rows, impression_rows, version_rows
+from recsys.storage.entities.event_reading import id_span
+from recsys.storage.entities.impression_rows import Impression
 
 NOW = datetime.now(UTC)
 FIRST, SECOND, THIRD = (f"20250101-00000{n}-abcdef" for n in (1, 2, 3))

@@ -14,7 +14,7 @@ import pytest
 
 from recsys import pipeline
 from recsys.ingest.event_files import ReadOptions
-from recsys.storage import version_rows
+from recsys.storage.entities import version_rows
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -13,9 +13,10 @@ from recsys.bench.fault_stage import own_postgres
 from recsys.config import Settings
 from recsys.errors import ConfigError
 from recsys.ops import diagnosis
-from recsys.storage import key_rows, migrate
-from recsys.storage.database import Database
-from recsys.storage.replica import Replica
+from recsys.storage.engine.database import Database
+from recsys.storage.engine.replica import Replica
+from recsys.storage.entities import key_rows
+from recsys.storage.schema import migrate
 from recsys.web.app import create_app
 
 

@@ -6,8 +6,8 @@ from urllib.parse import quote
 import pytest
 
 from recsys.ingest.item_body import check_item
-from recsys.storage import item_rows, key_rows
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows, key_rows
 
 ODD_IDS = [
     "a/b",
@@ -384,7 +384,7 @@ def test_promotion_reaches_a_running_service(service, tiny_shop, publish, tmp_pa
 def test_a_lost_database_degrades_reads_and_refuses_writes(
     tmp_path, tiny_shop, publish, Service, settings_for
 ):
-    from recsys.storage import migrate
+    from recsys.storage.schema import migrate
 
     database = Database(f"sqlite:///{tmp_path}/gone/x.db", busy_timeout_seconds=0.1)
     migrate.upgrade(database)

@@ -32,8 +32,8 @@ from recsys.ops import upkeep
 from recsys.registry import load_champion
 from recsys.serving.scheduler_watch import SchedulerWatch
 from recsys.serving.webhook import Webhook
-from recsys.storage import job_rows, version_rows
-from recsys.storage.tables import answer_counts, job_schedules
+from recsys.storage.entities import job_rows, version_rows
+from recsys.storage.schema.tables import answer_counts, job_schedules
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000

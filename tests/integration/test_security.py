@@ -19,9 +19,10 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import IntegrityError
 
 from recsys.config import Settings
-from recsys.storage import job_rows, key_rows, migrate
-from recsys.storage.database import Database
-from recsys.storage.tables import items
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import job_rows, key_rows
+from recsys.storage.schema import migrate
+from recsys.storage.schema.tables import items
 from recsys.web.app import create_app
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ from recsys import pipeline
 from recsys.ops.backup import make_backup, restore_backup
 from recsys.config import load_settings
 from recsys.ingest.event_files import ReadOptions
-from recsys.storage.database import Database, open_database
+from recsys.storage.engine.database import Database, open_database
 from recsys.web.app import create_app
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
@@ -163,7 +164,7 @@ ANSWER = """
 import sys
 from pathlib import Path
 from recsys.config import Settings
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 from recsys.web.app import create_app
 
 seen = []
@@ -246,7 +247,7 @@ def test_no_log_holds_a_secret(tmp_path, postgres_server):
         "import sys\n"
         "from recsys.config import load_settings\n"
         "from recsys.cli.common import set_up_logging\n"
-        "from recsys.storage.database import open_database\n"
+        "from recsys.storage.engine.database import open_database\n"
         "from recsys.web.app import create_app\n"
         "settings = load_settings()\n"
         "set_up_logging(settings)\n"
@@ -332,23 +333,23 @@ TAKES_SQL = {
 # Each text of SQL that is not a constant, as its source has it; what it is made of was looked at.
 REVIEWED = {
     # A name, a type, a pragma or a number of this project's own, or of its tables.
-    "recsys/storage/condition.py": {"f'{explain} {compiled}'"},
-    "recsys/storage/database.py": {"f'PRAGMA {pragma}'"},
-    "recsys/storage/hot_select.py": {"text"},  # a compiled statement
-    "recsys/storage/event_import.py": {
+    "recsys/storage/engine/database_health.py": {"f'{explain} {compiled}'"},
+    "recsys/storage/engine/database.py": {"f'PRAGMA {pragma}'"},
+    "recsys/storage/engine/hot_select.py": {"text"},  # a compiled statement
+    "recsys/storage/entities/event_import.py": {
         "f'INSERT INTO staged_events VALUES ({marks})'", "_STAGING.format(float=floating)", "_MOVE",
     },
-    "recsys/storage/event_reading.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
-    "recsys/storage/source_database.py": {
+    "recsys/storage/entities/event_reading.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
+    "recsys/storage/external/source_database.py": {
         "f'PRAGMA {pragma}'", "f'SET LOCAL statement_timeout = {self._count_ms}'", "statement",
         "query",  # compiled by mapping.py
     },
-    "recsys/storage/table_copy.py": {
+    "recsys/storage/schema/table_copy.py": {
         "_select(table)", "f'TRUNCATE {listed}'",
         "f'INSERT INTO \"{table.name}\" ({names}) VALUES ({marks})'",
         "f'COPY \"{table.name}\" ({names}) FROM STDIN (FORMAT csv)'",
     },
-    "recsys/storage/upkeep.py": {"f'ANALYZE {table}'"},
+    "recsys/storage/engine/planner_statistics.py": {"f'ANALYZE {table}'"},
     "migrations/versions/0002_answers_and_erasure.py": {"f'{name} IS NOT NULL'"},
     "migrations/versions/0005_events_by_bucket.py": {
         "f'ALTER SEQUENCE {owned} RENAME TO events_moving_id_seq'",
@@ -358,11 +359,11 @@ REVIEWED = {
         "f'CREATE TABLE events_p{number} PARTITION OF events FOR VALUES FROM ({first}) TO ({end})'",
     },
     # What the configuration says: trusted, run in a read-only transaction.
-    "recsys/storage/mapped_items.py": {
+    "recsys/storage/external/mapped_items.py": {
         "f'SELECT * FROM ({escaped(query)}) AS q LIMIT 0'", "escaped(query)",
     },
-    "recsys/storage/reflection.py": {"f'SELECT * FROM ({escaped(settings.query)}) AS q LIMIT 0'"},
-    "recsys/storage/mapping.py": {
+    "recsys/storage/external/reflection.py": {"f'SELECT * FROM ({escaped(settings.query)}) AS q LIMIT 0'"},
+    "recsys/storage/external/mapping.py": {
         "escaped(self.query)", "f'({self.where})'",
         # Where a chunk of the configured table begins and ends: numbers, times, and texts quoted here.
         "str(int(str(value)))", "str(Decimal(str(value)))", "repr(float(str(value)))",

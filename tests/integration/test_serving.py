@@ -11,7 +11,7 @@ from recsys.ingest.event_body import Event
 from recsys.ops import upkeep
 from recsys.serving.answers import Request
 from recsys.serving.arms import in_control
-from recsys.storage import event_rows, item_rows
+from recsys.storage.entities import event_rows, item_rows
 from recsys.web.services import now_us
 
 PAGE = {"Origin": "https://shop.example"}
@@ -386,7 +386,7 @@ def test_a_share_of_users_keeps_the_earlier_champion(
 
 def test_answers_wait_for_the_database_and_are_bounded(service, monkeypatch):
     from recsys.errors import StorageUnavailableError
-    from recsys.storage import impression_rows
+    from recsys.storage.entities import impression_rows
 
     impressions = services(service).impressions
     stored = impression_rows.insert_impressions

@@ -15,8 +15,8 @@ from playwright.sync_api import expect
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
-from recsys.storage import item_rows, key_rows
-from recsys.storage.tables import events, impressions
+from recsys.storage.entities import item_rows, key_rows
+from recsys.storage.schema.tables import events, impressions
 from recsys.web.app import create_app
 
 ROOT = Path(__file__).parents[2]

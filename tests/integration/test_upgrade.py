@@ -23,9 +23,10 @@ from recsys.models.ranking import scores
 from recsys.registry import FORMAT, read_version
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
-from recsys.storage import item_rows, job_rows, key_rows, migrate, user_rows, version_rows
-from recsys.storage.database import Database
-from recsys.storage.tables import events
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows, job_rows, key_rows, user_rows, version_rows
+from recsys.storage.schema import migrate
+from recsys.storage.schema.tables import events
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BEFORE = "0003"  # the schema of the release before

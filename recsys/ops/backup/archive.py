@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from recsys.errors import BackupError
 from recsys.registry.copies import COPY_BYTES
-from recsys.storage import migrate, table_copy
+from recsys.storage.schema import migrate, table_copy
 
 KIND, FORMAT = "recsys backup", 1
 MANIFEST = "backup.json"

@@ -24,9 +24,9 @@ from recsys.ops.backup.archive import FORMAT, KIND, MANIFEST, NAME, Backup
 from recsys.registry import sweep_parts
 from recsys.registry.copies import COPY_BYTES, fetch_version, verified_files
 from recsys.registry.folders import sync_folder
-from recsys.storage import migrate, table_copy
-from recsys.storage.database import Database
-from recsys.storage.model_files import open_model_files
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.model_files import open_model_files
+from recsys.storage.schema import migrate, table_copy
 
 
 def backup_name(now: datetime) -> str:

@@ -16,9 +16,9 @@ from recsys.events.times import to_us
 from recsys.ops.backup.archive import Backup, batches, opened
 from recsys.registry import keep_version
 from recsys.registry.copies import install_version
-from recsys.storage import table_copy
-from recsys.storage.database import Database
-from recsys.storage.model_files import open_model_files
+from recsys.storage.engine.database import Database
+from recsys.storage.entities.model_files import open_model_files
+from recsys.storage.schema import table_copy
 
 Say = Callable[[str], None]
 

@@ -17,8 +17,8 @@ from flask import Blueprint, Response, current_app, g, redirect, request, url_fo
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.errors import AccessError, InputError, RateLimitError
-from recsys.storage import account_rows
-from recsys.storage.account_rows import ROLES, SEEN_EVERY_US, SessionRow
+from recsys.storage.entities import account_rows
+from recsys.storage.entities.account_rows import ROLES, SEEN_EVERY_US, SessionRow
 from recsys.web.services import now_us, services
 
 PREFIX = "/admin"

@@ -8,9 +8,9 @@ from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.errors import ConflictError, InputError
-from recsys.storage import account_rows
-from recsys.storage.account_rows import ROLES
-from recsys.storage.passwords import MAX_LENGTH, MIN_LENGTH, new_password
+from recsys.storage.entities import account_rows
+from recsys.storage.entities.account_rows import ROLES
+from recsys.storage.entities.passwords import MAX_LENGTH, MIN_LENGTH, new_password
 from recsys.web.actions import audit
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.services import now_us, services

@@ -11,11 +11,12 @@ from flask import Blueprint, Response, render_template, request
 
 from recsys.errors import NotFoundError
 from recsys.events.times import rfc3339
-from recsys.storage import job_rows, quality_rows, rejected_rows, version_rows
-from recsys.storage.activity_rows import DAY_US, HOUR_US, events_by_hour
-from recsys.storage.database import Connection
-from recsys.storage.quality_rows import Report
-from recsys.storage.version_rows import VersionRow
+from recsys.storage.dashboard import quality_rows
+from recsys.storage.dashboard.activity_rows import DAY_US, HOUR_US, events_by_hour
+from recsys.storage.dashboard.quality_rows import Report
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import job_rows, rejected_rows, version_rows
+from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import figures
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.charts import Chart, Series

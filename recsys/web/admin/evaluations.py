@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from recsys.storage.version_rows import VersionRow
+from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import svg
 from recsys.web.admin.charts import Chart, Series
 from recsys.web.admin.svg import Interval

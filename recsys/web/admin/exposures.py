@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from recsys.storage import item_lists
-from recsys.storage.database import Connection
-from recsys.storage.item_lists import Exposure
+from recsys.storage.dashboard import catalogue_views
+from recsys.storage.dashboard.catalogue_views import Exposure
+from recsys.storage.engine.database import Connection
 from recsys.web.admin.charts import Chart, Series
 
 KEEP_SECONDS = 60.0
@@ -36,7 +36,7 @@ def exposure(connection: Connection) -> Exposure:
     if kept is not None and time.monotonic() - kept[0] < KEEP_SECONDS:
         return kept[1]
     with _lock:
-        found = item_lists.exposure(connection)
+        found = catalogue_views.exposure(connection)
         current_app.extensions["recsys_exposure"] = (time.monotonic(), found)
     return found
 

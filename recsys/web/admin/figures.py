@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from recsys.storage import activity_rows
-from recsys.storage.database import Connection
+from recsys.storage.dashboard import activity_rows
+from recsys.storage.engine.database import Connection
 from recsys.web.admin.charts import Series
 from recsys.web.admin.ranges import DAY_US, HOUR_US, TimeRange
 

@@ -11,8 +11,9 @@ from werkzeug.wrappers import Response
 from recsys.errors import InputError, NotFoundError
 from recsys.ingest.event_body import text_problem
 from recsys.serving.answers import RankedItem
-from recsys.storage import event_views, item_lists, item_rows
-from recsys.storage.item_lists import ItemEvents, ItemQuery, Position
+from recsys.storage.dashboard import catalogue_views, event_views
+from recsys.storage.dashboard.catalogue_views import ItemEvents, ItemQuery, Position
+from recsys.storage.entities import item_rows
 from recsys.web import actions
 from recsys.web.admin import exposures, figures, tiles
 from recsys.web.admin.access import PREFIX, done, view
@@ -36,7 +37,7 @@ UNLISTED = 8  # ids found that only the model knows
 @view(blueprint, "", role="viewer")
 def index() -> str:
     """The catalogue: searched, filtered, sorted, page by page."""
-    sorts = [turn + name for name in item_lists.SORTS for turn in ("", "-")]
+    sorts = [turn + name for name in catalogue_views.SORTS for turn in ("", "-")]
     sort = choice("sort", sorts, "-added") or "-added"
     available = choice("availability", AVAILABILITY)
     asked, category = words("q"), words("category")
@@ -45,7 +46,7 @@ def index() -> str:
             raise InputError(name, given, problem)
     query = ItemQuery(asked, category, None if available is None else AVAILABILITY[available])
     with services().database.connect() as connection:
-        page, position = item_lists.list_items(
+        page, position = catalogue_views.list_items(
             connection, query, sort, PAGE_ROWS, _position(request.args.get("cursor"))
         )
         exposure = exposures.exposure(connection)
@@ -55,8 +56,8 @@ def index() -> str:
             sort=sort,
             asked=asked,
             query={k: v for k, v in request.args.items() if k in ("q", "category", "availability")},
-            categories=item_lists.categories(connection, CATEGORIES),
-            size=item_lists.catalogue_size(connection),
+            categories=catalogue_views.categories(connection, CATEGORIES),
+            size=catalogue_views.catalogue_size(connection),
             exposure=exposure,
             unlisted=_only_in_the_model(asked, {item.item_id for item in page}),
             **pages(None if position is None else write_cursor(orjson.dumps(position).decode())),
@@ -69,9 +70,9 @@ def exposed() -> str:
     after = read_cursor(request.args.get("cursor"))
     with services().database.connect() as connection:
         found = exposures.exposure(connection)
-        size = item_lists.catalogue_size(connection)
+        size = catalogue_views.catalogue_size(connection)
         shared = exposures.concentration(list(found.shown.values()), size["items"])
-        unseen, position = item_lists.never_shown(connection, found.shown, PAGE_ROWS, after)
+        unseen, position = catalogue_views.never_shown(connection, found.shown, PAGE_ROWS, after)
         top = found.shown.most_common(10)
         items = item_rows.get_items(connection, [item_id for item_id, _ in top])
     return render_template(

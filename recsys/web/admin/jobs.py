@@ -11,8 +11,8 @@ from flask import Blueprint, Response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.events.times import from_us
-from recsys.storage import job_rows, lease_rows
-from recsys.storage.job_rows import ENDED, JOBS, RunRow
+from recsys.storage.entities import job_rows, lease_rows
+from recsys.storage.entities.job_rows import ENDED, JOBS, RunRow
 from recsys.web import actions
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.problems import scheduler_silence_us

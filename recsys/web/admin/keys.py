@@ -8,10 +8,10 @@ from flask import Blueprint, Response, g, make_response, render_template, reques
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.errors import ConflictError, InputError
-from recsys.storage import key_rows
-from recsys.storage.activity_rows import DAY_US, uses_by_name
-from recsys.storage.key_rows import SCOPES, KeyRow
-from recsys.storage.stamps import bump
+from recsys.storage.dashboard.activity_rows import DAY_US, uses_by_name
+from recsys.storage.entities import key_rows
+from recsys.storage.entities.key_rows import SCOPES, KeyRow
+from recsys.storage.entities.stamps import bump
 from recsys.web.actions import audit
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.queries import choice, words

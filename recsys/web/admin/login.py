@@ -8,9 +8,9 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from recsys.errors import InputError, RateLimitError
-from recsys.storage import account_rows, audit_rows
-from recsys.storage.audit_rows import Actor
-from recsys.storage.passwords import MAX_LENGTH, is_password
+from recsys.storage.entities import account_rows, audit_rows
+from recsys.storage.entities.audit_rows import Actor
+from recsys.storage.entities.passwords import MAX_LENGTH, is_password
 from recsys.web.actions import audit
 from recsys.web.admin import access
 from recsys.web.admin.access import OPEN, PREFIX, view

@@ -8,8 +8,8 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from recsys.errors import InputError
-from recsys.storage import version_rows
-from recsys.storage.version_rows import VersionRow
+from recsys.storage.entities import version_rows
+from recsys.storage.entities.version_rows import VersionRow
 from recsys.web import actions
 from recsys.web.admin import evaluations
 from recsys.web.admin.access import PREFIX, done, flash, view

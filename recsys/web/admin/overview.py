@@ -9,9 +9,10 @@ from flask import Blueprint, Response, render_template, request
 
 from recsys.events.times import from_us
 from recsys.serving.uplift import rate, uplift
-from recsys.storage import activity_rows, impression_rows, lease_rows, size_rows, version_rows
-from recsys.storage.database import Connection
-from recsys.storage.size_rows import Growth
+from recsys.storage.dashboard import activity_rows, size_rows
+from recsys.storage.dashboard.size_rows import Growth
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import impression_rows, lease_rows, version_rows
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.charts import Chart, Series

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from flask import Blueprint
 
-from recsys.storage.account_rows import ROLES
+from recsys.storage.entities.account_rows import ROLES
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 from recsys.config import Settings
 from recsys.events.times import to_us
-from recsys.storage import job_rows, lease_rows, rejected_rows, size_rows, version_rows
-from recsys.storage.database import Connection
+from recsys.storage.dashboard import size_rows
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import job_rows, lease_rows, rejected_rows, version_rows
 from recsys.web.admin.formats import duration, number
 from recsys.web.admin.ranges import DAY_US, HOUR_US
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from recsys.storage.item_rows import StoredItem
+from recsys.storage.entities.item_rows import StoredItem
 
 HUES = 8  # classes hue-0.. of people.css
 TRACE = 0.005  # a share too small to be named

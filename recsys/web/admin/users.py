@@ -13,16 +13,10 @@ from recsys.ingest.event_body import text_problem
 from recsys.serving.answers import Request
 from recsys.serving.erasure import erase
 from recsys.serving.seen import seen_problem
-from recsys.storage import (
-    event_rows,
-    event_views,
-    impression_rows,
-    item_rows,
-    user_rows,
-    visitor_rows,
-)
-from recsys.storage.database import Connection
-from recsys.storage.visitor_rows import Place
+from recsys.storage.dashboard import event_views, visitor_views
+from recsys.storage.dashboard.visitor_views import Place
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import event_rows, impression_rows, item_rows, user_rows
 from recsys.web import actions
 from recsys.web.admin import time_line
 from recsys.web.admin.access import PREFIX, done, flash, view
@@ -66,7 +60,7 @@ def index() -> str:
         items=items,
         asked=asked,
         scanned=scanned,
-        counted=visitor_rows.COUNTED,
+        counted=visitor_views.COUNTED,
         **pages(more),
     )
 
@@ -88,13 +82,13 @@ def show() -> Any:
         source = shared.recommender.source
         count = event_views.count_events(source, connection, user_id, session_id, COUNTED)
         merged = () if user_id is None else event_rows.merged_into(connection, user_id)
-        target = visitor_rows.merged_to(connection, key)
+        target = visitor_views.merged_to(connection, key)
         if not count and not merged and target is None:
             if user_rows.is_erased(connection, [key]):
                 return render_template("admin/user_erased.html", name=key[2:]), 410
             raise NotFoundError("user" if user_id is not None else "session", key[2:])
         rows = event_views.time_line(source, connection, user_id, session_id, MOMENTS + 1, before)
-        answers = visitor_rows.answers_to(connection, user_id, session_id, ANSWERS)
+        answers = visitor_views.answers_to(connection, user_id, session_id, ANSWERS)
         shown = rows[:MOMENTS]
         items = item_rows.get_items(connection, {row["item_id"] for row in shown})
     found = time_line.visits(shown[::-1], gap_seconds)

@@ -17,8 +17,8 @@ from recsys.errors import InputError
 from recsys.ingest.event_body import MAX_TYPE_LENGTH, Event, text_problem
 from recsys.models.bundle import Bundle
 from recsys.serving.answers import Answer, RankedItem, Request
-from recsys.storage import item_rows
-from recsys.storage.item_rows import StoredItem
+from recsys.storage.entities import item_rows
+from recsys.storage.entities.item_rows import StoredItem
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.items import model_ids
 from recsys.web.admin.queries import choice, words

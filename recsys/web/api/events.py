@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from recsys.errors import AccessError, InputError
 from recsys.ingest.event_body import Event, check_event
-from recsys.storage import event_rows, user_rows, writers
+from recsys.storage.engine import advisory_lock
+from recsys.storage.entities import event_rows, user_rows
 from recsys.web import metrics
 from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.fields import MAX_ROWS, Id, Strict, TypeName
@@ -86,7 +87,7 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     duplicates = 0
     if good:
         with services().database.begin() as connection:
-            writers.share(connection)
+            advisory_lock.share(connection)
             erased = user_rows.is_erased(connection, {key for _, e in good for key in _keys(e)})
             for index, event in good:
                 if erased.intersection(_keys(event)):

@@ -8,7 +8,7 @@ from flask import Blueprint
 from pydantic import BaseModel
 
 from recsys.errors import RecsysError
-from recsys.storage import version_rows
+from recsys.storage.entities import version_rows
 from recsys.web.operations import operation
 from recsys.web.services import services
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from recsys.errors import InputError, NotFoundError
 from recsys.ingest.item_body import Item, check_item
 from recsys.serving.answers import RankedItem
-from recsys.storage import item_rows
+from recsys.storage.entities import item_rows
 from recsys.web.answers import ItemOut, RankedItemOut, item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.errors import FieldError, InvalidRequestError

@@ -8,8 +8,8 @@ from flask import Blueprint
 from pydantic import BaseModel
 
 from recsys.events.times import rfc3339
-from recsys.storage import job_rows, lease_rows
-from recsys.storage.job_rows import RunRow
+from recsys.storage.entities import job_rows, lease_rows
+from recsys.storage.entities.job_rows import RunRow
 from recsys.web import actions
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.fields import PageQuery

@@ -8,8 +8,8 @@ from flask import Blueprint
 from pydantic import BaseModel
 
 from recsys.events.times import rfc3339
-from recsys.storage import version_rows
-from recsys.storage.version_rows import VersionRow
+from recsys.storage.entities import version_rows
+from recsys.storage.entities.version_rows import VersionRow
 from recsys.web import actions
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import PageQuery, Reason, Strict

@@ -15,8 +15,9 @@ from recsys.ingest.event_body import Event, check_event
 from recsys.ingest.row_conditions import Condition
 from recsys.serving.answers import Answer, Boost, Request
 from recsys.serving.uplift import rate, uplift
-from recsys.storage import impression_rows, user_rows, writers
-from recsys.storage.impression_rows import HOUR_US, Impression
+from recsys.storage.engine import advisory_lock
+from recsys.storage.entities import impression_rows, user_rows
+from recsys.storage.entities.impression_rows import HOUR_US, Impression
 from recsys.web import metrics
 from recsys.web.answers import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (
@@ -244,7 +245,7 @@ def post_impressions(body: ImpressionIn) -> dict[str, Any]:
         shown=tuple(body.items),
     )
     with shared.database.begin() as connection:
-        writers.share(connection)
+        advisory_lock.share(connection)
         if not user_rows.without_erased(connection, [one]):
             raise ConflictError("the user was erased")
         impression_rows.insert_impressions(connection, [one])

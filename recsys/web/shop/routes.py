@@ -12,7 +12,7 @@ from flask import Blueprint, Response, render_template
 from pydantic import Field
 
 from recsys.serving.answers import Request
-from recsys.storage import item_rows
+from recsys.storage.entities import item_rows
 from recsys.web.answers import item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import Cursor, Id, Search, Strict

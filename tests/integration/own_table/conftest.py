@@ -9,10 +9,10 @@ from sqlalchemy import create_engine, make_url, text
 
 from recsys.config import Settings
 from recsys.sequence_store.store import SequenceStore
-from recsys.storage import migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
 from recsys.storage.event_source import EventSource
-from recsys.storage.source_database import parse_source_url
+from recsys.storage.external.source_database import parse_source_url
+from recsys.storage.schema import migrate
 
 KINDS = ("sqlite", "postgresql", "mysql")
 # Column names that need quoting, a type that is not ours, and a table in a schema of its own.

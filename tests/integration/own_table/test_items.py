@@ -6,8 +6,8 @@ import pytest
 
 from recsys.errors import ConfigError
 from recsys.ops import upkeep
-from recsys.storage import item_rows
-from recsys.storage.stamps import read_stamps
+from recsys.storage.entities import item_rows
+from recsys.storage.entities.stamps import read_stamps
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 QUERY = (

@@ -11,9 +11,10 @@ from recsys.bench.fault_stage import own_postgres
 from recsys.config import Settings
 from recsys.events.times import to_us
 from recsys.sequence_store.store import SequenceStore
-from recsys.storage import event_views, migrate
-from recsys.storage.database import Database
+from recsys.storage.dashboard import event_views
+from recsys.storage.engine.database import Database
 from recsys.storage.event_source import EventSource
+from recsys.storage.schema import migrate
 from recsys.training.dry_run import check_log
 
 TABLE = """CREATE TABLE views (no bigint PRIMARY KEY, who text, what text, at timestamptz);

@@ -8,7 +8,8 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
 from recsys.errors import ConfigError, SourceUnavailableError
-from recsys.storage import event_source, item_rows
+from recsys.storage import event_source
+from recsys.storage.entities import item_rows
 from recsys.storage.event_source import EventSource
 from recsys.web.server import serve
 
@@ -271,7 +272,7 @@ def test_the_index_is_used_for_whole_numbers_asked_for_as_text(click_tables, own
         clicks.run("SELECT 1")
         from sqlalchemy import create_engine
 
-        from recsys.storage.source_database import parse_source_url
+        from recsys.storage.external.source_database import parse_source_url
 
         engine = create_engine(parse_source_url(clicks.url))
         with engine.connect() as connection:

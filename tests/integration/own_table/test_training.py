@@ -13,7 +13,8 @@ from recsys.ingest.event_files import ReadOptions
 from recsys.sequence_store import store
 from recsys.sequence_store.segments import read_manifest
 from recsys.sequence_store.store import SequenceStore
-from recsys.storage import mapped_rows, user_rows
+from recsys.storage.entities import user_rows
+from recsys.storage.external import mapped_rows
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.lease import Lease
 from recsys.errors import LostLeaseError
-from recsys.storage import lease_rows
+from recsys.storage.entities import lease_rows
 
 
 class Clock:

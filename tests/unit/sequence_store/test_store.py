@@ -27,9 +27,10 @@ from recsys.sequence_store import segment_building, store
 from recsys.sequence_store.segment_frame import FRAME_DTYPES
 from recsys.sequence_store.segments import read_manifest, read_segment
 from recsys.sequence_store.store import SequenceStore
-from recsys.storage import event_rows, user_rows, writers
-from recsys.storage.database import Database
-from recsys.storage.event_reading import read_frame
+from recsys.storage.engine import advisory_lock
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import event_rows, user_rows
+from recsys.storage.entities.event_reading import read_frame
 from recsys.training.data_checks import check_frame
 from recsys.training.evaluate import window_positions
 from recsys.training.fit import learn
@@ -127,7 +128,7 @@ def test_rows_that_commit_late_under_lower_ids_are_found(store, database, load):
         )
         connection.exec_driver_sql("DELETE FROM events WHERE id > 800 AND id <= 820")
     assert store.update(database).rows == 880
-    from recsys.storage.tables import events
+    from recsys.storage.schema.tables import events
 
     with database.begin() as connection:
         connection.execute(events.insert(), [dict(row) for row in held])
@@ -141,7 +142,7 @@ def test_a_slow_writer_of_low_ids_is_waited_for(store, database, load, tiny_shop
     store.update(database)
     slow, found = check_event({"user_id": "slow", "item_id": "P0001"}, to_us(NOW)), []
     with database.begin() as connection:
-        writers.share(connection)
+        advisory_lock.share(connection)
         event_rows.insert_events(connection, [slow], to_us(NOW))
         load(900, 1_900)  # many more ids than are looked back at
         reading = threading.Thread(target=lambda: found.append(store.update(database).new_rows))
@@ -218,7 +219,7 @@ def test_damaged_and_foreign_files_are_built_anew(store, database, load, tmp_pat
     assert store.update(database).rebuilt
     agree(store, database)
     other = Database(f"sqlite:///{tmp_path}/other.db")
-    from recsys.storage import migrate
+    from recsys.storage.schema import migrate
 
     migrate.upgrade(other)
     assert store.update(other).rebuilt
@@ -396,7 +397,7 @@ def test_no_room_for_a_large_log_is_said_and_not_a_crash(store, database, load):
     code = (
         "import resource, signal, sys; from pathlib import Path;"
         "from recsys.sequence_store.store import SequenceStore;"
-        "from recsys.storage.database import Database;"
+        "from recsys.storage.engine.database import Database;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "database = Database(sys.argv[1]);"
         "store = SequenceStore(Path(sys.argv[2]), large_events=-1);"

@@ -13,8 +13,8 @@ from recsys.config import Settings
 from recsys.events.frame import hash_texts
 from recsys.events.log_sample import LogSample
 from recsys.ingest.event_files import ColumnMap, ReadOptions
-from recsys.storage import migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.schema import migrate
 from recsys.training import dry_run
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)

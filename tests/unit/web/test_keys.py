@@ -7,8 +7,9 @@ from flask import Flask
 
 from recsys.config import AuthSettings
 from recsys.errors import AuthenticationError, StorageUnavailableError
-from recsys.storage import key_rows, migrate
-from recsys.storage.database import Database
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import key_rows
+from recsys.storage.schema import migrate
 from recsys.web.keys import SEEN_SECONDS, Keys
 from recsys.web.limits import open_limits
 

@@ -1,0 +1,113 @@
+"""What was found of the events' quality, a row a day, and what lies in quarantine."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select
+
+from recsys.storage.engine.database import upsert
+from recsys.storage.schema.tables import quality_reports, rejected_events
+
+DAY_US = 86_400 * 1_000_000
+KEPT_DAYS = 400
+LOOKED_AT = 50_000  # newest rows of the quarantine that are summed up, or searched
+MAX_REASONS = 12
+_FIELD = re.compile(r"(\w+) (?:= )?(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^:' ]+): (.*)", re.S)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One look at the events; `facts` is a JSON object."""
+
+    made_at_us: int
+    facts: dict[str, Any]
+
+
+def put_report(connection: Connection, now_us: int, facts: dict[str, Any]) -> None:
+    """Write down today's look in place of an earlier one; those past KEPT_DAYS go."""
+    values = {"made_at_us": now_us, "facts": json.dumps(facts)}
+    statement = upsert(connection, quality_reports).values(
+        day_us=now_us - now_us % DAY_US, **values
+    )
+    connection.execute(statement.on_conflict_do_update(index_elements=["day_us"], set_=values))
+    old = quality_reports.c.day_us < now_us - KEPT_DAYS * DAY_US
+    connection.execute(delete(quality_reports).where(old))
+
+
+def newest_report(connection: Connection) -> Report | None:
+    """The last look; None before the first."""
+    statement = select(quality_reports).order_by(quality_reports.c.day_us.desc()).limit(1)
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else Report(row.made_at_us, json.loads(row.facts))
+
+
+def summarise_rejected(connection: Connection) -> dict[str, Any]:
+    """The newest LOOKED_AT rows of the quarantine: by kind of reason, by source, by day; JSON-ready."""
+    rows = rejected_events.c
+    newest = (
+        select(rows.source, rows.reason, rows.rejected_at_us, rows.replayed_at_us)
+        .order_by(rows.id.desc())
+        .limit(LOOKED_AT)
+    )
+    reasons: Counter[str] = Counter()
+    sources: Counter[str] = Counter()
+    days: Counter[int] = Counter()
+    looked = waiting = 0
+    for source, reason, rejected_at_us, replayed_at_us in connection.execute(newest):
+        looked += 1
+        waiting += replayed_at_us is None
+        days[rejected_at_us - rejected_at_us % DAY_US] += 1
+        if replayed_at_us is None:
+            reasons[kind_of_reason(reason)] += 1
+            sources[source] += 1
+    return {
+        "rows": looked,
+        "waiting": waiting,
+        "complete": looked < LOOKED_AT,
+        "reasons": [list(pair) for pair in reasons.most_common(MAX_REASONS)],
+        "sources": [list(pair) for pair in sources.most_common(MAX_REASONS)],
+        "by_day": [list(pair) for pair in sorted(days.items())],
+    }
+
+
+def kind_of_reason(reason: str) -> str:
+    """A reason without the value it names, so that like ones count together.
+
+    >>> kind_of_reason("timestamp 'soon': expected RFC 3339"), kind_of_reason("item_id is missing")
+    ('timestamp: expected RFC 3339', 'item_id is missing')
+    >>> kind_of_reason("expected 4 fields, found 2: 'a,b'")
+    'expected 4 fields, found 2'
+    """
+    if found := _FIELD.fullmatch(reason):
+        return f"{found[1]}: {found[2]}"[:200]
+    return re.split(r": ['\"b{\[]", reason)[0][:200]
+
+
+def list_rejected(
+    connection: Connection,
+    limit: int,
+    before_id: int | None = None,
+    source: str | None = None,
+    text: str | None = None,
+    waiting: bool | None = None,
+) -> list[dict[str, Any]]:
+    """A page, newest first. A search by `text` of the reason looks at the newest LOOKED_AT rows."""
+    rows = rejected_events.c
+    statement = select(rejected_events).order_by(rows.id.desc()).limit(limit)
+    if before_id is not None:
+        statement = statement.where(rows.id < before_id)
+    if source is not None:
+        statement = statement.where(rows.source == source)
+    if waiting is not None:
+        statement = statement.where(rows.replayed_at_us.is_(None) == waiting)
+    if source is not None or text is not None or waiting is not None:
+        newest = select(func.max(rows.id)).scalar_subquery()
+        statement = statement.where(rows.id > newest - LOOKED_AT)
+    if text is not None:
+        statement = statement.where(func.lower(rows.reason).contains(text.lower(), autoescape=True))
+    return [dict(row._mapping) for row in connection.execute(statement)]

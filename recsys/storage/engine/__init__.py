@@ -1,0 +1,1 @@
+"""The database itself: connections, time-outs, failures in words."""

@@ -1,0 +1,1 @@
+"""Rows of the service's own tables, one file a subject."""

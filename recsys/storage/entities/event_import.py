@@ -1,0 +1,302 @@
+"""Bulk import: chunks of a file -> a staging table -> events, in bounded memory.
+
+An event without an id gets one from a hash of its values. Equal rows of one file share that hash,
+so they are numbered in the staging table: the first keeps the hash, later ones get `<hash>-2`,
+`<hash>-3` in file order. Thus true repeats survive, and a second import of the file finds every id
+taken and adds nothing.
+
+The staging table is temporary and dies with the connection. Rows then move in their file's order,
+`MOVE_ROWS` a transaction, so that other writers wait only briefly; a run that is killed has moved
+a prefix, and the next run finds that prefix as duplicates and goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+from sqlalchemy import Connection, text
+
+from recsys.events.frame import sequence_key, user_bucket
+from recsys.ingest.event_files import EventChunk, Rejection, content_hashes
+from recsys.storage.engine import advisory_lock
+from recsys.storage.engine.database import Database, upsert
+from recsys.storage.engine.failures import translated
+from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.schema.tables import rejected_events
+
+MOVE_ROWS = 50_000
+
+COLUMNS = (
+    "position",
+    "generated",
+    "user_bucket",
+    "user_id",
+    "session_id",
+    "item_id",
+    "event_type",
+    "timestamp_us",
+    "event_id",
+    "value",
+    "recommendation_id",
+    "properties",
+)
+MOVED = COLUMNS[2:]
+_STAGING = """
+    CREATE TEMPORARY TABLE staged_events (
+        position BIGINT, generated SMALLINT, user_bucket SMALLINT, user_id TEXT, session_id TEXT,
+        item_id TEXT, event_type TEXT, timestamp_us BIGINT, event_id TEXT, value {float},
+        recommendation_id TEXT, properties TEXT
+    )
+"""
+# Only hashes that occur more than once are numbered, which are few.
+_NUMBER = """
+    UPDATE staged_events SET event_id = staged_events.event_id || '-' || numbered.occurrence,
+                             generated = 2
+    FROM (
+        SELECT position, row_number() OVER (
+            PARTITION BY user_bucket, event_id ORDER BY position) AS occurrence
+        FROM staged_events
+        WHERE generated = 1 AND event_id IN (
+            SELECT event_id FROM staged_events WHERE generated = 1
+            GROUP BY event_id HAVING count(*) > 1)
+    ) AS numbered
+    WHERE staged_events.position = numbered.position AND numbered.occurrence > 1
+"""
+_MOVE = f"""
+    INSERT INTO events ({", ".join(MOVED)}, received_at_us)
+    SELECT {", ".join(MOVED)}, :now FROM staged_events
+    WHERE position >= :first AND position < :last ORDER BY position
+    ON CONFLICT (user_bucket, event_id) DO NOTHING
+"""  # noqa: S608
+_DROP_USER = "DELETE FROM staged_events WHERE position >= :first AND user_id = :owner"
+_DROP_SESSION = """
+    DELETE FROM staged_events
+    WHERE position >= :first AND user_id IS NULL AND session_id = :owner
+"""
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What became of every row of a file: read = accepted + duplicates + rejected + skipped."""
+
+    read: int
+    accepted: int
+    duplicates: int  # already stored, or a second row with the same event id
+    repeats: int  # rows equal to an earlier row of this file; accepted the first time, kept
+    rejected: int  # in quarantine, with a reason
+    skipped: int  # left out by --where, or of a user who was erased
+    seconds: float
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def import_chunks(
+    database: Database,
+    chunks: Iterable[EventChunk],
+    source: str,
+    now_us: int,
+    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+) -> ImportSummary:
+    """Store all events of `chunks`; `source` names the file in the quarantine.
+
+    `on_progress` is called with ('read', rows so far) and ('store', rows so far).
+    """
+    started = time.perf_counter()
+    read = skipped = rejected = last = 0
+    with translated(), database.engine.connect() as connection:
+        staging = _Staging(connection)
+        try:
+            with _transaction(connection, write=False):
+                tombstones = Tombstones(connection)
+            for chunk in chunks:
+                read, skipped = read + chunk.read, skipped + chunk.skipped
+                events, rejections = chunk.events, chunk.rejections
+                if tombstones:
+                    events = _without_erased(events, tombstones)
+                    skipped += chunk.events.num_rows - events.num_rows
+                with _transaction(connection, write=False):
+                    staging.add(events)
+                if rejections:
+                    with _transaction(connection, write=True):
+                        kept = add_rejections(connection, source, rejections, now_us)
+                    skipped += len(rejections) - kept
+                    rejected += kept
+                last = read
+                on_progress("read", read)
+            with _transaction(connection, write=False):
+                repeats = staging.number_repeats()
+            accepted = 0
+            for first in range(0, last, MOVE_ROWS):
+                with _transaction(connection, write=True):
+                    advisory_lock.share(connection)
+                    now_erased = Tombstones(connection)
+                    if now_erased != tombstones:
+                        tombstones = now_erased
+                        skipped += staging.drop_erased(tombstones, first)
+                    moved = connection.execute(
+                        text(_MOVE), {"now": now_us, "first": first, "last": first + MOVE_ROWS}
+                    )
+                    accepted += moved.rowcount
+                on_progress("store", min(last, first + MOVE_ROWS))
+        finally:
+            staging.drop()
+    stored = read - skipped - rejected
+    return ImportSummary(
+        read=read,
+        accepted=accepted,
+        duplicates=stored - accepted,
+        repeats=repeats,
+        rejected=rejected,
+        skipped=skipped,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def add_rejections(
+    connection: Connection, source: str, rejections: Iterable[Rejection], now_us: int
+) -> int:
+    """Put rows into quarantine, but for those that name someone who was erased; how many.
+
+    A row of the same source and place is there only once.
+    """
+    advisory_lock.share(connection)
+    erased = Tombstones(connection)
+    statement = upsert(connection, rejected_events).on_conflict_do_nothing(
+        index_elements=["source", "position", "raw_hash"]
+    )
+    rows = [
+        {
+            "source": source[:256],
+            "position": rejection.position,
+            "reason": rejection.reason,
+            "raw": rejection.raw,
+            "raw_hash": hashlib.blake2b(rejection.raw.encode(), digest_size=16).hexdigest(),
+            "rejected_at_us": now_us,
+        }
+        for rejection in rejections
+        if not erased.in_raw(rejection.raw)
+    ]
+    if rows:
+        connection.execute(statement, rows)
+    return len(rows)
+
+
+class _Staging:
+    """The temporary table of one import."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.postgresql = connection.dialect.name == "postgresql"
+        floating = "DOUBLE PRECISION" if self.postgresql else "REAL"
+        with _transaction(connection, write=False):
+            connection.execute(text(_STAGING.format(float=floating)))
+
+    def add(self, events: pa.Table) -> None:
+        if events.num_rows == 0:
+            return
+        table = _staged_columns(events)
+        if self.postgresql:
+            buffer = io.BytesIO()
+            options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+            pa_csv.write_csv(table, buffer, options)
+            cursor = self.connection.connection.cursor()
+            with cursor.copy("COPY staged_events FROM STDIN (FORMAT csv)") as copy:
+                copy.write(buffer.getbuffer())
+        else:
+            columns = [table[name].to_pylist() for name in COLUMNS]
+            marks = ", ".join("?" * len(COLUMNS))
+            cursor = self.connection.connection.cursor()
+            cursor.executemany(
+                f"INSERT INTO staged_events VALUES ({marks})",  # noqa: S608
+                zip(*columns, strict=True),  # type: ignore[arg-type]
+            )
+
+    def number_repeats(self) -> int:
+        """Give equal rows ids of their own; how many there are beyond each first."""
+        if self.postgresql:
+            self.connection.execute(text("ANALYZE staged_events"))
+        self.connection.execute(text("CREATE INDEX staged_position ON staged_events (position)"))
+        return self.connection.execute(text(_NUMBER)).rowcount
+
+    def drop_erased(self, tombstones: Tombstones, first: int) -> int:
+        """Take out rows from position `first` on of users who are erased by now; how many."""
+        owners = self.connection.execute(
+            text(
+                "SELECT DISTINCT user_id, CASE WHEN user_id IS NULL THEN session_id END "
+                "FROM staged_events"
+            )
+        )
+        gone = 0
+        for user_id, session_id in owners.all():
+            if tombstones.covers(sequence_key(user_id, session_id)):
+                statement = _DROP_USER if user_id is not None else _DROP_SESSION
+                owner = user_id if user_id is not None else session_id
+                gone += self.connection.execute(
+                    text(statement), {"owner": owner, "first": first}
+                ).rowcount
+        return gone
+
+    def drop(self) -> None:
+        if not self.connection.closed and not self.connection.invalidated:
+            with _transaction(self.connection, write=False):
+                self.connection.execute(text("DROP TABLE IF EXISTS staged_events"))
+
+
+def _without_erased(events: pa.Table, tombstones: Tombstones) -> pa.Table:
+    """What is left when the rows of erased users are taken out; nothing else is kept of those."""
+    users = events["user_id"].to_pylist()
+    sessions = events["session_id"].to_pylist()
+    keys = [sequence_key(user, session) for user, session in zip(users, sessions, strict=True)]
+    erased = {key for key in set(keys) if tombstones.covers(key)}
+    if erased:
+        events = events.filter(pa.array([key not in erased for key in keys]))
+    return events
+
+
+def _staged_columns(events: pa.Table) -> pa.Table:
+    """`events` with its bucket, and with a hash for an id where it has none."""
+    owners = pc.coalesce(events["user_id"], events["session_id"]).combine_chunks()
+    encoded = owners.dictionary_encode()
+    buckets = pa.array([user_bucket(name) for name in encoded.dictionary.to_pylist()], pa.int16())
+    ids = events["event_id"].combine_chunks()
+    generated = ids.is_null()
+    if ids.null_count:
+        hashes = pa.array(content_hashes(events), pa.string())
+        ids = hashes if ids.null_count == len(ids) else pc.coalesce(ids, hashes)
+    return pa.table(
+        {
+            "position": events["position"],
+            "generated": generated.cast(pa.int8()),
+            "user_bucket": buckets.take(encoded.indices),
+            **{
+                name: events[name]
+                for name in ("user_id", "session_id", "item_id", "event_type", "timestamp_us")
+            },
+            "event_id": ids,
+            "value": events["value"],
+            "recommendation_id": events["recommendation_id"],
+            "properties": events["properties"],
+        }
+    )
+
+
+@contextmanager
+def _transaction(connection: Connection, write: bool) -> Iterator[None]:
+    """One transaction on an open connection; on SQLite it takes the write lock at once if asked.
+
+    A SQLite temporary table lives in a file of its own, so filling it needs no lock.
+    """
+    with connection.begin():
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        yield

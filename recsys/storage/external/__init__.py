@@ -1,0 +1,1 @@
+"""An event table of the user's own: read, never written."""

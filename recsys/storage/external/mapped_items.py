@@ -1,0 +1,95 @@
+"""Item metadata of the user's own table, copied: rows that differ from what is stored are stored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from recsys.config import Settings
+from recsys.errors import ConfigError, InputError
+from recsys.ingest.item_body import Item
+from recsys.ingest.item_files import item_of
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows
+from recsys.storage.entities.item_rows import StoredItem
+from recsys.storage.external.operator_sql import check_query, escaped
+from recsys.storage.external.source_database import SourceDatabase
+
+KEY = "events.items_query"
+BATCH = 2_000  # rows compared and stored together
+COLUMNS = ("item_id", "title", "categories", "price", "image", "available")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a copy did."""
+
+    read: int
+    changed: int  # new or different, and stored
+    rejected: int
+    problem: str | None = None  # of the first row rejected
+
+
+def copy_items(settings: Settings, database: Database, now_us: int) -> Copied:
+    """Read `events.items_query` whole and store what is new or different.
+
+    Items that are gone from there stay: say `available` in the query. Columns other than COLUMNS
+    become properties. Raises ConfigError where the query is refused, SourceUnavailableError.
+    """
+    query = settings.events.items_query
+    check_query("items_query", query)
+    url = settings.events.url.get_secret_value() or settings.database.url.get_secret_value()
+    source = SourceDatabase(url, settings.events.timeout_seconds)
+    read = changed = rejected = 0
+    problem = None
+    with source.connect() as connection:
+        columns = _columns(connection, query)
+        streamed = connection.execution_options(stream_results=True)
+        result = streamed.execute(text(escaped(query)))
+        for rows in result.mappings().partitions(BATCH):
+            items: list[Item] = []
+            for row in rows:
+                try:
+                    items.append(item_of(dict(row), columns))
+                except InputError as error:
+                    rejected += 1
+                    problem = problem or str(error)
+            read += len(rows)
+            changed += _store(database, items, now_us)
+    source.close()
+    return Copied(read, changed, rejected, problem)
+
+
+def _columns(connection: Connection, query: str) -> dict[str, str]:
+    """Meaning -> column of the query. Raises ConfigError."""
+    try:
+        nothing = text(f"SELECT * FROM ({escaped(query)}) AS q LIMIT 0")  # noqa: S608
+        names = list(connection.execute(nothing).keys())
+    except DBAPIError as error:
+        said = str(error.orig).strip().splitlines()[0][:200]
+        raise ConfigError(KEY, query, f"the database refuses it: {said}") from None
+    if "item_id" not in names:
+        raise ConfigError(KEY, query, "expected a column named item_id (item AS item_id)")
+    return {name.removesuffix("_id"): name for name in COLUMNS if name in names}
+
+
+def _store(database: Database, items: list[Item], now_us: int) -> int:
+    with database.connect() as connection:
+        stored = item_rows.get_items(connection, [item.item_id for item in items])
+    other = [item for item in items if not _same(item, stored.get(item.item_id))]
+    if other:
+        with database.begin() as connection:
+            item_rows.put_items(connection, other, now_us)
+    return len(other)
+
+
+def _same(item: Item, stored: StoredItem | None) -> bool:
+    if stored is None:
+        return False
+    shown = (stored.title, tuple(stored.categories), stored.price, stored.image, stored.available)
+    properties = json.loads(item.properties) if item.properties else {}
+    said = (item.title, item.categories, item.price, item.image, item.available)
+    return said == shown and properties == stored.properties

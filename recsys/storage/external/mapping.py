@@ -1,0 +1,315 @@
+"""`[events]` resolved against a real table: which column means what, of which kind, and how SQL says so.
+
+The one text of an id, everywhere: a whole number is its decimal digits, a UUID its lower-case
+hyphenated form, text is itself. A request's id is turned into the column's type, never the column into
+text, so that an index on it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    String,
+    Text,
+    cast,
+    column,
+    func,
+    literal_column,
+    table,
+    text,
+)
+from sqlalchemy.sql import quoted_name
+
+from recsys.events.frame import MAX_ID_LENGTH, MICROSECONDS
+from recsys.storage.external.operator_sql import escaped
+
+Kind = Literal[
+    "integer", "decimal", "float", "uuid", "uuid_bytes", "text", "aware", "naive", "date", "other"
+]
+ID_KINDS: tuple[Kind, ...] = ("integer", "decimal", "uuid", "uuid_bytes", "text")
+TIME_KINDS: tuple[Kind, ...] = ("integer", "decimal", "float", "aware", "naive", "date", "text")
+NUMBER_KINDS: tuple[Kind, ...] = ("integer", "decimal", "float")
+# Meaning of a column -> its key in [events].
+KEYS = {
+    meaning: f"{meaning}_column"
+    for meaning in ("user", "session", "item", "timestamp", "event_type", "event_id", "value")
+} | {"order": "order_column"}
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
+_WRITTEN = len("2024-05-01T12:00:00")
+_ARROW: dict[str, pa.DataType] = {
+    "integer": pa.int64(),
+    "decimal": pa.string(),
+    "float": pa.float64(),
+    "aware": pa.timestamp("us", "UTC"),
+    "naive": pa.timestamp("us"),
+    "date": pa.date32(),
+}
+
+
+@dataclass(frozen=True)
+class MappedColumn:
+    """One column of the user's."""
+
+    name: str
+    kind: Kind
+    declared: str = ""  # its type as the database names it
+
+    def arrow_type(self) -> pa.DataType:
+        """What its values are once read in bulk."""
+        return _ARROW.get(self.kind, pa.string())
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Plain values all, so that it can be handed to another process."""
+
+    url: str = field(repr=False)
+    dialect: str
+    schema: str | None
+    table: str  # '' where there is a query
+    query: str
+    columns: dict[str, MappedColumn]  # by meaning, as in KEYS
+    where: str
+    timezone: str | None
+    unit: str | None
+    default_type: str
+    look_back_rows: int
+    look_back_seconds: float
+    timeout_seconds: float
+    chunked: bool  # whether an index leads with the column it is read along
+    by_event_id: bool  # whether posted events stand beside: what is one event is told by its id
+
+    @property
+    def along(self) -> str:
+        """The meaning of the column that it is read along."""
+        return "order" if "order" in self.columns else "timestamp"
+
+    @property
+    def identity(self) -> Literal["order", "content", "event_id"]:
+        """By what a row is known again: its order, its event id, or all that it says."""
+        if self.by_event_id:
+            return "event_id"
+        return "order" if "order" in self.columns else "content"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes where other rows, or the same otherwise, would be read."""
+        plain = (
+            re.sub(r"://[^@/]*@", "://", self.url),
+            self.schema,
+            self.table,
+            self.query,
+            sorted((meaning, one.name, one.kind) for meaning, one in self.columns.items()),
+            self.where,
+            self.timezone,
+            self.unit,
+            self.default_type,
+            self.identity,
+        )
+        return hashlib.sha256(repr(plain).encode()).hexdigest()[:32]
+
+    @property
+    def shown_name(self) -> str:
+        """For messages."""
+        name = f"{self.schema}.{self.table}" if self.schema else self.table
+        return name or "the query of events.query"
+
+    def source(self) -> FromClause:
+        """What rows are selected from."""
+        names = dict.fromkeys(one.name for one in self.columns.values())
+        columns: list[Any] = [column(quoted_name(name, True)) for name in names]
+        if self.query:
+            return text(escaped(self.query)).columns(*columns).subquery("mapped_events")
+        schema = quoted_name(self.schema, True) if self.schema else None
+        return table(quoted_name(self.table, True), *columns, schema=schema)
+
+    def column(self, source: FromClause, meaning: str) -> ColumnElement[Any]:
+        """The column of `source` that means `meaning`."""
+        found: ColumnElement[Any] = source.c[self.columns[meaning].name]
+        return found
+
+    def selected(self, source: FromClause, meaning: str) -> ColumnElement[Any]:
+        """The same as it is read in bulk: of a type that the drivers give as whole columns."""
+        found, one = self.column(source, meaning), self.columns[meaning]
+        if self.dialect == "sqlite":
+            number = one.kind != "text" and meaning in ("timestamp", "order", "value")
+            found = found if number else cast(found, Text)
+        elif self.dialect == "postgresql":
+            plain = one.declared.upper().startswith(("TEXT", "VARCHAR"))
+            if one.kind in ("uuid", "decimal") or (one.kind == "text" and not plain):
+                found = cast(found, Text)  # of a CHAR this drops the blanks it is filled up with
+        elif one.kind in ("decimal", "uuid"):
+            found = cast(found, String)
+        elif one.kind == "uuid_bytes":
+            found = func.lower(func.hex(found))
+        return found.label(meaning)
+
+    def wanted(self) -> list[ColumnElement[bool]]:
+        """What every row must meet."""
+        return [literal_column(f"({self.where})")] if self.where else []
+
+    def literal(self, meaning: str, value: object) -> ColumnElement[Any]:
+        """A value of the column as SQL that needs no parameter."""
+        kind = self.columns[meaning].kind
+        if kind == "integer":
+            return literal_column(str(int(str(value))))
+        if kind == "decimal":
+            return literal_column(str(Decimal(str(value))))
+        if kind == "float":
+            return literal_column(repr(float(str(value))))
+        if kind == "text":
+            quoted = str(value).replace("'", "''")
+            if self.dialect == "mysql":
+                quoted = quoted.replace("\\", "\\\\")
+            return literal_column(f"'{quoted}'")
+        if kind == "date":
+            assert isinstance(value, date)
+            return literal_column(f"'{value.isoformat()}'")
+        assert isinstance(value, datetime)
+        if kind == "aware" and self.dialect == "postgresql":
+            return literal_column(f"TIMESTAMPTZ '{value.astimezone(UTC).isoformat(sep=' ')}'")
+        naive = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        word = "TIMESTAMP " if self.dialect == "postgresql" else ""
+        return literal_column(f"{word}'{naive.isoformat(sep=' ')}'")
+
+    def key(self, meaning: str, asked: str) -> object | None:
+        """The id `asked` for as a value of the column's own type; None where it can be none.
+
+        Only the one text of an id is taken: '007' is no whole number's.
+        """
+        kind = self.columns[meaning].kind
+        if kind in ("integer", "decimal"):
+            if not _INTEGER.fullmatch(asked) or asked == "-0":
+                return None
+            number = int(asked)
+            low, high = _bounds(self.dialect, self.columns[meaning].declared)
+            return number if low <= number <= high else None
+        if kind in ("uuid", "uuid_bytes"):
+            try:
+                found = uuid.UUID(asked)
+            except ValueError:
+                return None
+            if str(found) != asked:
+                return None
+            if kind == "uuid_bytes":
+                return found.bytes
+            return found if self.dialect == "postgresql" else asked
+        return asked if 1 <= len(asked) <= MAX_ID_LENGTH else None
+
+    def id_text(self, meaning: str, value: object) -> str | None:
+        """The one text of an id as a driver gives it; None where it is missing or can be none."""
+        if value is None:
+            return None
+        if isinstance(value, bytes):
+            if len(value) == 16 and self.columns[meaning].kind == "uuid_bytes":
+                return str(uuid.UUID(bytes=value))
+            value = value.decode(errors="replace")
+        if isinstance(value, Decimal):
+            value = int(value) if value == value.to_integral_value() else value
+        found = str(value)
+        if self.columns[meaning].declared.upper().startswith("CHAR"):
+            found = found.rstrip(" ")
+        return found if 1 <= len(found) <= MAX_ID_LENGTH else None
+
+    def micros(self, value: object) -> int | None:
+        """A time as a driver gives it -> µs since 1970, UTC; None where it is none."""
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value.strip().replace(" UTC", "+00:00"))
+            except ValueError:
+                return None
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                zone = UTC if self.columns["timestamp"].kind == "aware" else self._zone()
+                value = value.replace(tzinfo=zone).astimezone(UTC)
+            return (value - EPOCH) // timedelta(microseconds=1)
+        if isinstance(value, date):
+            midnight = datetime(value.year, value.month, value.day, tzinfo=self._zone())
+            return (midnight.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+        if isinstance(value, int) and self.unit is not None:
+            return value // 1_000 if self.unit == "ns" else value * int(MICROSECONDS[self.unit])
+        if isinstance(value, float | Decimal) and self.unit is not None:
+            return round(float(value) * MICROSECONDS[self.unit])
+        return None
+
+    def at(self, us: int) -> object:
+        """µs since 1970, UTC, as a value of the time column's own type, as `literal` takes it."""
+        kind = self.columns["timestamp"].kind
+        if kind in NUMBER_KINDS:
+            assert self.unit is not None
+            if kind == "float":
+                return us / MICROSECONDS[self.unit]
+            return us * 1_000 if self.unit == "ns" else us // int(MICROSECONDS[self.unit])
+        moment = EPOCH + timedelta(microseconds=us)
+        if kind == "aware":
+            return moment
+        local = moment.astimezone(self._zone()).replace(tzinfo=None)
+        if kind == "date":
+            return local.date()
+        return local if kind == "naive" else local.isoformat(timespec="seconds")
+
+    def earlier(self, value: object, seconds: float) -> object:
+        """A time of the column's own type, `seconds` before `value`."""
+        kind = self.columns["timestamp"].kind
+        if kind in NUMBER_KINDS:
+            assert self.unit is not None
+            shift = seconds * 1e6 / MICROSECONDS[self.unit]
+            if kind == "float":
+                return float(str(value)) - shift
+            return int(Decimal(str(value))) - int(shift)
+        if kind == "text":
+            written = str(value)
+            try:
+                moment = datetime.fromisoformat(written[:_WRITTEN])
+            except ValueError:
+                return ""
+            separator = written[10:11] or "T"
+            return (moment - timedelta(seconds=seconds)).isoformat(
+                sep=separator, timespec="seconds"
+            )
+        assert isinstance(value, date)
+        if kind == "date":
+            return value - timedelta(days=-(-seconds // 86_400))
+        return value - timedelta(seconds=seconds)
+
+    def mark(self, value: object) -> str:
+        """A value of the column that is read along, as text that `unmarked` takes back."""
+        return value.isoformat() if isinstance(value, date) else str(value)
+
+    def unmarked(self, mark: str) -> object:
+        kind = self.columns[self.along].kind
+        if kind in ("aware", "naive"):
+            return datetime.fromisoformat(mark)
+        if kind == "date":
+            return date.fromisoformat(mark)
+        if kind == "integer":
+            return int(mark)
+        return Decimal(mark) if kind == "decimal" else float(mark) if kind == "float" else mark
+
+    def _zone(self) -> Any:
+        if self.timezone is None:
+            return UTC
+        if self.timezone[:1] in "+-":
+            return datetime.fromisoformat(f"2000-01-01T00:00:00{self.timezone}").tzinfo
+        return ZoneInfo(self.timezone)
+
+
+def _bounds(dialect: str, declared: str) -> tuple[int, int]:
+    """What an integer type holds, so that no database is asked for what would be an error."""
+    name = "" if dialect == "sqlite" else declared.upper()  # there every integer has 64 bits
+    bits = 15 if "SMALL" in name else 31 if name in ("INTEGER", "INT", "INT4", "SERIAL") else 63
+    if "UNSIGNED" in name:
+        return 0, 2**64 - 1
+    return -(2**bits), 2**bits - 1
