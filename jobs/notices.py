@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recsys.config import Settings
 from recsys.events.times import rfc3339
-from recsys.serving.webhook import Webhook
+from recsys.ops.webhook import Webhook
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, version_rows
 

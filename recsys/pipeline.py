@@ -28,7 +28,7 @@ from recsys.registry import keep_version, load_champion, new_version, read_versi
 from recsys.sequence_store.counted_events import counted_frame, open_store, read_on
 from recsys.sequence_store.store import Reading
 from recsys.serving.answers import Answer, Request
-from recsys.serving.everyone import rank_everyone
+from recsys.serving.batch import rank_everyone
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows, version_rows

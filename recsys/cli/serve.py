@@ -43,7 +43,7 @@ def serve(
 
 def _serve(host: str | None, port: int | None, workers: int | None, config: Path | None) -> None:
     from jobs.schedule import slots
-    from recsys.serving.impressions import disk_note
+    from recsys.serving.answer_log import disk_note
     from recsys.storage.engine.database import open_database
     from recsys.storage.schema import migrate
     from recsys.web.server import serve as run

@@ -11,8 +11,8 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import top_k
 from recsys.serving.answers import RankedItem
-from recsys.serving.catalogue import Catalogue, look_up
-from recsys.serving.fallback import Popularity
+from recsys.serving.item_snapshot import Catalogue, look_up
+from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.stamps import read_stamps

@@ -18,14 +18,14 @@ from recsys.registry import sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, Models
 from recsys.serving.answers import Answer, HeldBack, RankedItem, Request
 from recsys.serving.arms import choose
-from recsys.serving.catalogue import EMPTY, Catalogue, look_up
-from recsys.serving.chain import Basis, Chain, fallback_of
-from recsys.serving.explanation import reasons_of
-from recsys.serving.fallback import Popularity
+from recsys.serving.candidates import Basis, Chain, fallback_of
+from recsys.serving.explain import reasons_of
 from recsys.serving.filters import Filters, bare_filters, filters_of
+from recsys.serving.followers import Newcomers
 from recsys.serving.history import Merged, given_events, history_of
 from recsys.serving.item_lists import ItemLists
-from recsys.serving.newcomers import Newcomers
+from recsys.serving.item_snapshot import EMPTY, Catalogue, look_up
+from recsys.serving.popularity import Popularity
 from recsys.serving.seen import seen_types
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Connection, Database

@@ -19,8 +19,8 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import Read, best, read_history
-from recsys.serving.fallback import Popularity
 from recsys.serving.filters import Filters
+from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_rows import HistoryEvent
 

@@ -16,9 +16,9 @@ from recsys import tracing
 from recsys.config import Settings
 from recsys.errors import RecsysError
 from recsys.events.random_ids import RandomIds
-from recsys.serving.activity import Activity
-from recsys.serving.impressions import Impressions
+from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
+from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, lease_rows
 from recsys.web import admin, errors, metrics

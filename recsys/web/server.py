@@ -19,8 +19,8 @@ from gunicorn.workers import gthread
 from recsys import tracing
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
-from recsys.serving.scheduler_watch import SchedulerWatch
-from recsys.serving.webhook import Webhook
+from recsys.ops.scheduler_watch import SchedulerWatch
+from recsys.ops.webhook import Webhook
 from recsys.storage.engine.database import open_database
 from recsys.storage.event_source import EventSource
 from recsys.web import metrics

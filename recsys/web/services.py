@@ -9,9 +9,9 @@ from flask import current_app, g
 
 from recsys.config import Settings
 from recsys.events.times import SteadyClock
-from recsys.serving.activity import Activity
-from recsys.serving.impressions import Impressions
+from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
+from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.stamps import Stamps
 from recsys.web.keys import Keys

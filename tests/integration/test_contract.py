@@ -47,7 +47,7 @@ SOME = settings(
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, tiny_shop, Service, settings_for):
     patch = pytest.MonkeyPatch()
-    patch.setattr("recsys.serving.impressions.PAGE_WAIT_SECONDS", 0.0)
+    patch.setattr("recsys.serving.answer_log.PAGE_WAIT_SECONDS", 0.0)
     folder = tmp_path_factory.mktemp("contract")
     database = Database(f"sqlite:///{folder}/x.db")
     migrate.upgrade(database)
@@ -160,7 +160,7 @@ PARAMETER = re.compile(r'(?:words|choice|_form|args\.get|form\.get|getlist|given
 @pytest.fixture
 def whole(database, tmp_path, tiny_shop, publish, Service, settings_for, monkeypatch):
     """A service with a model and all its routes."""
-    monkeypatch.setattr("recsys.serving.impressions.PAGE_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr("recsys.serving.answer_log.PAGE_WAIT_SECONDS", 0.0)
     publish(tiny_shop, database, tmp_path / "models")
     with closing(Service(database, settings_for(tmp_path / "models", storefront_key="k"))) as made:
         yield made

@@ -29,9 +29,9 @@ from recsys.errors import ConfigError, DataCheckError, LostLeaseError
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops import upkeep
+from recsys.ops.scheduler_watch import SchedulerWatch
+from recsys.ops.webhook import Webhook
 from recsys.registry import load_champion
-from recsys.serving.scheduler_watch import SchedulerWatch
-from recsys.serving.webhook import Webhook
 from recsys.storage.entities import job_rows, version_rows
 from recsys.storage.schema.tables import answer_counts, job_schedules
 
@@ -528,7 +528,7 @@ def test_an_unforeseen_error_ends_no_scheduler(database, settings, monkeypatch):
 
 
 def test_an_unforeseen_error_ends_no_thread(database, settings, monkeypatch):
-    monkeypatch.setattr("recsys.serving.scheduler_watch.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("recsys.ops.scheduler_watch.LOOK_SECONDS", 0.0)
     monkeypatch.setattr("jobs.runs.BEAT_SECONDS", 0.0)
     watch = SchedulerWatch(database, Webhook(settings), lambda: 0.0)
     run_log = runs.RunLog(database, 1)

@@ -395,7 +395,7 @@ def test_answers_wait_for_the_database_and_are_bounded(service, monkeypatch):
         raise StorageUnavailableError("away")
 
     monkeypatch.setattr(impression_rows, "insert_impressions", refuse)
-    monkeypatch.setattr("recsys.serving.impressions.MAX_WAITING", 3)
+    monkeypatch.setattr("recsys.serving.answer_log.MAX_WAITING", 3)
     answers = [service.get("/users/u/recommendations?k=2") for _ in range(5)]
     assert len(impressions) == 3
     exposed = service.client.get("/metrics").get_data(as_text=True)
@@ -410,7 +410,7 @@ def test_answers_wait_for_the_database_and_are_bounded(service, monkeypatch):
 
 def test_an_answer_that_cannot_be_stored_costs_no_other(service, monkeypatch):
     impressions = services(service).impressions
-    monkeypatch.setattr("recsys.serving.impressions.FLUSH_SECONDS", 3_600.0)
+    monkeypatch.setattr("recsys.serving.answer_log.FLUSH_SECONDS", 3_600.0)
     recommender = services(service).recommender
     lost = []
     monkeypatch.setattr(impressions, "_on_lost", lost.append)

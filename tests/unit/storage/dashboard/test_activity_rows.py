@@ -1,7 +1,7 @@
 import pytest
 
 from recsys.ingest.event_body import Event
-from recsys.serving.activity import Activity
+from recsys.serving.usage_counts import Activity
 from recsys.storage.dashboard import activity_rows, size_rows
 from recsys.storage.dashboard.activity_rows import DAY_US, HOUR_US, LATE_US
 from recsys.storage.entities import event_rows

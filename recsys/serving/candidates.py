@@ -19,11 +19,11 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import LSTM
 from recsys.serving.answers import Request
-from recsys.serving.catalogue import Shelf, look_up
-from recsys.serving.fallback import LONGEST, Popularity
 from recsys.serving.filters import Filters
+from recsys.serving.followers import Followers, newcomers
 from recsys.serving.history import encoded, past_read
-from recsys.serving.newcomers import Followers, newcomers
+from recsys.serving.item_snapshot import Shelf, look_up
+from recsys.serving.popularity import LONGEST, Popularity
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_rows import HistoryEvent

@@ -9,7 +9,7 @@ import structlog
 
 from recsys.errors import RecsysError
 from recsys.events.times import rfc3339
-from recsys.serving.webhook import Webhook
+from recsys.ops.webhook import Webhook
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import lease_rows
 

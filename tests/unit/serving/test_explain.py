@@ -7,7 +7,7 @@ import pytest
 
 from recsys.models.blend import NETWORK, Blend
 from recsys.models.ranking import encode_history, scores
-from recsys.serving.explanation import contributions, leave_one_out
+from recsys.serving.explain import contributions, leave_one_out
 
 KINDS = {
     "lstm": Blend({NETWORK: 1.0}, 0.5, -9.0),
