@@ -20,7 +20,7 @@
     └── MissingExtraError           an optional part is not installed: says which
 
 Messages are written for the person who reads them. They never hold a traceback, SQL, a secret,
-or, once they leave over HTTP, a path (`recsys.web.errors` is the one translator).
+or, once they leave over HTTP, a path (`recsys.web.problem_details` is the one translator).
 """
 
 import reprlib

@@ -51,12 +51,12 @@ def main() -> None:
     An option or argument that is not acceptable is bad usage, whoever finds it out.
     """
     collect_rarely()
-    from recsys.cli import commands
+    from recsys.cli import register
 
     debug = "--debug" in sys.argv  # taken out here, so that it may stand behind a command too
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        commands.register(app)
+        register.register(app)
         app(arguments)
     except RecsysError as error:
         if debug:

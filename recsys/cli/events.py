@@ -125,7 +125,7 @@ def check(
     named = next((name for name, value in given.items() if value), None)
     if path is None and named is not None:
         raise InputError(named, given[named], "is of a file; expected its PATH, or [events] alone")
-    from recsys.cli.check_page import html_of, text_of
+    from recsys.cli.dry_run_page import html_of, text_of
     from recsys.ingest.event_files import ColumnMap, ReadOptions
     from recsys.pipeline import check_events
     from recsys.storage.engine.database import open_database

@@ -34,7 +34,7 @@ def recommend(
     from recsys.serving.answers import Request
     from recsys.serving.recommender import Recommender
     from recsys.storage.engine.database import open_database
-    from recsys.web.answers import answer_out
+    from recsys.web.api.answer_schemas import answer_out
 
     settings = settings_of(config)
     database = open_database(settings)

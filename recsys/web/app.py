@@ -21,12 +21,20 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, lease_rows
-from recsys.web import admin, errors, metrics
-from recsys.web.api import events, health, items, jobs, models, recommendations, users
-from recsys.web.keys import Keys
-from recsys.web.limits import Limits, open_limits
+from recsys.web import admin, problem_details, prometheus_metrics
+from recsys.web.api import (
+    event_routes,
+    health_routes,
+    item_routes,
+    job_routes,
+    model_routes,
+    recommendation_routes,
+    user_routes,
+)
+from recsys.web.api_keys import Keys
 from recsys.web.openapi import document
 from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
+from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.services import Services, now_us
 from recsys.web.shop.routes import blueprint as shop
 
@@ -80,18 +88,26 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         keys=Keys(
             database, settings.auth, limits or open_limits(settings.auth.limits.get_secret_value())
         ),
-        impressions=Impressions(database, serving.impression_share, metrics.lost.inc),
+        impressions=Impressions(database, serving.impression_share, prometheus_metrics.lost.inc),
         activity=Activity(database),
     )
-    metrics.begin(posted=not settings.events.mapped or settings.events.accept_posts)
+    prometheus_metrics.begin(posted=not settings.events.mapped or settings.events.accept_posts)
     if (replica := shared.recommender.source.replica) is not None:
-        replica.note = lambda outcome: metrics.histories.labels(outcome).inc()
-    for module in (events, recommendations, users, items, models, jobs, health):
+        replica.note = lambda outcome: prometheus_metrics.histories.labels(outcome).inc()
+    for module in (
+        event_routes,
+        recommendation_routes,
+        user_routes,
+        item_routes,
+        model_routes,
+        job_routes,
+        health_routes,
+    ):
         app.register_blueprint(module.blueprint)
     admin.register(app)
     if serving.storefront_key:
         app.register_blueprint(shop)
-    errors.register(app)
+    problem_details.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:
         wrapped = ProxyFix(wrapped, x_for=hops, x_proto=hops, x_host=hops)
@@ -110,9 +126,9 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         caller = request.headers.get("traceparent", "")
         g.span = tracing.begin_request(known_method(), route, caller, g.request_id)
         if len(request.query_string) > MAX_QUERY:
-            return errors.problem(414, "the query string is too long")
+            return problem_details.problem(414, "the query string is too long")
         if NOT_UTF8 in request.environ:
-            return errors.problem(400, "the address is not UTF-8")
+            return problem_details.problem(400, "the address is not UTF-8")
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return Response(status=204)
         return None
@@ -129,8 +145,8 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         route = request.url_rule.rule if request.url_rule else "-"
         method = known_method()
         tracing.end_request(g.pop("span", None), response.status_code)
-        metrics.requests.labels(method, route, response.status_code).inc()
-        metrics.seconds.labels(route).observe(spent)
+        prometheus_metrics.requests.labels(method, route, response.status_code).inc()
+        prometheus_metrics.seconds.labels(route).observe(spent)
         if request.path.startswith("/api/"):
             shared.activity.observe_latency(kind_of(route), spent)
             shared.activity.count("status", f"{response.status_code // 100}xx")
@@ -163,7 +179,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             )
             response.headers["Access-Control-Max-Age"] = "600"
 
-    def scheduling() -> metrics.Scheduling | None:
+    def scheduling() -> prometheus_metrics.Scheduling | None:
         try:
             with database.connect() as connection:
                 lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
@@ -177,12 +193,12 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             return None
         backups = bool(settings.schedule.backup)
         since_us = schedules.get("backup")
-        return metrics.Scheduling(lease.renewed_at_us, runs, ends, backups, since_us)
+        return prometheus_metrics.Scheduling(lease.renewed_at_us, runs, ends, backups, since_us)
 
     @app.get("/metrics")
     def prometheus() -> Response:
-        metrics.waiting.set(len(shared.impressions))
-        content = metrics.exposition(shared.recommender.active.models, scheduling())
+        prometheus_metrics.waiting.set(len(shared.impressions))
+        content = prometheus_metrics.exposition(shared.recommender.active.models, scheduling())
         return Response(content, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/openapi.json")

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from recsys import __version__
-from recsys.web.errors import Problem
 from recsys.web.operations import CATALOGUE, Operation, is_list
+from recsys.web.problem_details import Problem
 
 REF = "#/components/schemas/{model}"
 PROBLEM = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}

@@ -16,8 +16,8 @@ from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
-from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.paths import check_ids
+from recsys.web.problem_details import FieldError, InvalidRequestError
 
 JSON = "application/json"
 NOT_SPLIT = ("filter", "boost")  # lists whose values may hold commas

@@ -23,10 +23,10 @@ from recsys.ops.scheduler_watch import SchedulerWatch
 from recsys.ops.webhook import Webhook
 from recsys.storage.engine.database import open_database
 from recsys.storage.event_source import EventSource
-from recsys.web import metrics
+from recsys.web import prometheus_metrics
 from recsys.web.app import create_app
-from recsys.web.limits import open_limits
 from recsys.web.patience import HEAD_SECONDS, SEND_SECONDS, Lingering, PatientUnreader, half_arrived
+from recsys.web.rate_limits import open_limits
 
 GRACE_SECONDS = 30
 LOOK_ROUND_SECONDS = 0.25
@@ -246,7 +246,7 @@ def _doors(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 def _child_exit(_server: Any, worker: Any) -> None:
-    metrics.forget_process(worker.pid)
+    prometheus_metrics.forget_process(worker.pid)
 
 
 def _check_source(settings: Settings) -> None:

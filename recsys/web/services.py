@@ -14,7 +14,7 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.stamps import Stamps
-from recsys.web.keys import Keys
+from recsys.web.api_keys import Keys
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import typer
 from typer.main import get_command
 
 from recsys.cli import app
-from recsys.cli.commands import register
+from recsys.cli.register import register
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from recsys.ingest.event_body import check_event
 from recsys.storage.entities import audit_rows, event_rows, impression_rows
-from recsys.web.admin.what_if import MAX_STEPS, address
+from recsys.web.admin.what_if_page import MAX_STEPS, address
 from recsys.web.cursors import write_cursor
 
 ODD = "<b>é/日本\"'&%41 ؟"  # an id of many scripts, with markup, a slash, quotes

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.cli import app, main
-from recsys.cli.commands import register
+from recsys.cli.register import register
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, audit_rows, job_rows, lease_rows
 from recsys.storage.entities.passwords import is_password

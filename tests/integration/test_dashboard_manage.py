@@ -9,7 +9,7 @@ import pytest
 
 from recsys.config import Settings
 from recsys.storage.entities import account_rows, audit_rows, key_rows
-from recsys.web.admin.keys import MEANING
+from recsys.web.admin.keys_page import MEANING
 from recsys.web.cursors import write_cursor
 from recsys.web.operations import CATALOGUE
 from tests.integration.test_admin_access import PASSWORD, field, log_in

@@ -21,7 +21,7 @@ from recsys.cli import main
 from recsys.cli.common import set_up_logging
 from recsys.config import Settings
 from recsys.storage.entities import item_rows, job_rows, lease_rows
-from recsys.web import metrics
+from recsys.web import prometheus_metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ALERTS = DEPLOY / "prometheus" / "alerts.yml"
@@ -66,7 +66,7 @@ def declared():
     """Of each counter, gauge and histogram of this project, the sample it gives, and its labels."""
     ending = {"counter": "_total", "gauge": "", "histogram": "_bucket"}
     found = {}
-    for metric in vars(metrics).values():
+    for metric in vars(prometheus_metrics).values():
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
             labels = {*metric._labelnames, *(["le"] if family.type == "histogram" else [])}
@@ -145,8 +145,8 @@ def test_a_job_fails_until_its_next_run_goes_well_and_backups_grow_old(database,
 
 def test_that_no_event_came_yet_is_told_where_events_are_posted(database, tmp_path, Service):
     own = {"table": "clicks", "user_column": "u", "item_column": "i", "timestamp_column": "t"}
-    for mapping, outcomes in (({}, set(metrics.OUTCOMES)), (own, set())):
-        metrics.events.clear()
+    for mapping, outcomes in (({}, set(prometheus_metrics.OUTCOMES)), (own, set())):
+        prometheus_metrics.events.clear()
         settings = Settings(registry={"path": tmp_path}, events=mapping)
         with closing(Service(database, settings)) as service:
             told = figures(service, "recsys_events_total")

@@ -7,8 +7,8 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from recsys.web import errors
-from recsys.web.admin import access, assets, charts, formats, login, pages
+from recsys.web import problem_details
+from recsys.web.admin import access, assets, charts, formats, login_page, pages
 from recsys.web.admin.access import PREFIX, view
 
 POLICY = (
@@ -27,7 +27,7 @@ def home() -> AnyResponse:
 
 def register(app: Flask) -> None:
     """Add the dashboard to `app`."""
-    for part in (blueprint, login.blueprint, *pages.blueprints()):
+    for part in (blueprint, login_page.blueprint, *pages.blueprints()):
         app.register_blueprint(part)
     app.add_template_filter(charts.chart_json, "chart_json")
     for name, function in formats.FILTERS.items():
@@ -83,7 +83,7 @@ def problem_page(status: int, title: str, detail: str) -> Response | None:
     try:
         page = render_template("admin/problem.html", status=status, title=title, detail=detail)
     except Exception:  # the database is away: the layout cannot be had either
-        errors.log.warning("the error page could not be made", status=status)
+        problem_details.log.warning("the error page could not be made", status=status)
         return None
     return Response(page, status, mimetype="text/html")
 

@@ -64,5 +64,5 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
 
 def blueprints() -> list[Blueprint]:
     """Of the pages that are there."""
-    names = [f"recsys.web.admin.{page.name}" for _, pages in GROUPS for page in pages]
+    names = [f"recsys.web.admin.{page.name}_page" for _, pages in GROUPS for page in pages]
     return [importlib.import_module(name).blueprint for name in names if find_spec(name)]

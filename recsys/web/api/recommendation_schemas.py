@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from recsys.web.answers import RecommendationAnswer
+from recsys.web.api.answer_schemas import RecommendationAnswer
 from recsys.web.fields import MAX_LIST, Expression, Id, K, SeenTypes, Strict, TypeName
 
 MAX_CONDITIONS = 16

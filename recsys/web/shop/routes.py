@@ -13,7 +13,7 @@ from pydantic import Field
 
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
-from recsys.web.answers import item_out, ranked_out
+from recsys.web.api.answer_schemas import item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import Cursor, Id, Search, Strict
 from recsys.web.operations import dumps, read_query

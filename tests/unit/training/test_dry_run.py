@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys import pipeline
-from recsys.cli.check_page import html_of, text_of
+from recsys.cli.dry_run_page import html_of, text_of
 from recsys.config import Settings
 from recsys.events.frame import hash_texts
 from recsys.events.log_sample import LogSample

@@ -11,11 +11,11 @@ from recsys.errors import AccessError, InputError
 from recsys.ingest.event_body import Event, check_event
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import event_rows, user_rows
-from recsys.web import metrics
-from recsys.web.errors import FieldError, InvalidRequestError
+from recsys.web import prometheus_metrics
+from recsys.web.api_keys import from_page
 from recsys.web.fields import MAX_ROWS, Id, Strict, TypeName
-from recsys.web.keys import from_page
 from recsys.web.operations import operation
+from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1")
@@ -99,11 +99,11 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
             status = "accepted" if one.accepted else "duplicate"
             results[index].update(status=status, event_id=one.event_id)
             lag_seconds = (now - event.timestamp_us) / 1e6
-            metrics.count_event(event.event_type, status, lag_seconds)
+            prometheus_metrics.count_event(event.event_type, status, lag_seconds)
             if one.accepted:
                 services().activity.observe_lag(lag_seconds)
     if len(rows) > len(good):
-        metrics.events.labels("rejected").inc(len(rows) - len(good))
+        prometheus_metrics.events.labels("rejected").inc(len(rows) - len(good))
     posted = {"accepted": len(good) - duplicates, "duplicate": duplicates}
     for status, number in {**posted, "rejected": len(rows) - len(good)}.items():
         if number:

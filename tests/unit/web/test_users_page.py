@@ -4,7 +4,7 @@ import pytest
 
 from recsys.web.admin import time_line
 from recsys.web.admin.exposures import concentration
-from recsys.web.admin.items import model_ids
+from recsys.web.admin.items_page import model_ids
 
 
 def event(second, kind="view", session_id=None):

@@ -18,8 +18,8 @@ from recsys.serving.uplift import rate, uplift
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import impression_rows, user_rows
 from recsys.storage.entities.impression_rows import HOUR_US, Impression
-from recsys.web import metrics
-from recsys.web.answers import RecommendationAnswer, answer_out
+from recsys.web import prometheus_metrics
+from recsys.web.api.answer_schemas import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (
     BatchAnswer,
     BatchBody,
@@ -32,9 +32,9 @@ from recsys.web.api.recommendation_schemas import (
     ReportAnswer,
     ReportQuery,
 )
-from recsys.web.errors import FieldError, InvalidRequestError
-from recsys.web.keys import from_page
+from recsys.web.api_keys import from_page
 from recsys.web.operations import operation
+from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services, stamps
 
 blueprint = Blueprint("recommendations", __name__, url_prefix="/api/v1")
@@ -69,7 +69,7 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     )
     answer = shared.recommender.recommend(request, now_us(), stamps())
     shared.impressions.record(answer)
-    metrics.count_answer(answer)
+    prometheus_metrics.count_answer(answer)
     _count(answer)
     return answer_out(answer)
 

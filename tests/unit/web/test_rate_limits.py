@@ -12,8 +12,8 @@ import pytest
 
 from recsys.config import Settings, effective, load_settings
 from recsys.errors import ConfigError
-from recsys.web import limits
-from recsys.web.limits import RateLimits, RedisLimits, open_limits
+from recsys.web import rate_limits
+from recsys.web.rate_limits import RateLimits, RedisLimits, open_limits
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def redis_server(tmp_path):
 
 
 def test_two_machines_count_together(redis_server, monkeypatch):
-    monkeypatch.setattr(limits, "REDIS_SECONDS", 30.0)  # a busy machine is not an absent Redis
+    monkeypatch.setattr(rate_limits, "REDIS_SECONDS", 30.0)  # a busy machine is not an absent Redis
     one, two = RedisLimits(redis_server[0]), RedisLimits(redis_server[0])
     waits = [(one, two)[n % 2].seconds_to_wait("shop", 6) for n in range(8)]
     assert waits[:6] == [0.0] * 6
@@ -50,7 +50,7 @@ def test_two_machines_count_together(redis_server, monkeypatch):
 
 
 def test_without_redis_each_machine_counts_by_itself(redis_server, monkeypatch):
-    monkeypatch.setattr(limits, "REDIS_SECONDS", 30.0)
+    monkeypatch.setattr(rate_limits, "REDIS_SECONDS", 30.0)
     address, process = redis_server
     counting = RedisLimits(address)
     assert counting.seconds_to_wait("shop", 2) == 0.0
@@ -87,7 +87,7 @@ def test_a_process_killed_while_it_counts_holds_nobody_up(monkeypatch):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(limits.struct, "pack_into", die)
+        patch.setattr(rate_limits.struct, "pack_into", die)
         killed = fork.Process(target=counting.seconds_to_wait, args=("shop", 1, 100.0))
         killed.start()
         killed.join()

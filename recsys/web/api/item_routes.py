@@ -11,11 +11,11 @@ from recsys.errors import InputError, NotFoundError
 from recsys.ingest.item_body import Item, check_item
 from recsys.serving.answers import RankedItem
 from recsys.storage.entities import item_rows
-from recsys.web.answers import ItemOut, RankedItemOut, item_out, ranked_out
+from recsys.web.api.answer_schemas import ItemOut, RankedItemOut, item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
-from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.fields import MAX_ROWS, Cursor, Id, K, Limit, Search, Strict
 from recsys.web.operations import operation
+from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("items", __name__, url_prefix="/api/v1")

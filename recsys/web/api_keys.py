@@ -22,8 +22,8 @@ from recsys.errors import (
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.key_rows import KeyRow, find_key_and_stamps, origins
 from recsys.storage.entities.stamps import Stamps
-from recsys.web import metrics
-from recsys.web.limits import Limits
+from recsys.web import prometheus_metrics
+from recsys.web.rate_limits import Limits
 
 MAX_HEADER = 200
 MAX_SEEN = 10_000  # live keys remembered for when the database is away,
@@ -111,7 +111,7 @@ class Keys:
     def _limit(self, caller: str, per_minute: int) -> None:
         wait = self._limits.seconds_to_wait(caller, per_minute)
         if wait > 0:
-            metrics.limited.inc()
+            prometheus_metrics.limited.inc()
             raise RateLimitError(wait)
 
 

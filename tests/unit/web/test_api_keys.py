@@ -10,8 +10,8 @@ from recsys.errors import AuthenticationError, StorageUnavailableError
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import key_rows
 from recsys.storage.schema import migrate
-from recsys.web.keys import SEEN_SECONDS, Keys
-from recsys.web.limits import open_limits
+from recsys.web.api_keys import SEEN_SECONDS, Keys
+from recsys.web.rate_limits import open_limits
 
 
 def test_a_key_is_believed_without_the_database_for_a_bounded_time(tmp_path):

@@ -20,7 +20,7 @@ from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
 from recsys.web.admin.access import PREFIX, view
-from recsys.web.admin.items import model_ids
+from recsys.web.admin.items_page import model_ids
 from recsys.web.admin.queries import choice, words
 from recsys.web.admin.ranges import HOUR_US
 from recsys.web.services import now_us, services

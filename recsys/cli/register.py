@@ -6,9 +6,9 @@ import typer
 
 from recsys.cli import (
     admin,
-    backup,
+    backup_restore,
     bench,
-    database,
+    db,
     demo,
     doctor,
     events,
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     """Add all commands to `app`, once."""
     if app.registered_commands:
         return
-    for module in (init, train, recommend, serve, demo, backup, doctor):
+    for module in (init, train, recommend, serve, demo, backup_restore, doctor):
         module.register(app)
-    for module in (database, events, items, users, models, jobs, keys, admin, bench):
+    for module in (db, events, items, users, models, jobs, keys, admin, bench):
         app.add_typer(module.app)

@@ -13,9 +13,9 @@ from recsys.events.times import rfc3339
 from recsys.serving.erasure import erase
 from recsys.web.actions import actor, merge_users
 from recsys.web.cursors import read_number, write_cursor
-from recsys.web.errors import FieldError, InvalidRequestError
 from recsys.web.fields import Id, PageQuery, Strict
 from recsys.web.operations import operation
+from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
