@@ -1,4 +1,4 @@
-"""One decorator for every REST route: who may call it, what it takes, what it answers.
+"""Register REST routes: who may call each, what it takes, what it answers.
 
 What is declared here is what is checked and what `recsys.web.openapi` describes, so the two cannot
 differ.
@@ -6,8 +6,9 @@ differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, get_origin
 
@@ -42,6 +43,15 @@ class Operation:
     also_answers: tuple[int, ...] = ()  # failures whose body may be the answer's shape
 
 
+@dataclass(frozen=True)
+class QueryForm:
+    """An operation's alias with the id as a query parameter, for ids that a path cannot carry."""
+
+    path: str
+    query: type[BaseModel]  # the operation's own query, if any, and the id
+    note: str = ""  # what the summary says beyond that
+
+
 CATALOGUE: list[Operation] = []  # every operation, in the order the blueprints are imported
 
 
@@ -58,53 +68,81 @@ def operation(
     lenient: bool = False,
     collect: bool = False,
     example: Any = None,
+    by_query: QueryForm | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Response]]:
-    """Register a view. It is called with `query=` and `body=` where those are declared, and returns
-    a JSON-ready value, or (value, status).
+    """Register a view. It is called with the path's values, with `query=` and `body=` where those are
+    declared, and returns a JSON-ready value, or (value, status).
 
     `collect`: keys that stand in pages may call it too; the view then sees to what they may ask.
     `lenient`: `body` is what is documented, but the view gets the bare JSON and answers row by row.
+    `by_query`: a second address of the same view, whose operation id ends in `_by_query`.
     """
     adapter: TypeAdapter[Any] | None = TypeAdapter(body) if body is not None else None
+    prefix = blueprint.url_prefix or ""
 
     def register(view: Callable[..., Any]) -> Callable[..., Response]:
         documented = (view.__doc__ or "").strip().splitlines()
-        CATALOGUE.append(
-            Operation(
-                method=method,
-                path=f"{blueprint.url_prefix or ''}{path}",
-                summary=documented[0] if documented else view.__name__,
-                scope=scope,
-                collect=collect,
-                query=query,
-                body=adapter,
-                answer=answer,
-                statuses=statuses,
-                tag=blueprint.name,
-                name=view.__name__,
-                example=example,
-                also_answers=(422,) if lenient else (503,) if 503 in statuses else (),
-            )
+        declared = Operation(
+            method=method,
+            path=f"{prefix}{path}",
+            summary=documented[0] if documented else view.__name__,
+            scope=scope,
+            collect=collect,
+            query=query,
+            body=adapter,
+            answer=answer,
+            statuses=statuses,
+            tag=blueprint.name,
+            name=view.__name__,
+            example=example,
+            also_answers=(422,) if lenient else (503,) if 503 in statuses else (),
         )
 
-        @wraps(view)
-        def wrapped(**path_values: str) -> Response:
-            if scope is not None:
-                current_app.extensions["recsys"].keys.require(scope, collect=collect)
-            check_ids(path_values)
+        def answered(path_values: dict[str, str], given: BaseModel | None) -> Response:
             values: dict[str, Any] = dict(path_values)
             if query is not None:
-                values["query"] = read_query(query)
-            else:
-                refuse_query()
+                values["query"] = given
             if adapter is not None:
                 values["body"] = read_json() if lenient else read_body(adapter)
             found = view(**values)
             content, status = found if isinstance(found, tuple) else (found, 200)
             return Response(dumps(content), status, mimetype=JSON)
 
-        blueprint.add_url_rule(path, view.__name__, wrapped, methods=[method])
-        return wrapped
+        def check_key() -> None:
+            if scope is not None:
+                current_app.extensions["recsys"].keys.require(scope, collect=collect)
+
+        @wraps(view)
+        def by_path(**path_values: str) -> Response:
+            check_key()
+            check_ids(path_values)
+            if query is None:
+                refuse_query()
+            return answered(path_values, None if query is None else read_query(query))
+
+        CATALOGUE.append(declared)
+        blueprint.add_url_rule(path, declared.name, by_path, methods=[method])
+        if by_query is None:
+            return by_path
+
+        form, id_name = by_query, re.findall(r"<id:(\w+)>", path)[0]
+        alias = replace(
+            declared,
+            path=f"{prefix}{form.path}",
+            summary=f"The same with the {id_name.removesuffix('_id')}'s id as a query parameter"
+            f"{form.note}.",
+            query=form.query,
+            name=f"{declared.name}_by_query",
+        )
+
+        def by_parameter() -> Response:
+            check_key()
+            given = read_query(form.query)
+            return answered({id_name: getattr(given, id_name)}, given)
+
+        CATALOGUE.append(alias)
+        blueprint.add_url_rule(form.path, alias.name, by_parameter, methods=[method])
+        return by_path
 
     return register
 

@@ -14,7 +14,7 @@ from recsys.storage.entities import item_rows
 from recsys.web.api.answer_schemas import ItemOut, RankedItemOut, item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import MAX_ROWS, Cursor, Id, K, Limit, Search, Strict
-from recsys.web.operations import operation
+from recsys.web.operations import QueryForm, operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
 
@@ -154,24 +154,11 @@ def popular(query: PopularQuery) -> dict[str, Any]:
     query=KQuery,
     answer=ItemListAnswer,
     statuses=(200, 404),
+    by_query=QueryForm("/items/similar", KByIdQuery),
 )
 def similar(item_id: str, query: KQuery) -> dict[str, Any]:
     """Items that the model holds for alike."""
     return _list(services().recommender.similar(item_id, query.k, now_us()))
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/items/similar",
-    scope="read",
-    query=KByIdQuery,
-    answer=ItemListAnswer,
-    statuses=(200, 404),
-)
-def similar_by_query(query: KByIdQuery) -> dict[str, Any]:
-    """The same with the item's id as a query parameter."""
-    return _list(services().recommender.similar(query.item_id, query.k, now_us()))
 
 
 @operation(
@@ -182,24 +169,11 @@ def similar_by_query(query: KByIdQuery) -> dict[str, Any]:
     query=KQuery,
     answer=ItemListAnswer,
     statuses=(200, 404),
+    by_query=QueryForm("/items/next", KByIdQuery),
 )
 def following(item_id: str, query: KQuery) -> dict[str, Any]:
     """What most often came right after an item."""
     return _list(services().recommender.following(item_id, query.k, now_us()))
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/items/next",
-    scope="read",
-    query=KByIdQuery,
-    answer=ItemListAnswer,
-    statuses=(200, 404),
-)
-def following_by_query(query: KByIdQuery) -> dict[str, Any]:
-    """The same with the item's id as a query parameter."""
-    return _list(services().recommender.following(query.item_id, query.k, now_us()))
 
 
 @operation(
@@ -219,29 +193,10 @@ def get_item(item_id: str) -> dict[str, Any]:
     answer=ItemOut,
     statuses=(200, 404),
     example={"available": False},
+    by_query=QueryForm("/items", ItemByIdQuery),
 )
 def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
     """Change some of an item's metadata; `available: false` takes it out of every answer at once."""
-    return _patch(item_id, body)
-
-
-@operation(
-    blueprint,
-    "PATCH",
-    "/items",
-    scope="write",
-    query=ItemByIdQuery,
-    body=ItemPatch,
-    answer=ItemOut,
-    statuses=(200, 404),
-    example={"available": False},
-)
-def patch_item_by_query(query: ItemByIdQuery, body: ItemPatch) -> dict[str, Any]:
-    """The same with the item's id as a query parameter."""
-    return _patch(query.item_id, body)
-
-
-def _patch(item_id: str, body: ItemPatch) -> dict[str, Any]:
     given = body.model_dump(exclude_unset=True)
     checked = check_item({"item_id": item_id, **given})
     changes = {name: getattr(checked, name) for name in given}
@@ -254,28 +209,16 @@ def _patch(item_id: str, body: ItemPatch) -> dict[str, Any]:
 
 
 @operation(
-    blueprint, "DELETE", "/items/<id:item_id>", scope="write", answer=ItemOut, statuses=(200, 404)
+    blueprint,
+    "DELETE",
+    "/items/<id:item_id>",
+    scope="write",
+    answer=ItemOut,
+    statuses=(200, 404),
+    by_query=QueryForm("/items", ItemByIdQuery),
 )
 def delete_item(item_id: str) -> dict[str, Any]:
     """Remove an item's metadata and answer what it was; its events stay."""
-    return _delete(item_id)
-
-
-@operation(
-    blueprint,
-    "DELETE",
-    "/items",
-    scope="write",
-    query=ItemByIdQuery,
-    answer=ItemOut,
-    statuses=(200, 404),
-)
-def delete_item_by_query(query: ItemByIdQuery) -> dict[str, Any]:
-    """The same with the item's id as a query parameter."""
-    return _delete(query.item_id)
-
-
-def _delete(item_id: str) -> dict[str, Any]:
     item = _item(item_id)
     with services().database.begin() as connection:
         item_rows.delete_item(connection, item_id)

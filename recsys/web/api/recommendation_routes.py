@@ -33,7 +33,7 @@ from recsys.web.api.recommendation_schemas import (
     ReportQuery,
 )
 from recsys.web.api_keys import from_page
-from recsys.web.operations import operation
+from recsys.web.operations import QueryForm, operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services, stamps
 
@@ -102,24 +102,13 @@ def _boost(text: str) -> Boost:
     query=RecommendationQuery,
     answer=RecommendationAnswer,
     statuses=(200, 404),
+    by_query=QueryForm(
+        "/users/recommendations", RecommendationByIdQuery, ", for ids that a path cannot carry"
+    ),
 )
 def user_recommendations(user_id: str, query: RecommendationQuery) -> dict[str, Any]:
     """Items a user is likely to want next; a user without events gets popular ones."""
     return _answer(query, user_id=user_id)
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/users/recommendations",
-    scope="read",
-    query=RecommendationByIdQuery,
-    answer=RecommendationAnswer,
-    statuses=(200, 404),
-)
-def user_recommendations_by_query(query: RecommendationByIdQuery) -> dict[str, Any]:
-    """The same with the user's id as a query parameter, for ids that a path cannot carry."""
-    return _answer(query, user_id=query.user_id)
 
 
 @operation(

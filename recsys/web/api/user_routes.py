@@ -14,7 +14,7 @@ from recsys.serving.erasure import erase
 from recsys.web.actions import actor, merge_users
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.fields import Id, PageQuery, Strict
-from recsys.web.operations import operation
+from recsys.web.operations import QueryForm, operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
 
@@ -77,28 +77,16 @@ class UserEventsQuery(PageQuery, UserByIdQuery):
 
 
 @operation(
-    blueprint, "GET", "/users/<id:user_id>", scope="read", answer=UserAnswer, statuses=(200, 404)
+    blueprint,
+    "GET",
+    "/users/<id:user_id>",
+    scope="read",
+    answer=UserAnswer,
+    statuses=(200, 404),
+    by_query=QueryForm("/users", UserByIdQuery),
 )
 def get_user(user_id: str) -> dict[str, Any]:
     """How much is stored of a user, and what was merged into them."""
-    return _user(user_id)
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/users",
-    scope="read",
-    query=UserByIdQuery,
-    answer=UserAnswer,
-    statuses=(200, 404),
-)
-def get_user_by_query(query: UserByIdQuery) -> dict[str, Any]:
-    """The same with the user's id as a query parameter."""
-    return _user(query.user_id)
-
-
-def _user(user_id: str) -> dict[str, Any]:
     with services().database.connect() as connection:
         found = services().recommender.source.summary(connection, user_id)
     if found.events == 0 and not found.merged:
@@ -120,19 +108,10 @@ def _user(user_id: str) -> dict[str, Any]:
     scope="read",
     query=PageQuery,
     answer=EventPage,
+    by_query=QueryForm("/users/events", UserEventsQuery),
 )
 def get_user_events(user_id: str, query: PageQuery) -> dict[str, Any]:
     """A user's events, the newest arrival first."""
-    return _events(user_id, query)
-
-
-@operation(blueprint, "GET", "/users/events", scope="read", query=UserEventsQuery, answer=EventPage)
-def get_user_events_by_query(query: UserEventsQuery) -> dict[str, Any]:
-    """The same with the user's id as a query parameter."""
-    return _events(query.user_id, query)
-
-
-def _events(user_id: str, query: PageQuery) -> dict[str, Any]:
     before = read_number(query.cursor)
     with services().database.connect() as connection:
         source = services().recommender.source
@@ -165,29 +144,10 @@ def _events(user_id: str, query: PageQuery) -> dict[str, Any]:
     answer=MergeAnswer,
     statuses=(200, 409),
     example={"from": "anonymous-42"},
+    by_query=QueryForm("/users/merge", UserByIdQuery),
 )
 def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
     """Count another user's events, or an anonymous session's, as this user's from now on."""
-    return _merge(user_id, body)
-
-
-@operation(
-    blueprint,
-    "POST",
-    "/users/merge",
-    scope="write",
-    query=UserByIdQuery,
-    body=MergeBody,
-    answer=MergeAnswer,
-    statuses=(200, 409),
-    example={"from": "anonymous-42"},
-)
-def merge_user_by_query(query: UserByIdQuery, body: MergeBody) -> dict[str, Any]:
-    """The same with the user's id as a query parameter."""
-    return _merge(query.user_id, body)
-
-
-def _merge(user_id: str, body: MergeBody) -> dict[str, Any]:
     if (body.from_ is None) == (body.session_id is None):
         message = "expected one of from and session_id"
         raise InvalidRequestError([FieldError(field="from", message=message)])
@@ -196,17 +156,14 @@ def _merge(user_id: str, body: MergeBody) -> dict[str, Any]:
     return {"user_id": target, "merged": other[2:]}
 
 
-@operation(blueprint, "DELETE", "/users/<id:user_id>", scope="admin", answer=ErasureAnswer)
+@operation(
+    blueprint,
+    "DELETE",
+    "/users/<id:user_id>",
+    scope="admin",
+    answer=ErasureAnswer,
+    by_query=QueryForm("/users", UserByIdQuery),
+)
 def delete_user(user_id: str) -> dict[str, Any]:
     """Erase a user everywhere; the receipt says what was removed where."""
-    return _erase(user_id)
-
-
-@operation(blueprint, "DELETE", "/users", scope="admin", query=UserByIdQuery, answer=ErasureAnswer)
-def delete_user_by_query(query: UserByIdQuery) -> dict[str, Any]:
-    """The same with the user's id as a query parameter."""
-    return _erase(query.user_id)
-
-
-def _erase(user_id: str) -> dict[str, Any]:
     return erase(services().settings, services().database, user_id, now_us(), actor())
