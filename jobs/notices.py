@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from recsys.config import Settings
-from recsys.events.times import rfc3339
+from recsys.events.times import HOUR_US, rfc3339
 from recsys.ops.webhook import Webhook
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, version_rows
 
 LOOK_SECONDS = 10.0
-HOUR_US = 3_600 * 1_000_000
 BAD_STATES = ("failed", "timed_out")
 
 

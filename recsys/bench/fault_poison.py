@@ -13,14 +13,13 @@ from recsys.bench.fault_stage import Fault, shop_of, small_settings
 from recsys.config import Settings
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
-from recsys.events.times import to_us
+from recsys.events.times import DAY_US, to_us
 from recsys.registry import new_version
 from recsys.training.data_checks import check_frame
 from recsys.training.evaluate import run_trial
 from recsys.training.fit import learn
 from recsys.training.training_log import make_log
 
-DAY_US = 86_400_000_000
 HARM = 0.01  # of the others' recall
 Columns = dict[str, list[object]]
 

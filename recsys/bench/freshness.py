@@ -20,7 +20,6 @@ from recsys.bench.servers import make_shop, running
 from recsys.storage.engine.database import Database
 
 USERS = 50
-MINUTE_US = 60 * 1_000_000
 
 
 def run_freshness(

@@ -18,6 +18,7 @@ from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.errors import InputError
 from recsys.events.frame import EventFrame, EventFrameBuilder, frame_from_table
+from recsys.events.times import WEEK_US
 from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.training.compare import Inputs
@@ -25,7 +26,6 @@ from recsys.training.report import Scorer
 from recsys.training.training_log import make_log
 
 SHOP_END_US = 1_767_225_600_000_000  # 2026-01-01: figures are the same whenever they are asked for
-WEEK_US = 7 * 86_400 * 1_000_000
 SHOP_SEED = 7
 
 

@@ -25,6 +25,7 @@ from recsys.bench.training import simulated_sequences
 from recsys.config import Settings, load_settings
 from recsys.events.frame import user_bucket
 from recsys.events.repeat_policy import RepeatPolicy
+from recsys.events.times import DAY_US
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.models.blend import Blend
 from recsys.models.bundle import Bundle
@@ -41,7 +42,6 @@ from recsys.storage.schema.tables import events
 USERS = 5_000
 SHORTEST, LONGEST = 20, 50  # events of a user's history
 SESSIONS = 200_000  # events that the rankers learn from
-DAY_US = 86_400 * 1_000_000
 
 
 def make_shop(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import Float64Array, Int64Array
 from recsys.ingest.item_body import Item
-
-Int64Array = NDArray[np.int64]
 
 CELL = 5  # products of one category in one style, at least
 
@@ -37,7 +35,7 @@ class Catalogue:
     style_count: int
     categories: Int64Array  # (P,)
     styles: Int64Array  # (P,)
-    prices: NDArray[np.float64]  # (P,) in euros
+    prices: Float64Array  # (P,) in euros
     cells: Int64Array  # (category, style, K) product numbers, -1 where a cell has fewer
 
     @property

@@ -25,17 +25,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recsys.demo.products import make_catalogue
+from recsys.events.array_types import BoolArray, Float32Array, Float64Array, Int64Array
 from recsys.events.frame import EVENT_SCHEMA
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.ingest.item_body import Item
-
-Float32Array = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
-Int64Array = NDArray[np.int64]
 
 SESSION_END = 1 / 7
 PLAN, RETURN = 0.82, 0.08  # of a step within a session; the rest browses
@@ -283,7 +279,7 @@ class _Walk:
             steps.append((active, chosen, self.clock[active].copy(), self.session[active].copy()))
         return steps
 
-    def _advance(self, active: Int64Array, new: NDArray[np.bool_]) -> None:
+    def _advance(self, active: Int64Array, new: BoolArray) -> None:
         """Move the clocks: seconds to minutes within a session, to the next one at its end."""
         going, starting = active[~new[active]], active[new[active]]
         pause = np.exp(self.rng.normal(3.6, 0.9, len(going)))  # median 37 s
@@ -293,7 +289,7 @@ class _Walk:
         self.clock[starting] = np.maximum(due, self.clock[starting] + 2_400 * US)
 
     def _choose(
-        self, active: Int64Array, new: NDArray[np.bool_], last: Int64Array, phase: Int64Array
+        self, active: Int64Array, new: BoolArray, last: Int64Array, phase: Int64Array
     ) -> Int64Array:
         """The next product of each; drawn anew while it is the current one."""
         chosen = np.full(len(active), -1, np.int64)

@@ -10,11 +10,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from recsys.events.array_types import AnyArray, Int16Array, Int32Array, Int64Array, UInt64Array
 
 MAX_ID_LENGTH = 256  # characters
 MAX_PROPERTIES_BYTES = 8_192  # JSON text
@@ -66,12 +67,12 @@ def sequence_key(user_id: str | None, session_id: str | None) -> str:
 class EventFrame:
     """E events as parallel integer columns, in reading order, with the texts they stand for."""
 
-    users: NDArray[np.int32]  # (E,) codes into user_keys
-    items: NDArray[np.int32]  # (E,) codes into item_ids
-    event_types: NDArray[np.int16]  # (E,) codes into type_names
-    sessions: NDArray[np.uint64]  # (E,) a 64-bit hash of the session id, 0 where there is none
-    timestamps_us: NDArray[np.int64]  # (E,) µs since 1970, UTC
-    positions: NDArray[np.int64]  # (E,) place in the source; unique; breaks ties in time
+    users: Int32Array  # (E,) codes into user_keys
+    items: Int32Array  # (E,) codes into item_ids
+    event_types: Int16Array  # (E,) codes into type_names
+    sessions: UInt64Array  # (E,) a 64-bit hash of the session id, 0 where there is none
+    timestamps_us: Int64Array  # (E,) µs since 1970, UTC
+    positions: Int64Array  # (E,) place in the source; unique; breaks ties in time
     user_keys: Sequence[str]  # 'u:<user_id>' or 's:<session_id>'
     item_ids: list[str]
     type_names: list[str]
@@ -88,7 +89,7 @@ class Codes:
 
     codes: dict[str, int] = field(default_factory=dict)
 
-    def encode(self, texts: pa.Array, prefix: str = "") -> NDArray[np.int32]:
+    def encode(self, texts: pa.Array, prefix: str = "") -> Int32Array:
         """Codes of `texts` (n,), with `prefix` before each text; null becomes -1."""
         encoded = texts.dictionary_encode()
         codes = self.codes
@@ -113,7 +114,7 @@ class EventFrameBuilder:
 
     def __init__(self) -> None:
         self._users, self._items, self._types = Codes(), Codes(), Codes()
-        self._parts: dict[str, list[NDArray[Any]]] = {
+        self._parts: dict[str, list[AnyArray]] = {
             name: []
             for name in ("users", "items", "event_types", "sessions", "timestamps_us", "positions")
         }
@@ -177,7 +178,7 @@ def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def key_hashes(texts: pa.Array, prefix: str = "") -> NDArray[np.uint64]:
+def key_hashes(texts: pa.Array, prefix: str = "") -> UInt64Array:
     """A 64-bit hash of each text with `prefix` before it; 0 for null, which no text has."""
     if texts.null_count == len(texts):
         return np.zeros(len(texts), np.uint64)
@@ -187,7 +188,7 @@ def key_hashes(texts: pa.Array, prefix: str = "") -> NDArray[np.uint64]:
     return np.append(table, np.uint64(0))[indices]
 
 
-def hash_texts(texts: Sequence[str]) -> NDArray[np.uint64]:
+def hash_texts(texts: Sequence[str]) -> UInt64Array:
     """SipHash of each text under a fixed key, its last bit set: the same on every machine."""
     import pandas as pd  # not loaded where only buckets and keys are asked for
 

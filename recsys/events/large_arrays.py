@@ -12,19 +12,19 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.errors import TrainingError
+from recsys.events.array_types import AnyArray, BoolArray, Int64Array, UInt64Array
 
 CHUNK = 1 << 20  # elements worked on at once
 LARGE_EVENTS = 4_000_000  # of a log; beyond them its arrays are kept in files
 BINS = 65_536
 
 
-def room(count: int, dtype: type[np.generic], folder: Path | None) -> NDArray[Any]:
+def room(count: int, dtype: type[np.generic], folder: Path | None) -> AnyArray:
     """An array (count,), its values not set: in memory, or in a file of `folder` where one is given.
 
     Raises TrainingError where the disk has no room for it.
@@ -48,7 +48,7 @@ def chunks(count: int) -> Iterator[slice]:
         yield slice(at, min(at + CHUNK, count))
 
 
-def compress(values: NDArray[Any], mask: NDArray[np.bool_], folder: Path | None) -> NDArray[Any]:
+def compress(values: AnyArray, mask: BoolArray, folder: Path | None) -> AnyArray:
     """values[mask]; both (E,)."""
     if folder is None:
         return values[mask]
@@ -61,7 +61,7 @@ def compress(values: NDArray[Any], mask: NDArray[np.bool_], folder: Path | None)
     return found
 
 
-def look_up(table: NDArray[Any], codes: NDArray[Any], folder: Path | None) -> NDArray[Any]:
+def look_up(table: AnyArray, codes: AnyArray, folder: Path | None) -> AnyArray:
     """table[codes], codes (E,)."""
     if folder is None:
         return table[codes]
@@ -71,9 +71,7 @@ def look_up(table: NDArray[Any], codes: NDArray[Any], folder: Path | None) -> ND
     return found
 
 
-def count_codes(
-    codes: NDArray[Any], rows: int, mask: NDArray[np.bool_] | None = None
-) -> NDArray[np.int64]:
+def count_codes(codes: AnyArray, rows: int, mask: BoolArray | None = None) -> Int64Array:
     """How often each of 0..rows - 1 stands in `codes` (E,), where `mask` says so; (rows,).
 
     >>> count_codes(np.array([0, 2, 2]), 4).tolist()
@@ -86,7 +84,7 @@ def count_codes(
     return counts
 
 
-def kth_smallest(values: NDArray[np.int64], k: int) -> int:
+def kth_smallest(values: Int64Array, k: int) -> int:
     """The element that would stand at place `k` were `values` (E,) sorted. Raises IndexError.
 
     >>> kth_smallest(np.array([5, 1, 9, 1]), 2)
@@ -114,7 +112,7 @@ def kth_smallest(values: NDArray[np.int64], k: int) -> int:
 class HashedKeys(Sequence[str]):
     """Keys of sequences whose owners are known by a 64-bit hash alone: '#' and its hex digits."""
 
-    def __init__(self, hashes: NDArray[np.uint64]) -> None:
+    def __init__(self, hashes: UInt64Array) -> None:
         """`hashes` (N,)."""
         self._hashes = hashes
 
@@ -130,12 +128,12 @@ class HashedKeys(Sequence[str]):
             return HashedKeys(self._hashes[number])
         return f"#{int(self._hashes[number]):016x}"
 
-    def select(self, numbers: NDArray[np.int64]) -> HashedKeys:
+    def select(self, numbers: Int64Array) -> HashedKeys:
         """The keys at `numbers`."""
         return HashedKeys(self._hashes[numbers])
 
 
-def select_keys(keys: Sequence[str], numbers: NDArray[np.int64]) -> Sequence[str]:
+def select_keys(keys: Sequence[str], numbers: Int64Array) -> Sequence[str]:
     """The keys at `numbers`."""
     if isinstance(keys, HashedKeys):
         return keys.select(numbers)

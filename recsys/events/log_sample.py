@@ -9,16 +9,15 @@ Legend: n rows of a batch, E events kept.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray
 from recsys.events.frame import Codes, EventFrame, key_hashes
 from recsys.events.row_identity import mixed
+from recsys.events.times import DAY_US
 
-DAY_US = 86_400 * 1_000_000
 _PARTS = {
     "users": np.uint64,
     "items": np.int32,
@@ -43,7 +42,7 @@ class LogSample:
     _kept: int = 0
     _items: Codes = field(default_factory=Codes)
     _types: Codes = field(default_factory=Codes)
-    _parts: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    _parts: list[dict[str, AnyArray]] = field(default_factory=list)
 
     def append(self, batch: pa.RecordBatch | pa.Table) -> None:
         if batch.num_rows == 0:
@@ -60,7 +59,7 @@ class LogSample:
         days, counts = np.unique(times // DAY_US, return_counts=True)
         for day, count in zip(days.tolist(), counts.tolist(), strict=True):
             self.by_day[day] = self.by_day.get(day, 0) + count
-        columns: dict[str, NDArray[Any]] = {
+        columns: dict[str, AnyArray] = {
             "users": hashes,
             "items": self._items.encode(batch.column("item_id")),
             "event_types": self._types.encode(batch.column("event_type")),
@@ -90,7 +89,7 @@ class LogSample:
             share /= 2
             parts = [_of_share(part, share) for part in parts]
 
-        def joined(name: str) -> NDArray[Any]:
+        def joined(name: str) -> AnyArray:
             found = [part[name] for part in parts]
             return np.concatenate(found) if found else np.empty(0, _PARTS[name])
 
@@ -108,7 +107,7 @@ class LogSample:
         ), share
 
 
-def _of_share(columns: dict[str, NDArray[Any]], share: float) -> dict[str, NDArray[Any]]:
+def _of_share(columns: dict[str, AnyArray], share: float) -> dict[str, AnyArray]:
     if share >= 1.0:
         return columns
     kept = mixed(columns["users"]) < np.uint64(int(share * 2**63) * 2)

@@ -9,11 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Int16Array, Int64Array
 from recsys.events.frame import EventFrame
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import tied_share
+from recsys.events.times import HOUR_US
 
 LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000)
 GAPS = {
@@ -31,7 +32,6 @@ GAPS = {
 BOT_EVENTS = 200  # a user with fewer is no bot by these rules
 BOT_GAP_SECONDS = 1.0  # median time between events below which a user is no person
 BOT_TIMES = 50  # how many times the 99th percentile of lengths
-HOUR_US = 3_600 * 1_000_000
 
 
 def statistics(frame: EventFrame, sequences: Sequences) -> dict[str, Any]:
@@ -72,9 +72,7 @@ def statistics(frame: EventFrame, sequences: Sequences) -> dict[str, Any]:
     }
 
 
-def _repeats(
-    sequences: Sequences, inner: NDArray[np.bool_]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _repeats(sequences: Sequences, inner: BoolArray) -> tuple[BoolArray, BoolArray]:
     """Which events (E,) are of the item just before, and which of one still earlier."""
     again = np.zeros(sequences.event_count, np.bool_)
     again[1:] = inner[1:] & (sequences.items[1:] == sequences.items[:-1])
@@ -88,7 +86,7 @@ def _repeats(
     return again, seen & ~again
 
 
-def _bots(sequences: Sequences, gaps: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _bots(sequences: Sequences, gaps: Int64Array) -> BoolArray:
     """Sequences (N,) that no person makes: many events at machine pace, or far more than anyone's."""
     lengths = sequences.lengths
     found = np.zeros(len(lengths), np.bool_)
@@ -101,7 +99,7 @@ def _bots(sequences: Sequences, gaps: NDArray[np.int64]) -> NDArray[np.bool_]:
     return found
 
 
-def _length_histogram(lengths: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _length_histogram(lengths: Int64Array) -> list[dict[str, Any]]:
     bounds = [*LENGTHS, 2**62]
     found = []
     for low, after in pairwise(bounds):
@@ -113,7 +111,7 @@ def _length_histogram(lengths: NDArray[np.int64]) -> list[dict[str, Any]]:
     return found
 
 
-def _gap_histogram(gaps: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _gap_histogram(gaps: Int64Array) -> list[dict[str, Any]]:
     bounds = np.array([0 if s == 0 else s * 1_000_000 for s in GAPS.values() if s is not None])
     places = np.searchsorted(bounds, gaps, side="left")
     places[gaps == 0] = 0
@@ -121,12 +119,12 @@ def _gap_histogram(gaps: NDArray[np.int64]) -> list[dict[str, Any]]:
     return [{"gap": name, "steps": int(count)} for name, count in zip(GAPS, counts, strict=True)]
 
 
-def _named_counts(codes: NDArray[np.int16], names: list[str]) -> dict[str, int]:
+def _named_counts(codes: Int16Array, names: list[str]) -> dict[str, int]:
     counts = np.bincount(codes, minlength=len(names))
     order = np.argsort(-counts, kind="stable")[:20]
     return {names[at]: int(counts[at]) for at in order if counts[at]}
 
 
-def _silence(times: NDArray[np.int64]) -> float:
+def _silence(times: Int64Array) -> float:
     """The longest time, in hours, in which nothing happened."""
     return float(np.diff(np.sort(times)).max(initial=0)) / HOUR_US

@@ -11,12 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, Int64Array
 from recsys.events.frame import EventFrame
+from recsys.events.times import DAY_US, SECOND_US
 
-SECOND_US = 1_000_000
-DAY_US = 86_400 * SECOND_US
 LENGTHS = (1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513)  # where each class of lengths begins
 GAPS = (0, 1, 10, 60, 600, 1_800, 3_600, 21_600, 86_400, 604_800)  # the same of gaps, in seconds
 GAP_NAMES = (
@@ -60,7 +59,7 @@ def sequence_facts(frame: EventFrame) -> dict[str, Any]:
     }
 
 
-def popularity_curve(counts: NDArray[np.int64]) -> dict[str, Any]:
+def popularity_curve(counts: Int64Array) -> dict[str, Any]:
     """How much of the events the most popular items hold: shares of the items, and of the events.
 
     >>> popularity_curve(np.array([8, 1, 1, 0]))["top_tenth"]
@@ -131,9 +130,7 @@ def busiest(frame: EventFrame) -> list[dict[str, Any]]:
     return found
 
 
-def _classes(
-    values: NDArray[Any], begins: tuple[int, ...], names: tuple[str, ...]
-) -> list[list[Any]]:
+def _classes(values: AnyArray, begins: tuple[int, ...], names: tuple[str, ...]) -> list[list[Any]]:
     """[name, how many] of each class, without the empty ones at the end."""
     at = np.searchsorted(begins, values, side="right") - 1
     counts = np.bincount(at[at >= 0], minlength=len(begins)).tolist()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Float32Array, Int32Array
 from recsys.events.sequences import Histories, Sequences
 from recsys.events.vocabulary import FIRST_ITEM
 
@@ -26,7 +27,7 @@ class RepeatPolicy:
     current_may_recur: bool
     seen_may_recur: bool
 
-    def mask(self, scores: NDArray[np.float32], histories: Histories) -> None:
+    def mask(self, scores: Float32Array, histories: Histories) -> None:
         """Set to -inf, in place, what may not come next; scores (B, V)."""
         if self.seen_may_recur and self.current_may_recur:
             return
@@ -43,9 +44,7 @@ class RepeatPolicy:
             elif history[-1] >= FIRST_ITEM:
                 scores[row, history[-1]] = -np.inf
 
-    def allows(
-        self, items: NDArray[np.integer[Any]], history: NDArray[np.int32]
-    ) -> NDArray[np.bool_]:
+    def allows(self, items: NDArray[np.integer[Any]], history: Int32Array) -> BoolArray:
         """Which of `items` (n,) may come after `history` (T,)."""
         if len(history) == 0 or (self.seen_may_recur and self.current_may_recur):
             return np.ones(len(items), np.bool_)

@@ -9,16 +9,14 @@ Legend: n rows.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-UInt64Array = NDArray[np.uint64]
-Int64Array = NDArray[np.int64]
+from recsys.events.array_types import Int64Array, UInt64Array
 
 _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
-def mixed(*columns: NDArray[np.uint64]) -> UInt64Array:
+def mixed(*columns: UInt64Array) -> UInt64Array:
     """One 64-bit hash (n,) of several; the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 
     >>> one, two = np.array([1], np.uint64), np.array([2], np.uint64)

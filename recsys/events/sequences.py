@@ -10,16 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Int16Array, Int32Array, Int64Array
 from recsys.events.frame import EventFrame
 from recsys.events.large_arrays import chunks, compress, kth_smallest, look_up, room, select_keys
-
-Int8Array = NDArray[np.int8]
-Int16Array = NDArray[np.int16]
-Int32Array = NDArray[np.int32]
-Int64Array = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Int32Array, Int64Array
 from recsys.events.large_arrays import kth_smallest
 from recsys.events.sequences import Histories, Sequences
 from recsys.events.vocabulary import FIRST_ITEM
-
-Int32Array = NDArray[np.int32]
-Int64Array = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

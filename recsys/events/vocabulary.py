@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+
+from recsys.events.array_types import Int32Array
 
 PADDING = 0
 UNKNOWN = 1
 FIRST_ITEM = 2
-
-Int32Array = NDArray[np.int32]
 
 
 class Vocabulary:

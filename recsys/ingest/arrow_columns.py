@@ -8,12 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Float64Array, Int32Array, UInt8Array
 from recsys.events.frame import MAX_ID_LENGTH
-
-BoolArray = NDArray[np.bool_]
-FloatArray = NDArray[np.float64]
 
 NOT_UTF8 = "is not UTF-8 text"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -130,7 +127,7 @@ def _whole_texts(column: pa.Array) -> tuple[pa.Array, BoolArray]:
     return texts, bad
 
 
-def as_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray, BoolArray]:
+def as_numbers(column: pa.Array) -> tuple[Float64Array, BoolArray, BoolArray]:
     """Numbers and numeric text as float64: (values (n,), which are missing, which are bad).
 
     A value is NaN where it is missing or bad. Infinite values are left to the caller.
@@ -153,12 +150,12 @@ def as_numbers(column: pa.Array) -> tuple[FloatArray, BoolArray, BoolArray]:
     return values, missing, bad
 
 
-def _cast_numbers(texts: pa.Array) -> FloatArray | None:
+def _cast_numbers(texts: pa.Array) -> Float64Array | None:
     try:
         cast = pc.cast(texts, pa.float64())
     except pa.ArrowInvalid:
         return None
-    values: FloatArray = cast.to_numpy(zero_copy_only=False)
+    values: Float64Array = cast.to_numpy(zero_copy_only=False)
     return values
 
 
@@ -187,7 +184,7 @@ def cell_value(cell: pa.Scalar) -> object:
         return pc.cast(cell, pa.string()).as_py()
 
 
-def text_bytes(texts: pa.Array) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+def text_bytes(texts: pa.Array) -> tuple[Int32Array, UInt8Array]:
     """The UTF-8 of a string array: (offsets (n + 1,) into bytes, bytes), free of any slicing."""
     _, offset_buffer, data_buffer = texts.buffers()
     if len(texts) == 0:

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from recsys.errors import InputError, shown
+from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, text_bytes
 from recsys.ingest.byte_stream import TextStream, unreadable
-from recsys.ingest.raw_rows import BoolArray, Int64Array, RawChunk, Rejection, Row, raw_text
+from recsys.ingest.raw_rows import RawChunk, Rejection, Row, raw_text
 from recsys.ingest.row_blocks import BadRow, quoting, row_blocks
 
 DELIMITERS = (",", "\t", ";", "|", "::")

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from recsys.errors import InputError, shown
+from recsys.events.array_types import BoolArray
 from recsys.events.frame import DEFAULT_EVENT_TYPE, EVENT_SCHEMA, MAX_ID_LENGTH
 from recsys.ingest.arrow_columns import as_ids, as_numbers, can_be_id, can_be_number, cell_value
 from recsys.ingest.event_body import MAX_TYPE_LENGTH, text_problem
 from recsys.ingest.layouts import Layout, ReadOptions, listed, own_map, require_columns
 from recsys.ingest.numeric_times import FINE, Times
-from recsys.ingest.raw_rows import BoolArray, RawChunk, Rejection, raw_text
+from recsys.ingest.raw_rows import RawChunk, Rejection, raw_text
 from recsys.ingest.row_conditions import Condition
 from recsys.ingest.timestamps import TimestampParser
 
@@ -255,6 +255,6 @@ class _Rows:
         ]
 
 
-def _mask(values: pa.Array) -> NDArray[np.bool_]:
-    mask: NDArray[np.bool_] = values.to_numpy(zero_copy_only=False)
+def _mask(values: pa.Array) -> BoolArray:
+    mask: BoolArray = values.to_numpy(zero_copy_only=False)
     return mask

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Int32Array, Int64Array, UInt8Array
+from recsys.events.times import DAY_US
 from recsys.ingest.arrow_columns import text_bytes
 
 LONGEST = len("2024-05-01T12:00:00.123456789+00:00")
 _TAIL = 6  # characters of the longest offset, +00:00
-
-BoolArray = NDArray[np.bool_]
-Int64Array = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def parse_iso(texts: pa.Array) -> IsoTimes:
     clock, clock_fine, tail = _clock(text)
     shift, shift_fine, has_offset = _offset(text, tail)
     readable = date_fine & (day_only | (clock_fine & shift_fine)) & (lengths <= LONGEST)
-    us = date * 86_400_000_000 + np.where(day_only, 0, clock - shift)
+    us = date * DAY_US + np.where(day_only, 0, clock - shift)
     return IsoTimes(
         us=np.where(readable, us, 0),
         readable=readable,
@@ -57,14 +55,12 @@ def parse_iso(texts: pa.Array) -> IsoTimes:
 class _Characters:
     """The characters of n texts by place: 0 beyond a text's end."""
 
-    def __init__(
-        self, starts: NDArray[np.int32], lengths: NDArray[np.int32], characters: NDArray[np.uint8]
-    ) -> None:
+    def __init__(self, starts: Int32Array, lengths: Int32Array, characters: UInt8Array) -> None:
         self._starts = starts.astype(np.int64)
         self._characters = np.append(characters, np.zeros(LONGEST + _TAIL + 1, np.uint8))
         self.lengths = lengths.astype(np.int64)
 
-    def at(self, place: int | Int64Array) -> NDArray[np.uint8]:
+    def at(self, place: int | Int64Array) -> UInt8Array:
         # A text too long is refused by its length; its places are only kept within the array.
         place = np.minimum(place, LONGEST + _TAIL)
         return np.where(place < self.lengths, self._characters[self._starts + place], 0)

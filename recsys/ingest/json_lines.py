@@ -12,8 +12,9 @@ import orjson
 import pyarrow as pa
 
 from recsys.errors import InputError, shown
+from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.byte_stream import TextStream
-from recsys.ingest.raw_rows import BoolArray, Int64Array, RawChunk, Rejection, Row, raw_text
+from recsys.ingest.raw_rows import RawChunk, Rejection, Row, raw_text
 from recsys.ingest.row_blocks import BadRow, Piece, row_blocks
 
 _UNUSABLE = "expected text or a whole number"

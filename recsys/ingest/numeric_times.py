@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Float64Array, Int64Array, UInt8Array
 from recsys.events.frame import MICROSECONDS
 from recsys.ingest.arrow_columns import as_numbers, text_bytes
 
@@ -20,18 +20,14 @@ BEYOND = 2.0**62  # µs that int64 is not asked to hold
 # What became of a row's time.
 FINE, MISSING, UNREADABLE, TOO_EARLY, TOO_LATE, NO_OFFSET, NO_MILLISECONDS = range(7)
 
-BoolArray = NDArray[np.bool_]
-Int64Array = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Times:
     """Times of n rows, with what is wrong with those that are not FINE."""
 
     us: Int64Array  # (n,) µs since 1970, UTC; only meant where FINE
-    outcome: NDArray[np.uint8]  # (n,)
-    estimate_us: FloatArray  # (n,) what was read, however far out; NaN where nothing was
+    outcome: UInt8Array  # (n,)
+    estimate_us: Float64Array  # (n,) what was read, however far out; NaN where nothing was
     unit: str | None  # the unit by which numbers were taken
 
 
@@ -73,7 +69,7 @@ def from_integers(column: pa.Array, unit: str) -> Times:
     return Times(us, outcome, estimate, unit)
 
 
-def times_of(estimate: FloatArray, missing: BoolArray, unit: str | None) -> Times:
+def times_of(estimate: Float64Array, missing: BoolArray, unit: str | None) -> Times:
     """Times from µs: missing, not finite (so not readable), or fine."""
     finite = np.isfinite(estimate)
     near = finite & (np.abs(np.where(finite, estimate, 0)) < BEYOND)

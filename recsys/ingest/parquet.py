@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
 from recsys.ingest.byte_stream import file_size, unreadable
-from recsys.ingest.raw_rows import BoolArray, Int64Array, RawChunk, Row
+from recsys.ingest.raw_rows import RawChunk, Row
 
 BATCH_BYTES = 32 * 2**20
 _BUFFER_BYTES = 2**20

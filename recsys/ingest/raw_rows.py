@@ -13,16 +13,14 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Protocol
 
-import numpy as np
 import orjson
 import pyarrow as pa
-from numpy.typing import NDArray
+
+from recsys.events.array_types import BoolArray, Int64Array
 
 MAX_RAW_LENGTH = 4_096  # characters kept of a rejected row
 MAX_RAW_VALUE = 512  # characters kept of one of its values
 
-BoolArray = NDArray[np.bool_]
-Int64Array = NDArray[np.int64]
 Row = dict[str, object]
 
 

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Int64Array, UInt8Array
 from recsys.ingest.byte_stream import BLOCK_BYTES, MAX_ROW_BYTES
 
 SHOWN_BYTES = 2_048  # kept of a row that is too long
 _LINE_END = np.array([10], np.uint8)
-
-Int64Array = NDArray[np.int64]
 
 
 class BadRow(NamedTuple):
@@ -96,7 +94,7 @@ def _row_ends(
 
 
 def _join_quoted(
-    data: bytes, ends: Int64Array, characters: NDArray[np.uint8], quoted: Quoting, final: bool
+    data: bytes, ends: Int64Array, characters: UInt8Array, quoted: Quoting, final: bool
 ) -> tuple[Int64Array, list[int]]:
     """`ends` without those within quotes, and the numbers of rows whose quote is never closed."""
     kept = np.ones(len(ends), np.bool_)
@@ -123,7 +121,7 @@ def _join_quoted(
     return ends[kept], numbers.tolist()
 
 
-def _intricate(characters: NDArray[np.uint8], ends: Int64Array, delimiter: int) -> list[int]:
+def _intricate(characters: UInt8Array, ends: Int64Array, delimiter: int) -> list[int]:
     """The lines whose quotes are not simply one before and one after each of some fields.
 
     Only those need a closer look: any other line that begins a row also ends it.
@@ -146,8 +144,8 @@ def _intricate(characters: NDArray[np.uint8], ends: Int64Array, delimiter: int) 
     return found
 
 
-def _one_of(characters: NDArray[np.uint8], allowed: tuple[int, ...]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = characters == allowed[0]
+def _one_of(characters: UInt8Array, allowed: tuple[int, ...]) -> BoolArray:
+    found: BoolArray = characters == allowed[0]
     for other in allowed[1:]:
         found |= characters == other
     return found

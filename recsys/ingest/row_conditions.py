@@ -13,18 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from recsys.errors import InputError
+from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NUMBER, as_numbers, as_text
-
-BoolArray = NDArray[np.bool_]
 
 _OPERATOR = re.compile(r"!=|<=|>=|==|=|<|>")  # searched for: a pattern of the whole would backtrack
 _NUMBER = re.compile(NUMBER, re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _WHOLE = r"^[+-]?[0-9]{1,19}$"
-_OPERATORS: dict[str, Callable[..., NDArray[np.bool_]]] = {
+_OPERATORS: dict[str, Callable[..., BoolArray]] = {
     "=": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,
@@ -115,11 +113,11 @@ class Condition:
         return met, ~(missing | bad)
 
 
-def _integers(texts: pa.Array, whole: pa.Array) -> NDArray[np.int64] | None:
+def _integers(texts: pa.Array, whole: pa.Array) -> Int64Array | None:
     """The whole numbers among `texts`, 0 elsewhere; None where one is beyond 64 bits."""
     digits = pc.replace_substring_regex(pc.if_else(whole, texts, "0"), r"^\+", "")
     try:
-        integers: NDArray[np.int64] = pc.cast(digits, pa.int64()).to_numpy()
+        integers: Int64Array = pc.cast(digits, pa.int64()).to_numpy()
     except pa.ArrowInvalid:
         return None
     return integers

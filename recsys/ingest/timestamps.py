@@ -12,10 +12,11 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from recsys.errors import InputError, shown
+from recsys.events.array_types import BoolArray, Float64Array, Int64Array
 from recsys.events.frame import EARLIEST_US, MAX_FUTURE_SECONDS, MICROSECONDS
+from recsys.events.times import DAY_US
 from recsys.ingest.arrow_columns import NUMBER, cell_value, text_bytes
 from recsys.ingest.iso_times import parse_iso
 from recsys.ingest.numeric_times import (
@@ -35,10 +36,6 @@ from recsys.ingest.numeric_times import (
 
 EXAMPLE = "expected RFC 3339 such as 2024-05-01T12:00:00Z"
 _US_A_YEAR = 31_556_952_000_000
-
-BoolArray = NDArray[np.bool_]
-Int64Array = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 
 class TimestampParser:
@@ -63,7 +60,7 @@ class TimestampParser:
         self._started = replay
         self._offsets_needed: bool | None = True if replay else None
 
-    def parse(self, column: pa.Array, more_us: FloatArray | None = None) -> Times:
+    def parse(self, column: pa.Array, more_us: Float64Array | None = None) -> Times:
         """The times of `column` (n,), each with its `more_us` (n,) added where that is given.
 
         Raises InputError where numbers have no unit, and where the first rows of a file fail one
@@ -141,7 +138,7 @@ class TimestampParser:
         Times so far out that no offset brings them
         into range stay as they are.
         """
-        day = 86_400_000_000
+        day = DAY_US
         local = local & (us >= EARLIEST_US - day) & (us <= self.latest_us + day)
         if not local.any():
             return us
@@ -151,7 +148,7 @@ class TimestampParser:
         moved[local] = aware.cast(pa.int64()).to_numpy()
         return moved
 
-    def _within_range(self, times: Times, more_us: FloatArray | None) -> Times:
+    def _within_range(self, times: Times, more_us: Float64Array | None) -> Times:
         us, outcome, estimate = times.us, times.outcome.copy(), times.estimate_us
         if more_us is not None:
             outcome[(outcome == FINE) & ~(np.abs(more_us) < BEYOND)] = NO_MILLISECONDS

@@ -21,12 +21,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import Float32Array, Int64Array
 from recsys.models.ranker import Votes
-
-Float32Array = NDArray[np.float32]
-Int64Array = NDArray[np.int64]
 
 NETWORK = "lstm"  # the network's name among the sources, whatever its body
 SHARPEST = 200

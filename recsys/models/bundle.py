@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import Float32Array
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.blend import Blend
@@ -47,7 +47,7 @@ class Bundle:
         return NetworkScorer(self.network, self.max_length, self.repeats, self.matrix)
 
     @cached_property
-    def recent(self) -> NDArray[np.float32]:
+    def recent(self) -> Float32Array:
         """log(1 + events of the data's last days) of each row; (V,)."""
         ranker = self.rankers["popular_recent"]
         items, counts = ranker.votes(np.empty(0, np.int32))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, BoolArray, Float32Array, Int32Array
 from recsys.events.large_arrays import count_codes
 from recsys.events.sequences import Sequences
+from recsys.events.times import DAY_US
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.ranker import Float32Array, Int32Array, Votes
+from recsys.models.ranker import Votes
 
-RECENT_US = 7 * 86_400 * 1_000_000
+RECENT_US = 7 * DAY_US
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Popular:
         items = np.flatnonzero(self.counts).astype(np.int32)
         return items, self.counts[items]
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, AnyArray]:
         return {"counts": self.counts}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         return cls(arrays["counts"])
 
 
@@ -52,7 +53,7 @@ class PopularRecent(Popular):
         return cls(_counts(sequences.items, rows, sequences.timestamps_us > newest - RECENT_US))
 
 
-def _counts(items: Int32Array, rows: int, mask: NDArray[np.bool_] | None = None) -> Float32Array:
+def _counts(items: Int32Array, rows: int, mask: BoolArray | None = None) -> Float32Array:
     counts = count_codes(items, rows, mask).astype(np.float32)
     counts[:FIRST_ITEM] = 0
     return counts

@@ -8,11 +8,9 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, Float32Array, Float64Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
 
-Int32Array = NDArray[np.int32]
-Int64Array = NDArray[np.int64]
-Float32Array = NDArray[np.float32]
 Votes = tuple[Int32Array, Float32Array]
 
 NO_VOTES: Votes = (np.empty(0, np.int32), np.empty(0, np.float32))
@@ -32,12 +30,12 @@ class Ranker(Protocol):
         """Distinct item indices with a score above 0 each, in any order, for one history (T,)."""
         ...
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, AnyArray]:
         """All its state, for saving."""
         ...
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         """The ranker that `arrays` came from. Raises KeyError where one is missing."""
         ...
 
@@ -65,7 +63,7 @@ def gather(offsets: Int64Array, rows: Int64Array) -> tuple[Int64Array, Int64Arra
 
 
 def strongest(
-    sources: Int64Array, items: Int64Array, weights: NDArray[np.float64], rows: int, keep: int
+    sources: Int64Array, items: Int64Array, weights: Float64Array, rows: int, keep: int
 ) -> tuple[Int64Array, Int32Array, Float32Array]:
     """Weighted pairs source -> item as CSR (offsets, items, weights), the `keep` strongest a source.
 

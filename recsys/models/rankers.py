@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import Float32Array
 from recsys.events.sequences import Histories, Sequences
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.popular import Popular, PopularRecent
@@ -54,7 +54,7 @@ def with_choices(knn: SessionKnn, settings: Mapping[str, Ranker]) -> SessionKnn:
     return replace(knn, order_decay=chosen.order_decay, copy_share=chosen.copy_share)
 
 
-def dense_scores(ranker: Ranker, histories: Histories, rows: int) -> NDArray[np.float32]:
+def dense_scores(ranker: Ranker, histories: Histories, rows: int) -> Float32Array:
     """Scores (B, V): 0 where the ranker has no vote, -inf for padding and unknown."""
     scores = np.zeros((len(histories), rows), np.float32)
     for number in range(len(histories)):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.blend import (
@@ -33,8 +34,6 @@ from recsys.models.lstm.inference import Reading
 from recsys.models.lstm.kernels import add_scaled, largest
 from recsys.models.ranker import Votes
 from recsys.models.rankers import dense_scores
-
-Float32Array = NDArray[np.float32]
 
 SLACK = 56  # candidates beyond those wanted: a compact matrix may misplace some at the edge
 LSTM = NETWORK
@@ -134,15 +133,15 @@ def encode_history(
 class Bounds:
     """Which rows may be shown."""
 
-    allowed: NDArray[np.bool_] | None = None  # (V,); None = all
-    barred: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    allowed: BoolArray | None = None  # (V,); None = all
+    barred: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def open(self) -> bool:
         """Whether everything may be shown."""
         return self.allowed is None and len(self.barred) == 0
 
-    def close(self, values: NDArray[np.float32], rows: NDArray[np.int64] | None = None) -> None:
+    def close(self, values: Float32Array, rows: Int64Array | None = None) -> None:
         """Set to -inf what may not be shown; values (V,), or (C,) of `rows` (C,), which ascend."""
         if self.allowed is not None:
             values[~(self.allowed if rows is None else self.allowed[rows])] = -np.inf
@@ -219,7 +218,7 @@ def _blended_candidates(
     recent: Float32Array | None,
     bounds: Bounds,
     known: Read,
-) -> tuple[NDArray[np.int64], dict[str, Float32Array]]:
+) -> tuple[Int64Array, dict[str, Float32Array]]:
     """Candidate rows (C,), ascending, and each voice's part of their shares (1, C)."""
     assert bundle.scorer is not None
     blend = bundle.blends[bundle.ranking]
@@ -257,7 +256,7 @@ def _blended_candidates(
     return rows, blended_by_source(blend, voices)
 
 
-def distinct(rows: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+def distinct(rows: NDArray[np.integer[Any]]) -> Int64Array:
     """The different ones of `rows` (n,), n > 0, ascending."""
     ordered = np.sort(rows.astype(np.int64))
     first = np.empty(len(ordered), np.bool_)
@@ -266,7 +265,7 @@ def distinct(rows: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return ordered[first]
 
 
-def top_k(scores: Float32Array, k: int, first: int = FIRST_ITEM) -> NDArray[np.int64]:
+def top_k(scores: Float32Array, k: int, first: int = FIRST_ITEM) -> Int64Array:
     """Indices of the k largest finite scores of one row, best first; ties by lower index.
 
     `first`: how many of the row's places are no items.

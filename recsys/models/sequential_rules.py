@@ -9,22 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
-from recsys.models.ranker import (
-    NO_VOTES,
-    Float32Array,
-    Int32Array,
-    Int64Array,
-    Votes,
-    add_up,
-    gather,
-    strongest,
-)
+from recsys.models.ranker import NO_VOTES, Votes, add_up, gather, strongest
 from recsys.models.transitions import steps_apart
 
 WINDOW = 10
@@ -56,9 +47,9 @@ class SequentialRules:
         places, of = gather(self.offsets, recent)
         return add_up(self.items[places], self.weights[places] / (of + 1.0))
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, AnyArray]:
         return {"offsets": self.offsets, "items": self.items, "weights": self.weights}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         return cls(arrays["offsets"], arrays["items"], arrays["weights"])

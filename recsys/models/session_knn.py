@@ -24,22 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.ranker import (
-    NO_VOTES,
-    Float32Array,
-    Int32Array,
-    Int64Array,
-    Votes,
-    add_up,
-    gather,
-)
+from recsys.models.ranker import NO_VOTES, Votes, add_up, gather
 
 RECENT_SESSIONS = 500  # M: sessions looked at for each item
 NEIGHBOURS = 100  # K
@@ -141,7 +133,7 @@ class SessionKnn:
         positive = scores > 0
         return candidates[positive], scores[positive]
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, AnyArray]:
         return {
             "item_offsets": self.item_offsets,
             "item_sessions": self.item_sessions,
@@ -154,7 +146,7 @@ class SessionKnn:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         names = ("item_offsets", "item_sessions", "item_places", "session_offsets")
         rest = ("session_items", "session_places", "idf")
         order_decay, copy_share = arrays["settings"].tolist()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, Float32Array, Float64Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.ranker import NO_VOTES, Float32Array, Int32Array, Int64Array, Votes, strongest
+from recsys.models.ranker import NO_VOTES, Votes, strongest
 
 KEEP = 500  # successors kept of each item
 TIE_BREAK = 0.01
@@ -37,17 +37,15 @@ class Transitions:
         row = slice(self.offsets[history[-1]], self.offsets[history[-1] + 1])
         return self.items[row], self.weights[row]
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, AnyArray]:
         return {"offsets": self.offsets, "items": self.items, "weights": self.weights}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+    def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         return cls(arrays["offsets"], arrays["items"], arrays["weights"])
 
 
-def steps_apart(
-    sequences: Sequences, distance: int
-) -> tuple[Int64Array, Int64Array, NDArray[np.float64]]:
+def steps_apart(sequences: Sequences, distance: int) -> tuple[Int64Array, Int64Array, Float64Array]:
     """All pairs (item, the item `distance` steps later in the same sequence) of known items.
 
     The third array counts each pair as 1 plus up to TIE_BREAK for the log's newest: of equal

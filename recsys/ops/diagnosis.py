@@ -20,7 +20,7 @@ from typing import Literal
 
 from recsys.config import Settings, has_password, secret_files
 from recsys.errors import RecsysError
-from recsys.events.times import from_us, to_us
+from recsys.events.times import HOUR_US, from_us, to_us
 from recsys.ops.backup import NAME as BACKUP_NAME
 from recsys.registry import read_version
 from recsys.storage.engine import database_health
@@ -31,7 +31,6 @@ from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.event_source import EventSource
 from recsys.storage.schema import migrate
 
-HOUR_US = 3_600 * 1_000_000
 GIB = 2**30
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2 * GIB, GIB // 4
 CLOCK_WARN_SECONDS, CLOCK_FAIL_SECONDS = 2.0, 60.0

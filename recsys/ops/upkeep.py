@@ -14,7 +14,7 @@ from typing import Any
 from recsys.config import Settings
 from recsys.errors import ConflictError, ModelFileError
 from recsys.events.quality_facts import newest_facts, sequence_facts
-from recsys.events.times import to_us
+from recsys.events.times import DAY_US, HOUR_US, to_us
 from recsys.ops.guard import verdict_in_service
 from recsys.ops.newcomers import recent_steps
 from recsys.registry import (
@@ -41,8 +41,6 @@ from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.event_source import EventSource
 from recsys.storage.external import mapped_items
 
-DAY_US = 86_400 * 1_000_000
-HOUR_US = 3_600 * 1_000_000
 PRUNE_ROWS = 5_000
 ATTRIBUTION_ROWS = 5_000
 ATTRIBUTION_OVERLAP_US = 600 * 1_000_000

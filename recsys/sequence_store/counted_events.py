@@ -7,12 +7,12 @@ from collections.abc import Callable
 from recsys.config import Settings
 from recsys.errors import ConflictError, SequenceFileError, SourceUnavailableError
 from recsys.events.frame import EventFrame
+from recsys.events.times import DAY_US
 from recsys.sequence_store.store import Reading, SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.event_source import EventSource
 from recsys.storage.log_reading import frame_since
 
-DAY_US = 86_400 * 1_000_000
 Say = Callable[[str], None]
 
 

@@ -16,13 +16,13 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from recsys.errors import SequenceFileError
+from recsys.events.array_types import AnyArray, Int64Array, UInt64Array
 from recsys.events.frame import USER_BUCKETS
 
 FORMAT = 1
@@ -36,7 +36,7 @@ DTYPES: dict[str, type[np.generic]] = {
     "positions": np.int64,
 }
 RENUMBERED = ("items", "event_types")  # whose numbers are a segment's own until they are replaced
-Columns = dict[str, NDArray[Any]]
+Columns = dict[str, AnyArray]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Segment:
     last_position: int = -1  # the largest
     last_us: int = 2**63 - 1  # the newest time
 
-    def row_buckets(self) -> NDArray[np.int64]:
+    def row_buckets(self) -> Int64Array:
         """The bucket of each row; (E,)."""
         return np.repeat(np.arange(USER_BUCKETS), np.diff(self.offsets))
 
@@ -79,7 +79,7 @@ class Manifest:
         return sum(segment.rows for segment in self.segments)
 
 
-def sort_columns(columns: Columns, buckets: NDArray[np.int64]) -> tuple[Columns, list[int]]:
+def sort_columns(columns: Columns, buckets: Int64Array) -> tuple[Columns, list[int]]:
     """The columns (E,) in a segment's order, and the buckets' offsets; buckets (E,)."""
     keys = (columns["positions"], columns["timestamps_us"], columns["users"], buckets)
     order = np.lexsort(keys)
@@ -138,9 +138,7 @@ def merge_segments(folder: Path, name: str, parts: Sequence[Segment]) -> Segment
     return write_segment(folder, name, *sort_columns(joined, buckets))
 
 
-def without_users(
-    folder: Path, name: str, segment: Segment, gone: NDArray[np.uint64]
-) -> Segment | None:
+def without_users(folder: Path, name: str, segment: Segment, gone: UInt64Array) -> Segment | None:
     """The segment as `name`, without the events of users `gone`; None where it holds none of them."""
     columns = read_segment(folder, segment)
     kept = ~np.isin(columns["users"], gone)
@@ -187,7 +185,7 @@ def sweep(folder: Path, manifest: Manifest) -> None:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def renumbered(columns: Columns, items: NDArray[np.int64], types: NDArray[np.int64]) -> None:
+def renumbered(columns: Columns, items: Int64Array, types: Int64Array) -> None:
     """Put the catalogue's numbers in the place of a segment's own, in its files."""
     columns["items"][:] = items[columns["items"]]
     columns["event_types"][:] = types[columns["event_types"]]
@@ -197,7 +195,7 @@ def renumbered(columns: Columns, items: NDArray[np.int64], types: NDArray[np.int
         values.flush()
 
 
-def positions_from(folder: Path, manifest: Manifest, start: int) -> NDArray[np.int64]:
+def positions_from(folder: Path, manifest: Manifest, start: int) -> Int64Array:
     """Positions from `start` on that the files hold, sorted."""
     found = [np.empty(0, np.int64)]
     for segment in manifest.segments:
@@ -207,7 +205,7 @@ def positions_from(folder: Path, manifest: Manifest, start: int) -> NDArray[np.i
     return np.sort(np.concatenate(found))
 
 
-def positions_since(folder: Path, manifest: Manifest, since_us: int | None) -> NDArray[np.int64]:
+def positions_since(folder: Path, manifest: Manifest, since_us: int | None) -> Int64Array:
     """Positions of all segments that reach to `since_us` or beyond it, sorted; None: of all."""
     late = [
         segment for segment in manifest.segments if since_us is None or segment.last_us >= since_us
@@ -217,7 +215,7 @@ def positions_since(folder: Path, manifest: Manifest, since_us: int | None) -> N
     return np.sort(np.concatenate(found))
 
 
-def moved(users: NDArray[np.uint64], merged: Mapping[int, int]) -> NDArray[np.uint64]:
+def moved(users: UInt64Array, merged: Mapping[int, int]) -> UInt64Array:
     """Users (E,) with the hashes of merged ones replaced."""
     if not merged:
         return users

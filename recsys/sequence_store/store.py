@@ -23,6 +23,7 @@ import numpy as np
 from recsys.errors import ConflictError, SequenceFileError, StorageUnavailableError
 from recsys.events.frame import EventFrame, hash_texts, user_bucket
 from recsys.events.large_arrays import LARGE_EVENTS
+from recsys.events.times import DAY_US
 from recsys.sequence_store.reader_processes import in_processes
 from recsys.sequence_store.segment_building import (
     Made,
@@ -60,7 +61,6 @@ from recsys.storage.external.mapping import Mapping
 CHUNK_IDS = 1_000_000  # ids a segment: what bounds the memory of building
 MAX_RANGES = 10_000  # of an update
 LOOK_BACK = 50_000  # ids that are read once more
-DAY_US = 86_400 * 1_000_000
 MAX_SEGMENTS = 40
 MERGED_ROWS = 4_000_000  # of segments that are merged into one
 

@@ -12,17 +12,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import LSTM, scores
 from recsys.serving.answers import Reason
 from recsys.serving.history import encoded, past_read
 from recsys.storage.entities.event_rows import HistoryEvent
-
-Float32Array = NDArray[np.float32]
-Int64Array = NDArray[np.int64]
 
 REASONS = 3  # past events named for an item
 

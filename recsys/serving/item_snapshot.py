@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import orjson
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from recsys.errors import StorageUnavailableError
+from recsys.events.array_types import Int64Array
 from recsys.ingest.row_conditions import Condition
 from recsys.models.bundle import Bundle
 from recsys.storage.engine.database import Connection, Database
@@ -25,7 +25,7 @@ from recsys.storage.entities.item_rows import StoredItem
 
 MAX_ITEMS = 100_000  # whose metadata is kept
 MAX_SETS = 256  # answers to filters that are kept
-NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
+NO_ROWS: Int64Array = np.empty(0, np.int64)
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Shelf:
     hidden: frozenset[str]  # not available
     _items: dict[str, StoredItem | None] = field(default_factory=dict)
     _sets: dict[object, frozenset[str]] = field(default_factory=dict)
-    _rows: dict[tuple[str, object], NDArray[np.int64]] = field(default_factory=dict)
+    _rows: dict[tuple[str, object], Int64Array] = field(default_factory=dict)
 
     def items(self, connection: Connection, item_ids: Sequence[str]) -> dict[str, StoredItem]:
         """Metadata by id; ids without any are absent."""
@@ -73,7 +73,7 @@ class Shelf:
         """
         return self._set(condition, lambda: _meeting(connection, condition))
 
-    def rows(self, bundle: Bundle, key: object, item_ids: Collection[str]) -> NDArray[np.int64]:
+    def rows(self, bundle: Bundle, key: object, item_ids: Collection[str]) -> Int64Array:
         """The rows of `item_ids` in a bundle's vocabulary, kept under `key`."""
         whole = (bundle.version, key)
         found = self._rows.get(whole)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from recsys.errors import StorageUnavailableError
+from recsys.events.times import DAY_US, MINUTE_US
 from recsys.models.bundle import Bundle
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
 from recsys.storage.event_source import EventSource
 
-DAY_US = 86_400 * 1_000_000
-MINUTE_US = 60 * 1_000_000
 KEEP_SECONDS = 60.0
 RETRY_SECONDS = 5.0  # for which nothing is counted after a count has failed
 LONGEST = 2_000  # items counted for one window

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, BoolArray, Float32Array, Int64Array
 from recsys.events.time_split import Positions
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.blend import NETWORK, NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best
@@ -24,9 +23,6 @@ from recsys.models.ranker import Ranker, Votes
 from recsys.models.ranking import voices_of
 from recsys.models.session_knn import SessionKnn
 from recsys.training.metrics import recall, reciprocal_rank
-
-Float32Array = NDArray[np.float32]
-Int64Array = NDArray[np.int64]
 
 BEST = 100  # candidates taken from each voice
 BATCH = 256
@@ -52,7 +48,7 @@ class Candidates:
     gate: Float32Array  # (P,)
     votes: Mapping[str, Float32Array]  # ranker -> (P, C), each row a share of its sum
     recent: Float32Array  # (P, C) log(1 + recent count)
-    wanted: NDArray[np.bool_]  # (P, C) which candidates are a hit
+    wanted: BoolArray  # (P, C) which candidates are a hit
     _kept: dict[tuple[float, float], Float32Array] = field(default_factory=dict)
 
     def network_share(self, recency: float, sharpness: float) -> Float32Array:
@@ -94,7 +90,7 @@ def candidates_of(bundle: Bundle, positions: Positions, names: Sequence[str]) ->
     ]
     width = max(part.scores.shape[1] for part in parts)
 
-    def joined(pick: Sequence[NDArray[Any]], empty: float) -> NDArray[Any]:
+    def joined(pick: Sequence[AnyArray], empty: float) -> AnyArray:
         wide = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=empty) for a in pick]
         return np.concatenate(wide)
 

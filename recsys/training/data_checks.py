@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.config import Settings
+from recsys.events.array_types import AnyArray, BoolArray, Float64Array, Int32Array, Int64Array
 from recsys.events.frame import EventFrame
 from recsys.events.large_arrays import chunks, count_codes
+from recsys.events.times import DAY_US, MINUTE_US
 
-DAY_US = 86_400 * 1_000_000
-MINUTE_US = 60 * 1_000_000
 ENOUGH_EVENTS = 5_000  # below it shares are left alone: the few hold much of it
 RECENT_DAYS = 90  # in which a gap counts
 COMPARED_DAYS = 7  # before the last one
@@ -110,7 +109,7 @@ def _newer(frame: EventFrame, settings: Settings, known: Known) -> list[Check]:
     items = np.fromiter((i not in known.item_ids for i in frame.item_ids), np.bool_)
     types = np.fromiter((t not in known.event_types for t in frame.type_names), np.bool_)
 
-    def share_of(unknown: NDArray[np.bool_], codes: NDArray[Any]) -> float:
+    def share_of(unknown: BoolArray, codes: AnyArray) -> float:
         counts = count_codes(codes, len(unknown), new)
         return float(counts[unknown].sum() / counts.sum())
 
@@ -139,7 +138,7 @@ def _newer(frame: EventFrame, settings: Settings, known: Known) -> list[Check]:
     ]
 
 
-def divergence(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
+def divergence(before: Int64Array, after: Int64Array) -> float:
     """Jensen-Shannon divergence in bits, 0..1, of two counts (n,) of the same things.
 
     The HEAD largest are told apart, the rest is one, so that a long tail that is never sampled twice
@@ -156,14 +155,14 @@ def divergence(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
     q = np.append(q[head], 1 - q[head].sum()).clip(0)
     middle = (p + q) / 2
 
-    def distance(one: NDArray[np.float64]) -> float:
+    def distance(one: Float64Array) -> float:
         there = one > 0
         return float((one[there] * np.log2(one[there] / middle[there])).sum())
 
     return min(1.0, max(0.0, (distance(p) + distance(q)) / 2))
 
 
-def _longest_silence_us(times: NDArray[np.int64]) -> int:
+def _longest_silence_us(times: Int64Array) -> int:
     """The longest time without an event in the newest RECENT_DAYS; below a minute 0."""
     newest = int(times.max())
     minutes = RECENT_DAYS * DAY_US // MINUTE_US + 1
@@ -178,9 +177,7 @@ def _longest_silence_us(times: NDArray[np.int64]) -> int:
     return int((first[there][1:] - last[there][:-1]).max(initial=0))
 
 
-def _single_item_share(
-    users: NDArray[np.int32], items: NDArray[np.int32], counts: NDArray[np.int64]
-) -> float:
+def _single_item_share(users: Int32Array, items: Int32Array, counts: Int64Array) -> float:
     """Of the users with REPEATED events or more, the share who have seen one item alone, as bots that
     push an item do.
 
@@ -196,7 +193,7 @@ def _single_item_share(
     return float((lowest == highest)[often].mean()) if often.any() else 0.0
 
 
-def _daily(times: NDArray[np.int64]) -> tuple[int, float] | None:
+def _daily(times: Int64Array) -> tuple[int, float] | None:
     """Events of the newest 24 hours, and the median of the days before; None where those are few."""
     newest, oldest = int(times.max()), int(times.min())
     counts = np.zeros(COMPARED_DAYS + 1, np.int64)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.config import Settings
 from recsys.errors import NotEnoughDataError
+from recsys.events.array_types import BoolArray, Float32Array, Int32Array
 from recsys.events.large_arrays import compress, count_codes
 from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Sequences
@@ -24,9 +24,7 @@ from recsys.models.lstm.trainer import Trainer
 from recsys.models.ranker import Ranker
 from recsys.models.rankers import fit_rankers
 from recsys.models.ranking import LSTM
-from recsys.training.training_log import Float32Array, Log
-
-Int32Array = NDArray[np.int32]
+from recsys.training.training_log import Log
 
 VALIDATION_POSITIONS = 5_000
 WARM_POSITIONS = 4_000  # the same for a warm start, whose choices are mostly made
@@ -46,7 +44,7 @@ class Lesson:
     repeats: RepeatPolicy
     train: Sequences
     weights: Float32Array  # (E,) of `train`
-    before: NDArray[np.bool_]  # (E,) which of its events are in the fit part
+    before: BoolArray  # (E,) which of its events are in the fit part
     fit: Sequences
     positions: Positions  # validation; VALIDATION_POSITIONS or WARM_POSITIONS at most
 

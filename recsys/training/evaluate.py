@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recsys.config import Settings
+from recsys.events.array_types import Float32Array
 from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
 from recsys.models.bundle import Bundle, compacted
@@ -26,7 +27,7 @@ from recsys.training.report import (
     summarise,
     text_table,
 )
-from recsys.training.training_log import Float32Array, Log
+from recsys.training.training_log import Log
 
 MATRIX_POSITIONS = 1_000
 

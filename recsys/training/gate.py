@@ -17,9 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from recsys.events.array_types import Int64Array
 from recsys.training.metrics import reciprocal_rank
 from recsys.training.report import METRICS, difference, plain
 
@@ -39,10 +37,10 @@ class Verdict:
 
 
 def verdict(
-    candidate: NDArray[np.int64],
-    champion: NDArray[np.int64] | None,
-    rankers: Mapping[str, NDArray[np.int64]],
-    owners: NDArray[np.int64],
+    candidate: Int64Array,
+    champion: Int64Array | None,
+    rankers: Mapping[str, Int64Array],
+    owners: Int64Array,
     *,
     ranking: str,
     margin: float,
@@ -96,7 +94,7 @@ def verdict(
     )
 
 
-def _figures(found: NDArray[np.int64]) -> dict[str, float]:
+def _figures(found: Int64Array) -> dict[str, float]:
     if len(found) == 0:
         return dict.fromkeys(METRICS, 0.0)
     return {name: round(float(metric(found).mean()), 6) for name, metric in METRICS.items()}

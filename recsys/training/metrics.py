@@ -10,15 +10,10 @@ is 1 / log2(1 + rank) (Jarvelin and Kekalainen 2002, one gain of 1).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from recsys.events.time_split import Positions
 from recsys.events.vocabulary import FIRST_ITEM
-
-Int32Array = NDArray[np.int32]
-Int64Array = NDArray[np.int64]
-Float32Array = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
 
 
 def ranks(scores: Float32Array, targets: Int32Array) -> Int64Array:
@@ -69,7 +64,7 @@ def ndcg(ranks: Int64Array, k: int) -> Float64Array:
     return np.where(ranks <= k, 1.0 / np.log2(1.0 + np.maximum(ranks, 1)), 0.0)
 
 
-def coverage(shown: NDArray[np.bool_]) -> float:
+def coverage(shown: BoolArray) -> float:
     """Share of the catalogue that was among anyone's first k; shown (V,) without special rows."""
     items = shown[FIRST_ITEM:]
     return float(items.mean()) if len(items) else 0.0

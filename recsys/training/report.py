@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import BoolArray, Float32Array, Float64Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.training.metrics import coverage, ndcg, recall, reciprocal_rank, target_ranks
 
-Int64Array = NDArray[np.int64]
-Float64Array = NDArray[np.float64]
-Scorer = Callable[[Histories], NDArray[np.float32]]
+Scorer = Callable[[Histories], Float32Array]
 
 METRICS: dict[str, Callable[[Int64Array], Float64Array]] = {
     "recall@20": lambda found: recall(found, 20),
@@ -65,7 +63,7 @@ class Bootstrap:
         self._draws = draws
         self._seed = seed
 
-    def means(self, values: Float64Array, mask: NDArray[np.bool_] | None = None) -> Float64Array:
+    def means(self, values: Float64Array, mask: BoolArray | None = None) -> Float64Array:
         """Mean of values (P, M) over the positions of `mask` (P,) in each draw; (draws, M)."""
         chosen = self._owner if mask is None else self._owner[mask]
         values = values if mask is None else values[mask]

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.config import Settings
 from recsys.errors import NotEnoughDataError
+from recsys.events.array_types import BoolArray, Float32Array
 from recsys.events.frame import EventFrame
 from recsys.events.large_arrays import look_up
 from recsys.events.sequences import Sequences, build_sequences
@@ -27,8 +27,6 @@ from recsys.events.vocabulary import Vocabulary
 from recsys.models.bundle import Bundle
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
-
-Float32Array = NDArray[np.float32]
 
 TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
 
@@ -131,7 +129,7 @@ def window_start(log: Log, settings: Settings, champion: Bundle | None) -> int:
     return max(cut_us, known_until + 1)
 
 
-def _of_types(sequences: Sequences, codes: Sequence[int], count: int) -> NDArray[np.bool_]:
+def _of_types(sequences: Sequences, codes: Sequence[int], count: int) -> BoolArray:
     """Which events are of a type among `codes`, of `count` types; (E,)."""
     wanted = np.zeros(count, np.bool_)
     wanted[list(codes)] = True

@@ -9,15 +9,13 @@ import numpy as np
 
 from recsys.config import Settings
 from recsys.events.sequences import Sequences
-from recsys.events.times import to_us
+from recsys.events.times import DAY_US, to_us
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.inherited_weights import start_from
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.lstm.training_loop import Progress, final_pass
 from recsys.training.dataset import Lesson
-
-DAY_US = 86_400 * 1_000_000
 
 
 def warm_champion(settings: Settings, champion: Bundle | None, now: datetime) -> Bundle | None:

@@ -16,6 +16,7 @@ from recsys import tracing
 from recsys.config import Settings
 from recsys.errors import RecsysError
 from recsys.events.random_ids import RandomIds
+from recsys.events.times import DAY_US
 from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
@@ -42,7 +43,6 @@ log = structlog.get_logger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
-DAY_US = 86_400 * 1_000_000
 FAILURES_DAYS = 8  # for so long a failed run is told of, unless the job's next one goes well
 MAX_QUERY = 65_536  # bytes of a query string
 SECURITY_HEADERS = {

@@ -4,13 +4,11 @@ import re
 
 import pytest
 
-from recsys.events.times import from_us
+from recsys.events.times import DAY_US, from_us
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.entities import account_rows, job_rows, lease_rows
 from recsys.web.services import now_us
-
-DAY_US = 86_400_000_000
 
 
 @pytest.fixture

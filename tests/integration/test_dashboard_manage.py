@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from recsys.config import Settings
+from recsys.events.times import DAY_US
 from recsys.storage.entities import account_rows, audit_rows, key_rows
 from recsys.web.admin.keys_page import MEANING
 from recsys.web.cursors import write_cursor
@@ -219,9 +220,7 @@ def test_the_audit_log_is_paged_filtered_and_exported(admin, client):
         for at in range(60):
             who = audit_rows.Actor("grace" if at % 2 else "=cmd()", "admin", "r1", "10.0.0.1")
             action = "item.hide" if at % 3 else "model.promote"
-            audit_rows.add_audit(
-                connection, who, action, f"thing-{at}", at * 86_400_000_000, {"n": at}
-            )
+            audit_rows.add_audit(connection, who, action, f"thing-{at}", at * DAY_US, {"n": at})
     seen, address = [], "/admin/audit?actor=grace"
     while address:
         page = text(client.get(address))

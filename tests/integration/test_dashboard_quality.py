@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from recsys.events.times import to_us
+from recsys.events.times import DAY_US, to_us
 from recsys.ingest.event_body import check_event
 from recsys.ingest.raw_rows import Rejection
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows, quality_rows
-from recsys.storage.dashboard.quality_rows import DAY_US, KEPT_DAYS, LOOKED_AT
+from recsys.storage.dashboard.quality_rows import KEPT_DAYS, LOOKED_AT
 from recsys.storage.entities import event_rows, rejected_rows
 from recsys.storage.entities.event_import import add_rejections
 from recsys.web.cursors import write_cursor

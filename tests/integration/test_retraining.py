@@ -26,7 +26,7 @@ from jobs.schedule import Scheduler
 from recsys import pipeline
 from recsys.config import load_settings
 from recsys.errors import ConfigError, DataCheckError, LostLeaseError
-from recsys.events.times import to_us
+from recsys.events.times import HOUR_US, to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops import upkeep
 from recsys.ops.scheduler_watch import SchedulerWatch
@@ -36,7 +36,6 @@ from recsys.storage.entities import job_rows, version_rows
 from recsys.storage.schema.tables import answer_counts, job_schedules
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
-HOUR_US = 3_600_000_000
 
 
 @pytest.fixture

@@ -11,17 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from recsys.events.array_types import AnyArray, Float32Array, Float64Array, Int64Array
 from recsys.events.sequences import Histories, Sequences
 from recsys.events.vocabulary import PADDING
-
-Int32Array = NDArray[np.int32]
-Int64Array = NDArray[np.int64]
-Float32Array = NDArray[np.float32]
 
 GAP_BUCKETS = 27  # 0 missing, 1 under a second, then one for each power of two seconds
 GRID = np.unique(np.concatenate((np.arange(1, 13), np.round(12 * 1.12 ** np.arange(1, 41)))))
@@ -54,7 +49,7 @@ class TrainingBatch:
     weights: Float32Array  # (B, T) weight of each target, 0 = not a target
 
 
-def gap_buckets(seconds: NDArray[np.float64]) -> Int64Array:
+def gap_buckets(seconds: Float64Array) -> Int64Array:
     """The log bucket of each time gap in seconds (any shape).
 
     >>> gap_buckets(np.array([0.0, 1.0, 60.0, 86400.0])).tolist()
@@ -82,7 +77,7 @@ def pad(histories: Histories, length: int) -> Inputs:
     return Inputs(items=items, event_types=types, gaps=gaps, session_starts=starts)
 
 
-def _take(values: NDArray[Any], index: Int64Array) -> NDArray[Any]:
+def _take(values: AnyArray, index: Int64Array) -> AnyArray:
     return values[index] if len(values) else np.zeros(index.shape, values.dtype)
 
 

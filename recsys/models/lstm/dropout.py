@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from recsys.events.array_types import Int64Array
 
 
 @dataclass
 class RowShare:
     """Which rows of a batch a process computes; `rows` None = all of them."""
 
-    rows: NDArray[np.int64] | None = None
+    rows: Int64Array | None = None
     count: int = 0  # rows of the whole batch
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from recsys.events.array_types import AnyArray
 
 _RENAMED = {
     "event_types.weight": "channels.event_type.weight",
@@ -45,7 +46,7 @@ def weights_of_1(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {**named, "item_categories": torch.zeros(rows, dtype=torch.int32)}
 
 
-def rankers_of_1(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def rankers_of_1(arrays: dict[str, AnyArray]) -> dict[str, AnyArray]:
     """The arrays of all rankers; without a decay nobody asks where an item stood in its session."""
     named = dict(arrays)
     share = named.pop("session_knn.copy_share", None)

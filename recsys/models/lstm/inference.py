@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
@@ -20,10 +20,6 @@ from recsys.models.lstm.batches import Inputs, pad
 from recsys.models.lstm.bodies import Lstm
 from recsys.models.lstm.copy_head import NEVER
 from recsys.models.lstm.network import NextItemNetwork
-
-Float32Array = NDArray[np.float32]
-Int64Array = NDArray[np.int64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,14 @@ Legend: V vocabulary rows.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from recsys.events.array_types import Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.lstm.embedding_init import place_among_neighbours
 from recsys.models.lstm.network import NextItemNetwork
 from recsys.models.lstm.trainer import Trainer
-
-Int64Array = NDArray[np.int64]
 
 
 def start_from(

@@ -16,14 +16,12 @@ from functools import cache
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from recsys.events.array_types import Float32Array
 from recsys.models.lstm import kernels
 from recsys.models.lstm.network import NextItemNetwork
-
-Float32Array = NDArray[np.float32]
 
 CHUNK_ROWS = 16_384
 PROBE_ROWS = 8_192

@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
-Float32Array = NDArray[np.float32]
-Int64Array = NDArray[np.int64]
+from recsys.events.array_types import BoolArray, Float32Array, Int8Array, Int32Array, Int64Array
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 BLOCK = 64  # scores looked at together when the largest are searched
@@ -82,7 +81,7 @@ def embed(
 def point(
     x: Float32Array,
     y: Float32Array,
-    barred: NDArray[np.bool_],
+    barred: BoolArray,
     query: Float32Array,
     query_bias: Float32Array,
     key: Float32Array,
@@ -128,7 +127,7 @@ def point(
 
 
 @compiled
-def rounded(state: Float32Array, out: NDArray[np.int8]) -> np.float32:
+def rounded(state: Float32Array, out: Int8Array) -> np.float32:
     """A state (D,) as whole numbers of -127..127; the step between two of them."""
     step = np.float32(1e-12)
     for d in range(len(state)):
@@ -141,7 +140,7 @@ def rounded(state: Float32Array, out: NDArray[np.int8]) -> np.float32:
 
 @compiled
 def whole_number_scores(
-    products: NDArray[np.int32], scales: Float32Array, step: np.float32, bias: Float32Array
+    products: Int32Array, scales: Float32Array, step: np.float32, bias: Float32Array
 ) -> Float32Array:
     """Scores (V,) from the products of whole numbers: the state's step, the rows' scales (V,)."""
     out = np.empty(len(products), np.float32)
@@ -207,7 +206,7 @@ def largest(values: Float32Array, count: int) -> Int64Array:
 
 
 @compiled
-def sigmoid(z: Float32Array, powers: NDArray[np.int32]) -> None:
+def sigmoid(z: Float32Array, powers: Int32Array) -> None:
     """1 / (1 + exp(-z)) in place, to 2e-7; z (n,), `powers` (n,) is room to work in.
 
     exp(r) by the Taylor series on |r| <= ln(2) / 2, times a power of two made in its exponent bits:

@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.vocabulary import FIRST_ITEM
-
-Int64Array = NDArray[np.int64]
 
 CHUNK_FLOATS = 1 << 18  # logits worked on at a time: 1 MiB stays in a core's cache
 
@@ -52,7 +50,7 @@ class NegativeSampler:
         popular = np.searchsorted(self._cumulative, rng.random(self._rest), side="right")
         return np.sort(np.concatenate((uniform, np.minimum(popular, self._rows - 1))))
 
-    def log_expected(self, negatives: Int64Array) -> NDArray[np.float32]:
+    def log_expected(self, negatives: Int64Array) -> Float32Array:
         """The logarithm of the expected count of each of `negatives`; same shape."""
         return self._log_expected[negatives]
 
@@ -148,7 +146,7 @@ def log_softmax_at(
     bias: Tensor,
     targets: Int64Array,
     negatives: Int64Array,
-    log_expected: NDArray[np.float32],
+    log_expected: Float32Array,
     product: torch.dtype = torch.float32,
 ) -> Tensor:
     """log P(target) (P,) of the softmax over the target and the negatives.

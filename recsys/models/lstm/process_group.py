@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import structlog
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
 from recsys.errors import TrainingError
+from recsys.events.array_types import AnyArray, Int64Array
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class TrainingGroup:
         if rank == 0:
             self._heart.start()
 
-    def rows(self, count: int) -> NDArray[np.int64]:
+    def rows(self, count: int) -> Int64Array:
         """Which of the `count` rows of a batch are this rank's."""
         return np.arange(self.rank, count, self.size)
 
@@ -95,7 +95,7 @@ class TrainingGroup:
             parameter.grad = part.view_as(parameter).to(device) if had_one else None
         return float(summed[at])
 
-    def share_array(self, array: NDArray[Any] | None, like: Mapping[str, Any]) -> NDArray[Any]:
+    def share_array(self, array: AnyArray | None, like: Mapping[str, Any]) -> AnyArray:
         """Rank 0's `array` at every rank; `like` is what `described` says of it."""
         if array is None:
             array = _room(np.dtype(like["dtype"]), tuple(like["shape"]))
@@ -108,8 +108,8 @@ class TrainingGroup:
         return array
 
     def share_arrays(
-        self, arrays: Mapping[str, NDArray[Any]], like: Mapping[str, Mapping[str, Any]]
-    ) -> dict[str, NDArray[Any]]:
+        self, arrays: Mapping[str, AnyArray], like: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, AnyArray]:
         """Rank 0's `arrays` at every rank, by name; others pass none of them."""
         return {name: self.share_array(arrays.get(name), said) for name, said in like.items()}
 
@@ -135,7 +135,7 @@ class TrainingGroup:
                 log.warning("a heartbeat of the training was not sent", kind=type(error).__name__)
 
 
-def described(arrays: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
+def described(arrays: Mapping[str, AnyArray]) -> dict[str, dict[str, Any]]:
     """Types and shapes, JSON-ready."""
     return {name: {"dtype": a.dtype.str, "shape": list(a.shape)} for name, a in arrays.items()}
 
@@ -194,7 +194,7 @@ def lost_ranks() -> Iterator[None]:
 _present: TrainingGroup | None = None
 
 
-def _room(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def _room(dtype: np.dtype[Any], shape: tuple[int, ...]) -> AnyArray:
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if size <= MAPPED_BYTES:
         return np.empty(shape, dtype)

@@ -10,8 +10,8 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
@@ -20,9 +20,6 @@ from recsys.models.lstm.copy_head import NEVER
 from recsys.models.lstm.inference import Reading, SingleReader
 from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.lstm.network import InputTensors, NextItemNetwork
-
-Float32Array = NDArray[np.float32]
-Int64Array = NDArray[np.int64]
 
 BATCH_EVENTS = 16_384
 

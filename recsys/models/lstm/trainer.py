@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.errors import TrainingError
+from recsys.events.array_types import BoolArray, Float32Array, Int32Array, Int64Array
 from recsys.events.large_arrays import count_codes
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Sequences
@@ -29,10 +29,6 @@ from recsys.models.lstm.optimizer import TableAdamW
 from recsys.models.lstm.precision import choose_device, choose_product, narrow_network
 from recsys.models.lstm.process_group import described, present_group
 from recsys.models.lstm.scoring import NetworkScorer
-
-Float32Array = NDArray[np.float32]
-Int32Array = NDArray[np.int32]
-Int64Array = NDArray[np.int64]
 
 BETAS = (0.9, 0.98)
 UNKNOWN_SHARE = 0.01  # inputs shown as unknown, so that the unknown row learns a meaning
@@ -229,8 +225,8 @@ class Trainer:
         return found
 
     def _own_rows(
-        self, batch: TrainingBatch, items: Int64Array, chosen: NDArray[np.bool_]
-    ) -> tuple[TrainingBatch, Int64Array, NDArray[np.bool_]]:
+        self, batch: TrainingBatch, items: Int64Array, chosen: BoolArray
+    ) -> tuple[TrainingBatch, Int64Array, BoolArray]:
         """This rank's rows of a batch; where there are none, the first row at no weight, so that
         every rank draws and sums alike.
         """

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.errors import NotEnoughDataError
+from recsys.events.array_types import Float32Array
 from recsys.events.sequences import Sequences
 from recsys.models.lstm.batches import Windows, batch_count
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
@@ -24,8 +24,6 @@ from recsys.models.lstm.embedding_init import neighbour_vectors
 from recsys.models.lstm.losses import NegativeSampler
 from recsys.models.lstm.scoring import NetworkScorer
 from recsys.models.lstm.trainer import Rate, Trainer
-
-Float32Array = NDArray[np.float32]
 
 FINAL_RATE = 0.2  # learning rate of the final pass, as a share of the peak
 WARM_RATE = 0.7  # likewise, of a training that starts from another's weights

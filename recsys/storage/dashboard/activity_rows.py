@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, delete, func, or_, select
 
+from recsys.events.times import DAY_US, HOUR_US
 from recsys.storage.engine.database import Database, upsert
 from recsys.storage.schema.tables import (
     active_users,
@@ -21,8 +22,6 @@ from recsys.storage.schema.tables import (
     service_counts,
 )
 
-HOUR_US = 3_600 * 1_000_000
-DAY_US = 24 * HOUR_US
 SPANS = (300, 3_600, 86_400)  # seconds of a slot
 KEPT_DAYS = {300: 2, 3_600: 400, 86_400: 4_000}
 MARK = "events_counted_to"  # the row id up to which events need no second look

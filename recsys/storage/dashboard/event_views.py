@@ -18,8 +18,8 @@ from sqlalchemy import Connection
 
 from recsys.errors import SourceUnavailableError
 from recsys.events.frame import EventFrame, EventFrameBuilder, key_hashes
+from recsys.events.times import DAY_US, HOUR_US
 from recsys.storage.dashboard import activity_rows, catalogue_views, visitor_views
-from recsys.storage.dashboard.activity_rows import DAY_US, HOUR_US
 from recsys.storage.dashboard.catalogue_views import ItemEvents
 from recsys.storage.dashboard.visitor_views import Place, Visitor, VisitorPage
 from recsys.storage.engine.database import Database

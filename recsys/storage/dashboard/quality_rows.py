@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select
 
+from recsys.events.times import DAY_US
 from recsys.storage.engine.database import upsert
 from recsys.storage.schema.tables import quality_reports, rejected_events
 
-DAY_US = 86_400 * 1_000_000
 KEPT_DAYS = 400
 LOOKED_AT = 50_000  # newest rows of the quarantine that are summed up, or searched
 MAX_REASONS = 12

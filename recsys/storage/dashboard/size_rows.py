@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select, text
 
+from recsys.events.times import DAY_US
 from recsys.storage.engine.database import upsert
 from recsys.storage.schema.tables import storage_sizes
 
-DAY_US = 86_400 * 1_000_000
 LOOK_BACK_DAYS = 30
 
 

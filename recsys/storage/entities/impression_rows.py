@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, delete, func, or_, select
 
+from recsys.events.times import HOUR_US
 from recsys.storage.engine.database import upsert
 from recsys.storage.schema.tables import (
     answer_counts,
@@ -23,7 +24,6 @@ from recsys.storage.schema.tables import (
     installation,
 )
 
-HOUR_US = 3_600 * 1_000_000
 MAX_PAGES = 100  # of one answer that can be followed back
 CHUNK = 500  # ids a statement
 WATERMARK = "attributed_until_us"

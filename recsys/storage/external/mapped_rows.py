@@ -23,11 +23,12 @@ import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Select, func, select
 
 from recsys.errors import ConfigError, InputError
+from recsys.events.array_types import BoolArray
 from recsys.events.frame import EVENT_SCHEMA, MAX_FUTURE_SECONDS
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
 from recsys.ingest.event_parser import EventParser
 from recsys.ingest.layouts import ColumnMap, ReadOptions
-from recsys.ingest.raw_rows import BoolArray, RawChunk
+from recsys.ingest.raw_rows import RawChunk
 from recsys.storage.entities.user_rows import Tombstones
 from recsys.storage.external.mapping import KEYS, Mapping
 from recsys.storage.external.source_database import SourceDatabase

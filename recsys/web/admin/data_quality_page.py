@@ -10,9 +10,9 @@ import orjson
 from flask import Blueprint, Response, render_template, request
 
 from recsys.errors import NotFoundError
-from recsys.events.times import rfc3339
+from recsys.events.times import DAY_US, HOUR_US, rfc3339
 from recsys.storage.dashboard import quality_rows
-from recsys.storage.dashboard.activity_rows import DAY_US, HOUR_US, events_by_hour
+from recsys.storage.dashboard.activity_rows import events_by_hour
 from recsys.storage.dashboard.quality_rows import Report
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import job_rows, rejected_rows, version_rows

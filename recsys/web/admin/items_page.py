@@ -9,6 +9,7 @@ from flask import Blueprint, render_template, request
 from werkzeug.wrappers import Response
 
 from recsys.errors import InputError, NotFoundError
+from recsys.events.times import DAY_US, HOUR_US
 from recsys.ingest.event_body import text_problem
 from recsys.serving.answers import RankedItem
 from recsys.storage.dashboard import catalogue_views, event_views
@@ -19,7 +20,7 @@ from recsys.web.admin import exposures, figures, tiles
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.charts import Chart
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
-from recsys.web.admin.ranges import DAY_US, HOUR_US, TimeRange
+from recsys.web.admin.ranges import TimeRange
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.services import now_us, services
 

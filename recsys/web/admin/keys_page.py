@@ -8,7 +8,8 @@ from flask import Blueprint, Response, g, make_response, render_template, reques
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.errors import ConflictError, InputError
-from recsys.storage.dashboard.activity_rows import DAY_US, uses_by_name
+from recsys.events.times import DAY_US
+from recsys.storage.dashboard.activity_rows import uses_by_name
 from recsys.storage.entities import key_rows
 from recsys.storage.entities.key_rows import SCOPES, KeyRow
 from recsys.storage.entities.stamps import bump

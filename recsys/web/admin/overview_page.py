@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 
-from recsys.events.times import from_us
+from recsys.events.times import HOUR_US, from_us
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.dashboard import activity_rows, size_rows
 from recsys.storage.dashboard.size_rows import Growth
@@ -18,7 +18,7 @@ from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.charts import Chart, Series
 from recsys.web.admin.formats import duration, percent, points
 from recsys.web.admin.problems import find_problems, scheduler_silence_us
-from recsys.web.admin.ranges import HOUR_US, TimeRange, time_range
+from recsys.web.admin.ranges import TimeRange, time_range
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("admin_overview", __name__, url_prefix=PREFIX)

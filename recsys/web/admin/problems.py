@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from recsys.config import Settings
-from recsys.events.times import to_us
+from recsys.events.times import DAY_US, HOUR_US, to_us
 from recsys.storage.dashboard import size_rows
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import job_rows, lease_rows, rejected_rows, version_rows
 from recsys.web.admin.formats import duration, number
-from recsys.web.admin.ranges import DAY_US, HOUR_US
 
 SILENT_US = 60 * 1_000_000  # a scheduler that has said nothing for so long does not run
 OLD_HOURS = 7 * 24  # of a model, where schedule.max_model_age_hours says nothing

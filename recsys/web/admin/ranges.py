@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from recsys.errors import InputError
-from recsys.events.times import EPOCH, to_us
+from recsys.events.times import DAY_US, EPOCH, HOUR_US, to_us
 
-HOUR_US = 3_600 * 1_000_000
-DAY_US = 24 * HOUR_US
 RANGES = {"24h": DAY_US, "7d": 7 * DAY_US, "30d": 30 * DAY_US, "90d": 90 * DAY_US}
 DEFAULT = "7d"
 MAX_DAYS = 400

@@ -14,6 +14,7 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 
 from recsys.errors import InputError
+from recsys.events.times import HOUR_US
 from recsys.ingest.event_body import MAX_TYPE_LENGTH, Event, text_problem
 from recsys.models.bundle import Bundle
 from recsys.serving.answers import Answer, RankedItem, Request
@@ -22,7 +23,6 @@ from recsys.storage.entities.item_rows import StoredItem
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.items_page import model_ids
 from recsys.web.admin.queries import choice, words
-from recsys.web.admin.ranges import HOUR_US
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("admin_what_if", __name__, url_prefix=f"{PREFIX}/what-if")

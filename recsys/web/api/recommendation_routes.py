@@ -10,14 +10,14 @@ from typing import Any
 from flask import Blueprint
 
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
-from recsys.events.times import rfc3339
+from recsys.events.times import HOUR_US, rfc3339
 from recsys.ingest.event_body import Event, check_event
 from recsys.ingest.row_conditions import Condition
 from recsys.serving.answers import Answer, Boost, Request
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import impression_rows, user_rows
-from recsys.storage.entities.impression_rows import HOUR_US, Impression
+from recsys.storage.entities.impression_rows import Impression
 from recsys.web import prometheus_metrics
 from recsys.web.api.answer_schemas import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (

@@ -11,10 +11,9 @@ import pytest
 
 from recsys.config import Settings
 from recsys.errors import InputError
-from recsys.events.times import from_us, to_us
+from recsys.events.times import DAY_US, HOUR_US, from_us, to_us
 from recsys.ops import diagnosis, upkeep
 from recsys.storage.dashboard import activity_rows, event_views
-from recsys.storage.dashboard.activity_rows import DAY_US, HOUR_US
 from recsys.storage.entities import item_rows
 from recsys.storage.event_source import EventSource
 

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.events.frame import EVENT_SCHEMA, frame_from_table
-from recsys.events.quality_facts import BOT_EVENTS, DAY_US, newest_facts, sequence_facts
+from recsys.events.quality_facts import BOT_EVENTS, newest_facts, sequence_facts
+from recsys.events.times import DAY_US
 
 SECOND = 1_000_000
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.events.times import DAY_US
 from recsys.ingest.event_body import rfc3339_us
 from recsys.ingest.iso_times import parse_iso
 
@@ -23,7 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
         ("1970-01-01T01:30+01:30", 0),
         ("1970-01-01T00:00:00-0130", 5_400_000_000),
         ("1970-01-01T00:00:00+00", 0),
-        ("1970-01-02", 86_400_000_000),
+        ("1970-01-02", DAY_US),
         ("2000-02-29", 951_782_400_000_000),
         ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999_999),
         ("0001-01-01", -62_135_596_800_000_000),
@@ -76,7 +77,7 @@ def test_which_have_an_offset() -> None:
 
 def test_a_slice_is_read_like_the_whole() -> None:
     texts = pa.array(["padding of some length", "1970-01-01T00:00:05Z", "1970-01-02"])
-    assert parse_iso(texts[1:]).us.tolist() == [5_000_000, 86_400_000_000]
+    assert parse_iso(texts[1:]).us.tolist() == [5_000_000, DAY_US]
     assert len(parse_iso(texts[:0]).us) == 0
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from recsys.errors import InputError
+from recsys.events.times import DAY_US
 from recsys.ingest.timestamps import TimestampParser
 
 NOW_US = 1_700_000_000_000_000
@@ -72,7 +73,7 @@ def test_native_times_far_out_and_dates() -> None:
     column = pa.array([2**62, -(2**62), 0], pa.int64()).cast(pa.timestamp("s"))
     assert read(column) == [None, None, 0]
     for kind in (pa.date32(), pa.date64()):
-        assert read(pa.array([date(1970, 1, 2)], kind)) == [86_400_000_000]
+        assert read(pa.array([date(1970, 1, 2)], kind)) == [DAY_US]
 
 
 def test_a_time_zone_is_for_times_without_an_offset() -> None:

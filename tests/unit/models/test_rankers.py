@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Histories, Sequences
+from recsys.events.times import DAY_US
 from recsys.models.popular import Popular, PopularRecent
 from recsys.models.rankers import RANKERS, dense_scores
 from recsys.models.sequential_rules import SequentialRules
 from recsys.models.transitions import Transitions
 
 ROWS = 12
-DAY_US = 86_400 * 1_000_000
 
 
 def log_of(*sequences: list[int], spacing_us: int = 1_000_000) -> Sequences:

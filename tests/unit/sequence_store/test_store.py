@@ -23,7 +23,8 @@ from recsys.events.time_split import cut_for_share
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
 from recsys.ingest.event_files import ReadOptions
-from recsys.sequence_store import segment_building, store
+from recsys.sequence_store import segment_building
+from recsys.sequence_store import store as store_module
 from recsys.sequence_store.segment_frame import FRAME_DTYPES
 from recsys.sequence_store.segments import read_manifest, read_segment
 from recsys.sequence_store.store import SequenceStore
@@ -53,8 +54,8 @@ def load(database, tiny_shop, tmp_path):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "CHUNK_IDS", 700)
-    monkeypatch.setattr(store, "LOOK_BACK", 300)
+    monkeypatch.setattr(store_module, "CHUNK_IDS", 700)
+    monkeypatch.setattr(store_module, "LOOK_BACK", 300)
     monkeypatch.setattr(large_arrays, "CHUNK", 256)
     return SequenceStore(tmp_path / "sequences", processes=1)
 
@@ -230,7 +231,7 @@ def test_damaged_and_foreign_files_are_built_anew(store, database, load, tmp_pat
 def test_many_updates_are_compacted_and_leave_nothing_behind(
     store, database, load, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(store, "MAX_SEGMENTS", 6)
+    monkeypatch.setattr(store_module, "MAX_SEGMENTS", 6)
     for at in range(0, 2_000, 100):
         load(at, at + 100)
         store.update(database)
@@ -244,7 +245,7 @@ def test_many_updates_are_compacted_and_leave_nothing_behind(
 
 
 def test_two_processes_make_the_same_files_as_one(database, load, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "CHUNK_IDS", 500)
+    monkeypatch.setattr(store_module, "CHUNK_IDS", 500)
     load(0, 2_000)
     for processes in (1, 2):
         SequenceStore(tmp_path / str(processes), processes).update(database)
@@ -345,7 +346,7 @@ def test_ids_that_lie_far_apart_are_read_in_a_bounded_number_of_ranges(
     load(0, 500)
     with database.begin() as connection:
         connection.exec_driver_sql("UPDATE events SET id = id + 1000000000000 WHERE id > 400")
-    monkeypatch.setattr(store, "MAX_RANGES", 20)
+    monkeypatch.setattr(store_module, "MAX_RANGES", 20)
     asked = []
     real = segment_building.read_batches
     monkeypatch.setattr(

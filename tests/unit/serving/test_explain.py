@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from recsys.events.times import SECOND_US
 from recsys.models.blend import NETWORK, Blend
 from recsys.models.ranking import encode_history, scores
 from recsys.serving.explain import contributions, leave_one_out
@@ -14,7 +15,6 @@ KINDS = {
     "copy": Blend({NETWORK: 1.0}, 0.5, 3.0),
     "blend": Blend({NETWORK: 0.5, "session_knn": 0.3, "transitions": 0.2}, 0.5, 0.0, 0.1),
 }
-SECOND_US = 1_000_000
 
 
 def past(tiny_shop, length):

@@ -5,7 +5,8 @@ import pytest
 
 from recsys.config import load_settings
 from recsys.events.frame import EventFrame
-from recsys.training.data_checks import DAY_US, Known, check_frame
+from recsys.events.times import DAY_US
+from recsys.training.data_checks import Known, check_frame
 
 DAYS = 20
 

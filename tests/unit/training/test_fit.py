@@ -7,6 +7,7 @@ from recsys.config import Settings
 from recsys.errors import NotEnoughDataError
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
+from recsys.events.times import DAY_US
 from recsys.models.ranking import BLEND, LSTM
 from recsys.training.dataset import prepare
 from recsys.training.evaluate import matrix_costs, window_positions
@@ -139,7 +140,7 @@ def test_a_log_of_baskets_is_one(case, tiny_shop):
     log, settings, _ = case
     assert not log.baskets
     frame = frame_from_table(tiny_shop.events)
-    hours = frame.timestamps_us // 86_400_000_000 * 86_400_000_000
+    hours = frame.timestamps_us // DAY_US * DAY_US
     tied = replace(frame, timestamps_us=hours)
     assert make_log(tied, settings).baskets
     wanted = settings.model_copy(

@@ -1,9 +1,10 @@
 import pytest
 
+from recsys.events.times import DAY_US, HOUR_US
 from recsys.ingest.event_body import Event
 from recsys.serving.usage_counts import Activity
 from recsys.storage.dashboard import activity_rows, size_rows
-from recsys.storage.dashboard.activity_rows import DAY_US, HOUR_US, LATE_US
+from recsys.storage.dashboard.activity_rows import LATE_US
 from recsys.storage.entities import event_rows
 from recsys.web.admin.figures import quantile
 
