@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from recsys.config.exclude_seen import check_exclude_seen
 from recsys.errors import ConfigError
 
 ENV_PREFIX = "RECSYS_"
@@ -29,14 +30,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-def _check_seen(value: str) -> str:
-    names = [name.strip() for name in value.split(",")]
-    if len(names) > 1 and ("all" in names or "none" in names or "" in names):
-        raise ValueError("expected event types by commas, or all, or none, alone")
-    return value
-
-
-ExcludeSeen = Annotated[str, Field(min_length=1, max_length=1_024), AfterValidator(_check_seen)]
+ExcludeSeen = Annotated[str, AfterValidator(check_exclude_seen)]
 
 
 def _check_zone(value: str) -> str:

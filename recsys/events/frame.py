@@ -5,7 +5,6 @@ Legend: E events.
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +16,12 @@ from numpy.typing import NDArray
 
 from recsys.events.array_types import AnyArray, Int16Array, Int32Array, Int64Array, UInt64Array
 
-MAX_ID_LENGTH = 256  # characters
 MAX_PROPERTIES_BYTES = 8_192  # JSON text
 MAX_FUTURE_SECONDS = 300
 EARLIEST_US = 0  # 1970-01-01, UTC
 MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
 USER_BUCKETS = 64
 DEFAULT_EVENT_TYPE = "view"
-# No control characters (PostgreSQL cannot hold NUL, logs should not hold the rest) and no lone
-# surrogates (not UTF-8). Shared by the import and by REST.
-FORBIDDEN_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 EVENT_SCHEMA = pa.schema(
     [

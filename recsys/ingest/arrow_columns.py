@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.events.array_types import BoolArray, Float64Array, Int32Array, UInt8Array
-from recsys.events.frame import MAX_ID_LENGTH
+from recsys.text_rules import MAX_ID_LENGTH
 
 NOT_UTF8 = "is not UTF-8 text"
 NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"

@@ -17,13 +17,11 @@ from recsys.errors import InputError
 from recsys.events.frame import (
     DEFAULT_EVENT_TYPE,
     EARLIEST_US,
-    FORBIDDEN_CHARACTERS,
     MAX_FUTURE_SECONDS,
-    MAX_ID_LENGTH,
     MAX_PROPERTIES_BYTES,
 )
+from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
-MAX_TYPE_LENGTH = 64  # characters of an event type
 MAX_DEPTH = 8  # objects and arrays within one another, the outermost included
 
 EVENT_FIELDS = (
@@ -101,19 +99,6 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
         recommendation_id=_text(raw, "recommendation_id"),
         properties=check_properties(raw.get("properties")),
     )
-
-
-def text_problem(value: object, limit: int = MAX_ID_LENGTH) -> str | None:
-    """What keeps `value` from being an id of 1 to `limit` characters, or None.
-
-    >>> text_problem("tea"), text_problem(""), text_problem("a\\tb")
-    (None, 'expected text of 1 to 256 characters', 'holds a control character')
-    """
-    if not isinstance(value, str) or not 1 <= len(value) <= limit:
-        return f"expected text of 1 to {limit} characters"
-    if found := FORBIDDEN_CHARACTERS.search(value):
-        return "holds a control character" if found[0] < "\x80" else "holds half a surrogate pair"
-    return None
 
 
 def check_properties(properties: object) -> str | None:

@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray
-from recsys.events.frame import DEFAULT_EVENT_TYPE, EVENT_SCHEMA, MAX_ID_LENGTH
+from recsys.events.frame import DEFAULT_EVENT_TYPE, EVENT_SCHEMA
 from recsys.ingest.arrow_columns import as_ids, as_numbers, can_be_id, can_be_number, cell_value
-from recsys.ingest.event_body import MAX_TYPE_LENGTH, text_problem
 from recsys.ingest.layouts import Layout, ReadOptions, listed, own_map, require_columns
 from recsys.ingest.numeric_times import FINE, Times
 from recsys.ingest.raw_rows import RawChunk, Rejection, raw_text
 from recsys.ingest.row_conditions import Condition
 from recsys.ingest.timestamps import TimestampParser
+from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
 POSITIONED_SCHEMA = EVENT_SCHEMA.append(pa.field("position", pa.int64(), nullable=False))
 

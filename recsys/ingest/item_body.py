@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recsys.errors import InputError
-from recsys.events.frame import MAX_ID_LENGTH
-from recsys.ingest.event_body import check_properties, text_problem
+from recsys.ingest.event_body import check_properties
+from recsys.text_rules import MAX_ID_LENGTH, text_problem
 
 MAX_TITLE_LENGTH = 1_024  # characters
 MAX_IMAGE_LENGTH = 2_048

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from recsys.config.exclude_seen import seen_types
 from recsys.events.frame import EventFrame
 from recsys.events.sequences import build_sequences
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import scores, top_k
-from recsys.serving.seen import seen_types
 
 BATCH = 256  # users ranked together
 

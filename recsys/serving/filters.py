@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recsys.config.exclude_seen import seen_types
 from recsys.errors import SourceUnavailableError
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import Bounds
 from recsys.serving.answers import Request
 from recsys.serving.item_snapshot import Shelf
-from recsys.serving.seen import seen_types
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.event_rows import History
 from recsys.storage.event_source import EventSource

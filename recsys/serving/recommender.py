@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from recsys.config import Settings
+from recsys.config.exclude_seen import seen_types
 from recsys.errors import StorageUnavailableError
 from recsys.events.random_ids import RandomIds
 from recsys.models.bundle import Bundle
@@ -26,7 +27,6 @@ from recsys.serving.history import Merged, given_events, history_of
 from recsys.serving.item_lists import ItemLists
 from recsys.serving.item_snapshot import EMPTY, Catalogue, look_up
 from recsys.serving.popularity import Popularity
-from recsys.serving.seen import seen_types
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import version_rows

@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from recsys.errors import InputError
-from recsys.ingest.event_body import text_problem
+from recsys.text_rules import text_problem
 
 
 def write_cursor(position: str) -> str:

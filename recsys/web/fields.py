@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from recsys.events.frame import MAX_ID_LENGTH
-from recsys.ingest.event_body import MAX_TYPE_LENGTH, text_problem
-from recsys.serving.seen import MAX_TYPES, seen_problem
+from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
+from recsys.text_rules import MAX_ID_LENGTH, text_problem
 
 MAX_ROWS = 10_000  # of a bulk post
 MAX_LIST = 1_000
@@ -32,20 +31,14 @@ Reason = Annotated[str, Field(min_length=1, max_length=500), Text]
 Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]
 
 
-def _check_seen(value: str) -> str:
-    if problem := seen_problem(value):
-        raise ValueError(problem)
-    return value
-
-
 SeenTypes = Annotated[
     str,
     Field(
         min_length=1,
-        max_length=MAX_TYPES * (MAX_TYPE_LENGTH + 1),
+        max_length=MAX_EXCLUDE_SEEN,
         json_schema_extra={"pattern": r"^[^,]{1,64}(,[^,]{1,64}){0,15}$"},
     ),
-    AfterValidator(_check_seen),
+    AfterValidator(check_exclude_seen),
 ]
 
 

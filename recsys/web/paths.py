@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.routing import BaseConverter
 
 from recsys.errors import InputError
-from recsys.ingest.event_body import text_problem
+from recsys.text_rules import text_problem
 
 SLASH = "\x1f"
 NOT_UTF8 = "recsys.path_is_not_utf8"

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null, or_, select
 
 from recsys.errors import ConfigError, InputError
-from recsys.events.frame import FORBIDDEN_CHARACTERS, MAX_FUTURE_SECONDS
+from recsys.events.frame import MAX_FUTURE_SECONDS
 from recsys.storage.engine.hot_select import HotSelect
 from recsys.storage.entities.event_rows import History, HistoryEvent
 from recsys.storage.entities.user_rows import Tombstones
 from recsys.storage.external.readiness import Reflection, time_of_one_user
 from recsys.storage.external.source_database import SourceDatabase
+from recsys.text_rules import FORBIDDEN_CHARACTERS
 
 READ = ("user", "session", "item", "event_type", "timestamp", "order", "event_id", "value")
 MAX_SEEN_EVENTS = 10_000

@@ -31,8 +31,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from recsys.events.frame import MAX_ID_LENGTH, MICROSECONDS
+from recsys.events.frame import MICROSECONDS
 from recsys.storage.external.operator_sql import escaped
+from recsys.text_rules import MAX_ID_LENGTH
 
 Kind = Literal[
     "integer", "decimal", "float", "uuid", "uuid_bytes", "text", "aware", "naive", "date", "other"

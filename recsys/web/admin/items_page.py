@@ -10,11 +10,11 @@ from werkzeug.wrappers import Response
 
 from recsys.errors import InputError, NotFoundError
 from recsys.events.times import DAY_US, HOUR_US
-from recsys.ingest.event_body import text_problem
 from recsys.serving.answers import RankedItem
 from recsys.storage.dashboard import catalogue_views, event_views
 from recsys.storage.dashboard.catalogue_views import ItemEvents, ItemQuery, Position
 from recsys.storage.entities import item_rows
+from recsys.text_rules import text_problem
 from recsys.web import actions
 from recsys.web.admin import exposures, figures, tiles
 from recsys.web.admin.access import PREFIX, done, view

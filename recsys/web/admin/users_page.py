@@ -8,15 +8,15 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from recsys.config.exclude_seen import check_exclude_seen
 from recsys.errors import ConflictError, InputError, NotFoundError
-from recsys.ingest.event_body import text_problem
 from recsys.serving.answers import Request
 from recsys.serving.erasure import erase
-from recsys.serving.seen import seen_problem
 from recsys.storage.dashboard import event_views, visitor_views
 from recsys.storage.dashboard.visitor_views import Place
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import event_rows, impression_rows, item_rows, user_rows
+from recsys.text_rules import text_problem
 from recsys.web import actions
 from recsys.web.admin import time_line
 from recsys.web.admin.access import PREFIX, done, flash, view
@@ -128,8 +128,10 @@ def recommended() -> str:
     user_id, session_id = _who(request.args)
     shared = services()
     exclude = request.args.get("exclude_seen") or shared.settings.serving.exclude_seen
-    if problem := seen_problem(exclude):
-        raise InputError("exclude_seen", exclude, problem)
+    try:
+        check_exclude_seen(exclude)
+    except ValueError as error:
+        raise InputError("exclude_seen", exclude, str(error)) from None
     asked = Request(
         user_id=user_id,
         session_id=session_id,

@@ -15,11 +15,12 @@ from flask import Blueprint, redirect, render_template, request, url_for
 
 from recsys.errors import InputError
 from recsys.events.times import HOUR_US
-from recsys.ingest.event_body import MAX_TYPE_LENGTH, Event, text_problem
+from recsys.ingest.event_body import Event
 from recsys.models.bundle import Bundle
 from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
+from recsys.text_rules import MAX_TYPE_LENGTH, text_problem
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.items_page import model_ids
 from recsys.web.admin.queries import choice, words

@@ -6,8 +6,8 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from recsys.events.frame import FORBIDDEN_CHARACTERS
 from recsys.ingest.arrow_columns import as_ids, as_numbers, as_readable
+from recsys.text_rules import FORBIDDEN_CHARACTERS
 
 
 @pytest.mark.parametrize(
