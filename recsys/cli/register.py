@@ -30,5 +30,6 @@ def register(app: typer.Typer) -> None:
         return
     for module in (init, train, recommend, serve, demo, backup_restore, doctor):
         module.register(app)
-    for module in (db, events, items, users, models, jobs, keys, admin, bench):
+    for module in (db, events, items, users, models, jobs, keys, admin):
         app.add_typer(module.app)
+    bench.register(app)

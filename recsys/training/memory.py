@@ -10,23 +10,11 @@ from pathlib import Path
 def peak_mib() -> float:
     """The largest resident size of this process so far, in MiB."""
     # ru_maxrss would be a parent's, where it was larger than this process ever was.
-    found = _status("VmHWM:")
-    if found is not None:
-        return found
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 1024), 1)
-
-
-def anonymous_mib() -> float:
-    """What this process holds in memory now that is no file's, in MiB; 0 where nobody tells."""
-    return _status("RssAnon:") or 0.0
-
-
-def _status(name: str) -> float | None:
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(name):
+            if line.startswith("VmHWM:"):
                 return round(int(line.split()[1]) / 1024, 1)
     except OSError:
         pass
-    return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 1024), 1)

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from recsys.bench.fault_routes import walk_routes
-from recsys.bench.load import Connection, request_bytes
-from recsys.bench.servers import running
+from bench.drills.fault_routes import walk_routes
+from bench.load import Connection, request_bytes
+from bench.servers import running
 from recsys.config import Settings
 from recsys.errors import InputError
 from recsys.ingest.row_conditions import Condition

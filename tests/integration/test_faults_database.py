@@ -4,8 +4,8 @@ from contextlib import closing
 
 import pytest
 
-from recsys.bench import fault_database, fault_writes
-from recsys.bench.fault_stage import Stage, own_postgres
+from bench.drills import fault_database, fault_writes
+from bench.drills.fault_stage import Stage, own_postgres
 from recsys.config import Settings
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import key_rows

@@ -2,8 +2,8 @@
 
 from contextlib import closing
 
-from recsys.bench import fault_models
-from recsys.bench.fault_stage import Stage
+from bench.drills import fault_models
+from bench.drills.fault_stage import Stage
 from recsys.storage.engine.database import Database
 
 

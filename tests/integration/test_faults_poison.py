@@ -1,6 +1,6 @@
 """Short forms of poisoning, and of what clocks may do."""
 
-from recsys.bench import fault_poison, fault_soak
+from bench.drills import fault_poison, fault_soak
 
 
 def test_one_user_with_half_of_all_events_is_stopped_or_harmless(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from recsys.bench.fault_stage import own_postgres
+from bench.drills.fault_stage import own_postgres
 from recsys.config import Settings
 from recsys.errors import ConfigError
 from recsys.ops import diagnosis

@@ -14,6 +14,7 @@ import urllib.request
 import venv
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -159,6 +160,30 @@ def check_everything(installed: Installed, tiny_shop) -> None:
         served.wait(60)
 
 
+def check_measurements(installed: Installed, tiny_shop) -> None:
+    """`bench quality` ranks a log of one's own; the others say in a line that a checkout has them."""
+    log = installed.folder / "quality.parquet"
+    events = tiny_shop.events
+    pq.write_table(events, log)
+    cut = str(int(np.quantile(events["timestamp_us"].to_numpy(), 0.8)))
+    found = installed.run("bench", "quality", "--log", log, "--cut", cut, "--unit", "us")
+    assert found["positions"] > 50
+    assert {"served", "lstm", "session_knn", "popular"} <= set(found["results"])
+    for words in (["bench"], ["bench", "serve"], ["bench", "faults", "--only", "soak"]):
+        command = [installed.folder / "venv" / "bin" / "recsys", *words]
+        done = subprocess.run(
+            command,
+            cwd=installed.home,
+            env=installed.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert "recsys bench quality" in line and "bench/" in line
+
+
 def test_it_works_outside_the_checkout(beside_what_it_needs, tiny_shop):
     where = subprocess.run(
         [
@@ -172,6 +197,7 @@ def test_it_works_outside_the_checkout(beside_what_it_needs, tiny_shop):
         env=beside_what_it_needs.environment,
     ).stdout.split()
     assert all(path.startswith(str(beside_what_it_needs.folder)) for path in where)
+    check_measurements(beside_what_it_needs, tiny_shop)
     check_everything(beside_what_it_needs, tiny_shop)
 
 

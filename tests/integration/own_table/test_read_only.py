@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pyarrow.compute as pc
 import pytest
 
-from recsys.bench.fault_stage import own_postgres
+from bench.drills.fault_stage import own_postgres
 from recsys.config import Settings
 from recsys.events.times import to_us
 from recsys.sequence_store.store import SequenceStore

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.bench.load import closed_loop, open_loop, request_bytes
-from recsys.bench.servers import (
+from bench.load import closed_loop, open_loop, request_bytes
+from bench.servers import (
     LONGEST,
     SHORTEST,
     USERS,

@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from recsys.bench.load import closed_loop, request_bytes
-from recsys.bench.servers import USERS, make_shop, running
+from bench.load import closed_loop, request_bytes
+from bench.servers import USERS, make_shop, running
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import version_rows
 

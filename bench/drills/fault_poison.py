@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recsys.bench.fault_stage import Fault, shop_of, small_settings
+from bench.drills.fault_stage import Fault, shop_of
+from bench.servers import small_settings
 from recsys.config import Settings
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share

@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from recsys.bench.fault_stage import Fault, Stage
-from recsys.bench.servers import running
+from bench.drills.fault_stage import Fault, Stage
+from bench.servers import running
 from recsys.config import Settings
 from recsys.events.times import to_us
 from recsys.storage.engine.database import Database

@@ -5,7 +5,7 @@ every file of every build must be equal to the byte. Weights: one training in on
 ranks of torchrun and by two workers of Ray Train over the same batches; the largest difference of any
 weight must stay below TOLERANCE.
 
-`python -m recsys.bench.scale OUT EVENTS` is one such rank.
+`python -m bench.rank_scaling OUT EVENTS` is one such rank.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys.bench.ingest import write_log
-from recsys.bench.training import simulated_sequences
+from bench.import_speed import write_log
+from bench.training_speed import simulated_sequences
 from recsys.config import ModelSettings, TrainingSettings, started_by_torchrun
 from recsys.distributed.ray_cluster import RayCluster, connected
 from recsys.distributed.torchrun import with_ranks
@@ -173,7 +173,7 @@ def _compared(alone: Path, out: Path) -> dict[str, Any]:
 
 def _rank_process(out: Path, events: int, ranks: int) -> None:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    command = [sys.executable, *(launcher if ranks > 1 else []), "-m", "recsys.bench.scale"]
+    command = [sys.executable, *(launcher if ranks > 1 else []), "-m", "bench.rank_scaling"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(out), str(events)], env=environment, capture_output=True, text=True

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from recsys.bench.sequence_building import costs, train_once
+from bench.sequence_building import costs, train_once
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.storage.engine.database import Database
@@ -163,7 +163,7 @@ def _settings(url: str) -> Settings:
 
 
 def _child(what: str, url: str, folder: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "recsys.bench.own_table", what, url, folder]
+    command = [sys.executable, "-m", "bench.own_table", what, url, folder]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

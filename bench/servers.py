@@ -1,6 +1,6 @@
 """Servers for measurements: the real one in processes of its own, over a made-up shop.
 
-`python -m recsys.bench.servers` is that process: `recsys serve` with one more address, `/empty`,
+`python -m bench.servers` is that process: `recsys serve` with one more address, `/empty`,
 which is a bare Flask view (constant JSON, no key, no database) in the same workers.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import structlog
 
-from recsys.bench.training import simulated_sequences
+from bench.training_speed import simulated_sequences
 from recsys.config import Settings, load_settings
 from recsys.events.frame import user_bucket
 from recsys.events.repeat_policy import RepeatPolicy
@@ -42,6 +42,20 @@ from recsys.storage.schema.tables import events
 USERS = 5_000
 SHORTEST, LONGEST = 20, 50  # events of a user's history
 SESSIONS = 200_000  # events that the rankers learn from
+
+
+def small_settings(registry: Path, **more: dict[str, Any]) -> Settings:
+    """A network that is learned in a second or two."""
+    chosen: dict[str, Any] = {
+        "registry": {"path": registry},
+        "model": {"width": 16},
+        "training": {"epochs": 2, "batch_events": 256, "threads": 1, "warm_start": False},
+        "evaluation": {"bootstrap_draws": 100},
+        "promotion": {"min_positions": 50},
+    }
+    for section, values in more.items():
+        chosen[section] = {**chosen.get(section, {}), **values}
+    return Settings(**chosen)
 
 
 def make_shop(
@@ -148,7 +162,7 @@ def running(
         **more,
     }
     environment.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # as `recsys serve` has it
-    command = [sys.executable, "-m", "recsys.bench.servers"]
+    command = [sys.executable, "-m", "bench.servers"]
     with subprocess.Popen(command, env=environment, cwd=registry) as process:
         try:
             _wait_until_ready(port, process)

@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.bench.load import Connection, request_bytes
-from recsys.bench.servers import running
+from bench.load import Connection, request_bytes
+from bench.servers import running
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.errors import RecsysError
 from recsys.events.times import to_us

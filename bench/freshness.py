@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from recsys.bench.load import Connection, request_bytes
-from recsys.bench.servers import make_shop, running
+from bench.load import Connection, request_bytes
+from bench.servers import make_shop, running
 from recsys.storage.engine.database import Database
 
 USERS = 50

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.bench.options import PostgresOption, whole
+from bench.commands.options import PostgresOption, whole
 from recsys.cli.common import JsonOption, now, say, show
 from recsys.errors import InputError
 from recsys.events.times import to_us
@@ -22,7 +22,7 @@ def ingest(
 
     Example: recsys bench ingest --events 200000
     """
-    from recsys.bench.ingest import run_ingest
+    from bench.import_speed import run_ingest
 
     show(run_ingest(events, seed, to_us(now()), postgresql), as_json)
 
@@ -38,7 +38,7 @@ def sequences(
 
     Example: recsys bench sequences --events 1000000
     """
-    from recsys.bench.sequence_building import run_sequences
+    from bench.sequence_building import run_sequences
 
     show(run_sequences(events, seed, to_us(now()), postgresql, train), as_json)
 
@@ -56,7 +56,7 @@ def table(
 
     Example: recsys bench table --postgresql postgresql://localhost/spare --events 1000000
     """
-    from recsys.bench.own_table import run_own_table
+    from bench.own_table import run_own_table
 
     show(run_own_table(events, seed, to_us(now()), postgresql, train), as_json)
 
@@ -75,7 +75,7 @@ def scale(
 
     Example: recsys bench scale --events 100000 --engines local,torchrun
     """
-    from recsys.bench.scale import ENGINES, run_scale
+    from bench.rank_scaling import ENGINES, run_scale
 
     chosen = [name.strip() for name in engines.split(",")]
     for name in chosen:

@@ -1,5 +1,4 @@
-"""bench quality: train on one file, rank the other; or one log, cut in time; or the simulated shop,
-cut at its last week, beside the oracle that knows it. No database.
+"""Logs to compare rankers on, read from files without a database: two session files, or one log.
 
 Protocol of session files, as the research code of the field has it: the vocabulary is that of the
 training file, items it does not hold are removed from the test file and then sessions of one event,
@@ -9,24 +8,14 @@ Validation is the newest part of the training file; nothing is chosen by the tes
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-
 from recsys.config import Settings
-from recsys.demo.simulation import Shop, ShopSize
 from recsys.errors import InputError
-from recsys.events.frame import EventFrame, EventFrameBuilder, frame_from_table
-from recsys.events.times import WEEK_US
-from recsys.events.vocabulary import Vocabulary
+from recsys.events.frame import EventFrame, EventFrameBuilder
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.training.compare import Inputs
-from recsys.training.report import Scorer
 from recsys.training.training_log import make_log
-
-SHOP_END_US = 1_767_225_600_000_000  # 2026-01-01: figures are the same whenever they are asked for
-SHOP_SEED = 7
 
 
 def read_frame(path: Path, options: ReadOptions, now_us: int) -> tuple[EventFrame, int]:
@@ -58,20 +47,3 @@ def cut_log(
 ) -> Inputs:
     """One log; everything before `cut_us` trains and is context."""
     return Inputs(make_log(read_frame(path, options, now_us)[0], settings), None, cut_us)
-
-
-def simulated_shop(
-    settings: Settings, size: ShopSize
-) -> tuple[Inputs, Callable[[Vocabulary], dict[str, Scorer]]]:
-    """The shop's views, cut at its last week, and its oracle for a vocabulary."""
-    shop = Shop(size, SHOP_SEED, SHOP_END_US)
-    frame = frame_from_table(pa.concat_tables(list(shop.events())))
-    views = settings.sequences.model_copy(
-        update={"input_event_types": ("view",), "target_event_types": ("view",)}
-    )
-    log = make_log(frame, settings.model_copy(update={"sequences": views}))
-
-    def oracle(vocabulary: Vocabulary) -> dict[str, Scorer]:
-        return {"oracle": lambda histories: shop.oracle_scores(histories, vocabulary)}
-
-    return Inputs(log, None, SHOP_END_US - WEEK_US), oracle

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.bench.options import PostgresOption
+from bench.commands.options import PostgresOption
 from recsys.cli.common import JsonOption, named_as_given, say, show
 from recsys.startup import limit_threads
 
@@ -25,7 +25,7 @@ def chaos(
     Example: recsys bench chaos --slots 10 --leader-kills 5 --training-kills 5
     """
     limit_threads()
-    from recsys.bench.chaos import run_chaos
+    from bench.drills.chaos import run_chaos
 
     result = run_chaos(slots, leader_kills, training_kills, schedulers, seed, postgresql, say)
     show(result, as_json)
@@ -41,7 +41,7 @@ def instances(
     Example: recsys bench instances --postgresql postgresql://localhost/spare
     """
     limit_threads()
-    from recsys.bench.instances import run_instances
+    from bench.drills.instances import run_instances
 
     show(run_instances(seconds, postgresql, say), as_json)
 
@@ -63,7 +63,7 @@ def faults(
 
     Example: recsys bench faults --events 1000000 --soak 30
     """
-    from recsys.bench.faults import Scale, run_faults
+    from bench.drills.faults import Scale, run_faults
 
     scale = Scale(
         events=events, kills=kills, outage_seconds=outage, models=models, soak_minutes=soak

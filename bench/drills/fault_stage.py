@@ -21,7 +21,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recsys.bench.load import Connection, request_bytes
+from bench.load import Connection, request_bytes
+from bench.servers import small_settings
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.errors import RecsysError
@@ -62,20 +63,6 @@ class Stage:
         """A read that carries its own sequence, so that it needs no database."""
         events = [{"item_id": f"P{number:04d}"} for number in (1, 2, 3)]
         return self.asks("/recommendations", {"events": events, "k": 5})
-
-
-def small_settings(registry: Path, **more: dict[str, Any]) -> Settings:
-    """A network that is learned in a second or two."""
-    chosen: dict[str, Any] = {
-        "registry": {"path": registry},
-        "model": {"width": 16},
-        "training": {"epochs": 2, "batch_events": 256, "threads": 1, "warm_start": False},
-        "evaluation": {"bootstrap_draws": 100},
-        "promotion": {"min_positions": 50},
-    }
-    for section, values in more.items():
-        chosen[section] = {**chosen.get(section, {}), **values}
-    return Settings(**chosen)
 
 
 def shop_of(events: int, now_us: int, seed: int = 3) -> Shop:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.bench.options import PostgresOption
+from bench.commands.options import PostgresOption
 from recsys.cli.common import JsonOption, now, say, show
 from recsys.events.times import to_us
 from recsys.startup import limit_threads
@@ -24,7 +24,7 @@ def serve(
     Example: recsys bench serve --items 50000 --postgresql postgresql://localhost/spare
     """
     limit_threads()
-    from recsys.bench.serving import run_serving
+    from bench.serving_speed import run_serving
 
     show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
 
@@ -41,7 +41,7 @@ def soak(
     Example: recsys bench soak --minutes 10
     """
     limit_threads()
-    from recsys.bench.serving import run_soak
+    from bench.serving_speed import run_soak
 
     show(run_soak(items, minutes * 60, workers, to_us(now()), postgresql), as_json)
 
@@ -58,7 +58,7 @@ def beside(
     Example: recsys bench beside --rate 50
     """
     limit_threads()
-    from recsys.bench.serving import run_beside_training
+    from bench.serving_speed import run_beside_training
 
     show(run_beside_training(items, seconds, rate, to_us(now()), postgresql), as_json)
 
@@ -73,7 +73,7 @@ def pages(
 
     Example: recsys bench pages --events 10000000 --postgresql postgresql://localhost/spare
     """
-    from recsys.bench.pages import run_pages
+    from bench.page_speed import run_pages
 
     show(run_pages(events, seed, now(), postgresql, say), as_json)
 
@@ -88,7 +88,7 @@ def swap(
     Example: recsys bench swap --promotions 20
     """
     limit_threads()
-    from recsys.bench.swap import run_swap
+    from bench.swap import run_swap
 
     show(run_swap(promotions, items, to_us(now())), as_json)
 
@@ -104,6 +104,6 @@ def freshness(
     Example: recsys bench freshness --posts 1000
     """
     limit_threads()
-    from recsys.bench.freshness import run_freshness
+    from bench.freshness import run_freshness
 
     show(run_freshness(posts, items, to_us(now()), postgresql), as_json)

@@ -23,9 +23,9 @@ from typing import Any
 
 import orjson
 
-from recsys.bench.chaos import INTERVAL_SECONDS, Say, Stage, begun, make_stage, now_us
-from recsys.bench.load import Connection, request_bytes
-from recsys.bench.servers import running
+from bench.drills.chaos import INTERVAL_SECONDS, Say, Stage, begun, make_stage, now_us
+from bench.load import Connection, request_bytes
+from bench.servers import running
 from recsys.storage.entities import key_rows, version_rows
 from recsys.storage.entities.event_reading import read_batches
 

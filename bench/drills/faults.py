@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys.bench import (
+from bench.drills import (
     fault_clients,
     fault_database,
     fault_models,
@@ -18,7 +18,7 @@ from recsys.bench import (
     fault_soak,
     fault_writes,
 )
-from recsys.bench.fault_stage import Fault, OwnPostgres, Stage, make_stage, own_postgres
+from bench.drills.fault_stage import Fault, OwnPostgres, Stage, make_stage, own_postgres
 from recsys.errors import InputError
 
 Say = Callable[[str], None]

@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from recsys.bench.fault_stage import Fault, Stage, ask, resident
-from recsys.bench.load import Connection, closed_loop, request_bytes
-from recsys.bench.servers import running
+from bench.drills.fault_stage import Fault, Stage, ask, resident
+from bench.load import Connection, closed_loop, request_bytes
+from bench.servers import running
 
 MIB = 2**20
 GROWTH_MIB = 128.0

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import structlog
 
-from recsys.bench.fault_stage import small_settings
-from recsys.bench.ingest import write_log
+from bench.import_speed import write_log
+from bench.servers import small_settings
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.events.times import to_us

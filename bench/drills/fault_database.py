@@ -13,7 +13,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from recsys.bench.fault_stage import (
+from bench.drills.fault_stage import (
     Fault,
     OwnPostgres,
     Stage,
@@ -21,7 +21,7 @@ from recsys.bench.fault_stage import (
     seconds_until,
     workers_of,
 )
-from recsys.bench.servers import running
+from bench.servers import running
 from recsys.errors import StorageUnavailableError
 from recsys.storage.engine.database import Database
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import orjson
 
-from recsys.bench.fault_stage import Fault, Stage, workers_of
-from recsys.bench.load import Connection
-from recsys.bench.servers import running
+from bench.drills.fault_stage import Fault, Stage, workers_of
+from bench.load import Connection
+from bench.servers import running
 from recsys.storage.engine.database import Database
 
 BATCH = 200

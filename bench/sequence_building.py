@@ -15,14 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recsys.bench.ingest import write_log
+from bench.import_speed import write_log
 from recsys.config import Settings
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks
 from recsys.storage.schema import migrate
-from recsys.training.memory import anonymous_mib, peak_mib
+from recsys.training.memory import peak_mib
 
 
 def run_sequences(
@@ -79,7 +79,7 @@ def _load(database: Database, folder: Path, events: int, seed: int, now_us: int)
 
 
 def _child(what: str, url: str, folder: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "recsys.bench.sequence_building", what, url, folder]
+    command = [sys.executable, "-m", "bench.sequence_building", what, url, folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -164,6 +164,17 @@ class _Anonymous:
     def _look(self) -> None:
         while not self._stop.wait(0.05):
             self.mib = max(self.mib, anonymous_mib())
+
+
+def anonymous_mib() -> float:
+    """Memory that this process holds now and that is no file's, in MiB; 0 where nobody tells."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return round(int(line.split()[1]) / 1024, 1)
+    except OSError:
+        pass
+    return 0.0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import orjson
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from recsys.bench.fault_stage import Fault, Stage
+from bench.drills.fault_stage import Fault, Stage
 from recsys.errors import ModelFileError
 from recsys.registry import MANIFEST, read_version
 from recsys.serving.answers import Request

@@ -12,9 +12,9 @@ from threading import Event, Thread
 
 import orjson
 
-from recsys.bench.fault_stage import Fault, Stage, ask, resident
-from recsys.bench.load import open_loop
-from recsys.bench.servers import running
+from bench.drills.fault_stage import Fault, Stage, ask, resident
+from bench.load import open_loop
+from bench.servers import running
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, version_rows
 

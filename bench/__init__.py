@@ -1,0 +1,1 @@
+"""Measurements and fault drills on real processes: `recsys bench` in a checkout."""

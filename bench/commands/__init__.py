@@ -1,0 +1,13 @@
+"""Commands of `recsys bench` in a checkout, one function each, in the order the help shows them."""
+
+from __future__ import annotations
+
+from bench.commands.drill_commands import chaos, faults, instances
+from bench.commands.log_commands import ingest, scale, sequences, table
+from bench.commands.server_commands import beside, freshness, pages, serve, soak, swap
+from bench.commands.training_commands import train
+
+COMMANDS = (
+    *(train, ingest, sequences, table, scale, serve, soak, beside, pages),
+    *(chaos, instances, swap, freshness, faults),
+)

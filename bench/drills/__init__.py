@@ -1,0 +1,1 @@
+"""What is killed and broken, and what must hold."""

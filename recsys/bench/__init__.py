@@ -1,1 +1,0 @@
-"""One-command, self-contained measurements; `docs/benchmarks.md` holds their results."""

@@ -1,0 +1,145 @@
+"""recsys bench: quality, on a log of one's own, and in a checkout every measurement of its bench/."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show, training_bar
+from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.errors import InputError, RecsysError
+from recsys.events.times import to_us
+
+if TYPE_CHECKING:
+    from recsys.events.vocabulary import Vocabulary
+    from recsys.ingest.event_files import ReadOptions
+    from recsys.training.report import Scorer
+
+CHECKOUT = Path(__file__).parents[2]  # or, in an installed wheel, its site-packages
+HELP = "Measurements, self-contained."
+ELSEWHERE = "only `recsys bench quality` is installed; every other one is in the source's bench/"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group `bench` to `app`."""
+    others = checkout_commands()
+    if others is None:
+        group = typer.Typer(name="bench", help=HELP, cls=_Installed, invoke_without_command=True)
+        group.callback()(_refuse_alone)
+    else:
+        group = typer.Typer(name="bench", help=HELP, no_args_is_help=True)
+    for command in (quality, *(others or ())):
+        group.command(command.__name__)(command)
+    app.add_typer(group)
+
+
+def checkout_commands() -> Sequence[Callable[..., None]] | None:
+    """Measurements of the checkout that this package lies in; None in an installed wheel.
+
+    They are loaded by name: nothing in the product imports them.
+    """
+    if not all((CHECKOUT / name).exists() for name in ("pyproject.toml", "bench/commands")):
+        return None
+    found = importlib.import_module("bench.commands").COMMANDS
+    return cast(Sequence[Callable[..., None]], found)
+
+
+class _Installed(TyperGroup):
+    """The group without a checkout, which tells where other measurements are."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            raise RecsysError(ELSEWHERE)
+        return found
+
+
+def _refuse_alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        raise RecsysError(ELSEWHERE)
+
+
+def quality(
+    train: Annotated[Path | None, typer.Option(help="The file to learn from.")] = None,
+    test: Annotated[Path | None, typer.Option(help="The file to rank.")] = None,
+    log: Annotated[Path | None, typer.Option(help="One log instead, with --cut.")] = None,
+    cut: Annotated[
+        str | None, typer.Option(help="Where --log is cut: RFC 3339, or a number in --unit.")
+    ] = None,
+    columns: MapOption = "",
+    unit: UnitOption = None,
+    where: WhereOption = None,
+    format_: FormatOption = None,
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings to average.")] = 1,
+    networks: Annotated[str, typer.Option(help="Of lstm, gru, sasrec, by commas.")] = "lstm",
+    events: Annotated[
+        int, typer.Option(min=1_000, max=10_000_000, help="Of the simulated shop.")
+    ] = 200_000,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on one file and rank the other, beside every baseline; needs no database.
+
+    Without a file it is the simulated shop, cut at its last week, with its oracle beside.
+
+    Example: recsys bench quality --train a.tsv --test b.tsv --map session=S,item=I,timestamp=T
+    """
+
+    from recsys.demo.oracle_log import simulated_shop
+    from recsys.demo.simulation import ShopSize
+    from recsys.training.compare import compare_networks, network_names
+    from recsys.training.file_logs import cut_log, session_files
+    from recsys.training.report import text_table
+
+    chosen = network_names(networks)
+    settings = settings_of(config)
+    options = read_options(columns, unit, where, format_)
+    now_us = to_us(now())
+    extra: Callable[[Vocabulary], Mapping[str, Scorer]] = lambda vocabulary: {}  # noqa: E731
+    if train is not None and test is not None:
+        inputs = session_files(train, test, options, settings, now_us)
+    elif log is not None and cut is not None:
+        inputs = cut_log(log, moment(cut, unit or "s"), options, settings, now_us)
+    elif all(given is None for given in (train, test, log, cut)):
+        inputs, extra = simulated_shop(settings, ShopSize(events=events))
+    else:
+        raise InputError(
+            "--train", None, "expected --train with --test, --log with --cut, or none of them"
+        )
+    with training_bar() as on_progress:
+        result = compare_networks(settings, inputs, seeds, chosen, on_progress, say, extra)
+    show(result, as_json, text_table(result["results"]))
+
+
+def read_options(
+    columns: str, unit: UnitOption, where: list[str] | None, format_: FormatOption
+) -> ReadOptions:
+    """How a log is read, as the options of a command say; times are in seconds where none does."""
+    from recsys.ingest.event_files import ColumnMap, ReadOptions
+
+    return ReadOptions(
+        columns=ColumnMap.parse(columns),
+        unit=unit or (None if format_ else "s"),
+        where=tuple(where or ()),
+        format=format_,
+    )
+
+
+def moment(text: str, unit: str) -> int:
+    """A time as µs since 1970: RFC 3339, or a number in `unit`. Raises InputError."""
+    from recsys.events.frame import MICROSECONDS
+    from recsys.ingest.event_body import rfc3339_us
+
+    if text.lstrip("-").isdigit():
+        if unit not in MICROSECONDS:
+            raise InputError("--unit", unit, f"expected one of: {', '.join(MICROSECONDS)}")
+        return int(int(text) * MICROSECONDS[unit])
+    found = rfc3339_us(text)
+    if found is None:
+        raise InputError("--cut", text, "expected RFC 3339 with an offset, or a whole number")
+    return found
