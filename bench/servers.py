@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
+from flask import Flask, Response
 
 from bench.training_speed import simulated_sequences
 from recsys.config import Settings, load_settings
@@ -226,6 +227,20 @@ def resident_mib(process: subprocess.Popen[bytes]) -> tuple[float, float]:
     return round(shared, 1), round(own, 1)
 
 
+def beside_empty(app: Flask) -> Callable[[dict[str, Any], Any], Any]:
+    """`app` with a bare Flask view at /empty, which measurements compare with."""
+    bare = Flask("bench.empty")
+
+    @bare.get("/empty")
+    def empty() -> Response:
+        return Response(b'{"items":[]}', mimetype="application/json")
+
+    def choose(environ: dict[str, Any], start_response: Any) -> Any:
+        return (bare if environ["PATH_INFO"] == "/empty" else app)(environ, start_response)
+
+    return choose
+
+
 def main() -> None:
     """Serve as the environment says, with `/empty` beside the rest."""
     import tempfile
@@ -236,7 +251,7 @@ def main() -> None:
 
         errors_only = structlog.make_filtering_bound_logger(logging.ERROR)
         structlog.configure(wrapper_class=errors_only)
-        serve(load_settings(), with_empty=True)
+        serve(load_settings(), beside_empty)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import itertools
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.workers import gthread
 
@@ -32,6 +33,8 @@ GRACE_SECONDS = 30
 LOOK_ROUND_SECONDS = 0.25
 _SLOW = object()  # a head that has not arrived whole
 NOTIFY_SECONDS = 1.0
+
+Wrap = Callable[[Flask], Any]  # an app, to the WSGI application that is served
 
 
 class _Connection(gthread.TConn):  # type: ignore[misc]
@@ -160,9 +163,9 @@ def _begun(app: Flask) -> Any:
 
 
 class _Server(BaseApplication):  # type: ignore[misc]
-    def __init__(self, settings: Settings, options: dict[str, Any], with_empty: bool) -> None:
+    def __init__(self, settings: Settings, options: dict[str, Any], wrap: Wrap) -> None:
         self._settings, self._options = settings, options
-        self._with_empty = with_empty
+        self._wrap = wrap
         # One for all workers: they inherit its memory.
         self._limits = open_limits(settings.auth.limits.get_secret_value())
         super().__init__()
@@ -190,7 +193,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         atexit.register(stop.set)
         self.cfg.set("worker_exit", _worker_exit(app))
         self.cfg.set("post_worker_init", _begun(app))
-        return beside_empty(app) if self._with_empty else app
+        return self._wrap(app)
 
 
 def _worker_exit(app: Flask) -> Any:
@@ -199,20 +202,6 @@ def _worker_exit(app: Flask) -> Any:
         app.extensions["recsys"].close()
 
     return close
-
-
-def beside_empty(app: Flask) -> Any:
-    """`app` with a bare Flask view at /empty, which measurements compare with."""
-    bare = Flask("recsys.empty")
-
-    @bare.get("/empty")
-    def empty() -> Response:
-        return Response(b'{"items":[]}', mimetype="application/json")
-
-    def choose(environ: dict[str, Any], start_response: Any) -> Any:
-        return (bare if environ["PATH_INFO"] == "/empty" else app)(environ, start_response)
-
-    return choose
 
 
 def _doors(host: str, port: int, count: int) -> list[socket.socket]:
@@ -259,8 +248,10 @@ def _check_source(settings: Settings) -> None:
         source.close()
 
 
-def serve(settings: Settings, *, with_empty: bool = False) -> None:
+def serve(settings: Settings, wrap: Wrap = lambda app: app) -> None:
     """Serve until told to stop; SIGTERM lets requests in hand finish.
+
+    `wrap`: what is served in place of the app, made of it in each worker before its first request.
 
     Raises ConfigError where the address cannot be had, or where a mapped event table lacks the index
     that requests need.
@@ -290,4 +281,4 @@ def serve(settings: Settings, *, with_empty: bool = False) -> None:
         "limit_request_field_size": 8_190,
     }
     gthread.TConn = _Connection
-    _Server(settings, options, with_empty).run()
+    _Server(settings, options, wrap).run()
