@@ -7,11 +7,19 @@ just before; and so does whoever reads the largest id, so that no smaller one ap
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, text
+from typing import Literal
+
+from sqlalchemy import Connection, bindparam, text
+
+Subject = Literal["accounts", "deployments", "job runs", "keys", "log-ins", "merges"]
 
 LOCK = 4_719_203_315_027_646_201  # one number that nothing else uses
 WAIT_MS = 5_000
 
+_SUBJECTS: tuple[Subject, ...] = (
+    *("accounts", "deployments", "job runs", "keys", "log-ins", "merges"),
+)
+_TURN = text("SELECT pg_advisory_xact_lock(:number)").bindparams(bindparam("number"))
 _SHARE = text(f"SELECT pg_advisory_xact_lock_shared({LOCK})")
 _EXCLUDE = text(f"SELECT pg_advisory_xact_lock({LOCK})")
 _BOUND = text(f"SET LOCAL lock_timeout = {WAIT_MS}")
@@ -31,3 +39,14 @@ def exclude(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(_BOUND)
         connection.execute(_EXCLUDE)
+
+
+def take_turns(connection: Connection, subject: Subject) -> None:
+    """Wait until no other transaction changes `subject`, and keep it so until the end of this one.
+
+    For a change that looks first and then acts: two at once would both see what was there before. On
+    SQLite there is one writer anyway. Taken again in the same transaction it does nothing; call it
+    after `share` and before a row is locked.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(_TURN, {"number": LOCK + 1 + _SUBJECTS.index(subject)})

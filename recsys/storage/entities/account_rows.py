@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, or_, select, update
 
 from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities.passwords import hash_password
 from recsys.storage.schema.tables import accounts, admin_sessions, login_failures
@@ -228,6 +229,7 @@ def begin_attempt(connection: Connection, name: str, address: str, now_us: int) 
     Counted first, so that many at once get no more tries than one after another. Names that do not
     exist are counted alike.
     """
+    advisory_lock.take_turns(connection, "log-ins")
     connection.execute(
         delete(login_failures).where(login_failures.c.first_at_us <= now_us - LOCK_US)
     )
@@ -297,6 +299,7 @@ def _check_role(role: str) -> None:
 
 
 def _check_another_admin(connection: Connection, name: str) -> None:
+    advisory_lock.take_turns(connection, "accounts")
     others = [
         row
         for row in list_accounts(connection)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, case, delete, func, select, true, update
 
 from recsys.errors import ConflictError, NotFoundError
+from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
 from recsys.storage.schema.tables import job_run_lines, job_runs, job_schedules
 
@@ -68,6 +69,7 @@ def request_run(
     connection: Connection, job: str, by: str, now_us: int, options: dict[str, Any] | None = None
 ) -> int:
     """Ask for a run now; its id. A job that already waits or runs raises ConflictError."""
+    advisory_lock.take_turns(connection, "job runs")
     waiting = (
         select(job_runs.c.id, job_runs.c.state)
         .where(job_runs.c.job == job, job_runs.c.state.in_(("requested", "running")))
@@ -86,6 +88,7 @@ def claim_slot(connection: Connection, job: str, scheduled_at_us: int, now_us: i
     The run waits its turn. Where one of the job still waits already, this slot's is cancelled with
     that reason: two in a row would do the same.
     """
+    advisory_lock.take_turns(connection, "job runs")
     waiting = connection.execute(
         select(job_runs.c.id)
         .where(job_runs.c.job == job, job_runs.c.state == "requested")

@@ -63,6 +63,7 @@ def merge(connection: Connection, user_id: str, other: str, now_us: int) -> str:
     returned. Raises ConflictError where that would be a circle, or where the user was erased.
     """
     advisory_lock.share(connection)  # an erasure sees this merge, or this sees the tombstone
+    advisory_lock.take_turns(connection, "merges")  # two at once could close a circle
     if is_erased(connection, [f"u:{user_id}", other]):
         raise ConflictError("the user was erased")
     final = connection.execute(

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from recsys.errors import ConflictError, NotFoundError
+from recsys.storage.engine import advisory_lock
 from recsys.storage.entities.stamps import bump
 from recsys.storage.schema.tables import deployments, model_versions
 
@@ -94,8 +95,15 @@ def champion_name(connection: Connection) -> tuple[str, str] | None:
     return None if row is None else (row.version, row.manifest_sha256)
 
 
+def lock_champion(connection: Connection) -> tuple[str, str] | None:
+    """`champion_name`, which no other transaction changes until the end of this one."""
+    advisory_lock.take_turns(connection, "deployments")
+    return champion_name(connection)
+
+
 def deploy(connection: Connection, version: str, now_us: int, by: str, reason: str) -> None:
     """Make `version` the champion. Raises NotFoundError, or ConflictError where it was deleted."""
+    advisory_lock.take_turns(connection, "deployments")
     if _lock(connection, version) == "deleted":
         raise ConflictError(f"version {version} was deleted")
     connection.execute(
@@ -133,6 +141,7 @@ def roll_back(connection: Connection, now_us: int, by: str, reason: str) -> str:
     Two roll backs in a row go two versions back, not to and fro. Raises ConflictError where there
     is nothing to go back to.
     """
+    advisory_lock.take_turns(connection, "deployments")
     for version in _earlier_champions(connection):
         deploy(connection, version, now_us, by, reason)
         return version

@@ -1,0 +1,82 @@
+"""What is stored of a user: merging, erasure with a receipt, and taking an erased user back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys.config import Settings
+from recsys.events.times import rfc3339
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import user_rows, version_rows
+from recsys.storage.entities.audit_rows import Actor, add_audit
+
+
+def merge(database: Database, actor: Actor, user_id: str, other: str, now_us: int) -> str:
+    """Count the events of `other` ('u:<user_id>' or 's:<session_id>') as the user's from now on.
+
+    The user it ends at. Raises ConflictError where that would be a circle, or the user was erased.
+    """
+    with database.begin() as connection:
+        target = user_rows.merge(connection, user_id, other, now_us)
+        kind = "session" if other.startswith("s:") else "user"
+        subject = user_rows.pseudonym(connection, target)
+        add_audit(connection, actor, "user.merge", subject, now_us, {"merged": kind})
+    return target
+
+
+def erase(
+    settings: Settings, database: Database, actor: Actor, user_id: str, now_us: int
+) -> dict[str, Any]:
+    """Delete all that is stored of a user, for good; the receipt, JSON-ready.
+
+    A tombstone, a hash under the installation's own key, keeps imports and retries from bringing
+    the user back. The audit log knows the user by the beginning of that hash alone.
+    """
+    with database.begin() as connection:
+        until = user_rows.settled_quarantine(connection)
+    with database.connect() as connection:
+        scan = user_rows.scan_quarantine(connection, user_id, until)
+    with database.begin(long=True) as connection:
+        removed = user_rows.erase(connection, user_id, now_us, scan)
+        erased = user_rows.tombstone_name(connection, user_id)
+        add_audit(connection, actor, "user.erase", erased, now_us, {"removed": removed})
+    with database.connect() as connection:
+        versions = version_rows.list_versions(connection, limit=10_000)
+    kept = sum(row.state != "deleted" for row in versions)
+    training = settings.training
+    cold = f"at most {training.cold_start_days:g} days after" if training.warm_start else "with"
+    notes = {
+        "caches": "no process keeps a user's events; the next request reads none",
+        "sequence files": "hold the user's events under a hash until the next refresh or training "
+        "brings them up to date; nothing else reads them",
+        "kNN index": f"the {kept} stored versions hold sessions without user ids; those of this "
+        f"user leave with the versions, of which {settings.registry.keep} are kept",
+        "exports": "files written by `events export` and `recommend --all` are where you put them",
+        **_source_note(settings),
+        "backups": "delete the backups made before now, or erase the user again after a restore",
+        "trained weights": f"are learned anew, without this user, {cold} the next training from "
+        "nothing; until then they hold numbers fitted to all users, and no id of this one",
+    }
+    return {
+        "user_id": user_id,
+        "erased_at": rfc3339(now_us),
+        "removed": removed,
+        "notes": notes,
+    }
+
+
+def allow_again(database: Database, actor: Actor, user_id: str, now_us: int) -> None:
+    """Accept new events of an erased user. Raises InputError where the user was not erased."""
+    with database.begin() as connection:
+        user_rows.allow_again(connection, user_id)
+        subject = user_rows.pseudonym(connection, user_id)
+        add_audit(connection, actor, "user.allow", subject, now_us)
+
+
+def _source_note(settings: Settings) -> dict[str, str]:
+    if not settings.events.mapped:
+        return {}
+    return {
+        "mapped table": "was not touched: its rows of this user are hidden from training, serving "
+        "and exports by the tombstone; delete them there yourself"
+    }
