@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.ops import upkeep
+from recsys.ops.guard import guard_champion
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.planner_statistics import analyse
 
@@ -25,7 +26,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     log.at("clicks", 0.0)
     looked_at = upkeep.attribute_clicks(database, datetime.now(UTC))
     log.at("champion", 0.2)
-    rolled_back = upkeep.guard_champion(settings, database, datetime.now(UTC), log.fence)
+    rolled_back = guard_champion(settings, database, datetime.now(UTC), log.fence)
     if rolled_back is not None:
         log.say(f"rolled back: {rolled_back}")
     followers = items = days = looked_over = 0

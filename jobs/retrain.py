@@ -10,6 +10,7 @@ from recsys.config import Settings
 from recsys.ops import upkeep
 from recsys.registry import sweep_parts
 from recsys.storage.engine.database import Database
+from recsys.storage.entities.audit_rows import SCHEDULE
 
 if TYPE_CHECKING:
     from jobs.runs import RunLog
@@ -29,7 +30,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
         settings,
         database,
         datetime.now(UTC),
-        by="schedule",
+        actor=SCHEDULE,
         run_id=log.run_id,
         fence=log.fence,
         on_progress=on_progress,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from recsys import pipeline
 from recsys.config import Settings
 from recsys.storage.engine.database import Database
+from recsys.storage.entities.audit_rows import SCHEDULE
 
 if TYPE_CHECKING:
     from jobs.runs import RunLog
@@ -47,7 +48,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
         database,
         datetime.now(UTC),
         tuned=tuned.best,
-        by="schedule",
+        actor=SCHEDULE,
         run_id=log.run_id,
         fence=log.fence,
         on_progress=on_training,

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from recsys.commands import deployments
 from recsys.config import Settings
 from recsys.errors import ModelFileError, NotEnoughDataError
 from recsys.events.export_files import writing
@@ -32,7 +33,7 @@ from recsys.serving.batch import rank_everyone
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows, version_rows
-from recsys.storage.entities.audit_rows import CLI, add_audit
+from recsys.storage.entities.audit_rows import CLI, Actor
 from recsys.storage.entities.event_import import ImportSummary, add_rejections, import_chunks
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.log_reading import export_batches, frame_since
@@ -53,7 +54,7 @@ from recsys.training.fit import learn
 from recsys.training.gate import Verdict
 from recsys.training.hyperparameters import Tuned, adopted, to_adopt
 from recsys.training.hyperparameters import tune as search
-from recsys.training.publish import Training, publish, write_files
+from recsys.training.publish import Training, write_files
 from recsys.training.report import Scorer
 from recsys.training.training_checks import check_before_training
 from recsys.training.training_log import make_log, read_log, window_start
@@ -152,7 +153,7 @@ def train(
     *,
     promote: bool = True,
     force: bool = False,
-    by: str = "cli",
+    actor: Actor = CLI,
     run_id: int | None = None,
     tuned: dict[str, dict[str, Any]] | None = None,
     fence: Callable[[Connection], None] = lambda connection: None,
@@ -220,19 +221,13 @@ def train(
     )
     row = write_files(training, training.facts(), run_id)
     keep_version(settings.registry.path, row.version, files)
-    live = publish(
-        database,
-        row,
-        decision,
-        before=before,
-        promote=promote,
-        force=force,
-        by=by,
-        now=now,
-        fence=fence,
-        say=say,
-    )
-    return Trained(row.version, live, decision, trial, row.facts)
+    promotion: deployments.Promotion = "never"
+    if promote:
+        promotion = "forced" if force else "by the gate"
+    done = deployments.publish(database, actor, row, promotion, before, to_us(now), fence)
+    if done == "overtaken":  # `models promote` is there for who knows better
+        say("not promoted: another version became champion meanwhile")
+    return Trained(row.version, done == "promoted", decision, trial, row.facts)
 
 
 def evaluate(
@@ -316,21 +311,6 @@ def recommend_all(settings: Settings, database: Database, k: int, path: Path, no
             write(batch)
             for batch in rank_everyone(bundle, frame, hidden, settings.serving.exclude_seen, k)
         )
-
-
-def promote(database: Database, version: str, now: datetime, by: str, reason: str) -> None:
-    """Make a registered version the champion."""
-    with database.begin() as connection:
-        version_rows.deploy(connection, version, to_us(now), by, reason)
-        add_audit(connection, CLI, "model.promote", version, to_us(now), {"reason": reason})
-
-
-def roll_back(database: Database, now: datetime, by: str, reason: str) -> str:
-    """Go back to the champion before this one; its version."""
-    with database.begin() as connection:
-        version = version_rows.roll_back(connection, to_us(now), by, reason)
-        add_audit(connection, CLI, "model.rollback", version, to_us(now), {"reason": reason})
-        return version
 
 
 def export_model(settings: Settings, database: Database, version: str, path: Path) -> float:

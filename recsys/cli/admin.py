@@ -34,16 +34,15 @@ def create(
 
     Example: recsys admin create ada --role admin
     """
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import account_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
     chosen, made = _password(password)
-    named = named_as_given(name="NAME", role="--role")
-    with named, open_database(settings_of(config)).begin() as connection:
-        account_rows.create_account(connection, name, chosen, role, to_us(now()))
-        add_audit(connection, CLI, "account.create", name, to_us(now()), {"role": role})
+    database = open_database(settings_of(config))
+    with named_as_given(name="NAME", role="--role"):
+        credentials.create_account(database, CLI, name, chosen, role, to_us(now()))
     _show(name, role, chosen if made else None, as_json)
 
 
@@ -113,29 +112,25 @@ def password(
 
     Example: recsys admin password ada
     """
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import account_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
     chosen, made = _password(password)
-    with open_database(settings_of(config)).begin() as connection:
-        account_rows.set_password(connection, name, chosen)
-        add_audit(connection, CLI, "account.password", name, to_us(now()))
-        role = account_rows.get_account(connection, name).role
-    _show(name, role, chosen if made else None, as_json)
+    database = open_database(settings_of(config))
+    account = credentials.set_password(database, CLI, name, chosen, to_us(now()))
+    _show(name, account.role, chosen if made else None, as_json)
 
 
 def _set_disabled(name: str, disabled: bool, config: Path | None, as_json: bool) -> None:
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import account_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
-    action = "account.disable" if disabled else "account.enable"
-    with open_database(settings_of(config)).begin() as connection:
-        account_rows.set_disabled(connection, name, disabled, to_us(now()))
-        add_audit(connection, CLI, action, name, to_us(now()))
+    database = open_database(settings_of(config))
+    credentials.set_disabled(database, CLI, name, disabled, to_us(now()))
     show({"account": name, "disabled": disabled}, as_json)
 
 

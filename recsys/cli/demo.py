@@ -108,38 +108,40 @@ def demo(
 
 def result_key(settings: Settings) -> str:
     """A new admin key of the demo."""
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import key_rows
+    from recsys.storage.entities.audit_rows import CLI
 
-    with open_database(settings).begin() as connection:
-        return key_rows.create_key(connection, "demo", ["admin"], to_us(now()))
+    return credentials.create_key(open_database(settings), CLI, "demo", ["admin"], (), to_us(now()))
 
 
 def open_shop(settings: Settings, config: Path) -> None:
     """Give the shop's page a key of its own, by the demo's configuration."""
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import key_rows
+    from recsys.storage.entities.audit_rows import CLI
 
     port = settings.serving.port
     origins = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
-    with open_database(settings).begin() as connection:
-        key = key_rows.create_key(connection, "storefront", ["collect"], to_us(now()), origins)
+    key = credentials.create_key(
+        open_database(settings), CLI, "storefront", ["collect"], origins, to_us(now())
+    )
     text = config.read_text()
     config.write_text(text.replace("[serving]\n", f'[serving]\nstorefront_key = "{key}"\n'))
 
 
 def result_login(settings: Settings) -> str:
     """The password of a new account of the demo, `admin`."""
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import account_rows
+    from recsys.storage.entities.audit_rows import CLI
     from recsys.storage.entities.passwords import new_password
 
-    password = new_password()
-    with open_database(settings).begin() as connection:
-        account_rows.create_account(connection, "admin", password, "admin", to_us(now()))
+    password, database = new_password(), open_database(settings)
+    credentials.create_account(database, CLI, "admin", password, "admin", to_us(now()))
     return password
 
 
@@ -165,6 +167,7 @@ def _train(
     from recsys.ops import upkeep
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities import item_rows
+    from recsys.storage.entities.audit_rows import Actor
     from recsys.storage.schema import migrate
 
     moment = now()
@@ -194,7 +197,7 @@ def _train(
             settings,
             database,
             moment,
-            by="demo",
+            actor=Actor("demo", "cli"),
             on_progress=on_progress,
             say=say,
             extra=lambda vocabulary: {

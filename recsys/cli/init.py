@@ -25,11 +25,10 @@ def init(
 
     Example: recsys init
     """
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import account_rows, key_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
-    from recsys.storage.entities.passwords import new_password
+    from recsys.storage.entities.audit_rows import CLI
     from recsys.storage.schema import migrate
 
     path = folder / "config.toml"
@@ -41,14 +40,10 @@ def init(
     settings = settings_of(path)
     database = open_database(settings)
     migrate.upgrade(database)
-    moment, password = to_us(now()), new_password()
-    result = {"config": str(path)}
-    with database.begin() as connection:
-        result["admin_key"] = key_rows.create_key(connection, "admin", ["admin"], moment)
-        if not account_rows.list_accounts(connection):
-            account_rows.create_account(connection, "admin", password, "admin", moment)
-            add_audit(connection, CLI, "account.create", "admin", moment, {"role": "admin"})
-            result |= {"admin_account": "admin", "admin_password": password}
+    key, password = credentials.create_first(database, CLI, to_us(now()))
+    result = {"config": str(path), "admin_key": key}
+    if password is not None:
+        result |= {"admin_account": credentials.FIRST, "admin_password": password}
     if not as_json:
         say("Key and password are shown this once; only their hashes are stored.")
     show(result, as_json)

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 import typer
 
 from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show
-from recsys.errors import NotFoundError
 
 app = typer.Typer(name="jobs", help="Runs and schedules.", no_args_is_help=True)
 
@@ -69,21 +68,19 @@ def run(
 
     Example: recsys jobs run retrain
     """
+    from recsys.commands import job_control
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import job_rows, lease_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities import lease_rows
+    from recsys.storage.entities.audit_rows import CLI
 
-    if job not in job_rows.JOBS:
-        raise NotFoundError("job", job)
-    moment = to_us(now())
-    with open_database(settings_of(config)).begin() as connection:
-        run_id = job_rows.request_run(connection, job, "cli", moment)
-        add_audit(connection, CLI, "job.run", job, moment, {"run_id": run_id})
+    database = open_database(settings_of(config))
+    made = job_control.run_job(database, CLI, job, to_us(now()))
+    with database.connect() as connection:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     if lease.holder is None:
         say("no scheduler leads: the run waits for one (recsys schedule)")
-    show({"run_id": run_id, "state": "requested"}, as_json)
+    show({"run_id": made.id, "state": made.state}, as_json)
 
 
 @app.command("cancel")
@@ -96,16 +93,13 @@ def cancel(
 
     Example: recsys jobs cancel 12
     """
+    from recsys.commands import job_control
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import job_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
-    moment = to_us(now())
-    with open_database(settings_of(config)).begin() as connection:
-        state = job_rows.cancel_run(connection, run_id, moment)
-        job = job_rows.get_run(connection, run_id).job
-        add_audit(connection, CLI, "job.cancel", job, moment, {"run_id": run_id})
+    database = open_database(settings_of(config))
+    state = job_control.cancel_run(database, CLI, run_id, to_us(now())).state
     show({"run_id": run_id, "state": state, "cancel_requested": True}, as_json)
 
 
@@ -136,15 +130,13 @@ def resume(
 
 
 def _set_paused(job: str, paused: bool, config: Path | None, as_json: bool) -> None:
+    from recsys.commands import job_control
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import job_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
-    moment = to_us(now())
-    with open_database(settings_of(config)).begin() as connection:
-        job_rows.set_paused(connection, job, paused, moment)
-        add_audit(connection, CLI, "job.pause" if paused else "job.resume", job, moment)
+    database = open_database(settings_of(config))
+    job_control.set_paused(database, CLI, job, paused, to_us(now()))
     show({"job": job, "paused": paused}, as_json)
 
 

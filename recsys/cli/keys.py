@@ -27,16 +27,14 @@ def create(
 
     Example: recsys keys create shop --scope read --scope write
     """
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import key_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
-    named = named_as_given(scopes="--scope", name="NAME", allowed_origins="--origin")
-    with named, open_database(settings_of(config)).begin() as connection:
-        key = key_rows.create_key(connection, name, scope, to_us(now()), origin or [])
-        details = {"name": name, "scopes": scope}
-        add_audit(connection, CLI, "key.create", key.split("_")[1], to_us(now()), details)
+    database = open_database(settings_of(config))
+    with named_as_given(scopes="--scope", name="NAME", allowed_origins="--origin"):
+        key = credentials.create_key(database, CLI, name, scope, origin or [], to_us(now()))
     if not as_json:
         say("The key is shown this once; only its hash is stored.")
     show({"key": key, "scopes": ",".join(scope)}, as_json)
@@ -82,12 +80,10 @@ def revoke(
 
     Example: recsys keys revoke 0a1b2c3d4e5f
     """
+    from recsys.commands import credentials
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import key_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
-    with open_database(settings_of(config)).begin() as connection:
-        key_rows.revoke_key(connection, key_id, to_us(now()))
-        add_audit(connection, CLI, "key.revoke", key_id, to_us(now()))
+    credentials.revoke_key(open_database(settings_of(config)), CLI, key_id, to_us(now()))
     show({"revoked": key_id}, as_json)

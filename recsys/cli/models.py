@@ -85,10 +85,13 @@ def promote(
 
     Example: recsys models promote 20250131-093000-a1b2c3 --reason "back to the old one"
     """
-    from recsys import pipeline
+    from recsys.commands import deployments
+    from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
+    from recsys.storage.entities.audit_rows import CLI
 
-    pipeline.promote(open_database(settings_of(config)), version, now(), "cli", reason)
+    database = open_database(settings_of(config))
+    deployments.promote(database, CLI, version, reason, to_us(now()))
     show({"champion": version}, as_json)
 
 
@@ -102,11 +105,13 @@ def rollback(
 
     Example: recsys models rollback
     """
-    from recsys import pipeline
+    from recsys.commands import deployments
+    from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
+    from recsys.storage.entities.audit_rows import CLI
 
     database = open_database(settings_of(config))
-    show({"champion": pipeline.roll_back(database, now(), "cli", reason)}, as_json)
+    show({"champion": deployments.roll_back(database, CLI, reason, to_us(now()))}, as_json)
 
 
 @app.command("export")

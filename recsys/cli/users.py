@@ -21,11 +21,13 @@ def delete(
 
     Example: recsys users delete u123
     """
-    from recsys.ops import upkeep
+    from recsys.commands import user_data
+    from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
+    from recsys.storage.entities.audit_rows import CLI
 
     settings = settings_of(config)
-    receipt = upkeep.erase_user(settings, open_database(settings), user, now())
+    receipt = user_data.erase(settings, open_database(settings), CLI, user, to_us(now()))
     lines = [f"{user}: erased at {receipt['erased_at']}"]
     lines += [f"  {number:>8,} {kind}" for kind, number in receipt["removed"].items()]
     lines += [f"  {kind}: {note}" for kind, note in receipt["notes"].items()]
@@ -42,13 +44,10 @@ def allow(
 
     Example: recsys users allow u123
     """
+    from recsys.commands import user_data
     from recsys.events.times import to_us
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import user_rows
-    from recsys.storage.entities.audit_rows import CLI, add_audit
+    from recsys.storage.entities.audit_rows import CLI
 
-    with open_database(settings_of(config)).begin() as connection:
-        user_rows.allow_again(connection, user)
-        pseudonym = user_rows.pseudonym(connection, user)
-        add_audit(connection, CLI, "user.allow", pseudonym, to_us(now()))
+    user_data.allow_again(open_database(settings_of(config)), CLI, user, to_us(now()))
     show({"user_id": user, "allowed": True}, as_json)

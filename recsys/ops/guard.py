@@ -7,12 +7,64 @@ and these, which see mostly the same answers again, are not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from recsys.commands import deployments
+from recsys.config import Settings
+from recsys.errors import ConflictError
+from recsys.events.times import HOUR_US, to_us
 from recsys.serving.uplift import uplift
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import impression_rows, version_rows
+from recsys.storage.entities.audit_rows import GUARD
 
 STRICT_Z = 3.290527
+
+
+def guard_champion(
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    fence: Callable[[Connection], None] = lambda connection: None,
+) -> str | None:
+    """Roll back a champion that people click on less than on the control arm's in the same hours,
+    or that too often has nothing to show; the reason, or None where it may stay.
+
+    Judged and rolled back in one transaction, so that no other version is hit that was promoted
+    meanwhile. `fence` may refuse the roll back by raising.
+    """
+    if not settings.promotion.auto_rollback:
+        return None
+    with database.begin() as connection:
+        version_rows.lock_champion(connection)
+        latest = version_rows.list_deployments(connection, 1)
+        if not latest or latest[0]["deployed_by"] == GUARD.name:
+            return None
+        version = latest[0]["version"]
+        since_us = (latest[0]["deployed_at_us"] // HOUR_US + 1) * HOUR_US
+        by = ("hour_us", "arm", "model_version")
+        whole = impression_rows.counts(connection, since_us, to_us(now), by)
+        empty = impression_rows.empty_answers(connection, since_us, to_us(now), version)
+        found = verdict_in_service(
+            [
+                row
+                for row in whole
+                if (row["arm"] == "champion") == (row["model_version"] == version)
+            ],
+            empty,
+            settings.promotion.guard_min_answers,
+            settings.promotion.guard_max_empty,
+        )
+        if found is None:
+            return None
+        fence(connection)
+        try:
+            to = deployments.roll_back_in(connection, GUARD, found, to_us(now))
+        except ConflictError:  # nothing to go back to
+            return None
+    return f"{version} -> {to}: {found}"
 
 
 def verdict_in_service(

@@ -1,7 +1,7 @@
 """What keeps the system fresh and small between trainings, one function a task.
 
 Retention in small batches that do not block writers, clicks attributed, new items made reachable,
-erased users followed, and a look at how the champion does in service.
+erased users followed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from datetime import datetime
-from typing import Any
 
 from recsys.config import Settings
 from recsys.errors import ConflictError, ModelFileError
 from recsys.events.quality_facts import newest_facts, sequence_facts
 from recsys.events.times import DAY_US, HOUR_US, to_us
-from recsys.ops.guard import verdict_in_service
 from recsys.ops.newcomers import recent_steps
 from recsys.registry import (
     delete_version,
@@ -25,7 +23,6 @@ from recsys.registry import (
     sweep_unregistered,
 )
 from recsys.sequence_store.counted_events import open_store
-from recsys.serving.erasure import erase
 from recsys.storage.dashboard import activity_rows, event_views, quality_rows, size_rows
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import (
@@ -45,7 +42,6 @@ PRUNE_ROWS = 5_000
 ATTRIBUTION_ROWS = 5_000
 ATTRIBUTION_OVERLAP_US = 600 * 1_000_000
 QUALITY_EVENTS = 100_000
-GUARD = "guard"  # who rolls back by itself
 Say = Callable[[str], None]
 
 
@@ -175,46 +171,6 @@ def attribute_clicks(database: Database, now: datetime) -> int:
             return looked_at
 
 
-def guard_champion(
-    settings: Settings,
-    database: Database,
-    now: datetime,
-    fence: Callable[[Connection], None] = lambda connection: None,
-) -> str | None:
-    """Roll back a champion that people click on less than on the control arm's in the same hours,
-    or that too often has nothing to show; the reason, or None where it may stay.
-    """
-    if not settings.promotion.auto_rollback:
-        return None
-    with database.begin() as connection:
-        latest = version_rows.list_deployments(connection, 1)
-        if not latest or latest[0]["deployed_by"] == GUARD:
-            return None
-        version = latest[0]["version"]
-        since_us = (latest[0]["deployed_at_us"] // HOUR_US + 1) * HOUR_US
-        by = ("hour_us", "arm", "model_version")
-        whole = impression_rows.counts(connection, since_us, to_us(now), by)
-        empty = impression_rows.empty_answers(connection, since_us, to_us(now), version)
-        found = verdict_in_service(
-            [
-                row
-                for row in whole
-                if (row["arm"] == "champion") == (row["model_version"] == version)
-            ],
-            empty,
-            settings.promotion.guard_min_answers,
-            settings.promotion.guard_max_empty,
-        )
-        if found is None:
-            return None
-        fence(connection)
-        try:
-            to = version_rows.roll_back(connection, to_us(now), GUARD, found)
-        except ConflictError:  # nothing to go back to
-            return None
-    return f"{version} -> {to}: {found}"
-
-
 def prune_runs(settings: Settings, database: Database, now: datetime) -> int:
     """Delete runs past `schedule.keep_runs_days`, a small batch a transaction; how many went."""
     before_us = to_us(now) - settings.schedule.keep_runs_days * DAY_US
@@ -272,13 +228,6 @@ def report_quality(settings: Settings, database: Database, now: datetime, say: S
     with database.begin() as connection:
         quality_rows.put_report(connection, to_us(now), facts)
     return len(sample) + (0 if newest is sample else len(newest))
-
-
-def erase_user(
-    settings: Settings, database: Database, user_id: str, now: datetime
-) -> dict[str, Any]:
-    """Delete all that is stored of a user, for good; the receipt, JSON-ready."""
-    return erase(settings, database, user_id, to_us(now))
 
 
 def _in_batches(

@@ -1,8 +1,7 @@
-"""A training that was judged -> a version: its facts, its files, its row and, maybe, its promotion."""
+"""A training that was judged -> a version: its facts, its files and its row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,9 +10,7 @@ from recsys.config import Settings
 from recsys.events.times import to_us
 from recsys.models.bundle import Bundle
 from recsys.registry import write_version
-from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import version_rows
-from recsys.storage.entities.audit_rows import CLI, add_audit
 from recsys.tracing import traced
 from recsys.training.data_checks import Check
 from recsys.training.evaluate import Trial, matrix_costs
@@ -97,39 +94,3 @@ def write_files(
         size_bytes=size,
         run_id=run_id,
     )
-
-
-def publish(
-    database: Database,
-    row: version_rows.VersionRow,
-    verdict: Verdict,
-    *,
-    before: tuple[str, str] | None,
-    promote: bool,
-    force: bool,
-    by: str,
-    now: datetime,
-    fence: Callable[[Connection], None],
-    say: Callable[[str], None],
-) -> bool:
-    """Add the version's row and, if wanted and let through or forced, make it the champion; whether it is.
-
-    `before` is what `version_rows.champion_name` gave when the training began: where that is another
-    champion by now, nothing is promoted but by force. `fence` may refuse all of it.
-    """
-    live = promote and (verdict.promote or force)
-    with database.begin() as connection:
-        fence(connection)
-        version_rows.add_version(connection, row)
-        if live and not force and version_rows.champion_name(connection) != before:
-            # It was compared with another; `models promote` is there for who knows better.
-            say("not promoted: another version became champion meanwhile")
-            live = False
-        if live:
-            forced = f"forced; the gate said: {verdict.reason}"
-            reason = verdict.reason if verdict.promote else forced
-            version_rows.deploy(connection, row.version, to_us(now), by, reason)
-        if live and force and not verdict.promote:
-            details = {"reason": reason}
-            add_audit(connection, CLI, "model.force_promote", row.version, to_us(now), details)
-    return live

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from flask import current_app, g
+from flask import current_app, g, request
 
 from recsys.config import Settings
 from recsys.events.times import SteadyClock
@@ -13,6 +13,9 @@ from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
+from recsys.storage.entities.account_rows import SessionRow
+from recsys.storage.entities.audit_rows import Actor
+from recsys.storage.entities.key_rows import KeyRow
 from recsys.storage.entities.stamps import Stamps
 from recsys.web.api_keys import Keys
 
@@ -41,6 +44,16 @@ def stamps() -> Stamps | None:
     """The stamps, where the request's key was looked up with them."""
     found: Stamps | None = g.get("stamps")
     return found
+
+
+def actor() -> Actor:
+    """Who sent the request at hand."""
+    context = {"request_id": g.get("request_id"), "address": request.remote_addr}
+    session: SessionRow | None = g.get("account")
+    if session is not None:
+        return Actor(session.name, session.role, **context)
+    key: KeyRow | None = g.get("key")
+    return Actor("anyone" if key is None else f"key {key.key_id}", "key", **context)
 
 
 _clock = SteadyClock()

@@ -150,7 +150,8 @@ def test_accounts_of_the_dashboard(shell, tmp_path):
         assert is_password(changed["password"], account_rows.password_hash(connection, "admin"))
     database.close()
     assert [line.action for line in reversed(lines)] == [
-        *("account.create", "account.create", "account.disable", "account.password")
+        *("key.create", "account.create", "account.create"),
+        *("account.disable", "account.password"),
     ]
     assert made["admin_password"] not in str(lines)
 

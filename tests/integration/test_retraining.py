@@ -24,15 +24,18 @@ from jobs.lease import Lease
 from jobs.notices import Notices
 from jobs.schedule import Scheduler
 from recsys import pipeline
+from recsys.commands import deployments
 from recsys.config import load_settings
 from recsys.errors import ConfigError, DataCheckError, LostLeaseError
 from recsys.events.times import HOUR_US, to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops import upkeep
+from recsys.ops.guard import guard_champion
 from recsys.ops.scheduler_watch import SchedulerWatch
 from recsys.ops.webhook import Webhook
 from recsys.registry import load_champion
 from recsys.storage.entities import job_rows, version_rows
+from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.schema.tables import answer_counts, job_schedules
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
@@ -165,7 +168,7 @@ def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings
         version_rows.deploy(connection, first.version, 1, "someone", "again")
 
     second = pipeline.train(settings, database, NOW + timedelta(hours=1), promote=False)
-    pipeline.promote(database, second.version, NOW, "cli", "by hand")
+    deployments.promote(database, CLI, second.version, "by hand", to_us(NOW))
 
     def other(connection):
         version_rows.deploy(connection, first.version, 1, "someone", "meanwhile")
@@ -222,16 +225,16 @@ def test_a_champion_that_fails_in_service_is_rolled_back(
     load(0.0, 0.6)
     first = pipeline.train(settings, database, NOW - timedelta(days=1))
     second = pipeline.train(settings, database, NOW, promote=False)
-    pipeline.promote(database, second.version, NOW, "cli", "by hand")
+    deployments.promote(database, CLI, second.version, "by hand", to_us(NOW))
     later = NOW + timedelta(hours=10)
-    assert upkeep.guard_champion(settings, database, later) is None
+    assert guard_champion(settings, database, later) is None
     put_counts(database, second.version, first.version, clicks, empty)
-    assert reason in upkeep.guard_champion(settings, database, later)
+    assert reason in guard_champion(settings, database, later)
     assert champion(database).version == first.version
     with database.connect() as connection:
         latest = version_rows.list_deployments(connection, 1)[0]
     assert latest["deployed_by"] == "guard"
-    assert upkeep.guard_champion(settings, database, later) is None  # once
+    assert guard_champion(settings, database, later) is None  # once
 
 
 def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, settings, load):
@@ -239,9 +242,9 @@ def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, setti
     first = pipeline.train(settings, database, NOW)
     put_counts(database, first.version, "older", 60)
     later = NOW + timedelta(hours=10)
-    assert upkeep.guard_champion(settings, database, later) is None
+    assert guard_champion(settings, database, later) is None
     off = change_settings(settings, promotion={"auto_rollback": False})
-    assert upkeep.guard_champion(off, database, later) is None
+    assert guard_champion(off, database, later) is None
     assert champion(database).version == first.version
 
 

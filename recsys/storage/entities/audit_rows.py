@@ -16,15 +16,17 @@ RECENT = 5_000  # lines whose names are offered as filters
 
 @dataclass(frozen=True)
 class Actor:
-    """Who does something: an account, a key, or the command line."""
+    """Who does something: an account, a key, the command line, or the service by itself."""
 
     name: str
-    role: str
+    role: str  # of an account: its role; 'key', 'cli' or 'job'; '-' where nobody is known yet
     request_id: str | None = None
     address: str | None = None
 
 
 CLI = Actor("cli", "cli")
+SCHEDULE = Actor("schedule", "job")  # a scheduled job, whose promotions the gate lets through
+GUARD = Actor("guard", "job")  # rolls back a champion that does badly in service
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, select, update
 
-from recsys.errors import InputError, NotFoundError
+from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.hot_select import HotSelect
 from recsys.storage.entities.stamps import COLUMNS, Stamps, bump
 from recsys.storage.schema.tables import api_keys, stamps
@@ -64,6 +65,7 @@ def create_key(
     for origin in allowed_origins:
         if not ORIGIN.fullmatch(origin):
             raise InputError("allowed_origins", origin, "expected such as https://shop.example")
+    advisory_lock.take_turns(connection, "keys")
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     connection.execute(
         api_keys.insert(),
@@ -78,6 +80,11 @@ def create_key(
     )
     bump(connection, "keys")
     return f"rk_{key_id}_{secret}"
+
+
+def key_id_of(key: str) -> str:
+    """The id in a key that `create_key` gave; the rest of it is secret."""
+    return key.split("_")[1]
 
 
 _NAMES = [column.name for column in api_keys.c]
@@ -135,16 +142,33 @@ def _key(row: Any) -> KeyRow:
     )
 
 
-def revoke_key(connection: Connection, key_id: str, now_us: int) -> None:
-    """Raises NotFoundError where no live key has this id."""
+def revoke_key(connection: Connection, key_id: str, now_us: int) -> str:
+    """Refuse a key from now on; its name. Raises NotFoundError where no live key has this id."""
     statement = (
         update(api_keys)
         .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at_us.is_(None))
         .values(revoked_at_us=now_us)
+        .returning(api_keys.c.name)
     )
-    if connection.execute(statement).rowcount == 0:
+    name: str | None = connection.execute(statement).scalar_one_or_none()
+    if name is None:
         raise NotFoundError("live key", key_id)
     bump(connection, "keys")
+    return name
+
+
+def check_new_name(connection: Connection, name: str) -> None:
+    """Raises ConflictError where a live key has the name; no other key comes until this
+    transaction ends.
+    """
+    advisory_lock.take_turns(connection, "keys")
+    live = api_keys.c.revoked_at_us.is_(None)
+    if connection.execute(
+        select(api_keys.c.key_id).where(api_keys.c.name == name, live).limit(1)
+    ).first():
+        raise ConflictError(
+            f"A live key is named {name} already: revoke that one, or choose another name"
+        )
 
 
 def _digest(secret: str) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from recsys.commands import credentials
 from recsys.errors import ConflictError, InputError
 from recsys.storage.entities import account_rows
 from recsys.storage.entities.account_rows import ROLES
 from recsys.storage.entities.passwords import MAX_LENGTH, MIN_LENGTH, new_password
-from recsys.web.actions import audit
 from recsys.web.admin.access import PREFIX, done, view
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_accounts", __name__, url_prefix=f"{PREFIX}/accounts")
 
@@ -57,9 +57,8 @@ def create() -> Response:
     typed = request.form.get("password", "")[: MAX_LENGTH + 1]
     password = typed or new_password()
     try:
-        with services().database.begin() as connection:
-            account_rows.create_account(connection, name, password, role, now_us())
-            audit(connection, "account.create", name, role=role)
+        database = services().database
+        credentials.create_account(database, actor(), name, password, role, now_us())
     except InputError as error:
         return _form(error.field, f"The {error.field}: {error.expected}.", 422)
     except ConflictError as error:
@@ -71,10 +70,7 @@ def create() -> Response:
 def give_password(name: str) -> Response:
     """Give an account a new password, shown this once; its sessions end."""
     password = new_password()
-    with services().database.begin() as connection:
-        account = account_rows.get_account(connection, name)
-        account_rows.set_password(connection, name, password)
-        audit(connection, "account.password", name)
+    account = credentials.set_password(services().database, actor(), name, password, now_us())
     return _made(name, account.role, password, "The password is changed", 200)
 
 
@@ -82,10 +78,7 @@ def give_password(name: str) -> Response:
 def set_role(name: str) -> AnyResponse:
     """Change what an account may do; its sessions end."""
     role = request.form.get("role", "")
-    with services().database.begin() as connection:
-        before = account_rows.get_account(connection, name).role
-        account_rows.set_role(connection, name, role)
-        audit(connection, "account.role", name, role=role, before=before)
+    credentials.set_role(services().database, actor(), name, role, now_us())
     return done(f"{name} is {role} from now on.", "admin_accounts.index")
 
 
@@ -102,9 +95,7 @@ def enable(name: str) -> AnyResponse:
 
 
 def _set_disabled(name: str, disabled: bool) -> AnyResponse:
-    with services().database.begin() as connection:
-        account_rows.set_disabled(connection, name, disabled, now_us())
-        audit(connection, "account.disable" if disabled else "account.enable", name)
+    credentials.set_disabled(services().database, actor(), name, disabled, now_us())
     text = "is disabled and logged out everywhere" if disabled else "may log in again"
     return done(f"{name} {text}.", "admin_accounts.index")
 

@@ -8,6 +8,7 @@ import orjson
 from flask import Blueprint, render_template, request
 from werkzeug.wrappers import Response
 
+from recsys.commands import catalogue
 from recsys.errors import InputError, NotFoundError
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.serving.answers import RankedItem
@@ -15,14 +16,13 @@ from recsys.storage.dashboard import catalogue_views, event_views
 from recsys.storage.dashboard.catalogue_views import ItemEvents, ItemQuery, Position
 from recsys.storage.entities import item_rows
 from recsys.text_rules import text_problem
-from recsys.web import actions
 from recsys.web.admin import exposures, figures, tiles
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.charts import Chart
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
 from recsys.web.admin.ranges import TimeRange
 from recsys.web.cursors import read_cursor, write_cursor
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_items", __name__, url_prefix=f"{PREFIX}/items")
 for _name, _function in tiles.FILTERS.items():
@@ -136,7 +136,7 @@ def set_availability() -> Response:
         listed = item_id in item_rows.get_items(connection, [item_id])
     if not listed and (bundle is None or item_id not in bundle.vocabulary):
         raise NotFoundError("item", item_id)
-    actions.set_availability(item_id, given == "true")
+    catalogue.set_availability(shared.database, actor(), item_id, given == "true", now_us())
     text = "may be recommended again" if given == "true" else "is out of every answer"
     return done(f"{item_id} {text}, from now on.", ".show", item_id=item_id)
 

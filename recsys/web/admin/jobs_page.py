@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 from flask import Blueprint, Response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from recsys.commands import job_control
 from recsys.events.times import from_us
 from recsys.storage.entities import job_rows, lease_rows
 from recsys.storage.entities.job_rows import ENDED, JOBS, RunRow
-from recsys.web import actions
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.problems import scheduler_silence_us
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, with_query
 from recsys.web.cursors import read_number, write_cursor
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_jobs", __name__, url_prefix=f"{PREFIX}/jobs")
 
@@ -103,28 +103,28 @@ def run_live(run_id: int) -> Response | str:
 @view(blueprint, "/<job>/run", role="operator", methods=("POST",))
 def run_now(job: str) -> AnyResponse:
     """Ask for a run."""
-    made = actions.run_job(job, "dashboard")
+    made = job_control.run_job(services().database, actor(), job, now_us())
     return done(f"Run {made.id} of {job} is requested.", "admin_jobs.run", run_id=made.id)
 
 
 @view(blueprint, "/<job>/pause", role="operator", methods=("POST",))
 def pause(job: str) -> AnyResponse:
     """Start no more runs of a job by its schedule."""
-    actions.set_paused(job, True)
+    job_control.set_paused(services().database, actor(), job, True, now_us())
     return done(f"The schedule of {job} is paused.", "admin_jobs.index")
 
 
 @view(blueprint, "/<job>/resume", role="operator", methods=("POST",))
 def resume(job: str) -> AnyResponse:
     """Let a schedule go on."""
-    actions.set_paused(job, False)
+    job_control.set_paused(services().database, actor(), job, False, now_us())
     return done(f"The schedule of {job} goes on from its next slot.", "admin_jobs.index")
 
 
 @view(blueprint, "/runs/<int:run_id>/cancel", role="operator", methods=("POST",))
 def cancel(run_id: int) -> AnyResponse:
     """Cancel a run."""
-    cancelled = actions.cancel_run(run_id)
+    cancelled = job_control.cancel_run(services().database, actor(), run_id, now_us())
     ended = cancelled.state in ENDED
     text = f"Run {run_id} is cancelled." if ended else f"Run {run_id} is told to stop."
     return done(text, "admin_jobs.run", run_id=run_id)

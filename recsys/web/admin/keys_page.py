@@ -7,16 +7,15 @@ from typing import Any
 from flask import Blueprint, Response, g, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from recsys.commands import credentials
 from recsys.errors import ConflictError, InputError
 from recsys.events.times import DAY_US
 from recsys.storage.dashboard.activity_rows import uses_by_name
 from recsys.storage.entities import key_rows
-from recsys.storage.entities.key_rows import SCOPES, KeyRow
-from recsys.storage.entities.stamps import bump
-from recsys.web.actions import audit
+from recsys.storage.entities.key_rows import SCOPES
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.queries import choice, words
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_keys", __name__, url_prefix=f"{PREFIX}/keys")
 
@@ -80,12 +79,10 @@ def create() -> Response:
     try:
         if len(origins) > MAX_ORIGINS:
             raise InputError("origins", len(origins), f"expected {MAX_ORIGINS} at most")
-        with services().database.begin() as connection:
-            bump(connection, "keys")  # first, so that a form sent twice waits for itself
-            _check_name(key_rows.list_keys(connection), name)
-            key = key_rows.create_key(connection, name, scopes, now_us(), origins)
-            key_id = key.split("_")[1]
-            audit(connection, "key.create", key_id, name=name, scopes=scopes, origins=origins)
+        database = services().database
+        key = credentials.create_key(
+            database, actor(), name, scopes, origins, now_us(), new_name=True
+        )
     except InputError as error:
         return _form(error.field, _say(error), 422)
     except ConflictError as error:
@@ -97,19 +94,8 @@ def create() -> Response:
 @view(blueprint, "/<key_id>/revoke", role="admin", methods=("POST",))
 def revoke(key_id: str) -> AnyResponse:
     """Refuse a key from the next request on."""
-    with services().database.begin() as connection:
-        names = {row.key_id: row.name for row in key_rows.list_keys(connection)}
-        key_rows.revoke_key(connection, key_id, now_us())
-        audit(connection, "key.revoke", key_id, name=names.get(key_id, ""))
-    return done(f"The key {names.get(key_id)} is revoked.", "admin_keys.index")
-
-
-def _check_name(rows: list[KeyRow], name: str) -> None:
-    """Raises ConflictError where a live key has the name: the same form, sent twice, most likely."""
-    if any(row.name == name and row.revoked_at_us is None for row in rows):
-        raise ConflictError(
-            f"A live key is named {name} already: revoke that one, or choose another name"
-        )
+    name = credentials.revoke_key(services().database, actor(), key_id, now_us())
+    return done(f"The key {name} is revoked.", "admin_keys.index")
 
 
 def _say(error: InputError) -> str:

@@ -7,14 +7,14 @@ from typing import Any
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from recsys.commands import credentials
 from recsys.errors import InputError, RateLimitError
-from recsys.storage.entities import account_rows, audit_rows
+from recsys.storage.entities import account_rows
 from recsys.storage.entities.audit_rows import Actor
 from recsys.storage.entities.passwords import MAX_LENGTH, is_password
-from recsys.web.actions import audit
 from recsys.web.admin import access
 from recsys.web.admin.access import OPEN, PREFIX, view
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_login", __name__, url_prefix=PREFIX)
 
@@ -47,17 +47,11 @@ def log_in() -> Any:
     database = services().database
     with database.connect() as connection:
         stored = account_rows.password_hash(connection, name)
-    actor = Actor(name, "-", g.get("request_id"), address)
+    visitor = Actor(name, "-", g.get("request_id"), address)
     if not is_password(password, stored):
-        with database.begin() as connection:
-            audit_rows.add_audit(connection, actor, "session.refused", name, now_us())
+        credentials.refuse_log_in(database, visitor, now_us())
         return _form(REFUSED, name, 403)
-    with database.begin() as connection:
-        account = account_rows.get_account(connection, name)
-        account_rows.clear_failures(connection, name, address)
-        token = account_rows.begin_session(connection, name, address, now_us())
-        actor = Actor(name, account.role, g.get("request_id"), address)
-        audit_rows.add_audit(connection, actor, "session.begin", name, now_us())
+    token = credentials.log_in(database, visitor, now_us())
     answer = redirect(_next(), 303)
     life = round(services().settings.auth.session_hours * 3_600)
     access.set_cookie(answer, "recsys_admin", token, life)
@@ -69,9 +63,7 @@ def log_in() -> Any:
 def log_out() -> Response:
     """End this session."""
     token = access.session_token()
-    with services().database.begin() as connection:
-        account_rows.end_session(connection, token or "")
-        audit(connection, "session.end", g.account.name)
+    credentials.log_out(services().database, actor(), token or "", now_us())
     answer = redirect(url_for("admin_login.login"), 303)
     access.delete_cookie(answer, "recsys_admin")
     return answer
@@ -98,9 +90,7 @@ def change_password() -> Any:
         problem = "The new password was not repeated as it was written."
     else:
         try:
-            with database.begin() as connection:
-                account_rows.set_password(connection, name, given["new"])
-                audit(connection, "account.password", name)
+            credentials.set_password(database, actor(), name, given["new"], now_us())
         except InputError as error:
             problem = f"The new password: {error.expected}."
     if problem is not None:

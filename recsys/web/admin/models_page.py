@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, g, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from recsys.commands import deployments
 from recsys.errors import InputError
 from recsys.storage.entities import version_rows
 from recsys.storage.entities.version_rows import VersionRow
-from recsys.web import actions
 from recsys.web.admin import evaluations
 from recsys.web.admin.access import PREFIX, done, flash, view
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages
 from recsys.web.cursors import read_cursor, write_cursor
-from recsys.web.services import services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_models", __name__, url_prefix=f"{PREFIX}/models")
 
@@ -94,14 +94,14 @@ def show(version: str) -> str:
 @view(blueprint, "/<id:version>/promote", role="operator", methods=("POST",))
 def promote(version: str) -> Response:
     """Make a version the champion."""
-    actions.promote(version, g.account.name, _reason())
+    deployments.promote(services().database, actor(), version, _reason(), now_us())
     return done(f"{version} is the champion now.", "admin_models.show", version=version)
 
 
 @view(blueprint, "/rollback", role="operator", methods=("POST",))
 def roll_back() -> Response:
     """Go back to the champion before this one."""
-    champion = actions.roll_back(g.account.name, _reason())
+    champion = deployments.roll_back(services().database, actor(), _reason(), now_us())
     return done(f"Rolled back: {champion} is the champion again.", "admin_models.index")
 
 

@@ -8,21 +8,20 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from recsys.commands import user_data
 from recsys.config.exclude_seen import check_exclude_seen
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.serving.answers import Request
-from recsys.serving.erasure import erase
 from recsys.storage.dashboard import event_views, visitor_views
 from recsys.storage.dashboard.visitor_views import Place
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import event_rows, impression_rows, item_rows, user_rows
 from recsys.text_rules import text_problem
-from recsys.web import actions
 from recsys.web.admin import time_line
 from recsys.web.admin.access import PREFIX, done, flash, view
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
 from recsys.web.cursors import read_cursor, read_number, write_cursor
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_users", __name__, url_prefix=f"{PREFIX}/users")
 blueprint.add_app_template_filter(time_line.badge, "event_mark")
@@ -181,7 +180,7 @@ def merge() -> Response:
     try:
         with services().database.connect() as connection:
             _check_known(connection, key)
-        target = actions.merge_users(user_id, key)
+        target = user_data.merge(services().database, actor(), user_id, key, now_us())
     except (ConflictError, NotFoundError) as error:
         flash("bad", f"Not merged: {error}.")
         if request.form.get("from") == "session":
@@ -195,7 +194,7 @@ def erase_user() -> str:
     """Erase a user everywhere, for good, and show the receipt."""
     user_id = _form("user_id")
     shared = services()
-    receipt = erase(shared.settings, shared.database, user_id, now_us(), actions.actor())
+    receipt = user_data.erase(shared.settings, shared.database, actor(), user_id, now_us())
     return render_template(
         "admin/receipt.html",
         receipt=receipt,

@@ -7,14 +7,14 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel
 
+from recsys.commands import job_control
 from recsys.events.times import rfc3339
 from recsys.storage.entities import job_rows, lease_rows
 from recsys.storage.entities.job_rows import RunRow
-from recsys.web import actions
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.fields import PageQuery
 from recsys.web.operations import operation
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api/v1")
 
@@ -78,7 +78,7 @@ def list_jobs(query: PageQuery) -> dict[str, Any]:
 )
 def run_job(job: str) -> tuple[dict[str, Any], int]:
     """Ask for a run now; the scheduler picks it up."""
-    return _run(actions.run_job(job, "rest")), 202
+    return _run(job_control.run_job(services().database, actor(), job, now_us())), 202
 
 
 @operation(
@@ -91,7 +91,7 @@ def run_job(job: str) -> tuple[dict[str, Any], int]:
 )
 def pause_job(job: str) -> dict[str, Any]:
     """Start no more runs by the schedule; runs can be asked for all the same."""
-    return _schedule(actions.set_paused(job, True))
+    return _schedule(job_control.set_paused(services().database, actor(), job, True, now_us()))
 
 
 @operation(
@@ -104,7 +104,7 @@ def pause_job(job: str) -> dict[str, Any]:
 )
 def resume_job(job: str) -> dict[str, Any]:
     """Let the schedule go on from its next slot."""
-    return _schedule(actions.set_paused(job, False))
+    return _schedule(job_control.set_paused(services().database, actor(), job, False, now_us()))
 
 
 @operation(
@@ -126,7 +126,7 @@ def get_run(run_id: int) -> dict[str, Any]:
 )
 def cancel_run(run_id: int) -> dict[str, Any]:
     """Cancel a run: at once where it waits, within seconds where it runs."""
-    return _run(actions.cancel_run(run_id))
+    return _run(job_control.cancel_run(services().database, actor(), run_id, now_us()))
 
 
 def _schedule(row: dict[str, Any]) -> dict[str, Any]:

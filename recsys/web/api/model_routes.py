@@ -7,14 +7,14 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel
 
+from recsys.commands import deployments
 from recsys.events.times import rfc3339
 from recsys.storage.entities import version_rows
 from recsys.storage.entities.version_rows import VersionRow
-from recsys.web import actions
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import PageQuery, Reason, Strict
 from recsys.web.operations import operation
-from recsys.web.services import services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("models", __name__, url_prefix="/api/v1")
 
@@ -82,7 +82,7 @@ def get_model(version: str) -> dict[str, Any]:
 )
 def promote_model(version: str, body: PromoteBody) -> dict[str, Any]:
     """Make a version the champion, whatever the gate said; every worker follows in seconds."""
-    actions.promote(version, "rest", body.reason)
+    deployments.promote(services().database, actor(), version, body.reason, now_us())
     return {"champion": version}
 
 
@@ -97,7 +97,8 @@ def promote_model(version: str, body: PromoteBody) -> dict[str, Any]:
 )
 def roll_back_model(body: PromoteBody) -> dict[str, Any]:
     """Go back to the champion before this one."""
-    return {"champion": actions.roll_back("rest", body.reason)}
+    champion = deployments.roll_back(services().database, actor(), body.reason, now_us())
+    return {"champion": champion}
 
 
 def _model(row: VersionRow, champion: tuple[str, str] | None) -> dict[str, Any]:

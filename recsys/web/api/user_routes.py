@@ -8,15 +8,14 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel, Field
 
+from recsys.commands import user_data
 from recsys.errors import NotFoundError
 from recsys.events.times import rfc3339
-from recsys.serving.erasure import erase
-from recsys.web.actions import actor, merge_users
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.fields import Id, PageQuery, Strict
 from recsys.web.operations import QueryForm, operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
-from recsys.web.services import now_us, services
+from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1")
 
@@ -152,7 +151,7 @@ def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
         message = "expected one of from and session_id"
         raise InvalidRequestError([FieldError(field="from", message=message)])
     other = f"u:{body.from_}" if body.from_ is not None else f"s:{body.session_id}"
-    target = merge_users(user_id, other)
+    target = user_data.merge(services().database, actor(), user_id, other, now_us())
     return {"user_id": target, "merged": other[2:]}
 
 
@@ -166,4 +165,5 @@ def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
 )
 def delete_user(user_id: str) -> dict[str, Any]:
     """Erase a user everywhere; the receipt says what was removed where."""
-    return erase(services().settings, services().database, user_id, now_us(), actor())
+    shared = services()
+    return user_data.erase(shared.settings, shared.database, actor(), user_id, now_us())
