@@ -14,17 +14,14 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from recsys.demo.simulation import Shop, ShopSize
-from recsys.events.content_hash import content_hashes
-from recsys.events.frame import user_bucket
+from recsys.events.fields import EVENT_COLUMNS
+from recsys.events.identity import content_hashes, user_bucket
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks
 from recsys.storage.schema import migrate
 
-COLUMNS = (
-    "user_bucket, user_id, session_id, item_id, event_type, timestamp_us, event_id, value, "
-    "recommendation_id, properties, received_at_us"
-)
+COLUMNS = ", ".join(["user_bucket", *EVENT_COLUMNS, "received_at_us"])
 
 
 def write_log(path: Path, events: int, seed: int, end_us: int) -> int:

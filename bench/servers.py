@@ -24,7 +24,7 @@ from flask import Flask, Response
 
 from bench.training_speed import simulated_sequences
 from recsys.config import Settings, load_settings
-from recsys.events.frame import user_bucket
+from recsys.events.identity import user_bucket
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.times import DAY_US
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary

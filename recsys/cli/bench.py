@@ -132,7 +132,7 @@ def read_options(
 
 def moment(text: str, unit: str) -> int:
     """A time as µs since 1970: RFC 3339, or a number in `unit`. Raises InputError."""
-    from recsys.events.frame import MICROSECONDS
+    from recsys.events.times import MICROSECONDS
     from recsys.ingest.event_body import rfc3339_us
 
     if text.lstrip("-").isdigit():

@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from recsys.demo.products import make_catalogue
 from recsys.events.array_types import BoolArray, Float32Array, Float64Array, Int64Array
-from recsys.events.frame import EVENT_SCHEMA
+from recsys.events.fields import event_table
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.ingest.item_body import Item
@@ -146,22 +146,17 @@ class Shop:
         sessions = pa.array(
             [f"{users[int(code // 1_000_000)]}-{code % 1_000_000}" for code in unique.tolist()]
         )
-        rows = len(source)
-        return pa.table(
+        return event_table(
             {
                 "user_id": users.take(pa.array(shopper[source])),
                 "session_id": sessions.take(pa.array(place)),
                 "item_id": ids.take(pa.array(product[source])),
                 "event_type": pa.array(["view", "cart", "purchase"]).take(pa.array(kind)),
                 "timestamp_us": pa.array(time_us),
-                "event_id": pa.nulls(rows, pa.string()),
                 "value": pa.array(
                     self.catalogue.prices[product[source]], mask=kind != 2, type=pa.float64()
                 ),
-                "recommendation_id": pa.nulls(rows, pa.string()),
-                "properties": pa.nulls(rows, pa.string()),
-            },
-            schema=EVENT_SCHEMA,
+            }
         )
 
     def within(self, session: Int64Array, phase: int) -> Float64Array:

@@ -1,11 +1,10 @@
-"""The event frame: what an event is, what it may hold, and events as integer-coded columns.
+"""The event frame: events as integer-coded columns.
 
 Legend: E events.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,47 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.events.array_types import AnyArray, Int16Array, Int32Array, Int64Array, UInt64Array
-
-MAX_PROPERTIES_BYTES = 8_192  # JSON text
-MAX_FUTURE_SECONDS = 300
-EARLIEST_US = 0  # 1970-01-01, UTC
-MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}
-USER_BUCKETS = 64
-DEFAULT_EVENT_TYPE = "view"
-
-EVENT_SCHEMA = pa.schema(
-    [
-        pa.field("user_id", pa.string()),
-        pa.field("session_id", pa.string()),
-        pa.field("item_id", pa.string(), nullable=False),
-        pa.field("event_type", pa.string(), nullable=False),
-        pa.field("timestamp_us", pa.int64(), nullable=False),  # µs since 1970, UTC
-        pa.field("event_id", pa.string()),
-        pa.field("value", pa.float64()),
-        pa.field("recommendation_id", pa.string()),
-        pa.field("properties", pa.string()),  # JSON object text
-    ]
-)
-
-
-def user_bucket(owner_id: str) -> int:
-    """The bucket, 0..63, of a user id (of the session id where there is no user).
-
-    A CRC-32 of the UTF-8 text: the same on every machine and release, which rows on disk rely on.
-
-    >>> user_bucket("alice"), user_bucket("élan")
-    (7, 36)
-    """
-    return zlib.crc32(owner_id.encode()) % USER_BUCKETS
-
-
-def sequence_key(user_id: str | None, session_id: str | None) -> str:
-    """Whose sequence an event belongs to: the user's if known, else the session's.
-
-    >>> sequence_key("7", "a"), sequence_key(None, "7")
-    ('u:7', 's:7')
-    """
-    return f"u:{user_id}" if user_id is not None else f"s:{session_id}"
+from recsys.events.identity import key_hashes
 
 
 @dataclass(frozen=True)
@@ -171,23 +130,3 @@ def frame_from_table(table: pa.Table) -> EventFrame:
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def key_hashes(texts: pa.Array, prefix: str = "") -> UInt64Array:
-    """A 64-bit hash of each text with `prefix` before it; 0 for null, which no text has."""
-    if texts.null_count == len(texts):
-        return np.zeros(len(texts), np.uint64)
-    encoded = texts.dictionary_encode()
-    table = hash_texts([prefix + text for text in encoded.dictionary.to_pylist()])
-    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return np.append(table, np.uint64(0))[indices]
-
-
-def hash_texts(texts: Sequence[str]) -> UInt64Array:
-    """SipHash of each text under a fixed key, its last bit set: the same on every machine."""
-    import pandas as pd  # not loaded where only buckets and keys are asked for
-
-    values = np.empty(len(texts), object)
-    values[:] = texts
-    found = pd.util.hash_array(values, categorize=False)
-    return found.astype(np.uint64) | np.uint64(1)

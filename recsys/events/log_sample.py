@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.events.array_types import AnyArray
-from recsys.events.frame import Codes, EventFrame, key_hashes
-from recsys.events.row_identity import mixed
+from recsys.events.frame import Codes, EventFrame
+from recsys.events.identity import key_hashes, mixed
 from recsys.events.times import DAY_US
 
 _PARTS = {

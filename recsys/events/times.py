@@ -12,6 +12,7 @@ MINUTE_US = 60 * SECOND_US
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 WEEK_US = 7 * DAY_US
+MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 0.001}  # by unit of a number
 
 
 def to_us(moment: datetime) -> int:

@@ -10,31 +10,24 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from recsys.errors import InputError
-from recsys.events.frame import (
+from recsys.events.fields import (
     DEFAULT_EVENT_TYPE,
+    DETAIL_FIELDS,
     EARLIEST_US,
     MAX_FUTURE_SECONDS,
     MAX_PROPERTIES_BYTES,
+    POSTED_FIELDS,
+    Event,
+    EventField,
 )
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
+POSTED_NAMES = tuple(one.rest_name for one in POSTED_FIELDS)
 MAX_DEPTH = 8  # objects and arrays within one another, the outermost included
-
-EVENT_FIELDS = (
-    "item_id",
-    "user_id",
-    "session_id",
-    "event_type",
-    "timestamp",
-    "event_id",
-    "value",
-    "recommendation_id",
-    "properties",
-)
 
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?"
@@ -44,21 +37,6 @@ _RFC3339 = re.compile(
 _NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # PostgreSQL cannot hold it
 _EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One acceptable event; at least one of `user_id` and `session_id` is set."""
-
-    user_id: str | None
-    session_id: str | None
-    item_id: str
-    event_type: str
-    timestamp_us: int  # µs since 1970, UTC
-    event_id: str | None
-    value: float | None
-    recommendation_id: str | None
-    properties: str | None  # JSON object text, compact, keys sorted
 
 
 def check_event(raw: Mapping[str, object], now_us: int) -> Event:
@@ -77,10 +55,9 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
     if not isinstance(raw, Mapping):
         raise InputError("event", raw, "expected a JSON object")
     for name in raw:
-        if name not in EVENT_FIELDS:
-            raise InputError(
-                str(name), raw[name], f"unknown field; known: {', '.join(EVENT_FIELDS)}"
-            )
+        if name not in POSTED_NAMES:
+            known = ", ".join(POSTED_NAMES)
+            raise InputError(str(name), raw[name], f"unknown field; known: {known}")
     item_id = _text(raw, "item_id")
     user_id = _text(raw, "user_id")
     session_id = _text(raw, "session_id")
@@ -94,10 +71,7 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
         item_id=item_id,
         event_type=_text(raw, "event_type", MAX_TYPE_LENGTH) or DEFAULT_EVENT_TYPE,
         timestamp_us=_timestamp(raw.get("timestamp"), now_us),
-        event_id=_text(raw, "event_id"),
-        value=_number(raw.get("value")),
-        recommendation_id=_text(raw, "recommendation_id"),
-        properties=check_properties(raw.get("properties")),
+        **{one.name: _detail(one, raw) for one in DETAIL_FIELDS},
     )
 
 
@@ -135,6 +109,17 @@ def _text(raw: Mapping[str, object], field: str, limit: int = MAX_ID_LENGTH) -> 
         raise InputError(field, value, problem)
     assert isinstance(value, str)
     return value
+
+
+def _detail(field: EventField, raw: Mapping[str, object]) -> Any:
+    value = raw.get(field.rest_name)
+    if value is None:
+        return None
+    if field.kind == "number":
+        return _number(field.rest_name, value)
+    if field.kind == "object":
+        return check_properties(value)
+    return _text(raw, field.rest_name, field.max_length)
 
 
 def _timestamp(value: object, now_us: int) -> int:
@@ -179,9 +164,7 @@ def rfc3339_us(text: str) -> int | None:
     return local_us - offset_minutes * 60_000_000
 
 
-def _number(value: object) -> float | None:
-    if value is None:
-        return None
+def _number(field: str, value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             number = float(value)
@@ -189,7 +172,7 @@ def _number(value: object) -> float | None:
             number = math.inf
         if math.isfinite(number):
             return number
-    raise InputError("value", value, "expected a finite number")
+    raise InputError(field, value, "expected a finite number")
 
 
 def _shallow(value: object, depth: int = MAX_DEPTH) -> bool:

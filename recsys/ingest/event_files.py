@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recsys.errors import InputError
-from recsys.events.content_hash import content_hashes
+from recsys.events.fields import POSITIONED_SCHEMA
 from recsys.ingest.byte_stream import file_kind, file_size
 from recsys.ingest.delimited import DelimitedFile
-from recsys.ingest.event_parser import POSITIONED_SCHEMA, EventChunk, EventParser
+from recsys.ingest.event_parser import EventChunk, EventParser
 from recsys.ingest.json_lines import JsonLines, chunk_of, parse_lines
 from recsys.ingest.layouts import LAYOUTS, ColumnMap, Layout, ReadOptions, choose_layout
 from recsys.ingest.parquet import ParquetFile
@@ -24,7 +24,6 @@ __all__ = [
     "EventChunk",
     "ReadOptions",
     "Rejection",
-    "content_hashes",
     "file_size",
     "read_events",
     "read_rejected",

@@ -14,7 +14,13 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray
-from recsys.events.frame import DEFAULT_EVENT_TYPE, EVENT_SCHEMA
+from recsys.events.fields import (
+    DEFAULT_EVENT_TYPE,
+    DETAIL_FIELDS,
+    POSITIONED_SCHEMA,
+    EventField,
+    event_table,
+)
 from recsys.ingest.arrow_columns import as_ids, as_numbers, can_be_id, can_be_number, cell_value
 from recsys.ingest.layouts import Layout, ReadOptions, listed, own_map, require_columns
 from recsys.ingest.numeric_times import FINE, Times
@@ -23,7 +29,8 @@ from recsys.ingest.row_conditions import Condition
 from recsys.ingest.timestamps import TimestampParser
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
-POSITIONED_SCHEMA = EVENT_SCHEMA.append(pa.field("position", pa.int64(), nullable=False))
+# Numbers first: of a row with more than one fault, the first that is found is the reason given.
+_DETAILS = sorted(DETAIL_FIELDS, key=lambda one: one.kind != "number")
 
 
 @dataclass(frozen=True)
@@ -107,23 +114,16 @@ class EventParser:
         rows.reject(_mask(neither), lambda row: "user_id and session_id are both missing")
         times = self._timestamps(rows)
         event_type = self._ids(rows, "event_type", MAX_TYPE_LENGTH)
-        value = self._values(rows)
-        event_id = self._ids(rows, "event_id")
-        nothing = pa.nulls(len(rows), pa.string())
-        table = pa.Table.from_arrays(
-            [
-                user,
-                session,
-                item,
-                pc.fill_null(event_type, self._default_type),
-                pa.array(times.us),
-                event_id,
-                value,
-                nothing,
-                nothing,
-                pa.array(raw.positions[kept]),
-            ],
-            schema=POSITIONED_SCHEMA,
+        columns = {
+            "user_id": user,
+            "session_id": session,
+            "item_id": item,
+            "event_type": pc.fill_null(event_type, self._default_type),
+            "timestamp_us": pa.array(times.us),
+            **{one.name: self._detail(rows, one) for one in _DETAILS if one.mapped_as},
+        }
+        table = event_table(columns).append_column(
+            POSITIONED_SCHEMA.field("position"), pa.array(raw.positions[kept])
         )
         rejections = rows.rejections(list(self._columns.values()))
         return EventChunk(
@@ -178,19 +178,24 @@ class EventParser:
         )
         return times
 
-    def _values(self, rows: _Rows) -> pa.Array:
-        name = self._columns.get("value")
+    def _detail(self, rows: _Rows, field: EventField) -> pa.Array:
+        if field.kind == "number":
+            return self._numbers(rows, field.mapped_as)
+        return self._ids(rows, field.mapped_as, field.max_length)
+
+    def _numbers(self, rows: _Rows, meaning: str) -> pa.Array:
+        name = self._columns.get(meaning)
         if name is None:
             return pa.nulls(len(rows), pa.float64())
         column = rows.column(name)
         if not can_be_number(column.type):
             raise InputError(
-                "--map", f"value={name}", f"a column of type {column.type} holds no numbers"
+                "--map", f"{meaning}={name}", f"a column of type {column.type} holds no numbers"
             )
         values, missing, bad = as_numbers(column)
         bad |= ~missing & ~np.isfinite(values)
         rows.reject(
-            bad, lambda row: f"value = {shown(rows.value(name, row))}: expected a finite number"
+            bad, lambda row: f"{meaning} = {shown(rows.value(name, row))}: expected a finite number"
         )
         return pa.array(values, mask=missing | bad)
 

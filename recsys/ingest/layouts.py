@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from recsys.errors import InputError
-from recsys.events.frame import DEFAULT_EVENT_TYPE
+from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,20 @@ class ColumnMap:
     @classmethod
     def parse(cls, text: str) -> ColumnMap:
         """The map written as `user=a,item=b,…`. Raises InputError naming what is wrong with it."""
-        return cls(**parse_map(text, [entry.name for entry in fields(cls)]))
+        return cls(**parse_map(text, MEANINGS))
 
     def mapped(self) -> dict[str, str]:
         """Meaning -> source column, of those that are mapped."""
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values = {meaning: getattr(self, meaning) for meaning in MEANINGS}
         return {meaning: column for meaning, column in values.items() if column is not None}
 
     def over(self, other: ColumnMap) -> ColumnMap:
         """`other` with the columns that this map names put in their places."""
         return replace(other, **self.mapped())
+
+
+# In the order in which columns are asked for and messages list them.
+MEANINGS = tuple(entry.name for entry in fields(ColumnMap))
 
 
 def parse_map(text: str, meanings: Sequence[str]) -> dict[str, str]:
@@ -170,15 +174,7 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 }
 
 # What this project exports, and what is taken where neither a map nor a format is given.
-OWN_COLUMNS = ColumnMap(
-    user="user_id",
-    session="session_id",
-    item="item_id",
-    timestamp="timestamp",
-    event_type="event_type",
-    event_id="event_id",
-    value="value",
-)
+OWN_COLUMNS = ColumnMap(**{one.mapped_as: one.rest_name for one in EVENT_FIELDS if one.mapped_as})
 
 
 def choose_layout(name: str, columns: Sequence[str], delimiter: str | None) -> Layout:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.events.array_types import BoolArray, Float64Array, Int64Array, UInt8Array
-from recsys.events.frame import MICROSECONDS
+from recsys.events.times import MICROSECONDS
 from recsys.ingest.arrow_columns import as_numbers, text_bytes
 
 BEYOND = 2.0**62  # µs that int64 is not asked to hold

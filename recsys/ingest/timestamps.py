@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray, Float64Array, Int64Array
-from recsys.events.frame import EARLIEST_US, MAX_FUTURE_SECONDS, MICROSECONDS
-from recsys.events.times import DAY_US
+from recsys.events.fields import EARLIEST_US, MAX_FUTURE_SECONDS
+from recsys.events.times import DAY_US, MICROSECONDS
 from recsys.ingest.arrow_columns import NUMBER, cell_value, text_bytes
 from recsys.ingest.iso_times import parse_iso
 from recsys.ingest.numeric_times import (

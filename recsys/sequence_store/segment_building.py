@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import ConfigError
-from recsys.events.frame import USER_BUCKETS, Codes, hash_texts, key_hashes
-from recsys.events.row_identity import mixed, positions_of
+from recsys.events.frame import Codes
+from recsys.events.identity import USER_BUCKETS, hash_texts, key_hashes, mixed, positions_of
 from recsys.sequence_store.segments import Columns, Segment, sort_columns, write_segment
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_reading import STORE_COLUMNS, read_batches

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys.events.frame import USER_BUCKETS, EventFrame
+from recsys.events.frame import EventFrame
+from recsys.events.identity import USER_BUCKETS
 from recsys.events.large_arrays import HashedKeys, chunks, room
 from recsys.sequence_store.segments import DTYPES, Columns, Manifest, moved, read_segment
 

@@ -23,7 +23,7 @@ import orjson
 
 from recsys.errors import SequenceFileError
 from recsys.events.array_types import AnyArray, Int64Array, UInt64Array
-from recsys.events.frame import USER_BUCKETS
+from recsys.events.identity import USER_BUCKETS
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from recsys.errors import ConflictError, SequenceFileError, StorageUnavailableError
-from recsys.events.frame import EventFrame, hash_texts, user_bucket
+from recsys.events.frame import EventFrame
+from recsys.events.identity import hash_texts, user_bucket
 from recsys.events.large_arrays import LARGE_EVENTS
 from recsys.events.times import DAY_US
 from recsys.sequence_store.reader_processes import in_processes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from recsys.ingest.event_body import Event
+from recsys.events.fields import Event
 from recsys.ingest.row_conditions import Condition
 from recsys.storage.entities.item_rows import StoredItem
 

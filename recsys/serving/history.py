@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from recsys.errors import SourceUnavailableError
+from recsys.events.fields import Event
 from recsys.events.sequences import Histories
-from recsys.ingest.event_body import Event
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import encode_history
 from recsys.serving.answers import Request

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from recsys.config import Settings
 from recsys.config.exclude_seen import seen_types
 from recsys.errors import StorageUnavailableError
-from recsys.events.random_ids import RandomIds
+from recsys.events.identity import RandomIds
 from recsys.models.bundle import Bundle
 from recsys.registry import sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, Models

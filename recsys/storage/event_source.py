@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 
 from recsys.config import Settings
 from recsys.errors import ConflictError, SourceUnavailableError
+from recsys.events.fields import EVENT_COLUMNS
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities import event_rows, user_rows
@@ -218,11 +219,10 @@ class EventSource:
         found, more = table.page([f"u:{user_id}", *merged], limit, before, self.hidden(connection))
         return [
             {
+                **dict.fromkeys(EVENT_COLUMNS),
                 **row.event._asdict(),
                 "user_id": row.user_id,
                 "value": row.value,
-                "recommendation_id": None,
-                "properties": None,
             }
             for row in found
         ], more

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.config import Settings
-from recsys.events.frame import EVENT_SCHEMA, EventFrame, EventFrameBuilder, hash_texts, key_hashes
-from recsys.events.row_identity import mixed, positions_of
+from recsys.events.fields import EVENT_COLUMNS
+from recsys.events.frame import EventFrame, EventFrameBuilder
+from recsys.events.identity import hash_texts, key_hashes, mixed, positions_of
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_reading import (
     EXPORT_COLUMNS,
@@ -57,8 +58,8 @@ def export_batches(settings: Settings, database: Database, now_us: int) -> Itera
     if rows is not None:
         for batch in _mapped_batches(source, rows, database, now_us):
             kept = ids.unseen(batch) if source.reads_own else batch
-            names = EVENT_SCHEMA.names
-            yield pa.record_batch([kept.column(name) for name in names], names=names)
+            columns = [kept.column(name) for name in EVENT_COLUMNS]
+            yield pa.record_batch(columns, names=EVENT_COLUMNS)
     if source.reads_own:
         for batch in read_batches(database, EXPORT_COLUMNS, in_order=True):
             yield ids.unseen(batch) if rows is not None else batch

@@ -15,7 +15,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from recsys import tracing
 from recsys.config import Settings
 from recsys.errors import RecsysError
-from recsys.events.random_ids import RandomIds
+from recsys.events.identity import RandomIds
 from recsys.events.times import DAY_US
 from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender

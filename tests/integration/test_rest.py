@@ -459,11 +459,8 @@ def test_unknown_addresses_and_methods_are_problems(bare):
 
 
 def test_check_item_and_the_schema_agree_on_fields():
-    from recsys.ingest.event_body import EVENT_FIELDS
     from recsys.ingest.item_body import ITEM_FIELDS
-    from recsys.web.api.event_routes import EventIn
     from recsys.web.api.item_routes import ItemIn
 
-    assert set(EventIn.model_fields) == set(EVENT_FIELDS)
     assert set(ItemIn.model_fields) == set(ITEM_FIELDS)
     assert check_item({"item_id": "x"}).available

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from recsys import pipeline
-from recsys.ingest.event_body import Event
+from recsys.events.fields import Event
 from recsys.ops import upkeep
 from recsys.serving.answers import Request
 from recsys.serving.arms import in_control

@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from recsys.errors import SourceUnavailableError
-from recsys.events.frame import EventFrame, EventFrameBuilder, key_hashes
+from recsys.events.fields import EVENT_COLUMNS
+from recsys.events.frame import EventFrame, EventFrameBuilder
+from recsys.events.identity import key_hashes
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.storage.dashboard import activity_rows, catalogue_views, visitor_views
 from recsys.storage.dashboard.catalogue_views import ItemEvents
@@ -131,10 +133,10 @@ def time_line(
     found, _ = table.page(keys, limit, skipped, source.hidden(connection))
     return [
         {
+            **dict.fromkeys(EVENT_COLUMNS),
             **row.event._asdict(),
             "id": skipped + at,
             "user_id": row.user_id,
-            "recommendation_id": None,
         }
         for at, row in enumerate(found, 1)
     ]

@@ -25,8 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from sqlalchemy import Connection, text
 
-from recsys.events.frame import sequence_key, user_bucket
-from recsys.ingest.event_files import EventChunk, Rejection, content_hashes
+from recsys.events.fields import EVENT_COLUMNS, EVENT_FIELDS
+from recsys.events.identity import content_hashes, sequence_key, user_bucket
+from recsys.ingest.event_files import EventChunk, Rejection
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database, upsert
 from recsys.storage.engine.failures import translated
@@ -35,26 +36,13 @@ from recsys.storage.schema.tables import rejected_events
 
 MOVE_ROWS = 50_000
 
-COLUMNS = (
-    "position",
-    "generated",
-    "user_bucket",
-    "user_id",
-    "session_id",
-    "item_id",
-    "event_type",
-    "timestamp_us",
-    "event_id",
-    "value",
-    "recommendation_id",
-    "properties",
-)
-MOVED = COLUMNS[2:]
-_STAGING = """
+MOVED = ("user_bucket", *EVENT_COLUMNS)
+COLUMNS = ("position", "generated", *MOVED)
+_SQL_TYPES = {pa.string(): "TEXT", pa.int64(): "BIGINT", pa.float64(): "{float}"}
+_STAGING = f"""
     CREATE TEMPORARY TABLE staged_events (
-        position BIGINT, generated SMALLINT, user_bucket SMALLINT, user_id TEXT, session_id TEXT,
-        item_id TEXT, event_type TEXT, timestamp_us BIGINT, event_id TEXT, value {float},
-        recommendation_id TEXT, properties TEXT
+        position BIGINT, generated SMALLINT, user_bucket SMALLINT,
+        {", ".join(f"{one.name} {_SQL_TYPES[one.arrow_type]}" for one in EVENT_FIELDS)}
     )
 """
 # Only hashes that occur more than once are numbered, which are few.
@@ -278,14 +266,7 @@ def _staged_columns(events: pa.Table) -> pa.Table:
             "position": events["position"],
             "generated": generated.cast(pa.int8()),
             "user_bucket": buckets.take(encoded.indices),
-            **{
-                name: events[name]
-                for name in ("user_id", "session_id", "item_id", "event_type", "timestamp_us")
-            },
-            "event_id": ids,
-            "value": events["value"],
-            "recommendation_id": events["recommendation_id"],
-            "properties": events["properties"],
+            **{name: ids if name == "event_id" else events[name] for name in EVENT_COLUMNS},
         }
     )
 

@@ -9,24 +9,22 @@ from adbc_driver_manager import Error as AdbcError
 from sqlalchemy import text
 
 from recsys.errors import StorageUnavailableError
-from recsys.events.frame import USER_BUCKETS, EventFrame, EventFrameBuilder
+from recsys.events.fields import EVENT_COLUMNS, EVENT_FIELDS, SEQUENCE_FIELDS
+from recsys.events.frame import EventFrame, EventFrameBuilder
+from recsys.events.identity import USER_BUCKETS
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 
-SEQUENCE_COLUMNS = "user_id, session_id, item_id, event_type, timestamp_us, id AS position"
+SEQUENCE_COLUMNS = ", ".join([*(one.name for one in SEQUENCE_FIELDS), "id AS position"])
 STORE_COLUMNS = f"user_bucket, {SEQUENCE_COLUMNS}"
-EXPORT_COLUMNS = (
-    "user_id, session_id, item_id, event_type, timestamp_us, event_id, value, "
-    "recommendation_id, properties"
-)
+EXPORT_COLUMNS = ", ".join(EVENT_COLUMNS)
 BATCH_ROWS = 65_536
 BUSY_MS = 20_000
 
 _TYPES = {
-    "timestamp_us": pa.int64(),
+    **{one.name: one.arrow_type for one in EVENT_FIELDS},
     "position": pa.int64(),
     "user_bucket": pa.int64(),
-    "value": pa.float64(),
 }
 
 

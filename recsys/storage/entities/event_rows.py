@@ -27,8 +27,8 @@ from sqlalchemy import (
     true,
 )
 
-from recsys.events.frame import user_bucket
-from recsys.ingest.event_body import Event
+from recsys.events.fields import EVENT_COLUMNS, Event
+from recsys.events.identity import user_bucket
 from recsys.storage.engine.database import upsert
 from recsys.storage.engine.hot_select import HotSelect
 from recsys.storage.schema.tables import aliases, events, item_categories
@@ -78,29 +78,14 @@ def insert_events(
 
 
 def _row(event: Event, received_at_us: int) -> dict[str, Any]:
-    return {
-        "user_bucket": user_bucket(event.user_id or event.session_id or ""),
-        "user_id": event.user_id,
-        "session_id": event.session_id,
-        "item_id": event.item_id,
-        "event_type": event.event_type,
-        "timestamp_us": event.timestamp_us,
-        "event_id": event.event_id or uuid.uuid4().hex,
-        "value": event.value,
-        "recommendation_id": event.recommendation_id,
-        "properties": event.properties,
-        "received_at_us": received_at_us,
-    }
+    row = {name: getattr(event, name) for name in EVENT_COLUMNS}
+    row["user_bucket"] = user_bucket(event.user_id or event.session_id or "")
+    row["event_id"] = event.event_id or uuid.uuid4().hex
+    row["received_at_us"] = received_at_us
+    return row
 
 
-_HISTORY_COLUMNS = (
-    events.c.item_id,
-    events.c.event_type,
-    events.c.timestamp_us,
-    events.c.session_id,
-    events.c.event_id,
-    events.c.id,
-)
+_HISTORY_COLUMNS = (*(events.c[name] for name in HistoryEvent._fields), events.c.id)
 
 
 def _newest(condition: ColumnElement[bool], limit: Any) -> Select[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy import Connection, select
 
-from recsys.events.frame import hash_texts
+from recsys.events.identity import hash_texts
 from recsys.storage.engine.database import Database, upsert
 from recsys.storage.schema.tables import installation, removed_sequences
 

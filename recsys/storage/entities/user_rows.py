@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select
 
 from recsys.errors import ConflictError, InputError
-from recsys.events.frame import sequence_key
+from recsys.events.identity import sequence_key
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities import event_rows, impression_rows, removal_rows

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from recsys.config import EventsSettings
 from recsys.errors import ConfigError
-from recsys.events.frame import MICROSECONDS
+from recsys.events.times import MICROSECONDS
 from recsys.ingest.iso_times import parse_iso
 from recsys.storage.external.mapping import (
     ID_KINDS,

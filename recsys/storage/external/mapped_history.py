@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null, or_, select
 
 from recsys.errors import ConfigError, InputError
-from recsys.events.frame import MAX_FUTURE_SECONDS
+from recsys.events.fields import MAX_FUTURE_SECONDS
 from recsys.storage.engine.hot_select import HotSelect
 from recsys.storage.entities.event_rows import History, HistoryEvent
 from recsys.storage.entities.user_rows import Tombstones

@@ -24,10 +24,10 @@ from sqlalchemy import ColumnElement, Select, func, select
 
 from recsys.errors import ConfigError, InputError
 from recsys.events.array_types import BoolArray
-from recsys.events.frame import EVENT_SCHEMA, MAX_FUTURE_SECONDS
+from recsys.events.fields import MAX_FUTURE_SECONDS, POSITIONED_SCHEMA
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
 from recsys.ingest.event_parser import EventParser
-from recsys.ingest.layouts import ColumnMap, ReadOptions
+from recsys.ingest.layouts import MEANINGS, ColumnMap, ReadOptions
 from recsys.ingest.raw_rows import RawChunk
 from recsys.storage.entities.user_rows import Tombstones
 from recsys.storage.external.mapping import KEYS, Mapping
@@ -35,8 +35,6 @@ from recsys.storage.external.source_database import SourceDatabase
 
 CHUNK_ROWS = 1_000_000
 NEWEST_SECONDS = 3.0
-POSITIONED = EVENT_SCHEMA.append(pa.field("position", pa.int64()))
-READ_KEYS = ("user", "session", "item", "timestamp", "event_type", "event_id", "value")
 _UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
 _AS_KEYS = {"--unit": "unit", "--timezone": "timezone", "--default-type": "default_type"}
 
@@ -140,7 +138,7 @@ class MappedRows:
         without parameters.
         """
         mapping, rows = self.mapping, self._rows
-        meanings = [meaning for meaning in (*READ_KEYS, "order") if meaning in mapping.columns]
+        meanings = [meaning for meaning in (*MEANINGS, "order") if meaning in mapping.columns]
         statement: Select[Any] = select(*(mapping.selected(rows, meaning) for meaning in meanings))
         conditions = mapping.wanted()
         if chunk is not None:
@@ -167,12 +165,12 @@ class MappedRows:
         Raises as `batches`.
         """
         if not self.mapping.chunked:
-            return POSITIONED.empty_table()
+            return POSITIONED_SCHEMA.empty_table()
         with self._newest_lock:
             known = self._newest.get(limit)
             if known is None or known[0] < time.monotonic() - NEWEST_SECONDS:
                 found = list(self.batches(now_us, hidden=hidden, newest=limit))
-                table = pa.Table.from_batches(found) if found else POSITIONED.empty_table()
+                table = pa.Table.from_batches(found) if found else POSITIONED_SCHEMA.empty_table()
                 known = self._newest[limit] = (time.monotonic(), table)
         return known[1]
 
@@ -191,7 +189,7 @@ class MappedRows:
         Raises ConfigError where the columns are not what the mapping says, SourceUnavailableError.
         """
         mapping = self.mapping
-        names = {meaning: meaning for meaning in READ_KEYS if meaning in mapping.columns}
+        names = {meaning: meaning for meaning in MEANINGS if meaning in mapping.columns}
         options = ReadOptions(
             columns=ColumnMap(**names),
             unit=mapping.unit if mapping.columns["timestamp"].kind not in _TIMES else None,

@@ -31,7 +31,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from recsys.events.frame import MICROSECONDS
+from recsys.events.times import MICROSECONDS
+from recsys.ingest.layouts import MEANINGS
 from recsys.storage.external.operator_sql import escaped
 from recsys.text_rules import MAX_ID_LENGTH
 
@@ -42,10 +43,7 @@ ID_KINDS: tuple[Kind, ...] = ("integer", "decimal", "uuid", "uuid_bytes", "text"
 TIME_KINDS: tuple[Kind, ...] = ("integer", "decimal", "float", "aware", "naive", "date", "text")
 NUMBER_KINDS: tuple[Kind, ...] = ("integer", "decimal", "float")
 # Meaning of a column -> its key in [events].
-KEYS = {
-    meaning: f"{meaning}_column"
-    for meaning in ("user", "session", "item", "timestamp", "event_type", "event_id", "value")
-} | {"order": "order_column"}
+KEYS = {meaning: f"{meaning}_column" for meaning in (*MEANINGS, "order")}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
 _WRITTEN = len("2024-05-01T12:00:00")

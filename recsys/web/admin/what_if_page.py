@@ -14,8 +14,8 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 
 from recsys.errors import InputError
+from recsys.events.fields import Event
 from recsys.events.times import HOUR_US
-from recsys.ingest.event_body import Event
 from recsys.models.bundle import Bundle
 from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage.entities import item_rows
@@ -203,7 +203,6 @@ def _answers(steps: list[Step], k: int) -> list[Answer]:
             Event(
                 user_id=None, session_id="what-if", item_id=step.item_id,
                 event_type=step.event_type, timestamp_us=at, event_id=f"step {number + 1}",
-                value=None, recommendation_id=None, properties=None,
             )
         )  # fmt: skip
         at -= step.gap * 1_000_000

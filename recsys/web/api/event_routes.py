@@ -8,33 +8,19 @@ from flask import Blueprint
 from pydantic import BaseModel, Field
 
 from recsys.errors import AccessError, InputError
-from recsys.ingest.event_body import Event, check_event
+from recsys.events.fields import Event
+from recsys.ingest.event_body import check_event
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import event_rows, user_rows
 from recsys.web import prometheus_metrics
+from recsys.web.api.event_schemas import EventIn
 from recsys.web.api_keys import from_page
-from recsys.web.fields import MAX_ROWS, Id, Strict, TypeName
+from recsys.web.fields import MAX_ROWS
 from recsys.web.operations import operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1")
-
-
-class EventIn(Strict):
-    """One event; `user_id` or `session_id` is needed."""
-
-    item_id: Id
-    user_id: Id | None = None
-    session_id: Id | None = None
-    event_type: TypeName = "view"
-    timestamp: str | int | None = Field(
-        None, description="RFC 3339 with an offset, or epoch milliseconds; default now"
-    )
-    event_id: Id | None = Field(None, description="Your idempotency key: a retry is a duplicate")
-    value: float | None = None
-    recommendation_id: Id | None = None
-    properties: dict[str, Any] | None = None
 
 
 class EventResult(BaseModel):

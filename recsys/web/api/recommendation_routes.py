@@ -10,8 +10,9 @@ from typing import Any
 from flask import Blueprint
 
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
+from recsys.events.fields import Event
 from recsys.events.times import HOUR_US, rfc3339
-from recsys.ingest.event_body import Event, check_event
+from recsys.ingest.event_body import check_event
 from recsys.ingest.row_conditions import Condition
 from recsys.serving.answers import Answer, Boost, Request
 from recsys.serving.uplift import rate, uplift

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from flask import Blueprint
@@ -11,6 +10,7 @@ from pydantic import BaseModel, Field
 from recsys.commands import user_data
 from recsys.errors import NotFoundError
 from recsys.events.times import rfc3339
+from recsys.web.api.event_schemas import StoredEvent, stored_event
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.fields import Id, PageQuery, Strict
 from recsys.web.operations import QueryForm, operation
@@ -31,18 +31,6 @@ class UserAnswer(BaseModel):
     last_event_at: str | None
     merged_users: list[str]
     merged_sessions: list[str]
-
-
-class StoredEvent(BaseModel):
-    event_id: str
-    user_id: str | None
-    session_id: str | None
-    item_id: str
-    event_type: str
-    timestamp: str
-    value: float | None
-    recommendation_id: str | None
-    properties: dict[str, Any] | None
 
 
 class EventPage(BaseModel):
@@ -116,20 +104,7 @@ def get_user_events(user_id: str, query: PageQuery) -> dict[str, Any]:
         source = services().recommender.source
         rows, more = source.user_events(connection, user_id, query.limit, before)
     return {
-        "events": [
-            {
-                "event_id": row["event_id"],
-                "user_id": row["user_id"],
-                "session_id": row["session_id"],
-                "item_id": row["item_id"],
-                "event_type": row["event_type"],
-                "timestamp": rfc3339(int(str(row["timestamp_us"]))),
-                "value": row["value"],
-                "recommendation_id": row["recommendation_id"],
-                "properties": json.loads(str(row["properties"])) if row["properties"] else None,
-            }
-            for row in rows
-        ],
+        "events": [stored_event(row) for row in rows],
         "next_cursor": None if more is None else write_cursor(str(more)),
     }
 

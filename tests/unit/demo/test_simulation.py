@@ -6,7 +6,8 @@ import pyarrow.compute as pc
 import pytest
 
 from recsys.demo.simulation import Shop, ShopSize
-from recsys.events.frame import EVENT_SCHEMA, frame_from_table
+from recsys.events.fields import EVENT_SCHEMA
+from recsys.events.frame import frame_from_table
 from recsys.events.sequences import Histories, build_sequences
 from recsys.events.time_split import positions_from
 from recsys.events.vocabulary import Vocabulary

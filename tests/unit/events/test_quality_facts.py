@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from recsys.events.frame import EVENT_SCHEMA, frame_from_table
+from recsys.events.fields import EVENT_SCHEMA
+from recsys.events.frame import frame_from_table
 from recsys.events.quality_facts import BOT_EVENTS, newest_facts, sequence_facts
 from recsys.events.times import DAY_US
 

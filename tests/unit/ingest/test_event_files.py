@@ -18,12 +18,12 @@ import pyarrow.parquet
 import pytest
 
 from recsys.errors import InputError
-from recsys.events.frame import EVENT_SCHEMA
+from recsys.events.fields import EVENT_SCHEMA
+from recsys.events.identity import content_hashes
 from recsys.ingest.event_files import (
     ColumnMap,
     EventChunk,
     ReadOptions,
-    content_hashes,
     file_size,
     read_events,
     read_rejected,

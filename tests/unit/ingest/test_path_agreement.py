@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recsys.errors import InputError
-from recsys.ingest.event_body import Event, check_event
+from recsys.events.fields import Event
+from recsys.ingest.event_body import check_event
 from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
 
 NOW_US = 1_700_000_000_000_000

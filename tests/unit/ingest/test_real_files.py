@@ -9,13 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from recsys.ingest.event_files import (
-    ColumnMap,
-    EventChunk,
-    ReadOptions,
-    content_hashes,
-    read_events,
-)
+from recsys.events.identity import content_hashes
+from recsys.ingest.event_files import ColumnMap, EventChunk, ReadOptions, read_events
 from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,8 +7,8 @@ import pytest
 
 from recsys.config import Settings
 from recsys.errors import SourceUnavailableError, StorageUnavailableError
+from recsys.events.fields import Event
 from recsys.events.times import MINUTE_US
-from recsys.ingest.event_body import Event
 from recsys.serving.popularity import KEEP_SECONDS, RETRY_SECONDS, Popularity
 from recsys.storage.entities import event_rows
 from recsys.storage.event_source import EventSource

@@ -10,7 +10,7 @@ import pytest
 from recsys import pipeline
 from recsys.cli.dry_run_page import html_of, text_of
 from recsys.config import Settings
-from recsys.events.frame import hash_texts
+from recsys.events.identity import hash_texts
 from recsys.events.log_sample import LogSample
 from recsys.ingest.event_files import ColumnMap, ReadOptions
 from recsys.storage.engine.database import Database

@@ -1,7 +1,7 @@
 import pytest
 
+from recsys.events.fields import Event
 from recsys.events.times import DAY_US, HOUR_US
-from recsys.ingest.event_body import Event
 from recsys.serving.usage_counts import Activity
 from recsys.storage.dashboard import activity_rows, size_rows
 from recsys.storage.dashboard.activity_rows import LATE_US

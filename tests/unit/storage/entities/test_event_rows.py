@@ -5,8 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from recsys.errors import InputError, StorageUnavailableError
-from recsys.events.frame import user_bucket
-from recsys.ingest.event_body import Event
+from recsys.events.fields import Event
+from recsys.events.identity import user_bucket
 from recsys.storage.engine import planner_statistics
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import event_rows

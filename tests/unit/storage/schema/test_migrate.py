@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import inspect, select, text, update
 
 from recsys.errors import ConfigError, InputError, RecsysError
-from recsys.ingest.event_body import Event
+from recsys.events.fields import Event
 from recsys.storage.engine.database import Database, parse_url
 from recsys.storage.entities import event_rows, job_rows, version_rows
 from recsys.storage.schema import downgrades, migrate, own_tables

@@ -1,7 +1,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-from recsys.events.random_ids import AT_ONCE, RandomIds
+from recsys.events.identity import AT_ONCE, RandomIds
 
 
 def test_names_of_many_threads_differ_and_are_safe_in_addresses():

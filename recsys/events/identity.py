@@ -1,0 +1,156 @@
+"""How events, their owners and answers are told apart: buckets, keys, hashes and ids.
+
+Legend: n rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.events.array_types import Int64Array, UInt64Array
+
+USER_BUCKETS = 64
+# What the id of an event without one is made of. Never to be changed, whatever fields an event is
+# given: ids made of other fields would let a file that is imported again be stored twice.
+CONTENT_ID_FIELDS = (
+    "user_id",
+    "session_id",
+    "item_id",
+    "event_type",
+    "timestamp_us",
+    "event_id",
+    "value",
+    "recommendation_id",
+    "properties",
+)
+RANDOM_BYTES = 16  # as `secrets.token_urlsafe(16)`
+AT_ONCE = 256  # random ids: asking the system costs more than the bytes do
+# Of the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def user_bucket(owner_id: str) -> int:
+    """The bucket, 0..63, of a user id (of the session id where there is no user).
+
+    A CRC-32 of the UTF-8 text: the same on every machine and release, which rows on disk rely on.
+
+    >>> user_bucket("alice"), user_bucket("élan")
+    (7, 36)
+    """
+    return zlib.crc32(owner_id.encode()) % USER_BUCKETS
+
+
+def sequence_key(user_id: str | None, session_id: str | None) -> str:
+    """Whose sequence an event belongs to: the user's if known, else the session's.
+
+    >>> sequence_key("7", "a"), sequence_key(None, "7")
+    ('u:7', 's:7')
+    """
+    return f"u:{user_id}" if user_id is not None else f"s:{session_id}"
+
+
+def content_hashes(events: pa.Table) -> list[str]:
+    """The BLAKE2b-128 of each event's values (CONTENT_ID_FIELDS), as 32 hexadecimal digits.
+
+    Equal events have equal hashes, from whichever file format they were read, and on every machine
+    and release: rows on disk rely on it. `position` plays no part. The values are joined with a
+    character that none of them may hold; a float is given by its bits, so that no way of printing
+    it matters.
+    """
+    texts = []
+    for name in CONTENT_ID_FIELDS:
+        column = events[name]
+        if name == "value":
+            column = pc.add(column, 0.0).combine_chunks().view(pa.int64())  # -0.0 becomes 0.0
+        texts.append(pc.fill_null(pc.cast(column, pa.string()), ""))
+    joined = pc.binary_join_element_wise(*texts, "\x1f")
+    blake2b = hashlib.blake2b
+    return [
+        blake2b(row, digest_size=16).hexdigest() for row in pc.cast(joined, pa.binary()).to_pylist()
+    ]
+
+
+def key_hashes(texts: pa.Array, prefix: str = "") -> UInt64Array:
+    """A 64-bit hash of each text with `prefix` before it; 0 for null, which no text has."""
+    if texts.null_count == len(texts):
+        return np.zeros(len(texts), np.uint64)
+    encoded = texts.dictionary_encode()
+    table = hash_texts([prefix + text for text in encoded.dictionary.to_pylist()])
+    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.append(table, np.uint64(0))[indices]
+
+
+def hash_texts(texts: Sequence[str]) -> UInt64Array:
+    """SipHash of each text under a fixed key, its last bit set: the same on every machine."""
+    import pandas as pd  # not loaded where only buckets and keys are asked for
+
+    values = np.empty(len(texts), object)
+    values[:] = texts
+    found = pd.util.hash_array(values, categorize=False)
+    return found.astype(np.uint64) | np.uint64(1)
+
+
+def mixed(*columns: UInt64Array) -> UInt64Array:
+    """One 64-bit hash (n,) of several; the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+
+    >>> one, two = np.array([1], np.uint64), np.array([2], np.uint64)
+    >>> bool(mixed(one, two) == mixed(two, one))
+    False
+    """
+    found = np.zeros(len(columns[0]), np.uint64)
+    for column in columns:
+        found = (found ^ column) + _STEP
+        for shift, multiplier in zip((30, 27), _MULTIPLIERS, strict=True):
+            found = (found ^ (found >> np.uint64(shift))) * multiplier
+        found ^= found >> np.uint64(31)
+    return found
+
+
+def occurrences(hashes: UInt64Array) -> Int64Array:
+    """The number of each row among those with the same hash, from 0; (n,).
+
+    >>> occurrences(np.array([7, 5, 7, 7], np.uint64)).tolist()
+    [0, 0, 1, 2]
+    """
+    order = np.argsort(hashes, kind="stable")
+    ordered = hashes[order]
+    numbers = np.arange(len(hashes))
+    first = np.ones(len(hashes), np.bool_)
+    first[1:] = ordered[1:] != ordered[:-1]
+    starts = np.maximum.accumulate(np.where(first, numbers, 0))
+    found = np.empty(len(hashes), np.int64)
+    found[order] = numbers - starts
+    return found
+
+
+def positions_of(hashes: UInt64Array, *, repeats: bool) -> Int64Array:
+    """A position (n,) of each row, below 2**63; unless `repeats`, equal rows have equal positions."""
+    if repeats:
+        hashes = mixed(hashes, occurrences(hashes).astype(np.uint64))
+    return (hashes >> np.uint64(1)).astype(np.int64)
+
+
+class RandomIds:
+    """To be made in the process that uses it: after a fork both would give out the same names."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rest = b""
+
+    def __call__(self) -> str:
+        """22 characters of letters, digits, '-' and '_'."""
+        with self._lock:
+            if not self._rest:
+                self._rest = os.urandom(RANDOM_BYTES * AT_ONCE)
+            taken, self._rest = self._rest[:RANDOM_BYTES], self._rest[RANDOM_BYTES:]
+        return base64.urlsafe_b64encode(taken).rstrip(b"=").decode()

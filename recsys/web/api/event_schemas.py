@@ -1,0 +1,64 @@
+"""Events as REST takes and answers them: models made from the table of event fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, create_model
+
+from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS, POSTED_FIELDS, EventField
+from recsys.events.times import rfc3339
+from recsys.web.fields import Id, Strict, TypeName
+
+# As `recsys.ingest.event_body` checks them; these say it to who reads the API's document.
+_POSTED: dict[str, Any] = {
+    "text": Id | None,
+    "time": str | int | None,
+    "number": float | None,
+    "object": dict[str, Any] | None,
+}
+_STORED: dict[str, Any] = {"text": str, "time": str, "number": float, "object": dict[str, Any]}
+_STORED_ORDER = sorted(EVENT_FIELDS, key=lambda one: one.name != "event_id")  # the id first
+
+
+def _posted(field: EventField) -> Any:
+    """Type and default of a field that is posted."""
+    if field.name == "item_id":
+        return Id, ...
+    if field.name == "event_type":
+        return TypeName, DEFAULT_EVENT_TYPE
+    return _POSTED[field.kind], Field(None, description=field.description)
+
+
+def _stored(field: EventField) -> Any:
+    """Type and default of a field that is answered: every event has an id by then."""
+    required = not field.nullable or field.name == "event_id"
+    return _STORED[field.kind] if required else _STORED[field.kind] | None, ...
+
+
+_POSTED_MODEL: dict[str, Any] = {one.rest_name: _posted(one) for one in POSTED_FIELDS}
+_STORED_MODEL: dict[str, Any] = {one.rest_name: _stored(one) for one in _STORED_ORDER}
+
+
+# mypy does not follow a base class that is made when the module is loaded.
+class EventIn(create_model("EventIn", __base__=Strict, **_POSTED_MODEL)):  # type: ignore[misc]
+    """One event; `user_id` or `session_id` is needed."""
+
+
+class StoredEvent(create_model("StoredEvent", **_STORED_MODEL)):  # type: ignore[misc]
+    pass
+
+
+def stored_event(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `events` as a StoredEvent has it."""
+    return {one.rest_name: _answered(one, row[one.name]) for one in _STORED_ORDER}
+
+
+def _answered(field: EventField, value: Any) -> Any:
+    if field.kind == "time":
+        return rfc3339(value)
+    if field.kind == "object":
+        return json.loads(value) if value else None
+    return value
