@@ -125,7 +125,7 @@ from pathlib import Path
 from recsys import pipeline
 from recsys.config import Settings
 from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
-from recsys.storage import event_import
+from recsys.storage.entities import event_import
 from recsys.storage.engine.database import Database
 event_import.MOVE_ROWS = 2_000
 options = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="s")
