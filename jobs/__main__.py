@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recsys.cli.common import set_up_logging
 from recsys.config import load_settings
+from recsys.config.process import collect_rarely
 from recsys.errors import RecsysError
-from recsys.startup import collect_rarely
 
 USAGE = (
     "usage: python -m jobs [--config FILE] | python -m jobs run RUN_ID [--token N] [--config FILE]"

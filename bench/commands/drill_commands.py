@@ -8,7 +8,7 @@ import typer
 
 from bench.commands.options import PostgresOption
 from recsys.cli.common import JsonOption, named_as_given, say, show
-from recsys.startup import limit_threads
+from recsys.config.process import limit_threads
 
 
 def chaos(

@@ -8,8 +8,8 @@ import typer
 
 from bench.commands.options import PostgresOption
 from recsys.cli.common import JsonOption, now, say, show
+from recsys.config.process import limit_threads
 from recsys.events.times import to_us
-from recsys.startup import limit_threads
 
 
 def serve(

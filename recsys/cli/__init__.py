@@ -7,8 +7,8 @@ import sys
 import typer
 
 from recsys import __version__
+from recsys.config.process import collect_rarely
 from recsys.errors import InputError, RecsysError
-from recsys.startup import collect_rarely
 
 ARGUMENTS = ("NAME", "USER", "REVISION")  # those that a command itself may find unacceptable
 

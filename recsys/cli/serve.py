@@ -13,8 +13,8 @@ import typer
 from recsys import tracing
 from recsys.cli.common import ConfigOption, now, say, set_up_logging
 from recsys.config import Settings, load_settings
+from recsys.config.process import limit_threads
 from recsys.errors import RecsysError
-from recsys.startup import limit_threads
 
 SILENT_LEASES = 3.0  # without a word for as many lease times, a scheduler counts as gone
 

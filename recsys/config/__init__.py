@@ -5,7 +5,6 @@ value raises ConfigError with the key's name, the value and what was expected.
 """
 
 from recsys.config.display import effective, meanings, template
-from recsys.config.launchers import guard_ray, started_by_torchrun
 from recsys.config.loading import (
     chosen_path,
     from_environment,
@@ -14,6 +13,7 @@ from recsys.config.loading import (
     secret_files,
     variable,
 )
+from recsys.config.process import guard_ray, started_by_torchrun
 from recsys.config.sections import (
     SECRET_KEYS,
     AuthSettings,
