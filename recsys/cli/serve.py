@@ -65,7 +65,12 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
     say(disk_note(serving.impression_share, serving.impression_days, serving.default_k))
     if not settings.auth.enabled:
         say("auth.enabled is false: anyone who reaches this port may read and write")
-    run(settings)
+    if not serving.storefront_key:
+        run(settings)
+        return
+    from recsys.demo.storefront.shop_routes import add_storefront
+
+    run(settings, add_storefront)
 
 
 def schedule(

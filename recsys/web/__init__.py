@@ -1,1 +1,1 @@
-"""REST over HTTP: the only home of Flask."""
+"""REST and the dashboard over HTTP: the home of Flask, beside the demo's storefront."""

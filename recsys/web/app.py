@@ -37,7 +37,6 @@ from recsys.web.openapi import document
 from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
 from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.services import Services, now_us
-from recsys.web.shop.routes import blueprint as shop
 
 log = structlog.get_logger(__name__)
 
@@ -105,8 +104,6 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     ):
         app.register_blueprint(module.blueprint)
     admin.register(app)
-    if serving.storefront_key:
-        app.register_blueprint(shop)
     problem_details.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:

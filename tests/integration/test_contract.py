@@ -15,6 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
+from recsys.demo.storefront.shop_routes import add_storefront
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, item_rows
 from recsys.storage.schema import migrate
@@ -163,6 +164,7 @@ def whole(database, tmp_path, tiny_shop, publish, Service, settings_for, monkeyp
     monkeypatch.setattr("recsys.serving.answer_log.PAGE_WAIT_SECONDS", 0.0)
     publish(tiny_shop, database, tmp_path / "models")
     with closing(Service(database, settings_for(tmp_path / "models", storefront_key="k"))) as made:
+        add_storefront(made.app)
         yield made
 
 

@@ -15,6 +15,9 @@ from playwright.sync_api import expect
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
+from recsys.demo.products import NOUNS, STYLES
+from recsys.demo.storefront.pictures import picture, slug
+from recsys.demo.storefront.shop_routes import add_storefront
 from recsys.storage.entities import item_rows, key_rows
 from recsys.storage.schema.tables import events, impressions
 from recsys.web.app import create_app
@@ -35,7 +38,8 @@ def shop(database, tmp_path, tiny_shop, publish, settings_for):
         item_rows.put_items(connection, tiny_shop.shop.items, 1)
         key = key_rows.create_key(connection, "page", ["collect"], 1, [base])
     auth = {"collect_per_minute": 10_000}
-    app = create_app(settings_for(tmp_path / "models", auth, storefront_key=key), database)
+    settings = settings_for(tmp_path / "models", auth, storefront_key=key)
+    app = add_storefront(create_app(settings, database))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with closing(app.extensions["recsys"]):
         yield base, app
@@ -165,9 +169,6 @@ def test_without_a_key_there_is_no_shop(bare):
 
 
 def test_every_product_of_the_simulated_shop_has_a_picture(tiny_shop, shop):
-    from recsys.demo.products import NOUNS, STYLES
-    from recsys.web.shop.pictures import picture, slug
-
     seen = set()
     for noun in NOUNS:
         for style in STYLES:

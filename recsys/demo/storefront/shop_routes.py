@@ -1,16 +1,17 @@
 """/shop: what a shop's own backend would give its page: tiles, categories, pictures, explanations.
 
 Clicks and recommendations go from the page through REST, with a key of scope `collect`. These routes
-are there only where `serving.storefront_key` is set, as the demo does.
+are added to an app only where `serving.storefront_key` is set, as the demo does.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from flask import Blueprint, Response, render_template
+from flask import Blueprint, Flask, Response, render_template
 from pydantic import Field
 
+from recsys.demo.storefront.pictures import picture
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
 from recsys.web.api.answer_schemas import item_out, ranked_out
@@ -18,9 +19,14 @@ from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import Cursor, Id, Search, Strict
 from recsys.web.operations import dumps, read_query
 from recsys.web.services import now_us, services
-from recsys.web.shop.pictures import picture
 
-blueprint = Blueprint("shop", __name__, url_prefix="/shop")
+blueprint = Blueprint(
+    "shop",
+    __name__,
+    static_folder="static",
+    static_url_path="/static/shop",
+    template_folder="templates",
+)
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -50,7 +56,13 @@ class PopularTilesQuery(Strict):
     k: Annotated[int, Field(ge=1, le=24)] = 12
 
 
-@blueprint.get("", strict_slashes=False)
+def add_storefront(app: Flask) -> Flask:
+    """`app` with the storefront's pages, as `recsys.web.server.serve` takes it for `wrap`."""
+    app.register_blueprint(blueprint)
+    return app
+
+
+@blueprint.get("/shop", strict_slashes=False)
 def page() -> Response:
     """The storefront."""
     key = services().settings.serving.storefront_key
@@ -59,7 +71,7 @@ def page() -> Response:
     return answer
 
 
-@blueprint.get("/items")
+@blueprint.get("/shop/items")
 def tiles() -> Response:
     """A page of the catalogue."""
     query = read_query(TilesQuery)
@@ -78,14 +90,14 @@ def tiles() -> Response:
     )
 
 
-@blueprint.get("/categories")
+@blueprint.get("/shop/categories")
 def categories() -> Response:
     """The departments: what items name first."""
     with services().database.connect() as connection:
         return _json({"categories": item_rows.departments(connection, 1_000)[:40]})
 
 
-@blueprint.get("/popular")
+@blueprint.get("/shop/popular")
 def popular() -> Response:
     """What everyone gets."""
     query = read_query(PopularTilesQuery)
@@ -94,7 +106,7 @@ def popular() -> Response:
     return _json({"items": [ranked_out(one) for one in found]})
 
 
-@blueprint.get("/why")
+@blueprint.get("/shop/why")
 def why() -> Response:
     """A visitor's recommendations with the past events behind each."""
     query = read_query(VisitorQuery)
@@ -104,7 +116,7 @@ def why() -> Response:
     return _json({"items": [ranked_out(one) for one in answer.items]})
 
 
-@blueprint.get("/pictures/<kind>/<style>/<name>.svg")
+@blueprint.get("/shop/pictures/<kind>/<style>/<name>.svg")
 def product_picture(kind: str, style: str, name: str) -> Response:
     """A product's picture, drawn from what it is."""
     answer = Response(picture(kind, style, name[:100]), mimetype="image/svg+xml")

@@ -2,7 +2,7 @@
 
 A drawing fills a square of 200 units, light from the left, its floor at y = 168. `body` is the path
 of its main part, which takes the pattern of the variant; `behind` and `front` are SVG around it.
-Names that begin with $ are put in by `recsys.web.shop.pictures`: $b, $w, $m, $l are the body's
+Names that begin with $ are put in by `recsys.demo.storefront.pictures`: $b, $w, $m, $l are the body's
 material, the second one, metal and paper; $a, $k, $s an accent, a dark and a shadow; $line a stroke.
 """
 

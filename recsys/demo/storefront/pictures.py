@@ -12,8 +12,8 @@ from functools import lru_cache
 from string import Template
 from typing import NamedTuple
 
+from recsys.demo.storefront.drawings import DRAWINGS
 from recsys.errors import NotFoundError
-from recsys.web.shop.drawings import DRAWINGS
 
 OTHER = "parcel"  # what a product of no known kind comes in
 SIDE = 200  # units of a picture's edge
