@@ -1,0 +1,188 @@
+"""The demo from an empty folder to a served shop: simulate, import, train, give out keys, serve."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from recsys import pipeline
+from recsys.commands import credentials
+from recsys.config import Settings
+from recsys.demo.simulation import Shop
+from recsys.errors import RecsysError
+from recsys.events.export_files import writing
+from recsys.events.times import to_us
+from recsys.models.lstm.training_loop import Progress
+from recsys.ops import upkeep
+from recsys.storage.engine.database import Database, open_database
+from recsys.storage.entities import item_rows
+from recsys.storage.entities.audit_rows import CLI, Actor
+from recsys.storage.entities.passwords import new_password
+from recsys.storage.schema import migrate
+
+Say = Callable[[str], None]
+
+CONFIG = """\
+[database]
+url = "sqlite:///{folder}/recsys.db"
+
+[registry]
+path = "{folder}/models"
+
+[sequences]
+input_event_types = ["view"]
+target_event_types = ["view"]
+
+[model]
+embedding_dropout = 0.2
+
+[training]
+epochs = 6
+final_epochs = 1
+
+[evaluation]
+max_positions = 10000
+
+[promotion]
+learn_window = false
+
+[serving]
+host = "127.0.0.1"
+port = {port}
+
+[auth]
+collect_per_minute = 600
+
+[logging]
+level = "warning"
+"""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo has imported and trained."""
+
+    events: int
+    users: int
+    items: int
+    model_version: str
+    promoted: bool
+    metrics: dict[str, dict[str, float]]
+    positions: int
+    example_user: str
+    table: str  # of every ranker's figures, for people
+
+
+@dataclass(frozen=True)
+class Access:
+    """Secrets that open a demo's service."""
+
+    admin_key: str
+    password: str  # of the dashboard's account `admin`
+
+
+def prepare_folder(folder: Path, port: int) -> Path:
+    """Remove what an earlier demo made, and nothing else; the new config.toml."""
+    for name in ("recsys.db", "recsys.db-wal", "recsys.db-shm", "events.parquet", "items.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "models", ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.toml"
+    config.write_text(CONFIG.format(folder=folder.resolve(), port=port))
+    return config
+
+
+def simulate(database: Database, shop: Shop, log: Path, now: datetime) -> None:
+    """Make the tables, store the shop's items, and write its clicks to the file `log`."""
+    migrate.upgrade(database)
+    with writing(log) as write:
+        for table in shop.events():
+            for batch in table.to_batches():
+                write(batch)
+    with database.begin() as connection:
+        item_rows.put_items(connection, shop.items, to_us(now))
+
+
+def train_beside_oracle(
+    settings: Settings,
+    database: Database,
+    shop: Shop,
+    events: int,
+    now: datetime,
+    on_progress: Callable[[Progress], None],
+    say: Say,
+) -> DemoResult:
+    """Train and promote on `events` imported ones, ranked beside the shop's own probabilities.
+
+    Raises RecsysError where the gate does not let the version through.
+    """
+    trained = pipeline.train(
+        settings,
+        database,
+        now,
+        actor=Actor("demo", "cli"),
+        on_progress=on_progress,
+        say=say,
+        extra=lambda vocabulary: {
+            "oracle": lambda histories: shop.oracle_scores(histories, vocabulary)
+        },
+    )
+    if not trained.promoted:
+        raise RecsysError(f"the demo's model was not promoted: {trained.verdict.reason}")
+    size = shop.size
+    return DemoResult(
+        events=events,
+        users=size.shoppers,
+        items=size.products,
+        model_version=trained.version,
+        promoted=trained.promoted,
+        metrics=trained.trial.metrics,
+        positions=len(trained.trial.positions),
+        example_user=f"shopper-{0:0{max(6, len(str(size.shoppers)))}d}",
+        table=trained.trial.table(),
+    )
+
+
+def count_figures(settings: Settings, database: Database, now: datetime, say: Say) -> None:
+    """What the dashboard's charts show, counted as the scheduler's job would."""
+    upkeep.count_activity(settings, database, now)
+    upkeep.report_quality(settings, database, now, say)
+
+
+def give_access(settings: Settings, config: Path, now: datetime) -> Access:
+    """Make an admin key and login, and a key for the shop's page, which goes into `config`."""
+    port = settings.serving.port
+    origins = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
+    database, now_us, password = open_database(settings), to_us(now), new_password()
+    admin = credentials.create_key(database, CLI, "demo", ["admin"], (), now_us)
+    page = credentials.create_key(database, CLI, "storefront", ["collect"], origins, now_us)
+    credentials.create_account(database, CLI, "admin", password, "admin", now_us)
+    text = config.read_text()
+    config.write_text(text.replace("[serving]\n", f'[serving]\nstorefront_key = "{page}"\n'))
+    return Access(admin, password)
+
+
+def serve_until_stopped(config: Path) -> None:
+    """The scheduler and the service, until one of them ends or Ctrl-C."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
+    own = [sys.executable, "-m"]
+    scheduler = subprocess.Popen([*own, "recsys", "schedule", "--config", str(config)])  # noqa: S603
+    server = subprocess.Popen([*own, "recsys", "serve", "--config", str(config)])  # noqa: S603
+    try:
+        while server.poll() is None and scheduler.poll() is None:
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for process in (server, scheduler):
+            process.terminate()
+        for process in (server, scheduler):
+            process.wait(timeout=60)
