@@ -47,6 +47,6 @@ def set_paused(
 
 def _requested_by(actor: Actor) -> str:
     """The way a run was asked for, as its row says it."""
-    if actor.role == "key":
-        return "rest"
-    return "dashboard" if actor.role in ROLES else actor.name
+    if actor.role in ROLES:
+        return "dashboard"
+    return {"key": "rest", "cli": "cli"}[actor.role]
