@@ -8,7 +8,9 @@ Read `train` for the first half and `recommend` for the second.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,14 +30,19 @@ from recsys.models.lstm.training_loop import Progress
 from recsys.registry import keep_version, load_champion, new_version, read_version
 from recsys.sequence_store.counted_events import counted_frame, open_store, read_on
 from recsys.sequence_store.store import Reading
+from recsys.serving.all_users import ANSWERS, answer_rows, users_of
 from recsys.serving.answers import Answer, Request
-from recsys.serving.batch import rank_everyone
+from recsys.serving.candidates import rank_candidates
+from recsys.serving.context import read_context
+from recsys.serving.explain import explain
 from recsys.serving.recommender import Recommender
+from recsys.serving.top_k import make_answer, take_top_k
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows, version_rows
 from recsys.storage.entities.audit_rows import CLI, Actor
 from recsys.storage.entities.event_import import ImportSummary, add_rejections, import_chunks
 from recsys.storage.entities.model_files import open_model_files
+from recsys.storage.entities.stamps import Stamps
 from recsys.storage.log_reading import export_batches, frame_since
 from recsys.storage.quarantine import replay
 from recsys.tracing import traced
@@ -288,29 +295,43 @@ def tune(
     return search(log, settings, cut_us, folder, trials, timeout_seconds, on_progress, on_trial)
 
 
-def recommend(recommender: Recommender, request: Request, now: datetime) -> Answer:
-    """History -> candidates -> filters -> top k. Over HTTP the web asks the recommender itself."""
-    return recommender.recommend(request, to_us(now))
+def recommend(
+    recommender: Recommender, request: Request, now_us: int, stamps: Stamps | None = None
+) -> Answer:
+    """Model -> history and filters -> candidates -> top k -> reasons -> answer.
+
+    The one way to an answer, over HTTP, on the command line and for `recommend_all`. Whoever shows
+    it logs it (`recsys.serving.answer_log`). `stamps`: as read from the database for this very
+    request, where they were. Where the database cannot be reached, the request's own events and the
+    last known popular items still give an answer, marked degraded.
+    """
+    model = recommender.choose_model(request)
+    context = read_context(recommender, request, model, now_us, stamps)
+    candidates = rank_candidates(recommender, context)
+    chosen = take_top_k(recommender, context, candidates)
+    reasons = explain(recommender, context, chosen)
+    return make_answer(recommender, context, chosen, reasons)
 
 
 def recommend_all(settings: Settings, database: Database, k: int, path: Path, now: datetime) -> int:
-    """The top k of every user with events -> a Parquet file (user_id, item_id, rank, score).
+    """The answer to every user with events -> a Parquet file (user_id, item_id, rank, score); its rows.
 
-    Items the user has bought, or whatever `serving.exclude_seen` says, are left out, and so are
-    unavailable ones. Raises NotEnoughDataError where no version was promoted yet.
+    Each user gets what `recommend` gives. Raises NotEnoughDataError where no version was promoted
+    yet, ModelFileError where none can be loaded, StorageUnavailableError.
     """
-    files = open_model_files(settings, database)
-    bundle = load_champion(settings.registry.path, database, lambda line: None, files)
-    if bundle is None:
-        raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
-    with database.connect() as connection:
-        hidden = item_rows.unavailable_items(connection)
-    frame = frame_since(settings, database, to_us(now))
-    with writing(path) as write:
-        return sum(
-            write(batch)
-            for batch in rank_everyone(bundle, frame, hidden, settings.serving.exclude_seen, k)
-        )
+    now_us = to_us(now)
+    recommender = Recommender(settings, database, time.monotonic)
+    with closing(recommender), writing(path) as write:
+        recommender.require_model()
+        user_ids = users_of(frame_since(settings, database, now_us))
+        rows = 0
+        for at in range(0, len(user_ids), ANSWERS):
+            asked = [
+                Request(user_id=user_id, k=k, exclude_seen=settings.serving.exclude_seen)
+                for user_id in user_ids[at : at + ANSWERS]
+            ]
+            rows += write(answer_rows([recommend(recommender, one, now_us) for one in asked]))
+        return rows
 
 
 def export_model(settings: Settings, database: Database, version: str, path: Path) -> float:

@@ -18,6 +18,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from bench.drills.fault_stage import Fault, Stage
+from recsys import pipeline
 from recsys.errors import ModelFileError
 from recsys.registry import MANIFEST, read_version
 from recsys.serving.answers import Request
@@ -56,7 +57,9 @@ def damaged_models(stage: Stage, count: int, seed: int = 5) -> Fault:
             refused += 1
             named += copy.version in str(error) and str(stage.registry) not in str(error)
         starting = Recommender(stage.settings, database, clock)
-        answers = [one.recommend(asked, champion.data_end_us) for one in (running, starting)]
+        answers = [
+            pipeline.recommend(one, asked, champion.data_end_us) for one in (running, starting)
+        ]
         answered += all(a.model_version == champion.version and a.items for a in answers)
         with database.begin() as connection:
             version_rows.roll_back(connection, number, "bench", "damaged")

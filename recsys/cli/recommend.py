@@ -31,6 +31,7 @@ def recommend(
     Example: recsys recommend u123 -k 5
     """
     from recsys import pipeline
+    from recsys.events.times import to_us
     from recsys.serving.answers import Request
     from recsys.serving.recommender import Recommender
     from recsys.storage.engine.database import open_database
@@ -56,7 +57,7 @@ def recommend(
         exclude_seen=settings.serving.exclude_seen,
         explain=explain,
     )
-    answer = pipeline.recommend(recommender, request, now())
+    answer = pipeline.recommend(recommender, request, to_us(now()))
     lines = []
     for item in answer.items:
         title = item.item.title or "" if item.item else ""

@@ -1,10 +1,11 @@
-"""Holds the versions that serve, champion and control; swaps them when others are deployed.
+"""The versions that serve, champion and control: loaded, swapped when others are deployed, chosen.
 
 A version that cannot be loaded is refused: the one in memory goes on serving.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from recsys.registry import read_version
 from recsys.storage.entities.model_files import ModelFiles
 
 log = structlog.get_logger(__name__)
+CHAMPION, CONTROL = "champion", "control"
 REFUSED_LOOKS = 10  # after how many looks a refused version is read again
 
 
@@ -36,6 +38,13 @@ class Models(NamedTuple):
 
     champion: Bundle | None = None
     control: Bundle | None = None
+
+
+class ChosenModel(NamedTuple):
+    """The model that answers a request, and the arm that it is."""
+
+    bundle: Bundle | None
+    arm: str | None  # CHAMPION or CONTROL; None without a model
 
 
 # The champion and then the one it replaced; either may be missing.
@@ -174,3 +183,22 @@ def warm(bundle: Bundle) -> None:
     """Rank once, so that the first request does not pay for what is built on first use."""
     known = range(FIRST_ITEM, min(FIRST_ITEM + 5, len(bundle.vocabulary)))
     best(bundle, Histories.from_lists([list(known)]), 10)
+
+
+def choose_model(models: Models, asker: str | None, control_share: float) -> ChosenModel:
+    """The model for `asker`, a user or session; `control_share` of all get the control, 0..1."""
+    if models.champion is None:
+        return ChosenModel(None, None)
+    if models.control is not None and asker is not None and in_control(asker, control_share):
+        return ChosenModel(models.control, CONTROL)
+    return ChosenModel(models.champion, CHAMPION)
+
+
+def in_control(asker: str, share: float) -> bool:
+    """Whether a user or session is in the control arm: the same ones at every call.
+
+    >>> in_control("u1", 0.0), in_control("u1", 1.0)
+    (False, True)
+    """
+    digest = hashlib.blake2b(asker.encode(), digest_size=8, person=b"control").digest()
+    return int.from_bytes(digest, "big") < share * 2**64

@@ -1,8 +1,9 @@
-"""What is asked for, and what goes out."""
+"""What is asked for, what is considered, and what goes out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from recsys.events.fields import Event
 from recsys.ingest.row_conditions import Condition
@@ -39,6 +40,14 @@ class Request:
     page_of: str | None = None  # the answer this one goes on from
     shown_before: tuple[str, ...] = ()  # what that one and those before it showed
     explain: bool = False
+
+
+class Candidate(NamedTuple):
+    """An item that may be answered. A tuple: a request may look at thousands."""
+
+    item_id: str
+    score: float
+    source: str  # the component that ranked it, or where else it came from
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class HeldBack:
-    """An item that would be among the best k, and what took it out."""
+class FilteredItem:
+    """An item that would be among the best k, and why the filters leave it out."""
 
     item_id: str
     rank: int  # that it would have, 1-based

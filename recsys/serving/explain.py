@@ -1,4 +1,4 @@
-"""Which past events moved an item up: each event of the history is left out in turn.
+"""Explain an answer: which past events moved an item up, by leaving each event out in turn.
 
 Legend: T events of one history, N items asked about.
 
@@ -8,7 +8,7 @@ without that event, both by the ranking that is served. All T + 1 histories are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -17,44 +17,43 @@ from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import LSTM, scores
-from recsys.serving.answers import Reason
-from recsys.serving.history import encoded, past_read
-from recsys.storage.entities.event_rows import HistoryEvent
+from recsys.serving.answers import Candidate, Reason
+from recsys.serving.context import RankingContext
+from recsys.serving.history import past_read
+from recsys.serving.recommender import Recommender
 
 REASONS = 3  # past events named for an item
 
 
-def reasons_of(
-    bundle: Bundle | None,
-    past: list[HistoryEvent],
-    items: list[tuple[str, float, str]],
-    recent: Callable[[Bundle], Float32Array | None],
-) -> dict[str, tuple[Reason, ...]]:
-    """The past events that raised each item most; nothing for what came from popularity.
+def explain(
+    recommender: Recommender, context: RankingContext, chosen: Iterable[Candidate]
+) -> dict[str, tuple[Reason, ...]] | None:
+    """The past events that raised each item most; none for what came from popularity.
 
-    past: oldest first; items: (item id, score, source); `recent` as in `scores`, asked for only
-    where there is something to explain.
+    None where the request asks for no explanation.
     """
-    if bundle is None or not past:
+    if not context.request.explain:
+        return None
+    bundle, history = context.bundle, context.history
+    if bundle is None or history is None or len(history[0]) == 0:
         return {}
-    read = past_read(bundle, past)
-    history = encoded(bundle, read)
-    asked = [(i, score) for i, score, source in items if source in (*bundle.rankers, LSTM)]
-    asked = [(i, score) for i, score in asked if i in bundle.vocabulary]
-    if not asked or len(read) == 0:
+    ranked_by = (*bundle.rankers, LSTM)
+    asked = [one for one in chosen if one.source in ranked_by and one.item_id in bundle.vocabulary]
+    if not asked:
         return {}
-    index = bundle.vocabulary.encode(item_id for item_id, _ in asked).astype(np.int64)
-    added = contributions(bundle, history, index, recent(bundle))  # (N, T)
-    read = read[-added.shape[1] :]
+    index = bundle.vocabulary.encode(one.item_id for one in asked).astype(np.int64)
+    recent = recommender.ranking.recent(bundle, context.now_us)
+    added = contributions(bundle, history, index, recent)  # (N, T)
+    read = past_read(bundle, context.past)[-added.shape[1] :]
     reasons = {}
-    for row, (item_id, score) in enumerate(asked):
+    for row, one in enumerate(asked):
         best = np.argsort(-added[row], kind="stable")[:REASONS]
-        reasons[item_id] = tuple(
+        reasons[one.item_id] = tuple(
             Reason(
                 read[at].item_id,
                 read[at].event_id,
                 read[at].timestamp_us,
-                round(min(1.0, float(added[row, at]) / max(score, 1e-12)), 4),
+                round(min(1.0, float(added[row, at]) / max(one.score, 1e-12)), 4),
             )
             for at in best
             if added[row, at] > 0

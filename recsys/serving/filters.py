@@ -1,4 +1,4 @@
-"""What of the catalogue may be shown to whoever asks."""
+"""Filters: which items may be shown in an answer, and which are boosted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import Bounds
 from recsys.serving.answers import Request
-from recsys.serving.item_snapshot import Shelf
+from recsys.serving.item_snapshot import ItemSnapshot
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.event_rows import History
 from recsys.storage.event_source import EventSource
@@ -22,34 +22,35 @@ from recsys.storage.event_source import EventSource
 
 @dataclass(frozen=True)
 class Filters:
-    """What may be shown."""
+    """Which items one answer may show."""
 
-    shelf: Shelf
+    snapshot: ItemSnapshot
     excluded: frozenset[str]
     allowed: tuple[frozenset[str], ...]  # an item must be in each
-    factors: tuple[tuple[frozenset[str], float], ...] = ()
+    factors: tuple[tuple[frozenset[str], float], ...] = ()  # boosted items, and by how much
 
     def keeps(self, item_id: str) -> bool:
-        if item_id in self.excluded or item_id in self.shelf.hidden:
+        """Whether an item may be shown."""
+        if item_id in self.excluded or item_id in self.snapshot.hidden:
             return False
         return all(item_id in one for one in self.allowed)
 
     def why(self, item_id: str, seen: Mapping[str, str]) -> str:
-        """What takes an item out, in words; `seen`: item id -> type of an event of it."""
-        if item_id in self.shelf.hidden:
+        """Why an item is left out, in words; `seen`: item id -> type of an event of it."""
+        if item_id in self.snapshot.hidden:
             return "not available"
         if item_id in seen:
             return f"already seen ({seen[item_id]})"
         return "left out by the request" if item_id in self.excluded else "not what was asked for"
 
     def bounds(self, bundle: Bundle) -> Bounds:
-        """The same in a bundle's rows."""
+        """The mask over a bundle's vocabulary rows."""
         allowed = None
         for one in self.allowed:
             inside = np.zeros(len(bundle.vocabulary), np.bool_)
-            inside[self.shelf.rows(bundle, one, one)] = True
+            inside[self.snapshot.rows(bundle, one, one)] = True
             allowed = inside if allowed is None else allowed & inside
-        barred = self.shelf.rows(bundle, "hidden", self.shelf.hidden)
+        barred = self.snapshot.rows(bundle, "hidden", self.snapshot.hidden)
         if self.excluded:
             encoded = bundle.vocabulary.encode(self.excluded).astype(np.int64)
             barred = np.concatenate((barred, encoded[encoded >= FIRST_ITEM]))
@@ -61,14 +62,18 @@ class Filters:
             return None
         found = np.ones(len(bundle.vocabulary), np.float32)
         for meeting, factor in self.factors:
-            found[self.shelf.rows(bundle, meeting, meeting)] *= np.float32(factor)
+            found[self.snapshot.rows(bundle, meeting, meeting)] *= np.float32(factor)
         return found
 
 
 def filters_of(
-    connection: Connection, request: Request, history: History, shelf: Shelf, source: EventSource
+    connection: Connection,
+    request: Request,
+    history: History,
+    snapshot: ItemSnapshot,
+    source: EventSource,
 ) -> Filters:
-    """What the request asks for, and what its history bars."""
+    """The filters that the request asks for, with the items seen in its history."""
     excluded = set(request.exclude_items).union(request.shown_before)
     types = seen_types(request.exclude_seen)
     if types is None or types:
@@ -82,16 +87,16 @@ def filters_of(
                 )
     allowed = [frozenset(request.candidates)] if request.candidates else []
     if request.categories:
-        allowed.append(shelf.within(connection, request.categories))
-    allowed += [shelf.meeting(connection, condition) for condition in request.conditions]
+        allowed.append(snapshot.within(connection, request.categories))
+    allowed += [snapshot.meeting(connection, condition) for condition in request.conditions]
     factors = tuple(
-        (shelf.meeting(connection, boost.condition), boost.factor) for boost in request.boosts
+        (snapshot.meeting(connection, boost.condition), boost.factor) for boost in request.boosts
     )
-    return Filters(shelf, frozenset(excluded), tuple(allowed), factors)
+    return Filters(snapshot, frozenset(excluded), tuple(allowed), factors)
 
 
-def bare_filters(request: Request, shelf: Shelf) -> Filters:
-    """What can be filtered without the database."""
+def filters_without_database(request: Request, snapshot: ItemSnapshot) -> Filters:
+    """The filters that need no database: seen items and metadata are left out."""
     excluded = frozenset(request.exclude_items).union(request.shown_before)
     allowed = (frozenset(request.candidates),) if request.candidates else ()
-    return Filters(shelf, excluded, allowed)
+    return Filters(snapshot, excluded, allowed)

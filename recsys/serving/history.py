@@ -1,4 +1,4 @@
-"""What whoever asks has done so far: stored events, merged ids' among them, then the request's own."""
+"""The past events of a user or session: stored ones, merged ids' among them, then the request's own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types i
 MAX_MERGED = 10_000  # users whose merged ids are kept
 
 
-class Merged:
-    """What was merged into each user, kept until any merge happens."""
+class MergedKeys:
+    """Keys of the users and sessions merged into each user, kept until any merge happens."""
 
     def __init__(self) -> None:
         self._held: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
 
     def into(self, connection: Connection, user_id: str | None, stamp: int) -> tuple[str, ...]:
-        """Keys of what was merged into a user, as of the aliases' `stamp`."""
+        """What was merged into a user; `stamp`: that of aliases, read before this call."""
         if user_id is None:
             return ()
         if self._held[0] != stamp or len(self._held[1]) >= MAX_MERGED:
@@ -39,15 +39,18 @@ class Merged:
         return found
 
 
-def history_of(
+def past_events(
     connection: Connection,
     request: Request,
     bundle: Bundle | None,
     source: EventSource,
-    merged: Merged,
+    merged: MergedKeys,
     stamp: int,
 ) -> tuple[History, str | None]:
-    """The events to go by, oldest first, and why some may be missing; `stamp`: that of aliases."""
+    """A request's past events, oldest first, and why some may be missing (None: none is).
+
+    `stamp`: that of aliases. Raises StorageUnavailableError.
+    """
     stored, degraded = History([], True), None
     if request.user_id is not None or request.session_id is not None:
         limit = (bundle.max_length if bundle else 0) + EXTRA_HISTORY

@@ -1,7 +1,8 @@
-"""Lists of items that are nobody's in particular: alike, following, popular."""
+"""Item lists that are not personal: similar items, following items, popular items."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,55 +21,61 @@ from recsys.storage.entities.stamps import read_stamps
 
 @dataclass(frozen=True)
 class ItemLists:
-    """What lists are made from. Every list raises StorageUnavailableError."""
+    """Lists by the champion and the counts. Every list raises StorageUnavailableError."""
 
     database: Database
+    champion: Callable[[], Bundle | None]
     catalogue: Catalogue
     popularity: Popularity
     popular_days: int
 
-    def similar(self, bundle: Bundle | None, item_id: str, k: int, now_us: int) -> list[RankedItem]:
+    def similar(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
         """Items whose vectors point the same way (cosine).
 
         For an item newer than the model: what is popular in its category. Raises NotFoundError for
         an item that neither the model nor the catalogue knows.
         """
+        bundle = self.champion()
         if bundle is None or item_id not in bundle.vocabulary:
-            return self._of_its_category(item_id, k, now_us)
+            return self._popular_in_category(item_id, k, now_us)
         if bundle.scorer is None:
-            return self.following(bundle, item_id, k, now_us)
+            return self._transitions(bundle, item_id, k)
         index = bundle.vocabulary.index(item_id)
         cosines = bundle.scorer.similar(index)
         cosines[:FIRST_ITEM] = -np.inf
         cosines[index] = -np.inf
-        return self._shown(bundle, cosines, k, "lstm")
+        return self._ranked(bundle, cosines, k, "lstm")
 
-    def following(
-        self, bundle: Bundle | None, item_id: str, k: int, now_us: int
-    ) -> list[RankedItem]:
-        """What most often came right after the item; otherwise as `similar`."""
+    def following(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
+        """What most often came right after the item; for an item newer than the model as `similar`."""
+        bundle = self.champion()
         if bundle is None or item_id not in bundle.vocabulary:
-            return self._of_its_category(item_id, k, now_us)
+            return self._popular_in_category(item_id, k, now_us)
+        return self._transitions(bundle, item_id, k)
+
+    def _transitions(self, bundle: Bundle, item_id: str, k: int) -> list[RankedItem]:
         row = np.full(len(bundle.vocabulary), -np.inf, np.float32)
         history = np.array([bundle.vocabulary.index(item_id)], np.int32)
         places, votes = bundle.rankers["transitions"].votes(history)
         row[places] = votes
         row[:FIRST_ITEM] = -np.inf
-        return self._shown(bundle, row, k, "transitions")
+        return self._ranked(bundle, row, k, "transitions")
 
     def popular(self, days: int, category: str | None, k: int, now_us: int) -> list[RankedItem]:
         """The items with most events in the last `days`."""
         with self.database.connect() as connection:
-            shelf = self.catalogue.at(connection, read_stamps(connection).items)
+            snapshot = self.catalogue.at(connection, read_stamps(connection).items)
         counts = self.popularity.counts(self.database, now_us, days, category)
-        shown = [(item_id, count) for item_id, count in counts if item_id not in shelf.hidden][:k]
-        found = look_up(self.database, shelf, [item_id for item_id, _ in shown])
+        shown = [(item_id, count) for item_id, count in counts if item_id not in snapshot.hidden][
+            :k
+        ]
+        found = look_up(self.database, snapshot, [item_id for item_id, _ in shown])
         return [
             RankedItem(item_id, rank, float(count), "popular", found.get(item_id))
             for rank, (item_id, count) in enumerate(shown, 1)
         ]
 
-    def _of_its_category(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
+    def _popular_in_category(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
         with self.database.connect() as connection:
             item = item_rows.get_items(connection, [item_id]).get(item_id)
         if item is None:
@@ -78,13 +85,13 @@ class ItemLists:
         others = [one for one in popular if one.item_id != item_id][:k]
         return [replace(one, rank=rank) for rank, one in enumerate(others, 1)]
 
-    def _shown(self, bundle: Bundle, row: np.ndarray, k: int, source: str) -> list[RankedItem]:
+    def _ranked(self, bundle: Bundle, row: np.ndarray, k: int, source: str) -> list[RankedItem]:
         """The k best of a score for each item of the vocabulary, row (V,), which is changed."""
         with self.database.connect() as connection:
-            shelf = self.catalogue.at(connection, read_stamps(connection).items)
-        row[shelf.rows(bundle, "hidden", shelf.hidden)] = -np.inf
+            snapshot = self.catalogue.at(connection, read_stamps(connection).items)
+        row[snapshot.rows(bundle, "hidden", snapshot.hidden)] = -np.inf
         chosen = [(bundle.vocabulary.item_id(int(i)), float(row[i])) for i in top_k(row, k)]
-        found = look_up(self.database, shelf, [item_id for item_id, _ in chosen])
+        found = look_up(self.database, snapshot, [item_id for item_id, _ in chosen])
         return [
             RankedItem(item_id, rank, score, source, found.get(item_id))
             for rank, (item_id, score) in enumerate(chosen, 1)

@@ -29,8 +29,8 @@ NO_ROWS: Int64Array = np.empty(0, np.int64)
 
 
 @dataclass
-class Shelf:
-    """The items as they stood at one stamp. Filled as it is asked; safe to share between threads."""
+class ItemSnapshot:
+    """The items as they stood at one stamp. Read as it is asked; safe to share between threads."""
 
     stamp: int
     hidden: frozenset[str]  # not available
@@ -94,42 +94,44 @@ class Shelf:
         return found
 
 
-EMPTY = Shelf(-1, frozenset())
+EMPTY = ItemSnapshot(-1, frozenset())
 
 
 class Catalogue:
-    """The newest shelf of a process."""
+    """The newest item snapshot of a process."""
 
     def __init__(self) -> None:
-        self._shelf = EMPTY
+        self._latest = EMPTY
         self._lock = threading.Lock()
 
     @property
-    def latest(self) -> Shelf:
-        """The shelf read last, for when the database is away."""
-        return self._shelf
+    def latest(self) -> ItemSnapshot:
+        """The snapshot read last, for when the database is away."""
+        return self._latest
 
-    def at(self, connection: Connection, stamp: int) -> Shelf:
-        """The shelf of `stamp`, which was read from the database before this call."""
-        shelf = self._shelf
-        if shelf.stamp == stamp:
-            return shelf
-        found = Shelf(stamp, frozenset(item_rows.unavailable_items(connection)))
+    def at(self, connection: Connection, stamp: int) -> ItemSnapshot:
+        """The snapshot of `stamp`, which was read from the database before this call."""
+        latest = self._latest
+        if latest.stamp == stamp:
+            return latest
+        found = ItemSnapshot(stamp, frozenset(item_rows.unavailable_items(connection)))
         with self._lock:
-            if found.stamp >= self._shelf.stamp:
-                self._shelf = found
+            if found.stamp >= self._latest.stamp:
+                self._latest = found
         return found
 
 
-def look_up(database: Database, shelf: Shelf, item_ids: Sequence[str]) -> dict[str, StoredItem]:
+def look_up(
+    database: Database, snapshot: ItemSnapshot, item_ids: Sequence[str]
+) -> dict[str, StoredItem]:
     """Metadata by id, read where it is not held; of what is held alone while the database is away."""
-    if shelf.holds(item_ids):
-        return shelf.known(item_ids)
+    if snapshot.holds(item_ids):
+        return snapshot.known(item_ids)
     try:
         with database.read() as connection:
-            return shelf.items(connection, item_ids)
+            return snapshot.items(connection, item_ids)
     except StorageUnavailableError:
-        return shelf.known(item_ids)
+        return snapshot.known(item_ids)
 
 
 def _meeting(connection: Connection, condition: Condition) -> frozenset[str]:

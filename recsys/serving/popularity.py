@@ -1,16 +1,15 @@
-"""What is shown to a cold user, or with no model: popular items, then the newest ones."""
+"""What everyone did lately: popular items, and what followed items that are newer than the model."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recsys.errors import StorageUnavailableError
 from recsys.events.times import DAY_US, MINUTE_US
-from recsys.models.bundle import Bundle
-from recsys.storage.engine.database import Database
-from recsys.storage.entities import item_rows
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import follower_rows
 from recsys.storage.event_source import EventSource
 
 KEEP_SECONDS = 60.0
@@ -18,14 +17,15 @@ RETRY_SECONDS = 5.0  # for which nothing is counted after a count has failed
 LONGEST = 2_000  # items counted for one window
 MAX_CACHED = 1_000
 Counts = list[tuple[str, int]]  # (item id, events), most first
+Followers = Mapping[str, Sequence[tuple[str, float]]]  # item id -> (next item id, share 0..1)
 
 
 @dataclass
-class _Window:
-    """What was last counted in one window, and when."""
+class _CachedCount:
+    """The last count of one window of time."""
 
     counting: threading.Lock = field(default_factory=threading.Lock)
-    last: tuple[float, Counts] | None = None
+    last: tuple[float, Counts] | None = None  # when, and what
 
 
 class Popularity:
@@ -35,12 +35,11 @@ class Popularity:
     away. Only item counts are held, no user's state.
     """
 
-    def __init__(self, clock: Callable[[], float], days: int, source: EventSource) -> None:
+    def __init__(self, clock: Callable[[], float], source: EventSource) -> None:
         self._clock = clock
         self._source = source
-        self._days = days
         self._lock = threading.Lock()
-        self._windows: dict[object, _Window] = {}
+        self._windows: dict[object, _CachedCount] = {}
         self._failure: str | None = None  # of the last count
         self._retry_at = 0.0
 
@@ -75,11 +74,11 @@ class Popularity:
     def _latest(
         self, name: object, now: float, lasts: float, count: Callable[[], Counts]
     ) -> Counts:
-        """What was counted less than `lasts` ago, or is by `count`; else the last that there is."""
+        """The last count if it is younger than `lasts`, else a new one by `count`, else the last."""
         with self._lock:
             if len(self._windows) >= MAX_CACHED and name not in self._windows:
                 self._windows.clear()
-            window = self._windows.setdefault(name, _Window())
+            window = self._windows.setdefault(name, _CachedCount())
         last = window.last
         if last is not None and now - last[0] < lasts:
             return last[1]
@@ -97,33 +96,20 @@ class Popularity:
             raise StorageUnavailableError(self._failure or "popular items are being counted")
         return window.last[1]
 
-    def chain(
-        self,
-        database: Database,
-        bundle: Bundle | None,
-        now_us: int,
-        categories: Collection[str],
-        count: int,
-    ) -> Iterator[tuple[str, float, str]]:
-        """(item id, score, source): popular lately, popular in the model's data, newest."""
-        for category in sorted(categories) or [None]:  # type: ignore[list-item]
-            for item_id, events in self._recent(database, now_us, category):
-                yield item_id, float(events), "popular"
-        if bundle is not None:
-            ranker = bundle.rankers["popular"]
-            items, votes = ranker.votes(bundle.vocabulary.encode([]))
-            for place in (-votes).argsort(kind="stable"):
-                yield bundle.vocabulary.item_id(int(items[place])), float(votes[place]), "popular"
-        try:
-            with database.connect() as connection:
-                newest = item_rows.latest_items(connection, min(count, LONGEST))
-        except StorageUnavailableError:
-            newest = []
-        for item_id in newest:
-            yield item_id, 0.0, "latest"
 
-    def _recent(self, database: Database, now_us: int, category: str | None) -> Counts:
-        try:
-            return self.counts(database, now_us, self._days, category)
-        except StorageUnavailableError:
-            return []
+class FollowerTable:
+    """What lately followed which item, among items newer than the champion; kept until counted anew."""
+
+    def __init__(self) -> None:
+        self._held: tuple[int, Followers] = (0, {})  # 0: none were ever counted
+
+    @property
+    def latest(self) -> Followers:
+        """The followers read last, for when the database is away."""
+        return self._held[1]
+
+    def at(self, connection: Connection, stamp: int) -> Followers:
+        """The followers counted at `stamp`, which was read from the database before this call."""
+        if self._held[0] != stamp:
+            self._held = (stamp, follower_rows.all_followers(connection))
+        return self._held[1]

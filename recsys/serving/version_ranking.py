@@ -1,7 +1,7 @@
-"""A version's ranking as it stands now: with what is popular lately, and histories kept as read.
+"""Rank one history by a version, with what is popular lately; encoded histories are cached.
 
-What is kept of a history is kept under the events it was made of, which are read from the database
-at each request, so it cannot be stale.
+An encoded history is cached under the events it was made of, which are read from the database at
+each request, so it cannot be stale.
 
 Legend: V vocabulary rows.
 """
@@ -19,6 +19,7 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import Read, best, read_history
+from recsys.serving.answers import Candidate
 from recsys.serving.filters import Filters
 from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
@@ -26,18 +27,18 @@ from recsys.storage.entities.event_rows import HistoryEvent
 
 RECENT_DAYS = 7  # as `recsys.models.popular.PopularRecent` counts
 GROWTH = 8  # how many times more items are ranked where filters left too few
-MAX_READINGS = 2_000  # histories kept as the models have read them
+MAX_CACHED = 2_000  # encoded histories that are cached
 
 
 class VersionRanking:
-    """Ranks one history after the other; safe to share between threads."""
+    """The ranking of a process: one history after the other; safe to share between threads."""
 
     def __init__(self, database: Database, popularity: Popularity) -> None:
         self._database = database
         self._popularity = popularity
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
-        self._readings: OrderedDict[tuple[object, ...], Read] = OrderedDict()
-        self._readings_lock = threading.Lock()
+        self._encoded: OrderedDict[tuple[object, ...], Read] = OrderedDict()
+        self._cache_lock = threading.Lock()
         # Rankings of several threads at once would hand the interpreter's lock to and fro at each
         # product; one after the other they are quicker, each and together. Nobody waits for the
         # database meanwhile.
@@ -51,8 +52,8 @@ class VersionRanking:
         k: int,
         filters: Filters,
         now_us: int,
-    ) -> Iterator[tuple[str, float, str]]:
-        """(item id, score, source), lazily: more is ranked only where more is asked for.
+    ) -> Iterator[Candidate]:
+        """The candidates, best first and lazily: more is ranked only where more is asked for.
 
         history: `past` as the bundle reads it, one history (B = 1).
         """
@@ -64,7 +65,7 @@ class VersionRanking:
             with self._turn:
                 ranked = best(bundle, history, wanted, recent, bounds, factors, read)
             for row, score, source in ranked[given:]:
-                yield bundle.vocabulary.item_id(row), score, source
+                yield Candidate(bundle.vocabulary.item_id(row), score, source)
             if len(ranked) < wanted:
                 return
             given, wanted = len(ranked), wanted * GROWTH
@@ -94,21 +95,18 @@ class VersionRanking:
         return known[1] if known[1].any() else None
 
     def _read(self, bundle: Bundle, history: Histories, past: list[HistoryEvent]) -> Read | None:
-        """The history as the bundle reads it, kept under the version and the events just read.
-
-        So it is never older than the database.
-        """
+        """The history as the bundle encodes it, cached under the version and the events just read."""
         key = (bundle.version, *past)
-        with self._readings_lock:
-            found = self._readings.get(key)
+        with self._cache_lock:
+            found = self._encoded.get(key)
             if found is not None:
-                self._readings.move_to_end(key)
+                self._encoded.move_to_end(key)
                 return found
         with self._turn:
             made = read_history(bundle, history)
         if made is not None:
-            with self._readings_lock:
-                self._readings[key] = made
-                if len(self._readings) > MAX_READINGS:
-                    self._readings.popitem(last=False)
+            with self._cache_lock:
+                self._encoded[key] = made
+                if len(self._encoded) > MAX_CACHED:
+                    self._encoded.popitem(last=False)
         return made

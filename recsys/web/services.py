@@ -33,7 +33,7 @@ class Services:
         """Write what waits to be written: the requests are done."""
         self.impressions.close()
         self.activity.close()
-        self.recommender.source.close()
+        self.recommender.close()
 
 
 def services() -> Services:

@@ -16,6 +16,7 @@ import orjson
 import pytest
 from sqlalchemy import create_engine, func, insert, inspect, make_url, select, text
 
+from recsys import pipeline
 from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops.backup import (
@@ -105,7 +106,7 @@ def answers(database, settings):
     recommender = Recommender(settings, database, time.monotonic)
     asked = [Request(user_id=f"shopper-{number:06d}", k=10) for number in range(1, 8)]
     asked.append(Request(session_id="shopper-000003-0", k=10))
-    found = [recommender.recommend(one, 10**15) for one in asked]
+    found = [pipeline.recommend(recommender, one, 10**15) for one in asked]
     return [[(item.item_id, item.score, item.source) for item in one.items] for one in found]
 
 

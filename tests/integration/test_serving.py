@@ -9,8 +9,8 @@ import pytest
 from recsys import pipeline
 from recsys.events.fields import Event
 from recsys.ops import upkeep
+from recsys.serving.active_model import in_control
 from recsys.serving.answers import Request
-from recsys.serving.arms import in_control
 from recsys.storage.entities import event_rows, item_rows
 from recsys.web.services import now_us
 
@@ -417,7 +417,9 @@ def test_an_answer_that_cannot_be_stored_costs_no_other(service, monkeypatch):
     wrong = ["half \ud800"] + ["nul \0"] * (service.database.dialect == "postgresql")
     answers = []
     for scenario in ["home", *wrong, "cart", "home"]:
-        answers.append(recommender.recommend(Request(user_id="u", scenario=scenario), now_us()))
+        answers.append(
+            pipeline.recommend(recommender, Request(user_id="u", scenario=scenario), now_us())
+        )
         impressions.record(answers[-1])
     impressions.flush()
     assert len(impressions) == 0 and sum(lost) == len(wrong)

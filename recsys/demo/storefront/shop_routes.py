@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from flask import Blueprint, Flask, Response, render_template
 from pydantic import Field
 
+from recsys import pipeline
 from recsys.demo.storefront.pictures import picture
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
@@ -102,7 +103,7 @@ def popular() -> Response:
     """What everyone gets."""
     query = read_query(PopularTilesQuery)
     assert isinstance(query, PopularTilesQuery)
-    found = services().recommender.popular(7, None, query.k, now_us())
+    found = services().recommender.item_lists.popular(7, None, query.k, now_us())
     return _json({"items": [ranked_out(one) for one in found]})
 
 
@@ -112,7 +113,7 @@ def why() -> Response:
     query = read_query(VisitorQuery)
     assert isinstance(query, VisitorQuery)
     asked = Request(session_id=query.session_id, k=query.k, explain=True)
-    answer = services().recommender.recommend(asked, now_us())
+    answer = pipeline.recommend(services().recommender, asked, now_us())
     return _json({"items": [ranked_out(one) for one in answer.items]})
 
 

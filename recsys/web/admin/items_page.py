@@ -118,8 +118,8 @@ def show() -> str:
         exposure=exposure,
         shown_share=exposure.shown[item_id] / places if places else None,
         click_share=exposure.clicked[item_id] / clicks if clicks else None,
-        similar=_neighbours(shared.recommender.similar, item_id, now),
-        following=_neighbours(shared.recommender.following, item_id, now),
+        similar=_neighbours(shared.recommender.item_lists.similar, item_id, now),
+        following=_neighbours(shared.recommender.item_lists.following, item_id, now),
     )
 
 

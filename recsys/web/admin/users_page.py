@@ -8,10 +8,12 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from recsys import pipeline
 from recsys.commands import user_data
 from recsys.config.exclude_seen import check_exclude_seen
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.serving.answers import Request
+from recsys.serving.top_k import filtered_items
 from recsys.storage.dashboard import event_views, visitor_views
 from recsys.storage.dashboard.visitor_views import Place
 from recsys.storage.engine.database import Connection
@@ -139,12 +141,12 @@ def recommended() -> str:
         explain=True,
     )
     now = now_us()
-    answer = shared.recommender.recommend(asked, now)
-    held = [] if answer.degraded else shared.recommender.held_back(asked, now)
+    answer = pipeline.recommend(shared.recommender, asked, now)
+    filtered = [] if answer.degraded else filtered_items(shared.recommender, asked, now)
     reasons = {why.item_id for one in answer.items for why in one.reason or ()}
     with shared.database.connect() as connection:
         items = item_rows.get_items(connection, reasons)
-    return render_template("admin/user_next.html", answer=answer, held=held, items=items)
+    return render_template("admin/user_next.html", answer=answer, filtered=filtered, items=items)
 
 
 @view(blueprint, "/answer", role="viewer")

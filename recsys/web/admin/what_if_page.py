@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, url_for
 
+from recsys import pipeline
 from recsys.errors import InputError
 from recsys.events.fields import Event
 from recsys.events.times import HOUR_US
@@ -216,7 +217,7 @@ def _answers(steps: list[Step], k: int) -> list[Answer]:
             exclude_seen=shared.settings.serving.exclude_seen,
             explain=count == len(steps) > 0,
         )
-        found.append(shared.recommender.recommend(asked, now))
+        found.append(pipeline.recommend(shared.recommender, asked, now))
     return found
 
 

@@ -142,8 +142,8 @@ def list_items(query: ItemQuery) -> dict[str, Any]:
 )
 def popular(query: PopularQuery) -> dict[str, Any]:
     """Items with most events in the last `window` days."""
-    recommender = services().recommender
-    return _list(recommender.popular(query.window, query.category, query.k, now_us()))
+    lists = services().recommender.item_lists
+    return _list(lists.popular(query.window, query.category, query.k, now_us()))
 
 
 @operation(
@@ -158,7 +158,7 @@ def popular(query: PopularQuery) -> dict[str, Any]:
 )
 def similar(item_id: str, query: KQuery) -> dict[str, Any]:
     """Items that the model holds for alike."""
-    return _list(services().recommender.similar(item_id, query.k, now_us()))
+    return _list(services().recommender.item_lists.similar(item_id, query.k, now_us()))
 
 
 @operation(
@@ -173,7 +173,7 @@ def similar(item_id: str, query: KQuery) -> dict[str, Any]:
 )
 def following(item_id: str, query: KQuery) -> dict[str, Any]:
     """What most often came right after an item."""
-    return _list(services().recommender.following(item_id, query.k, now_us()))
+    return _list(services().recommender.item_lists.following(item_id, query.k, now_us()))
 
 
 @operation(

@@ -9,6 +9,7 @@ from typing import Any
 
 from flask import Blueprint
 
+from recsys import pipeline
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.events.fields import Event
 from recsys.events.times import HOUR_US, rfc3339
@@ -68,7 +69,7 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
         explain=query.explain,
         **more,
     )
-    answer = shared.recommender.recommend(request, now_us(), stamps())
+    answer = pipeline.recommend(shared.recommender, request, now_us(), stamps())
     shared.impressions.record(answer)
     prometheus_metrics.count_answer(answer)
     _count(answer)

@@ -45,7 +45,7 @@ def clock():
 @pytest.fixture(params=["counts", "recent"])
 def ask(request, database, source, clock):
     """What is popular as the clock stands, in both ways of asking."""
-    popularity = Popularity(lambda: clock[0], 7, source)
+    popularity = Popularity(lambda: clock[0], source)
 
     def asked():
         now_us = round(clock[0] * 1e6)

@@ -1,0 +1,98 @@
+"""What an answer is made from: a model, a history as it reads it, and what may be shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from recsys.errors import StorageUnavailableError
+from recsys.events.sequences import Histories
+from recsys.models.bundle import Bundle
+from recsys.serving.active_model import ChosenModel
+from recsys.serving.answers import Request
+from recsys.serving.filters import Filters, filters_of, filters_without_database
+from recsys.serving.history import encoded, given_events, past_events
+from recsys.serving.popularity import Followers
+from recsys.serving.recommender import Recommender
+from recsys.storage.entities.event_rows import HistoryEvent
+from recsys.storage.entities.stamps import Stamps, read_stamps
+
+DATABASE_AWAY = "the database cannot be reached: stored history and filters are left out"
+NO_MODEL = "no model has been promoted yet: popular items are shown"
+
+
+@dataclass(frozen=True)
+class RankingContext:
+    """What the candidates of one request are ranked and filtered by."""
+
+    request: Request
+    model: ChosenModel
+    past: list[HistoryEvent]  # oldest first
+    history: Histories | None  # `past` as the model reads it (B = 1); None without a model or past
+    filters: Filters
+    followers: Followers
+    now_us: int
+    degraded: str | None  # why the answer is less than it should be
+
+    @property
+    def bundle(self) -> Bundle | None:
+        return self.model.bundle
+
+
+def read_context(
+    recommender: Recommender,
+    request: Request,
+    model: ChosenModel,
+    now_us: int,
+    stamps: Stamps | None = None,
+) -> RankingContext:
+    """Read history and filters as they stand in the database at this moment.
+
+    `stamps`: as read from the database for this very request, where they were. Where the database
+    cannot be reached, the context holds the request's own events alone, and says so.
+    """
+    try:
+        return stored_context(recommender, request, model, now_us, stamps)
+    except StorageUnavailableError:
+        past = given_events(request.events)
+        return RankingContext(
+            request,
+            model,
+            past,
+            _encoded(model.bundle, past),
+            filters_without_database(request, recommender.catalogue.latest),
+            recommender.followers.latest,
+            now_us,
+            DATABASE_AWAY,
+        )
+
+
+def stored_context(
+    recommender: Recommender,
+    request: Request,
+    model: ChosenModel,
+    now_us: int,
+    stamps: Stamps | None = None,
+) -> RankingContext:
+    """As `read_context`; raises StorageUnavailableError where the database cannot be reached."""
+    with recommender.database.read() as connection:
+        stamps = stamps or read_stamps(connection)
+        snapshot = recommender.catalogue.at(connection, stamps.items)
+        stored, degraded = past_events(
+            connection,
+            request,
+            model.bundle,
+            recommender.source,
+            recommender.merged,
+            stamps.aliases,
+        )
+        filters = filters_of(connection, request, stored, snapshot, recommender.source)
+        followers = recommender.followers.at(connection, stamps.followers)
+    if model.bundle is None and degraded is None:
+        degraded = NO_MODEL
+    past = stored.events
+    history = _encoded(model.bundle, past)
+    return RankingContext(request, model, past, history, filters, followers, now_us, degraded)
+
+
+def _encoded(bundle: Bundle | None, past: list[HistoryEvent]) -> Histories | None:
+    return encoded(bundle, past) if bundle is not None and past else None

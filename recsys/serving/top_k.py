@@ -1,0 +1,136 @@
+"""The best k candidates that may be shown: the answer they make, and what the filters left out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from recsys.config.exclude_seen import seen_types
+from recsys.models.ranking import LSTM
+from recsys.serving.answers import Answer, Candidate, FilteredItem, RankedItem, Reason, Request
+from recsys.serving.candidates import rank_candidates
+from recsys.serving.context import NO_MODEL, RankingContext, stored_context
+from recsys.serving.filters import Filters
+from recsys.serving.history import past_read
+from recsys.serving.item_snapshot import EMPTY, look_up
+from recsys.serving.recommender import Recommender
+
+LOOK_AHEAD = 200  # candidates whose categories are fetched together
+
+
+def take_top_k(
+    recommender: Recommender, context: RankingContext, candidates: Iterator[Candidate]
+) -> list[Candidate]:
+    """The first k that the filters keep, each item once; fewer where there are no more."""
+    request, filters = context.request, context.filters
+    most = request.max_per_category
+    if most is not None:
+        candidates = _with_metadata(recommender, context, candidates)
+    chosen: dict[str, Candidate] = {}
+    taken: dict[str, int] = {}  # items chosen of each category
+    for candidate in candidates:
+        item_id = candidate.item_id
+        if item_id in chosen or not filters.keeps(item_id):
+            continue
+        if most is not None:
+            item = filters.snapshot.known([item_id]).get(item_id)
+            categories = item.categories if item else []
+            if any(taken.get(one, 0) >= most for one in categories):
+                continue
+            for one in categories:
+                taken[one] = taken.get(one, 0) + 1
+        chosen[item_id] = candidate
+        if len(chosen) == request.k:
+            break
+    return list(chosen.values())
+
+
+def _with_metadata(
+    recommender: Recommender, context: RankingContext, candidates: Iterator[Candidate]
+) -> Iterator[Candidate]:
+    """The candidates as they are, the metadata of their items fetched LOOK_AHEAD at a time."""
+    while part := list(itertools.islice(candidates, LOOK_AHEAD)):
+        look_up(recommender.database, context.filters.snapshot, [one.item_id for one in part])
+        yield from part
+
+
+def make_answer(
+    recommender: Recommender,
+    context: RankingContext,
+    chosen: list[Candidate],
+    reasons: Mapping[str, tuple[Reason, ...]] | None,
+) -> Answer:
+    """The answer of the chosen candidates, with metadata, under an id of its own."""
+    request, bundle, past = context.request, context.bundle, context.past
+    items = look_up(recommender.database, context.filters.snapshot, [one.item_id for one in chosen])
+    return Answer(
+        recommendation_id=recommender.new_id(),
+        user_id=request.user_id,
+        session_id=request.session_id,
+        model_version=bundle.version if bundle else None,
+        generated_at_us=context.now_us,
+        sequence_length=len(past),
+        last_event_id=past[-1].event_id if past else None,
+        degraded=context.degraded,
+        items=[
+            RankedItem(
+                item_id,
+                rank,
+                score,
+                source,
+                items.get(item_id),
+                None if reasons is None else reasons.get(item_id, ()),
+            )
+            for rank, (item_id, score, source) in enumerate(chosen, 1 + len(request.shown_before))
+        ],
+        arm=context.model.arm,
+        fallback=fallback_of(context, chosen),
+        scenario=request.scenario,
+        page_of=request.page_of,
+    )
+
+
+def fallback_of(context: RankingContext, chosen: Iterable[Candidate]) -> str | None:
+    """Which of FALLBACKS says why the version's ranking did not give every item, or None."""
+    bundle, past = context.bundle, context.past
+    if bundle is None:
+        return "no_model" if context.degraded in (None, NO_MODEL) else "database"
+    if context.degraded:
+        return "database"
+    ranked = {LSTM, *bundle.rankers} - {"popular"}
+    if all(one.source in ranked for one in chosen):
+        return None
+    if not past:
+        return "no_history"
+    known = any(event.item_id in bundle.vocabulary for event in past_read(bundle, past))
+    return "too_few" if known else "unknown_items"
+
+
+def filtered_items(recommender: Recommender, request: Request, now_us: int) -> list[FilteredItem]:
+    """Which of the best k items, if nothing were filtered, the filters of `request` leave out.
+
+    Raises StorageUnavailableError.
+    """
+    context = stored_context(recommender, request, recommender.choose_model(request), now_us)
+    filters = context.filters
+    unfiltered = replace(
+        context,
+        request=replace(request, max_per_category=None),
+        filters=Filters(EMPTY, frozenset(), (), filters.factors),
+    )
+    best = take_top_k(recommender, unfiltered, rank_candidates(recommender, unfiltered))
+    gone = [(rank, one) for rank, one in enumerate(best, 1) if not filters.keeps(one.item_id)]
+    items = look_up(recommender.database, filters.snapshot, [one.item_id for _, one in gone])
+    types = seen_types(request.exclude_seen)
+    seen = {
+        event.item_id: event.event_type
+        for event in context.past
+        if types is None or event.event_type in types
+    }
+    return [
+        FilteredItem(
+            one.item_id, rank, one.source, filters.why(one.item_id, seen), items.get(one.item_id)
+        )
+        for rank, one in gone
+    ]
