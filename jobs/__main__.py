@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from recsys.cli.common import set_up_logging
+from recsys.cli.terminal import set_up_logging
 from recsys.config import load_settings
 from recsys.config.process import collect_rarely
 from recsys.errors import RecsysError

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.commands.options import PostgresOption
-from recsys.cli.common import JsonOption, named_as_given, say, show
+from recsys.cli.terminal import JsonOption, named_as_given, say, show
 from recsys.config.process import limit_threads
 
 

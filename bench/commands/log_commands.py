@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.commands.options import PostgresOption, whole
-from recsys.cli.common import JsonOption, now, say, show
+from recsys.cli.terminal import JsonOption, now, say, show
 from recsys.errors import InputError
 from recsys.events.times import to_us
 

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, named_as_given, now, say, settings_of, show
+from recsys.cli.terminal import (
+    ConfigOption,
+    JsonOption,
+    named_as_given,
+    now,
+    say,
+    settings_of,
+    show,
+)
 from recsys.errors import InputError
 
 app = typer.Typer(name="admin", help="Accounts of the dashboard.", no_args_is_help=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
 
 
 def register(app: typer.Typer) -> None:

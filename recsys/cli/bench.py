@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show, training_bar
 from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show, training_bar
 from recsys.errors import InputError, RecsysError
 from recsys.events.times import to_us
 

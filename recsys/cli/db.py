@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, settings_of, show
 
 app = typer.Typer(name="db", help="The database's schema.", no_args_is_help=True)
 

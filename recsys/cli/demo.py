@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import (
+from recsys.cli.terminal import (
     JsonOption,
     now,
     progress_bar,

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show
 from recsys.config import chosen_path
 from recsys.errors import ConfigError
 

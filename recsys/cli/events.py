@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
 from recsys.errors import InputError
 
 app = typer.Typer(name="events", help="Events in and out.", no_args_is_help=True)

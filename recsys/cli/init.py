@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import JsonOption, now, say, settings_of, show
+from recsys.cli.terminal import JsonOption, now, say, settings_of, show
 from recsys.config import template
 from recsys.errors import ConflictError
 

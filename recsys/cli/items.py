@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show
 
 app = typer.Typer(name="items", help="The catalogue.", no_args_is_help=True)
 

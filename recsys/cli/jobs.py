@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, say, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show
 
 app = typer.Typer(name="jobs", help="Runs and schedules.", no_args_is_help=True)
 

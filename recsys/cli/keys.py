@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, named_as_given, now, say, settings_of, show
+from recsys.cli.terminal import (
+    ConfigOption,
+    JsonOption,
+    named_as_given,
+    now,
+    say,
+    settings_of,
+    show,
+)
 
 app = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
 

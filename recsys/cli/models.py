@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.cli.common import ConfigOption, JsonOption, now, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show
 from recsys.errors import InputError
 
 app = typer.Typer(name="models", help="The registry of model versions.", no_args_is_help=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from recsys import tracing
-from recsys.cli.common import ConfigOption, now, say, set_up_logging
+from recsys.cli.terminal import ConfigOption, now, say, set_up_logging
 from recsys.config import Settings, load_settings
 from recsys.config.process import limit_threads
 from recsys.errors import RecsysError

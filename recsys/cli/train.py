@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.cli.common import (
+from recsys.cli.terminal import (
     ConfigOption,
     JsonOption,
     now,

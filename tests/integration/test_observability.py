@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from recsys import tracing
 from recsys.cli import main
-from recsys.cli.common import set_up_logging
+from recsys.cli.terminal import set_up_logging
 from recsys.config import Settings
 from recsys.storage.entities import item_rows, job_rows, lease_rows
 from recsys.web import prometheus_metrics

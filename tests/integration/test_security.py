@@ -246,7 +246,7 @@ def test_no_log_holds_a_secret(tmp_path, postgres_server):
     script = (
         "import sys\n"
         "from recsys.config import load_settings\n"
-        "from recsys.cli.common import set_up_logging\n"
+        "from recsys.cli.terminal import set_up_logging\n"
         "from recsys.storage.engine.database import open_database\n"
         "from recsys.web.app import create_app\n"
         "settings = load_settings()\n"

@@ -1,4 +1,4 @@
-"""What commands share: the options, where output goes, and a progress bar on stderr."""
+"""What commands share with the terminal: options, settings, results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
