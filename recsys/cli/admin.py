@@ -12,10 +12,10 @@ from recsys.cli.terminal import (
     ConfigOption,
     JsonOption,
     named_as_given,
-    now,
     say,
     settings_of,
     show,
+    steering,
 )
 from recsys.errors import InputError
 
@@ -43,14 +43,11 @@ def create(
     Example: recsys admin create ada --role admin
     """
     from recsys.commands import credentials
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
     chosen, made = _password(password)
-    database = open_database(settings_of(config))
+    database, actor, now_us = steering(config)
     with named_as_given(name="NAME", role="--role"):
-        credentials.create_account(database, CLI, name, chosen, role, to_us(now()))
+        credentials.create_account(database, actor, name, chosen, role, now_us)
     _show(name, role, chosen if made else None, as_json)
 
 
@@ -121,24 +118,18 @@ def password(
     Example: recsys admin password ada
     """
     from recsys.commands import credentials
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
     chosen, made = _password(password)
-    database = open_database(settings_of(config))
-    account = credentials.set_password(database, CLI, name, chosen, to_us(now()))
+    database, actor, now_us = steering(config)
+    account = credentials.set_password(database, actor, name, chosen, now_us)
     _show(name, account.role, chosen if made else None, as_json)
 
 
 def _set_disabled(name: str, disabled: bool, config: Path | None, as_json: bool) -> None:
     from recsys.commands import credentials
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    database = open_database(settings_of(config))
-    credentials.set_disabled(database, CLI, name, disabled, to_us(now()))
+    database, actor, now_us = steering(config)
+    credentials.set_disabled(database, actor, name, disabled, now_us)
     show({"account": name, "disabled": disabled}, as_json)
 
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, say, settings_of, show, steering
 
 app = typer.Typer(name="jobs", help="Runs and schedules.", no_args_is_help=True)
 
@@ -69,13 +69,10 @@ def run(
     Example: recsys jobs run retrain
     """
     from recsys.commands import job_control
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
     from recsys.storage.entities import lease_rows
-    from recsys.storage.entities.audit_rows import CLI
 
-    database = open_database(settings_of(config))
-    made = job_control.run_job(database, CLI, job, to_us(now()))
+    database, actor, now_us = steering(config)
+    made = job_control.run_job(database, actor, job, now_us)
     with database.connect() as connection:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     if lease.holder is None:
@@ -94,12 +91,9 @@ def cancel(
     Example: recsys jobs cancel 12
     """
     from recsys.commands import job_control
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    database = open_database(settings_of(config))
-    state = job_control.cancel_run(database, CLI, run_id, to_us(now())).state
+    database, actor, now_us = steering(config)
+    state = job_control.cancel_run(database, actor, run_id, now_us).state
     show({"run_id": run_id, "state": state, "cancel_requested": True}, as_json)
 
 
@@ -131,12 +125,9 @@ def resume(
 
 def _set_paused(job: str, paused: bool, config: Path | None, as_json: bool) -> None:
     from recsys.commands import job_control
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    database = open_database(settings_of(config))
-    job_control.set_paused(database, CLI, job, paused, to_us(now()))
+    database, actor, now_us = steering(config)
+    job_control.set_paused(database, actor, job, paused, now_us)
     show({"job": job, "paused": paused}, as_json)
 
 

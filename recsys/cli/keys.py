@@ -10,10 +10,10 @@ from recsys.cli.terminal import (
     ConfigOption,
     JsonOption,
     named_as_given,
-    now,
     say,
     settings_of,
     show,
+    steering,
 )
 
 app = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
@@ -36,13 +36,10 @@ def create(
     Example: recsys keys create shop --scope read --scope write
     """
     from recsys.commands import credentials
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    database = open_database(settings_of(config))
+    database, actor, now_us = steering(config)
     with named_as_given(scopes="--scope", name="NAME", allowed_origins="--origin"):
-        key = credentials.create_key(database, CLI, name, scope, origin or [], to_us(now()))
+        key = credentials.create_key(database, actor, name, scope, origin or [], now_us)
     if not as_json:
         say("The key is shown this once; only its hash is stored.")
     show({"key": key, "scopes": ",".join(scope)}, as_json)
@@ -89,9 +86,7 @@ def revoke(
     Example: recsys keys revoke 0a1b2c3d4e5f
     """
     from recsys.commands import credentials
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    credentials.revoke_key(open_database(settings_of(config)), CLI, key_id, to_us(now()))
+    database, actor, now_us = steering(config)
+    credentials.revoke_key(database, actor, key_id, now_us)
     show({"revoked": key_id}, as_json)

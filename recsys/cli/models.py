@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, settings_of, show, steering
 from recsys.errors import InputError
 
 app = typer.Typer(name="models", help="The registry of model versions.", no_args_is_help=True)
@@ -86,12 +86,9 @@ def promote(
     Example: recsys models promote 20250131-093000-a1b2c3 --reason "back to the old one"
     """
     from recsys.commands import deployments
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    database = open_database(settings_of(config))
-    deployments.promote(database, CLI, version, reason, to_us(now()))
+    database, actor, now_us = steering(config)
+    deployments.promote(database, actor, version, reason, now_us)
     show({"champion": version}, as_json)
 
 
@@ -106,12 +103,9 @@ def rollback(
     Example: recsys models rollback
     """
     from recsys.commands import deployments
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    database = open_database(settings_of(config))
-    show({"champion": deployments.roll_back(database, CLI, reason, to_us(now()))}, as_json)
+    database, actor, now_us = steering(config)
+    show({"champion": deployments.roll_back(database, actor, reason, now_us)}, as_json)
 
 
 @app.command("export")

@@ -21,6 +21,8 @@ from recsys.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from recsys.models.lstm.training_loop import Progress as TrainingProgress
+    from recsys.storage.engine.database import Database
+    from recsys.storage.entities.audit_rows import Actor
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The config.toml to use.", show_default=False)
@@ -79,6 +81,15 @@ def named_as_given(**names: str) -> Iterator[None]:
         if error.field not in names:
             raise
         raise InputError(names[error.field], error.value, error.expected) from None
+
+
+def steering(config: Path | None) -> tuple[Database, Actor, int]:
+    """What a change of state asks for: the database, the command line as its actor, the time in µs."""
+    from recsys.events.times import to_us
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities.audit_rows import CLI
+
+    return open_database(settings_of(config)), CLI, to_us(now())
 
 
 def now() -> datetime:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, steering
 
 app = typer.Typer(name="users", help="Users: erasure.", no_args_is_help=True)
 
@@ -45,9 +45,7 @@ def allow(
     Example: recsys users allow u123
     """
     from recsys.commands import user_data
-    from recsys.events.times import to_us
-    from recsys.storage.engine.database import open_database
-    from recsys.storage.entities.audit_rows import CLI
 
-    user_data.allow_again(open_database(settings_of(config)), CLI, user, to_us(now()))
+    database, actor, now_us = steering(config)
+    user_data.allow_again(database, actor, user, now_us)
     show({"user_id": user, "allowed": True}, as_json)
