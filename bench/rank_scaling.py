@@ -36,7 +36,7 @@ from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.lstm.training_loop import start_cold, train_network
-from recsys.sequence_store.store import CHUNK_IDS, Reading, SequenceStore
+from recsys.sequence_store.store import CHUNK_IDS, ReadRanges, SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks
 from recsys.storage.schema import migrate
@@ -117,8 +117,8 @@ def _built(
     runs, digests = [], set()
     for count in workers:
         files = folder / f"{name}-{count}"
-        reading: Reading | None = cluster.with_workers(count).rows if cluster else None
-        store = SequenceStore(files, count, reading=reading, chunk_ids=chunk)
+        read_ranges: ReadRanges | None = cluster.with_workers(count).rows if cluster else None
+        store = SequenceStore(files, count, read_ranges=read_ranges, chunk_ids=chunk)
         done = store.update(database)
         rate = round(done.rows / done.seconds)
         digests.add(_digest(files))

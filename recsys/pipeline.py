@@ -28,8 +28,8 @@ from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
 from recsys.models.lstm.onnx_export import export_onnx
 from recsys.models.lstm.training_loop import Progress
 from recsys.registry import keep_version, load_champion, new_version, read_version
-from recsys.sequence_store.counted_events import counted_frame, open_store, read_on
-from recsys.sequence_store.store import Reading
+from recsys.sequence_store.store import ReadRanges
+from recsys.sequence_store.training_window import open_store, training_frame, update_store
 from recsys.serving.all_users import ANSWERS, answer_rows, users_of
 from recsys.serving.answers import Answer, Request
 from recsys.serving.candidates import rank_candidates
@@ -38,13 +38,12 @@ from recsys.serving.explain import explain
 from recsys.serving.recommender import Recommender
 from recsys.serving.top_k import make_answer, take_top_k
 from recsys.storage.engine.database import Connection, Database
-from recsys.storage.entities import item_rows, version_rows
+from recsys.storage.entities import item_rows, rejected_rows, version_rows
 from recsys.storage.entities.audit_rows import CLI, Actor
-from recsys.storage.entities.event_import import ImportSummary, add_rejections, import_chunks
+from recsys.storage.entities.event_import import ImportSummary, import_chunks, replay
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.entities.stamps import Stamps
 from recsys.storage.log_reading import export_batches, frame_since
-from recsys.storage.quarantine import replay
 from recsys.tracing import traced
 from recsys.training.compare import Inputs, compare_networks
 from recsys.training.dry_run import check_log
@@ -91,7 +90,9 @@ def import_items(database: Database, path: Path, columns: str, now: datetime) ->
     for chunk in chunks:
         read, stored = read + chunk.read, stored + len(chunk.items)
         with database.begin() as connection:
-            rejected += add_rejections(connection, path.name, chunk.rejections, to_us(now))
+            rejected += rejected_rows.add_rejections(
+                connection, path.name, chunk.rejections, to_us(now)
+            )
             new += item_rows.put_items(connection, chunk.items, to_us(now))
     return {"read": read, "stored": stored, "new": new, "rejected": rejected}
 
@@ -131,14 +132,14 @@ def events_so_far(
     settings: Settings, database: Database, now: datetime, say: Say = lambda line: None
 ) -> EventFrame:
     """Events that count -> the event frame, through sequence files that are read on, not anew."""
-    return counted_frame(settings, database, to_us(now), say)
+    return training_frame(settings, database, to_us(now), say)
 
 
 def bring_up_to_date(
-    settings: Settings, database: Database, reading: Reading, say: Say = lambda line: None
+    settings: Settings, database: Database, read_ranges: ReadRanges, say: Say = lambda line: None
 ) -> None:
-    """Read new events into the sequence files by `reading`, a cluster's tasks say."""
-    read_on(open_store(settings, database, reading=reading), database, say)
+    """Read new events into the sequence files by `read_ranges`, such as a cluster's tasks."""
+    update_store(open_store(settings, database, read_ranges=read_ranges), database, say)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ MIN_SHARE = 0.005
 
 @dataclass(frozen=True)
 class RepeatPolicy:
-    """What a ranking must leave out.
+    """Whether a ranking masks the current item and earlier ones of the history.
 
     A share below MIN_SHARE of all steps is taken for an accident of logging: even if every such
     step were then missed, recall would lose less than half a point, while an item that never

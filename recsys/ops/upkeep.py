@@ -22,7 +22,7 @@ from recsys.registry import (
     load_champion,
     sweep_unregistered,
 )
-from recsys.sequence_store.counted_events import open_store
+from recsys.sequence_store.training_window import open_store
 from recsys.storage.dashboard import activity_rows, event_views, quality_rows, size_rows
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import (

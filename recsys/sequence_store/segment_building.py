@@ -1,18 +1,24 @@
-"""Rows of a database -> one segment of the sequence files: a range of the events' ids, or a chunk of a
-mapped table. Pure functions of the rows, for whatever process or cluster calls them.
+"""Database rows -> one segment of the sequence files: a range of event ids, or a chunk of a mapped table.
+
+Functions of the rows alone, so that any process or cluster may call them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import starmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, TrainingError
+from recsys.events.array_types import Int64Array, UInt64Array
 from recsys.events.frame import Codes
 from recsys.events.identity import USER_BUCKETS, hash_texts, key_hashes, mixed, positions_of
 from recsys.sequence_store.segments import Columns, Segment, sort_columns, write_segment
@@ -23,7 +29,7 @@ from recsys.storage.external.mapped_rows import Chunk, MappedRows
 from recsys.storage.external.mapping import Mapping
 
 BLOCK_ROWS = 500_000  # whose texts are held at once
-Made = tuple[Segment, list[str], list[str]] | None  # a segment, its item ids and type names
+Built = tuple[Segment, list[str], list[str]] | None  # a segment, its item ids and type names
 
 
 class Range(NamedTuple):
@@ -31,8 +37,18 @@ class Range(NamedTuple):
 
     first: int
     end: int
-    known: np.ndarray
+    known: Int64Array
     by_event_id: bool = False  # whether a row's position is told by its event id
+
+
+class MappedRange(NamedTuple):
+    """A chunk of a mapped table, of which rows at the positions `known` are left out."""
+
+    mapping: Mapping
+    chunk: Chunk
+    known: Int64Array
+    hidden: Tombstones  # who was erased
+    now_us: int
 
 
 class SegmentRows(NamedTuple):
@@ -56,42 +72,58 @@ def range_rows(url: str, span: Range, database: Database | None = None) -> Segme
     return rows
 
 
-def make_segment(
+def build_segment(
     url: str, folder: Path, name: str, span: Range, database: Database | None = None
-) -> Made:
+) -> Built:
     """The rows of a range as a segment, and what its numbers stand for: again, the same files."""
     return written(folder, name, range_rows(url, span, database))
 
 
-def make_mapped_segment(
-    mapping: Mapping,
-    folder: Path,
-    name: str,
-    chunk: Chunk,
-    known: np.ndarray,
-    hidden: Tombstones,
-    now_us: int,
-    rows: MappedRows | None = None,
-) -> Made:
+def build_mapped_segment(
+    folder: Path, name: str, part: MappedRange, rows: MappedRows | None = None
+) -> Built:
     """The new rows of a chunk of a mapped table as a segment.
 
     Raises ConfigError where its order column is not unique.
     """
+    mapping = part.mapping
     own = rows or MappedRows(mapping)
-    batches = own.batches(now_us, chunk, hidden=hidden)
+    batches = own.batches(part.now_us, part.chunk, hidden=part.hidden)
     try:
-        return written(folder, name, _rows(batches, mapping.identity, known))
+        return written(folder, name, _rows(batches, mapping.identity, part.known))
     except _NotUniqueError as error:
         problem = f"{error.args[0]} stands in more than one row; expected a unique column"
         order = mapping.columns["order"].name
         raise ConfigError("events.order_column", order, problem) from None
 
 
+def build_in_processes(
+    build: Callable[..., Built],
+    work: Sequence[tuple[Any, ...]],
+    build_here: Callable[..., Built],
+    processes: int,
+) -> Iterator[Built]:
+    """Build segments in the order of `work`, which holds the arguments of each.
+
+    By `build` in other processes of this machine, or by `build_here` in this one where there is
+    little to do or `processes` is 1. Raises TrainingError where a process is lost.
+    """
+    if len(work) < 2 or processes < 2:
+        yield from starmap(build_here, work)
+        return
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            yield from pool.map(build, *zip(*work, strict=True))
+    except BrokenProcessPool:
+        raise TrainingError("a process that read events was lost; run it again") from None
+
+
 class _NotUniqueError(ValueError):
     """Two rows have one position."""
 
 
-def written(folder: Path, name: str, rows: SegmentRows | None) -> Made:
+def written(folder: Path, name: str, rows: SegmentRows | None) -> Built:
     """Rows as files of the folder."""
     if rows is None:
         return None
@@ -100,7 +132,7 @@ def written(folder: Path, name: str, rows: SegmentRows | None) -> Made:
 
 
 def _rows(
-    batches: Iterable[pa.RecordBatch], identity: str, known: np.ndarray
+    batches: Iterable[pa.RecordBatch], identity: str, known: Int64Array
 ) -> SegmentRows | None:
     items, types = Codes(), Codes()
     parts: list[Columns] = []
@@ -165,7 +197,7 @@ def _blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from pa.Table.from_batches(held).combine_chunks().to_batches()
 
 
-def _owners(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+def _owners(batch: pa.RecordBatch) -> tuple[UInt64Array, Int64Array]:
     """The hash of each row's sequence key and its bucket, stored with it or told by its owner."""
     users, sessions = batch.column("user_id"), batch.column("session_id")
     stored = "user_bucket" in batch.schema.names

@@ -25,13 +25,14 @@ from recsys.events.frame import EventFrame
 from recsys.events.identity import hash_texts, user_bucket
 from recsys.events.large_arrays import LARGE_EVENTS
 from recsys.events.times import DAY_US
-from recsys.sequence_store.reader_processes import in_processes
 from recsys.sequence_store.segment_building import (
-    Made,
+    Built,
+    MappedRange,
     Range,
     SegmentRows,
-    make_mapped_segment,
-    make_segment,
+    build_in_processes,
+    build_mapped_segment,
+    build_segment,
     written,
 )
 from recsys.sequence_store.segment_frame import segment_frame
@@ -67,7 +68,7 @@ MERGED_ROWS = 4_000_000  # of segments that are merged into one
 
 Say = Callable[[str], None]
 # Where ranges are read, if not here: (address of the database, ranges) -> rows of each, in order.
-Reading = Callable[[str, Sequence[Range]], Iterator[SegmentRows | None]]
+ReadRanges = Callable[[str, Sequence[Range]], Iterator[SegmentRows | None]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class SequenceStore:
         folder: Path,
         processes: int = 2,
         mapped: MappedRows | None = None,
-        reading: Reading | None = None,
+        read_ranges: ReadRanges | None = None,
         chunk_ids: int | None = None,
         large_events: int = LARGE_EVENTS,
     ) -> None:
@@ -96,7 +97,7 @@ class SequenceStore:
         kept in files, not in memory.
         """
         self._folder, self._processes, self._mapped = folder, processes, mapped
-        self._reading, self._chunk_ids, self._large = reading, chunk_ids, large_events
+        self._read_ranges, self._chunk_ids, self._large = read_ranges, chunk_ids, large_events
 
     @property
     def is_mapped(self) -> bool:
@@ -221,16 +222,16 @@ class SequenceStore:
         url = database.url.render_as_string(hide_password=False)
         # SQLite's shared files stay where some connection is open; readers cannot make them.
         with database.connect():
-            if self._reading is not None and spans:
-                rows = zip(names, self._reading(url, spans), strict=True)
-                found: Iterator[Made] = (written(self._folder, name, one) for name, one in rows)
+            if self._read_ranges is not None and spans:
+                rows = zip(names, self._read_ranges(url, spans), strict=True)
+                found: Iterator[Built] = (written(self._folder, name, one) for name, one in rows)
             else:
                 work = [(url, self._folder, n, span) for n, span in zip(names, spans, strict=True)]
-                here = partial(make_segment, database=database)
-                found = in_processes(make_segment, work, here, self._processes)
-            for place, made in enumerate(found):
+                build_here = partial(build_segment, database=database)
+                found = build_in_processes(build_segment, work, build_here, self._processes)
+            for place, built in enumerate(found):
                 reached = max(manifest.high_water, spans[place].end - 1)
-                manifest = self._take_in(replace(manifest, high_water=reached), made, items)
+                manifest = self._take_in(replace(manifest, high_water=reached), built, items)
         return manifest
 
     def _read_mapped(
@@ -245,37 +246,28 @@ class SequenceStore:
         with database.connect() as connection:
             hidden = Tombstones(connection)
         now_us = time.time_ns() // 1_000
-        work = [
-            (
-                mapping,
-                self._folder,
-                _name(manifest.serial + 1 + place),
-                chunk,
-                known,
-                hidden,
-                now_us,
-            )
-            for place, chunk in enumerate(parts)
-        ]
+        names = [_name(manifest.serial + 1 + place) for place in range(len(parts))]
+        ranges = [MappedRange(mapping, chunk, known, hidden, now_us) for chunk in parts]
         marks = [mapping.mark(chunk.end) for chunk in parts[:-1]] + [mapping.mark(last)]
         if mapping.by_event_id:
             # One id may come in two chunks, so each has to know what the one before it held.
-            for place, one in enumerate(work):
-                known = positions_from(self._folder, manifest, 0)
-                made = make_mapped_segment(*one[:4], known, *one[5:], mapped)
-                manifest = self._take_in(replace(manifest, mark=marks[place]), made, items)
+            for name, part, mark in zip(names, ranges, marks, strict=True):
+                part = part._replace(known=positions_from(self._folder, manifest, 0))
+                built = build_mapped_segment(self._folder, name, part, mapped)
+                manifest = self._take_in(replace(manifest, mark=mark), built, items)
             return manifest
-        here = partial(make_mapped_segment, rows=mapped)
-        found = in_processes(make_mapped_segment, work, here, self._processes)
-        for place, made in enumerate(found):
-            manifest = self._take_in(replace(manifest, mark=marks[place]), made, items)
+        work = [(self._folder, name, part) for name, part in zip(names, ranges, strict=True)]
+        build_here = partial(build_mapped_segment, rows=mapped)
+        segments = build_in_processes(build_mapped_segment, work, build_here, self._processes)
+        for mark, built in zip(marks, segments, strict=True):
+            manifest = self._take_in(replace(manifest, mark=mark), built, items)
         return manifest
 
-    def _take_in(self, manifest: Manifest, made: Made, items: list[str]) -> Manifest:
+    def _take_in(self, manifest: Manifest, built: Built, items: list[str]) -> Manifest:
         """Write down how far was read, and the segment that came of it if there is one."""
         manifest = replace(manifest, serial=manifest.serial + 1)
-        if made is not None:
-            segment, own_items, own_types = made
+        if built is not None:
+            segment, own_items, own_types = built
             numbers = {item: number for number, item in enumerate(items)}
             # Numbered by name, so that it makes no difference in which order a database reads.
             for item in sorted(own_items):

@@ -20,7 +20,7 @@ from recsys.ingest.raw_rows import Rejection
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.event_import import add_rejections
+from recsys.storage.entities.rejected_rows import add_rejections
 from recsys.storage.schema import migrate
 from tests.integration.test_dashboard import PASSWORD, Dashboard, faults_of_pages, used
 

@@ -12,7 +12,7 @@ from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.quality_rows import KEPT_DAYS, LOOKED_AT
 from recsys.storage.entities import event_rows, rejected_rows
-from recsys.storage.entities.event_import import add_rejections
+from recsys.storage.entities.rejected_rows import add_rejections
 from recsys.web.cursors import write_cursor
 from tests.integration.test_admin_access import log_in
 

@@ -12,12 +12,11 @@ a prefix, and the next run finds that prefix as duplicates and goes on.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -27,14 +26,15 @@ from sqlalchemy import Connection, text
 
 from recsys.events.fields import EVENT_COLUMNS, EVENT_FIELDS
 from recsys.events.identity import content_hashes, sequence_key, user_bucket
-from recsys.ingest.event_files import EventChunk, Rejection
+from recsys.ingest.event_files import EventChunk, ReadOptions, read_rejected
 from recsys.storage.engine import advisory_lock
-from recsys.storage.engine.database import Database, upsert
+from recsys.storage.engine.database import Database
 from recsys.storage.engine.failures import translated
+from recsys.storage.entities import rejected_rows
 from recsys.storage.entities.user_rows import Tombstones
-from recsys.storage.schema.tables import rejected_events
 
 MOVE_ROWS = 50_000
+REPLAY_ROWS = 10_000
 
 MOVED = ("user_bucket", *EVENT_COLUMNS)
 COLUMNS = ("position", "generated", *MOVED)
@@ -116,7 +116,7 @@ def import_chunks(
                     staging.add(events)
                 if rejections:
                     with _transaction(connection, write=True):
-                        kept = add_rejections(connection, source, rejections, now_us)
+                        kept = rejected_rows.add_rejections(connection, source, rejections, now_us)
                     skipped += len(rejections) - kept
                     rejected += kept
                 last = read
@@ -150,33 +150,35 @@ def import_chunks(
     )
 
 
-def add_rejections(
-    connection: Connection, source: str, rejections: Iterable[Rejection], now_us: int
-) -> int:
-    """Put rows into quarantine, but for those that name someone who was erased; how many.
+def replay(
+    database: Database, options: ReadOptions, source: str | None, now_us: int
+) -> dict[str, int]:
+    """Read the quarantine, or that of `source`, by `options`; rows that become events leave it.
 
-    A row of the same source and place is there only once.
+    How many were read, accepted, duplicates and still rejected.
     """
-    advisory_lock.share(connection)
-    erased = Tombstones(connection)
-    statement = upsert(connection, rejected_events).on_conflict_do_nothing(
-        index_elements=["source", "position", "raw_hash"]
-    )
-    rows = [
-        {
-            "source": source[:256],
-            "position": rejection.position,
-            "reason": rejection.reason,
-            "raw": rejection.raw,
-            "raw_hash": hashlib.blake2b(rejection.raw.encode(), digest_size=16).hexdigest(),
-            "rejected_at_us": now_us,
-        }
-        for rejection in rejections
-        if not erased.in_raw(rejection.raw)
-    ]
-    if rows:
-        connection.execute(statement, rows)
-    return len(rows)
+    read = accepted = duplicates = after_id = 0
+    while True:
+        with database.connect() as connection:
+            rows = rejected_rows.list_rejected(connection, REPLAY_ROWS, after_id, source)
+        if not rows:
+            break
+        after_id = rows[-1]["id"]
+        chunk = read_rejected([row["raw"] for row in rows], options, now_us)
+        still = {rejection.position for rejection in chunk.rejections}
+        good = replace(chunk, rejections=[], read=chunk.read - len(still))
+        summary = import_chunks(database, [good], "quarantine", now_us)
+        with database.begin() as connection:
+            ids = [row["id"] for place, row in enumerate(rows) if place not in still]
+            rejected_rows.mark_replayed(connection, ids, now_us)
+        read, accepted = read + len(rows), accepted + summary.accepted
+        duplicates += summary.duplicates
+    return {
+        "read": read,
+        "accepted": accepted,
+        "duplicates": duplicates,
+        "rejected": read - accepted - duplicates,
+    }
 
 
 class _Staging:

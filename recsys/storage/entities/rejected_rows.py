@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
+from recsys.ingest.raw_rows import Rejection
+from recsys.storage.engine import advisory_lock
+from recsys.storage.engine.database import upsert
+from recsys.storage.entities.user_rows import Tombstones
 from recsys.storage.schema.tables import rejected_events
+
+
+def add_rejections(
+    connection: Connection, source: str, rejections: Iterable[Rejection], now_us: int
+) -> int:
+    """Put rows into quarantine, but for those that name someone who was erased; how many.
+
+    A row of the same source and place is there only once.
+    """
+    advisory_lock.share(connection)
+    erased = Tombstones(connection)
+    statement = upsert(connection, rejected_events).on_conflict_do_nothing(
+        index_elements=["source", "position", "raw_hash"]
+    )
+    rows = [
+        {
+            "source": source[:256],
+            "position": rejection.position,
+            "reason": rejection.reason,
+            "raw": rejection.raw,
+            "raw_hash": hashlib.blake2b(rejection.raw.encode(), digest_size=16).hexdigest(),
+            "rejected_at_us": now_us,
+        }
+        for rejection in rejections
+        if not erased.in_raw(rejection.raw)
+    ]
+    if rows:
+        connection.execute(statement, rows)
+    return len(rows)
 
 
 def list_rejected(

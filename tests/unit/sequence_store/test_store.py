@@ -267,14 +267,14 @@ def test_one_process_at_a_time(store, database, load):
 
 
 def build_slowly(url, folder):
-    store.CHUNK_IDS = 100
-    real = store.make_segment
+    store_module.CHUNK_IDS = 100
+    real = store_module.build_segment
 
     def slow(*arguments, **more):
         time.sleep(0.1)
         return real(*arguments, **more)
 
-    store.make_segment = slow
+    store_module.build_segment = slow
     SequenceStore(folder, processes=1).update(Database(url))
 
 

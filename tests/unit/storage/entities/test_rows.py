@@ -13,7 +13,6 @@ from recsys.ingest.event_body import check_event
 from recsys.ingest.item_body import check_item
 from recsys.ingest.raw_rows import Rejection
 from recsys.storage.entities import (
-    event_import,
     event_rows,
     impression_rows,
     item_rows,
@@ -167,7 +166,7 @@ def test_an_erasure_reads_of_the_quarantine_only_what_came_since_its_scan(databa
     def reject(*users):
         with database.begin() as connection:
             rows = [Rejection(n, "bad", json.dumps({"user": user})) for n, user in enumerate(users)]
-            event_import.add_rejections(connection, f"of {users}", rows, 1)
+            rejected_rows.add_rejections(connection, f"of {users}", rows, 1)
 
     read = []
     values = user_rows._values
@@ -189,7 +188,7 @@ def test_an_erasure_reads_of_the_quarantine_only_what_came_since_its_scan(databa
 def test_an_erasure_after_a_merge_reads_the_quarantine_anew(database):
     with database.begin() as connection:
         rows = [Rejection(0, "bad", '{"user": "u2"}')]
-        event_import.add_rejections(connection, "file", rows, 1)
+        rejected_rows.add_rejections(connection, "file", rows, 1)
         scan = user_rows.scan_quarantine(connection, "u", 10)
         user_rows.merge(connection, "u", "u:u2", 1)
         assert user_rows.erase(connection, "u", 2, scan)["quarantine"] == 1
@@ -212,7 +211,7 @@ def test_a_scan_of_the_quarantine_waits_for_rows_under_way(database):
             return user_rows.settled_quarantine(connection)
 
     with database.begin() as connection:
-        event_import.add_rejections(connection, "file", [Rejection(0, "bad", "{}")], 1)
+        rejected_rows.add_rejections(connection, "file", [Rejection(0, "bad", "{}")], 1)
         thread, found = waiting(settled)
     thread.join(30)
     assert found == [1]
