@@ -1,4 +1,4 @@
-"""Record batches -> a Parquet, CSV or JSON Lines file, batch after batch."""
+"""Export of record batches to a Parquet, CSV or JSON Lines file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ KINDS = (".parquet", ".csv", ".jsonl")
 
 @contextmanager
 def writing(path: Path) -> Iterator[Write]:
-    """A function that appends a batch and returns its rows; the file appears when all is written.
+    """Open `path` for export: a function that appends a batch and returns its number of rows.
+
+    The file appears under its name once everything is written.
 
     Raises InputError for another ending than .parquet, .csv or .jsonl. A block that raises leaves
     what was there before.

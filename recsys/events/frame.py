@@ -39,7 +39,7 @@ class EventFrame:
 
 @dataclass
 class Codes:
-    """Text -> code in order of first appearance."""
+    """Integer codes of texts, in order of first appearance."""
 
     codes: dict[str, int] = field(default_factory=dict)
 
@@ -118,7 +118,7 @@ class EventFrameBuilder:
 
 
 def frame_from_table(table: pa.Table) -> EventFrame:
-    """An event table (EVENT_SCHEMA) whose row number is the source position."""
+    """The event frame of an event table (EVENT_SCHEMA), the row number as source position."""
     builder = EventFrameBuilder()
     first = 0
     for batch in table.to_batches(max_chunksize=262_144):

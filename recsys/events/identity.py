@@ -1,4 +1,7 @@
-"""How events, their owners and answers are told apart: buckets, keys, hashes and ids.
+"""Buckets, sequence keys, hashes and ids: what identifies a user, an event and an answer.
+
+A row of a table without an order column is identified by a hash of its values. Equal rows are
+numbered, so that repeats are kept and no row counts twice when it is read again.
 
 Legend: n rows.
 """
@@ -51,7 +54,7 @@ def user_bucket(owner_id: str) -> int:
 
 
 def sequence_key(user_id: str | None, session_id: str | None) -> str:
-    """Whose sequence an event belongs to: the user's if known, else the session's.
+    """The key of the sequence an event belongs to: the user's if known, else the session's.
 
     >>> sequence_key("7", "a"), sequence_key(None, "7")
     ('u:7', 's:7')
@@ -81,7 +84,7 @@ def content_hashes(events: pa.Table) -> list[str]:
 
 
 def key_hashes(texts: pa.Array, prefix: str = "") -> UInt64Array:
-    """A 64-bit hash of each text with `prefix` before it; 0 for null, which no text has."""
+    """Hash each text (n,), with `prefix` before it, to 64 bits (n,); null becomes 0, which no text has."""
     if texts.null_count == len(texts):
         return np.zeros(len(texts), np.uint64)
     encoded = texts.dictionary_encode()
@@ -91,7 +94,7 @@ def key_hashes(texts: pa.Array, prefix: str = "") -> UInt64Array:
 
 
 def hash_texts(texts: Sequence[str]) -> UInt64Array:
-    """SipHash of each text under a fixed key, its last bit set: the same on every machine."""
+    """Hash each text by SipHash under a fixed key, its last bit set: the same on every machine; (n,)."""
     import pandas as pd  # not loaded where only buckets and keys are asked for
 
     values = np.empty(len(texts), object)
@@ -101,7 +104,7 @@ def hash_texts(texts: Sequence[str]) -> UInt64Array:
 
 
 def mixed(*columns: UInt64Array) -> UInt64Array:
-    """One 64-bit hash (n,) of several; the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+    """Mix several 64-bit hashes (n,) into one, by the finaliser of SplitMix64 (Steele et al. 2014).
 
     >>> one, two = np.array([1], np.uint64), np.array([2], np.uint64)
     >>> bool(mixed(one, two) == mixed(two, one))
@@ -117,7 +120,7 @@ def mixed(*columns: UInt64Array) -> UInt64Array:
 
 
 def occurrences(hashes: UInt64Array) -> Int64Array:
-    """The number of each row among those with the same hash, from 0; (n,).
+    """Number the rows with the same hash from 0 on; (n,).
 
     >>> occurrences(np.array([7, 5, 7, 7], np.uint64)).tolist()
     [0, 0, 1, 2]
@@ -141,14 +144,17 @@ def positions_of(hashes: UInt64Array, *, repeats: bool) -> Int64Array:
 
 
 class RandomIds:
-    """To be made in the process that uses it: after a fork both would give out the same names."""
+    """Random ids that nobody can guess, from the system's randomness, fetched for many at once.
+
+    To be made in the process that uses it: after a fork both processes would give out the same ids.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rest = b""
 
     def __call__(self) -> str:
-        """22 characters of letters, digits, '-' and '_'."""
+        """A new id: 22 characters of letters, digits, '-' and '_'."""
         with self._lock:
             if not self._rest:
                 self._rest = os.urandom(RANDOM_BYTES * AT_ONCE)

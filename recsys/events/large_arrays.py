@@ -1,6 +1,6 @@
-"""Arrays that may be larger than memory: made in files without names, filled a chunk at a time.
+"""Arrays that may be larger than memory: mapped from unnamed files and filled chunk by chunk.
 
-A file without a name takes its room at once, so that a full disk is an error and no crash later, and is
+An unnamed file takes its space at once, so that a full disk is an error now and no crash later. It is
 gone with the last array that uses it, however the process ends.
 
 Legend: E elements.
@@ -24,10 +24,10 @@ LARGE_EVENTS = 4_000_000  # of a log; beyond them its arrays are kept in files
 BINS = 65_536
 
 
-def room(count: int, dtype: type[np.generic], folder: Path | None) -> AnyArray:
-    """An array (count,), its values not set: in memory, or in a file of `folder` where one is given.
+def allocate(count: int, dtype: type[np.generic], folder: Path | None) -> AnyArray:
+    """Allocate an array (count,) without setting it: in memory, or in a file of `folder` if given.
 
-    Raises TrainingError where the disk has no room for it.
+    Raises TrainingError where the disk is full.
     """
     if folder is None or count == 0:
         return np.empty(count, dtype)
@@ -43,7 +43,7 @@ def room(count: int, dtype: type[np.generic], folder: Path | None) -> AnyArray:
 
 
 def chunks(count: int) -> Iterator[slice]:
-    """Slices of CHUNK that cover `count` elements."""
+    """Cover `count` elements by slices of at most CHUNK."""
     for at in range(0, count, CHUNK):
         yield slice(at, min(at + CHUNK, count))
 
@@ -52,7 +52,7 @@ def compress(values: AnyArray, mask: BoolArray, folder: Path | None) -> AnyArray
     """values[mask]; both (E,)."""
     if folder is None:
         return values[mask]
-    found = room(int(np.count_nonzero(mask)), values.dtype.type, folder)
+    found = allocate(int(np.count_nonzero(mask)), values.dtype.type, folder)
     at = 0
     for part in chunks(len(values)):
         kept = values[part][mask[part]]
@@ -65,14 +65,14 @@ def look_up(table: AnyArray, codes: AnyArray, folder: Path | None) -> AnyArray:
     """table[codes], codes (E,)."""
     if folder is None:
         return table[codes]
-    found = room(len(codes), table.dtype.type, folder)
+    found = allocate(len(codes), table.dtype.type, folder)
     for part in chunks(len(codes)):
         found[part] = table[codes[part]]
     return found
 
 
 def count_codes(codes: AnyArray, rows: int, mask: BoolArray | None = None) -> Int64Array:
-    """How often each of 0..rows - 1 stands in `codes` (E,), where `mask` says so; (rows,).
+    """Count how often each code 0..rows - 1 occurs in `codes` (E,) where `mask` (E,) is True; (rows,).
 
     >>> count_codes(np.array([0, 2, 2]), 4).tolist()
     [1, 0, 2, 0]
@@ -85,7 +85,7 @@ def count_codes(codes: AnyArray, rows: int, mask: BoolArray | None = None) -> In
 
 
 def kth_smallest(values: Int64Array, k: int) -> int:
-    """The element that would stand at place `k` were `values` (E,) sorted. Raises IndexError.
+    """The k-th smallest of `values` (E,), counted from 0. Raises IndexError.
 
     >>> kth_smallest(np.array([5, 1, 9, 1]), 2)
     5
@@ -110,7 +110,7 @@ def kth_smallest(values: Int64Array, k: int) -> int:
 
 
 class HashedKeys(Sequence[str]):
-    """Keys of sequences whose owners are known by a 64-bit hash alone: '#' and its hex digits."""
+    """Sequence keys made of 64-bit hashes, for frames without user ids: '#' and the hash in hex."""
 
     def __init__(self, hashes: UInt64Array) -> None:
         """`hashes` (N,)."""

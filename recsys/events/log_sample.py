@@ -1,4 +1,4 @@
-"""A log read once, of which whole users are kept up to a bound: counts are of all, the rest of a sample.
+"""A sample of whole users from a log read once, with counts of the whole log.
 
 A user is in the sample by a hash of the id, so that sequences stay whole and a log read twice gives
 the same sample. Where there are more events than the bound, half of the users kept so far leave.
@@ -30,7 +30,10 @@ _PARTS = {
 
 @dataclass
 class LogSample:
-    """`append` takes the columns user_id, session_id, item_id, event_type and timestamp_us."""
+    """A sample of at most about `limit` events, by whole users.
+
+    `append` takes batches with the columns of SEQUENCE_FIELDS, and `position` where there is one.
+    """
 
     limit: int
     share: float = 1.0  # of the users, in the sample
@@ -83,7 +86,7 @@ class LogSample:
             self._kept = sum(len(part["users"]) for part in self._parts)
 
     def frame(self, limit: int | None = None) -> tuple[EventFrame, float]:
-        """The events kept as a frame, and the share of users it holds; of at most about `limit`."""
+        """The sample as an event frame of at most about `limit` events, and its share of the users."""
         share, parts = self.share, self._parts
         while limit is not None and sum(len(part["users"]) for part in parts) > limit:
             share /= 2

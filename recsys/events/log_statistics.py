@@ -1,4 +1,4 @@
-"""What a log of events looks like, for whoever has to decide whether to learn from it.
+"""Statistics of an event log, on which to decide whether a model can learn from it.
 
 Legend: E events, N sequences.
 """
@@ -35,7 +35,7 @@ BOT_TIMES = 50  # how many times the 99th percentile of lengths
 
 
 def statistics(frame: EventFrame, sequences: Sequences) -> dict[str, Any]:
-    """Figures of one frame, JSON-ready; shares are 0..1, of events or of steps within sequences."""
+    """Statistics of an event frame, JSON-ready; shares are 0..1, of events or of steps in sequences."""
     lengths = sequences.lengths
     inner = np.ones(sequences.event_count, np.bool_)
     inner[sequences.offsets[:-1]] = False
@@ -73,7 +73,7 @@ def statistics(frame: EventFrame, sequences: Sequences) -> dict[str, Any]:
 
 
 def _repeats(sequences: Sequences, inner: BoolArray) -> tuple[BoolArray, BoolArray]:
-    """Which events (E,) are of the item just before, and which of one still earlier."""
+    """Masks (E,) of events that repeat the item just before, and of those that repeat an earlier one."""
     again = np.zeros(sequences.event_count, np.bool_)
     again[1:] = inner[1:] & (sequences.items[1:] == sequences.items[:-1])
     owners = sequences.owners()
@@ -87,7 +87,7 @@ def _repeats(sequences: Sequences, inner: BoolArray) -> tuple[BoolArray, BoolArr
 
 
 def _bots(sequences: Sequences, gaps: Int64Array) -> BoolArray:
-    """Sequences (N,) that no person makes: many events at machine pace, or far more than anyone's."""
+    """Mask (N,) of likely bots: many events at machine pace, or far more events than anyone else."""
     lengths = sequences.lengths
     found = np.zeros(len(lengths), np.bool_)
     if not len(lengths):
@@ -126,5 +126,5 @@ def _named_counts(codes: Int16Array, names: list[str]) -> dict[str, int]:
 
 
 def _silence(times: Int64Array) -> float:
-    """The longest time, in hours, in which nothing happened."""
+    """The longest gap between two events of the log, in hours."""
     return float(np.diff(np.sort(times)).max(initial=0)) / HOUR_US

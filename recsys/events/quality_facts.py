@@ -1,4 +1,4 @@
-"""How the events look, from two bounded samples: whole users, and the newest events.
+"""Data quality figures from two bounded samples: whole users, and the newest events.
 
 Histograms of sequence length and time gap, repeats, how popularity is spread, items the champion does
 not know, and users who click like machines. Legend: E events, U users.
@@ -30,7 +30,7 @@ BOT_PER_HOUR = 600  # or so many events in an hour
 
 
 def sequence_facts(frame: EventFrame) -> dict[str, Any]:
-    """Of whole users: lengths, gaps, repeats and the popularity curve, JSON-ready.
+    """Sequence lengths, time gaps, repeats and the popularity curve of a sample of users, JSON-ready.
 
     `exact_repeats`: share of the events equal to the one before in user, item, type and time.
     `same_item`: share of the steps that stay at an item. `same_time`: share of the steps without a
@@ -60,7 +60,7 @@ def sequence_facts(frame: EventFrame) -> dict[str, Any]:
 
 
 def popularity_curve(counts: Int64Array) -> dict[str, Any]:
-    """How much of the events the most popular items hold: shares of the items, and of the events.
+    """The popularity curve: shares of the items, most popular first, and their share of the events.
 
     >>> popularity_curve(np.array([8, 1, 1, 0]))["top_tenth"]
     0.8
@@ -81,7 +81,7 @@ def popularity_curve(counts: Int64Array) -> dict[str, Any]:
 
 
 def newest_facts(frame: EventFrame, known: Container[object] | None) -> dict[str, Any]:
-    """Of the newest events: items that are not `known` to the champion, by day, and the busiest users."""
+    """Events with items not `known` to the champion, by day, and the busiest users, of the newest events."""
     facts: dict[str, Any] = {"events": len(frame), "unknown": None, "unknown_by_day": []}
     if len(frame) == 0:
         return {**facts, "from_us": None, "until_us": None, "busiest": []}
@@ -131,7 +131,7 @@ def busiest(frame: EventFrame) -> list[dict[str, Any]]:
 
 
 def _classes(values: AnyArray, begins: tuple[int, ...], names: tuple[str, ...]) -> list[list[Any]]:
-    """[name, how many] of each class, without the empty ones at the end."""
+    """[name, count] of each class of a histogram, without empty classes at the end."""
     at = np.searchsorted(begins, values, side="right") - 1
     counts = np.bincount(at[at >= 0], minlength=len(begins)).tolist()
     used = max((place + 1 for place, count in enumerate(counts) if count), default=0)

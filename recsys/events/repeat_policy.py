@@ -1,4 +1,4 @@
-"""Whether the current item, or any seen one, may come next: learned from the log, kept with it."""
+"""The repeat policy: whether the current item, or an earlier one, may be recommended next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RepeatPolicy:
     seen_may_recur: bool
 
     def mask(self, scores: Float32Array, histories: Histories) -> None:
-        """Set to -inf, in place, what may not come next; scores (B, V)."""
+        """Set the scores (B, V) of items that may not come next to -inf, in place."""
         if self.seen_may_recur and self.current_may_recur:
             return
         for row in range(len(histories)):
@@ -45,7 +45,7 @@ class RepeatPolicy:
                 scores[row, history[-1]] = -np.inf
 
     def allows(self, items: NDArray[np.integer[Any]], history: Int32Array) -> BoolArray:
-        """Which of `items` (n,) may come after `history` (T,)."""
+        """Mask (n,) of the `items` (n,) that may come next after `history` (T,)."""
         if len(history) == 0 or (self.seen_may_recur and self.current_may_recur):
             return np.ones(len(items), np.bool_)
         current = items == history[-1]

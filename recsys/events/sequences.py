@@ -1,4 +1,4 @@
-"""Event frame -> one time-ordered index array a user or session.
+"""Event frame -> one time-ordered sequence of item codes for each user or session.
 
 Legend: E events, N sequences, B histories.
 """
@@ -13,7 +13,14 @@ import numpy as np
 
 from recsys.events.array_types import BoolArray, Int16Array, Int32Array, Int64Array
 from recsys.events.frame import EventFrame
-from recsys.events.large_arrays import chunks, compress, kth_smallest, look_up, room, select_keys
+from recsys.events.large_arrays import (
+    allocate,
+    chunks,
+    compress,
+    kth_smallest,
+    look_up,
+    select_keys,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Sequences:
         return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
     def keep(self, mask: BoolArray) -> Sequences:
-        """Only the events where `mask` (E,) is True; sequences left empty are dropped."""
+        """Keep the events where `mask` (E,) is True; sequences left empty are dropped."""
         counts = np.zeros(0, np.int64)
         if len(self):
             counts = np.add.reduceat(mask, self.offsets[:-1], dtype=np.int64)
@@ -92,7 +99,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Histories:
-    """B histories, oldest event first, each a slice of shared arrays: what every ranking is given."""
+    """B histories, oldest event first, each a slice of shared arrays: the input of every ranker."""
 
     items: Int32Array  # (E,) item indices of a vocabulary
     event_types: Int16Array  # (E,)
@@ -155,7 +162,7 @@ def build_sequences(frame: EventFrame, session_gap_seconds: float) -> Sequences:
         frame = replace(frame, **{name: getattr(frame, name)[order] for name in columns})
     users, sessions, timestamps_us = frame.users, frame.sessions, frame.timestamps_us
     first = np.ones(len(users), np.bool_)
-    session_starts = room(len(users), np.bool_, frame.folder)
+    session_starts = allocate(len(users), np.bool_, frame.folder)
     session_starts[:1] = True
     for part in chunks(len(users) - 1):
         here, before = slice(part.start + 1, part.stop + 1), part

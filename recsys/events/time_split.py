@@ -1,4 +1,4 @@
-"""Cut by time; nothing at or after the cut leaks before it.
+"""Split by time: training events are strictly before the cut, evaluation positions at or after it.
 
 Every event at or after the cut is a position to be predicted from everything before it, returning
 users included: keeping only users who start after the cut throws most of a user log away.
@@ -36,7 +36,7 @@ class Baskets:
 
 @dataclass(frozen=True)
 class Positions:
-    """P predictions to be made: each a history, the item that really came next, and whose it is.
+    """P evaluation positions: each a history, the target item that came next, and its sequence.
 
     Where most steps of a log tie in time, order within a moment is an accident of the log: the
     target is then any item of the next moment, and `baskets` holds them all.

@@ -34,7 +34,8 @@ def from_us(time_us: int) -> datetime:
 
 
 def rfc3339(time_us: int | None) -> str | None:
-    """
+    """Microseconds since 1970 as RFC 3339 text in UTC; None for None.
+
     >>> rfc3339(1592955233000001)
     '2020-06-23T23:33:53.000001Z'
     """

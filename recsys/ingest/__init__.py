@@ -1,1 +1,1 @@
-"""Files and bodies of other people's making -> checked events and items, and the rows that are none."""
+"""Files and request bodies -> checked events and items, and the rejected rows with their reasons."""

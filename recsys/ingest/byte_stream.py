@@ -1,4 +1,4 @@
-"""A file on disk -> its decompressed bytes, from the beginning on.
+"""Reading a file, plain or compressed, as a stream of decompressed bytes.
 
 The first bytes of a file tell what it is; a name that claims otherwise is refused.
 """

@@ -1,4 +1,4 @@
-"""CSV and its relatives: rows of text between delimiters; no value's type is ever guessed."""
+"""Delimited text files, such as CSV and TSV; no value's type is ever guessed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One event as REST receives it, checked: what it may hold and nothing else.
+"""Validation of one event as REST receives it.
 
 The rules for ids, times and numbers are those of `recsys.ingest.event_files`, which applies them to whole
 columns of a file; `text_problem` is shared by both.

@@ -1,4 +1,4 @@
-"""A file of events -> checked events, chunk after chunk, and the rows that are none, with the reason.
+"""A file of events -> chunks of checked events, and the rejected rows with their reasons.
 
 Every row of a file is counted once: read = accepted + rejected + skipped.
 """
@@ -56,7 +56,7 @@ def _read(source: RowSource, parser: EventParser, unread: int) -> Iterator[Event
 
 
 def read_rejected(raws: Sequence[str], options: ReadOptions, now_us: int) -> EventChunk:
-    """Rows rejected earlier, given by their `Rejection.raw`, read once more.
+    """Read rows that were rejected earlier, given by their `Rejection.raw`, again.
 
     A position is a place in `raws`. Single rows say nothing of the file they are from, so each is
     judged alone: a time without a UTC offset needs `options.timezone`. Raises InputError where

@@ -1,4 +1,4 @@
-"""Raw columns of a file -> checked event columns, and the rows that are no events, with the reason.
+"""Raw columns of a file -> checked event columns, and the rejected rows with their reasons.
 
 Legend: n rows of a raw chunk, E accepted events.
 """
@@ -137,7 +137,7 @@ class EventParser:
         )
 
     def _ids(self, rows: _Rows, meaning: str, limit: int = MAX_ID_LENGTH) -> pa.Array:
-        """The column that is mapped as `meaning`; null where missing or bad, and those rejected."""
+        """Ids of the column mapped as `meaning`, null where missing; rows with a bad id are rejected."""
         name = self._columns.get(meaning)
         if name is None:
             return pa.nulls(len(rows), pa.string())
@@ -201,7 +201,7 @@ class EventParser:
 
 
 class _Rows:
-    """The rows of a raw chunk that `kept` selects, and what is found wrong with them."""
+    """The rows of a raw chunk that `kept` selects, and the reasons for which some are rejected."""
 
     def __init__(self, raw: RawChunk, kept: BoolArray) -> None:
         self._raw = raw

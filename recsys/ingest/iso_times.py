@@ -1,4 +1,4 @@
-"""ISO 8601 text, as logs and databases write it -> µs since 1970, a whole column at a time.
+"""Parsing of ISO 8601 text, a whole column at a time -> µs since 1970.
 
 Legend: n rows.
 """
@@ -20,7 +20,7 @@ _TAIL = 6  # characters of the longest offset, +00:00
 
 @dataclass(frozen=True)
 class IsoTimes:
-    """What n texts say; `us` is 0 and `has_offset` False where `readable` is False."""
+    """Times parsed from n texts; `us` is 0 and `has_offset` False where `readable` is False."""
 
     us: Int64Array  # (n,) µs since 1970: in UTC where has_offset, else local
     readable: BoolArray  # (n,)

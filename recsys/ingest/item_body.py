@@ -1,4 +1,4 @@
-"""One item of the catalogue, checked: what REST and item files may say of it."""
+"""Validation of one catalogue item, from REST or an item file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of item metadata -> checked items, chunk after chunk, and the rows that are none."""
+"""A file of item metadata -> chunks of checked items, and the rejected rows with their reasons."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ItemMap:
 
 @dataclass(frozen=True)
 class ItemOptions:
-    """How a file of items is to be understood.
+    """Options for reading a file of items.
 
     Without `columns`, those named item_id, title, categories, price, image and available are taken.
     """

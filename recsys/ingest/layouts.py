@@ -1,4 +1,4 @@
-"""Which column of a file means what: a map given by hand, or the layout of a public log."""
+"""Column maps: which column of a file holds which field, given by hand or by a public log's layout."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ColumnMap:
         return {meaning: column for meaning, column in values.items() if column is not None}
 
     def over(self, other: ColumnMap) -> ColumnMap:
-        """`other` with the columns that this map names put in their places."""
+        """`other` with its columns replaced by those that this map names."""
         return replace(other, **self.mapped())
 
 
@@ -75,7 +75,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a file of events is to be understood.
+    """Options for reading a file of events.
 
     Without `columns` and `format`, columns that bear this project's own names are taken.
     """
@@ -206,7 +206,7 @@ def choose_layout(name: str, columns: Sequence[str], delimiter: str | None) -> L
 
 
 def own_map(columns: Sequence[str]) -> ColumnMap:
-    """The map of those `columns` that bear the names of this project's own exports."""
+    """The map of `columns` that have the names of this project's own exports."""
     present = set(columns)
     own = {meaning: name for meaning, name in OWN_COLUMNS.mapped().items() if name in present}
     if "timestamp" not in own and "timestamp_us" in present:
@@ -225,6 +225,6 @@ def require_columns(option: str, wanted: Sequence[str], columns: Sequence[str]) 
 
 
 def listed(columns: Sequence[str], limit: int = 30) -> str:
-    """`columns` for a message of one line."""
+    """Format `columns` for a message of one line."""
     more = f", … ({len(columns)} in all)" if len(columns) > limit else ""
     return ", ".join(repr(column)[1:-1][:80] for column in columns[:limit]) + more

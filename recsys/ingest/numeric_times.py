@@ -1,4 +1,4 @@
-"""Times written as numbers -> µs since 1970, UTC; and what may become of a row's time.
+"""Times written as numbers -> µs since 1970, UTC; and the outcomes of parsing a time.
 
 Legend: n rows.
 """
@@ -23,7 +23,7 @@ FINE, MISSING, UNREADABLE, TOO_EARLY, TOO_LATE, NO_OFFSET, NO_MILLISECONDS = ran
 
 @dataclass(frozen=True)
 class Times:
-    """Times of n rows, with what is wrong with those that are not FINE."""
+    """Times of n rows, each with its outcome: FINE, or why it was rejected."""
 
     us: Int64Array  # (n,) µs since 1970, UTC; only meant where FINE
     outcome: UInt8Array  # (n,)

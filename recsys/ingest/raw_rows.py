@@ -1,4 +1,4 @@
-"""Rows as a file has them: columns of any type, and the rows that could not be taken apart.
+"""Raw rows of a file: columns of any type, and the rows that could not be parsed.
 
 Legend: n rows of a chunk.
 """
@@ -26,7 +26,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True)
 class Rejection:
-    """A row of a file that is not an event or item, and why."""
+    """A rejected row of a file, with the reason."""
 
     position: int  # 0-based data row in the file
     reason: str  # names the field and the value

@@ -1,4 +1,4 @@
-"""A stream of bytes -> blocks of whole rows; neither the stream nor a single row is held whole."""
+"""A stream of bytes -> blocks of whole rows, in bounded memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINE_END = np.array([10], np.uint8)
 
 
 class BadRow(NamedTuple):
-    """A row that could not be told apart from what follows, or that is longer than allowed."""
+    """A row whose end could not be found, or that is longer than allowed."""
 
     head: bytes
     reason: str
@@ -26,7 +26,7 @@ Piece = bytes | BadRow  # bytes: whole rows
 
 
 class Quoting(NamedTuple):
-    """How rows of delimited text are told apart where quoted fields may hold line ends."""
+    """How rows of delimited text are separated where quoted fields may hold line ends."""
 
     delimiter: int  # its byte
     row: re.Pattern[bytes]  # one row

@@ -1,4 +1,4 @@
-"""`--where` expressions: which rows of a file are meant.
+"""`--where` expressions, which select rows of a file.
 
 Legend: n rows.
 """
@@ -67,7 +67,7 @@ class Condition:
         return cls(column, "=" if symbol == "==" else symbol, literal)
 
     def mask(self, column: pa.Array) -> BoolArray:
-        """Which of the cells of `column` (n,) meet the condition."""
+        """Mask (n,) of the cells of `column` (n,) that meet the condition."""
         if pa.types.is_nested(column.type):
             raise InputError("--where", self.column, f"a column of type {column.type} has no order")
         texts = as_text(column)

@@ -1,4 +1,4 @@
-"""A column of times, in whatever way a file writes them -> µs since 1970, UTC.
+"""Parsing of a file's time column, ISO text, numbers or Arrow times -> µs since 1970, UTC.
 
 Legend: n rows.
 """

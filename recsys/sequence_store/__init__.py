@@ -1,1 +1,1 @@
-"""Sequences on disk, and how they follow the log."""
+"""Sequence files on disk, and how they are updated as the event log grows."""

@@ -33,7 +33,7 @@ Built = tuple[Segment, list[str], list[str]] | None  # a segment, its item ids a
 
 
 class Range(NamedTuple):
-    """Ids of events [first, end), of which those at the positions `known` are left out."""
+    """Event ids [first, end), without the rows whose positions are `known`."""
 
     first: int
     end: int
@@ -52,7 +52,7 @@ class MappedRange(NamedTuple):
 
 
 class SegmentRows(NamedTuple):
-    """New rows in a segment's order, under numbers of their own."""
+    """New rows in a segment's order, with item and type numbers of the segment's own."""
 
     columns: Columns
     offsets: list[int]  # where each bucket begins
@@ -61,7 +61,7 @@ class SegmentRows(NamedTuple):
 
 
 def range_rows(url: str, span: Range, database: Database | None = None) -> SegmentRows | None:
-    """The new rows of a range of ids; None where there is none."""
+    """Read the new rows of a range of ids; None where there is none."""
     own = database or Database(url)
     columns = f"{STORE_COLUMNS}, event_id" if span.by_event_id else STORE_COLUMNS
     identity = "event_id" if span.by_event_id else "order"
@@ -75,14 +75,14 @@ def range_rows(url: str, span: Range, database: Database | None = None) -> Segme
 def build_segment(
     url: str, folder: Path, name: str, span: Range, database: Database | None = None
 ) -> Built:
-    """The rows of a range as a segment, and what its numbers stand for: again, the same files."""
+    """Write the new rows of a range as a segment; repeating it writes the same files."""
     return written(folder, name, range_rows(url, span, database))
 
 
 def build_mapped_segment(
     folder: Path, name: str, part: MappedRange, rows: MappedRows | None = None
 ) -> Built:
-    """The new rows of a chunk of a mapped table as a segment.
+    """Write the new rows of a chunk of a mapped table as a segment.
 
     Raises ConfigError where its order column is not unique.
     """
@@ -120,11 +120,11 @@ def build_in_processes(
 
 
 class _NotUniqueError(ValueError):
-    """Two rows have one position."""
+    """Two rows have the same position."""
 
 
 def written(folder: Path, name: str, rows: SegmentRows | None) -> Built:
-    """Rows as files of the folder."""
+    """Write rows as a segment of `folder`."""
     if rows is None:
         return None
     segment = write_segment(folder, name, rows.columns, rows.offsets)
@@ -186,7 +186,7 @@ def _rows(
 
 
 def _blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches as few large ones, so that each id of a block is hashed once."""
+    """Join batches into few large ones, so that each id of a block is hashed once."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
@@ -198,7 +198,7 @@ def _blocks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def _owners(batch: pa.RecordBatch) -> tuple[UInt64Array, Int64Array]:
-    """The hash of each row's sequence key and its bucket, stored with it or told by its owner."""
+    """Hash and bucket of each row's sequence key; the bucket as stored, or else from the owner's id."""
     users, sessions = batch.column("user_id"), batch.column("session_id")
     stored = "user_bucket" in batch.schema.names
     hashes = np.zeros(batch.num_rows, np.uint64)

@@ -1,4 +1,4 @@
-"""Segments on disk -> the event frame, a bucket at a time, with merged sequences under their owners."""
+"""Segments on disk -> an event frame, bucket by bucket; merged sequences count as their owner's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from recsys.events.frame import EventFrame
 from recsys.events.identity import USER_BUCKETS
-from recsys.events.large_arrays import HashedKeys, chunks, room
+from recsys.events.large_arrays import HashedKeys, allocate, chunks
 from recsys.sequence_store.segments import DTYPES, Columns, Manifest, moved, read_segment
 
 FRAME_DTYPES = {**DTYPES, "users": np.int32}
 
-# For the hash of a sequence that was merged: the hash and the bucket of the user it belongs to now.
+# Hash of a merged sequence -> hash and bucket of the user it now belongs to.
 Merged = Mapping[int, tuple[int, int]]
 
 
@@ -26,9 +26,9 @@ def segment_frame(
     since_us: int,
     kept_in_files: bool,
 ) -> EventFrame:
-    """All events since `since_us`, in the order of bucket, user, time and position.
+    """Build the event frame of all events since `since_us`, ordered by bucket, user, time and position.
 
-    `items` are the item ids in the manifest's numbers; `merged` is asked once there is room for all.
+    `items` are the item ids in the manifest's numbers; `merged` is called once memory is allocated.
     Memory is that of a bucket where the frame is `kept_in_files` of the folder. Raises
     SequenceFileError, and TrainingError where the disk is full.
     """
@@ -40,7 +40,7 @@ def segment_frame(
         )
         for part in chunks(len(times))
     )
-    columns = {name: room(rows, dtype, home) for name, dtype in FRAME_DTYPES.items()}
+    columns = {name: allocate(rows, dtype, home) for name, dtype in FRAME_DTYPES.items()}
     hashes: list[np.ndarray] = []
     at = users = 0
     for bucket in _buckets(folder, manifest, merged(), since_us):

@@ -1,4 +1,4 @@
-"""Sequences on disk: column files in segments, under stable numbers for items and event types.
+"""Segments of the sequence files: columns on disk, with stable numbers for items and event types.
 
 A segment is a folder of NumPy files, one a column, its rows sorted by (bucket, user, time, position), so
 that a bucket is a slice of each. `manifest.json` names the segments with the SHA-256 of every file; it
@@ -55,14 +55,14 @@ class Segment:
         return np.repeat(np.arange(USER_BUCKETS), np.diff(self.offsets))
 
     def bucket(self, folder: Path, number: int) -> Columns:
-        """The columns of one bucket, mapped."""
+        """Memory-map the columns of one bucket."""
         part = slice(self.offsets[number], self.offsets[number + 1])
         return {name: values[part] for name, values in read_segment(folder, self).items()}
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that the files hold and how far they reach."""
+    """The manifest: the segments, and up to where the log was read."""
 
     database_id: str  # whose rows these are
     high_water: int = 0  # the largest position that was read
@@ -88,7 +88,7 @@ def sort_columns(columns: Columns, buckets: Int64Array) -> tuple[Columns, list[i
 
 
 def write_segment(folder: Path, name: str, columns: Columns, offsets: list[int]) -> Segment:
-    """Write sorted columns; the segment, which counts once a manifest names it."""
+    """Write sorted columns as a segment, which takes effect once a manifest names it."""
     part = folder / f".{name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -102,13 +102,13 @@ def write_segment(folder: Path, name: str, columns: Columns, offsets: list[int])
 
 
 def hashed(folder: Path, segment: Segment, columns: Iterable[str]) -> Segment:
-    """The segment with the hashes of the files of `columns` as they are now."""
+    """The segment with the SHA-256 of the files of `columns` as they are now."""
     sums = {column: _sha256(folder / segment.name / f"{column}.npy") for column in columns}
     return replace(segment, sha256={**segment.sha256, **sums})
 
 
 def read_segment(folder: Path, segment: Segment, mode: Literal["r", "r+"] = "r") -> Columns:
-    """The columns of a segment, mapped. Raises SequenceFileError where they are not as they should be."""
+    """Memory-map the columns of a segment. Raises SequenceFileError where a file is missing or damaged."""
     found = {}
     for column, dtype in DTYPES.items():
         try:
@@ -123,7 +123,7 @@ def read_segment(folder: Path, segment: Segment, mode: Literal["r", "r+"] = "r")
 
 
 def check_segment(folder: Path, segment: Segment) -> None:
-    """Raises SequenceFileError where a file is not the one that was written."""
+    """Verify the SHA-256 of a segment's files. Raises SequenceFileError where one was changed."""
     for column, wanted in segment.sha256.items():
         path = folder / segment.name / f"{column}.npy"
         if column not in DTYPES or not path.is_file() or _sha256(path) != wanted:
@@ -131,7 +131,7 @@ def check_segment(folder: Path, segment: Segment) -> None:
 
 
 def merge_segments(folder: Path, name: str, parts: Sequence[Segment]) -> Segment:
-    """One segment with the rows of several."""
+    """Merge segments into one."""
     columns = [read_segment(folder, part) for part in parts]
     joined = {c: np.concatenate([one[c] for one in columns]) for c in DTYPES}
     buckets = np.concatenate([part.row_buckets() for part in parts])
@@ -150,7 +150,7 @@ def without_users(folder: Path, name: str, segment: Segment, gone: UInt64Array) 
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, list[str]]:
-    """The manifest and the item ids. Raises SequenceFileError where either cannot be trusted."""
+    """Read the manifest and the item ids. Raises SequenceFileError where either is missing or damaged."""
     try:
         plain = orjson.loads((folder / MANIFEST).read_bytes())
         if plain.pop("format") != FORMAT:
@@ -167,7 +167,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, list[str]]:
 
 
 def write_manifest(folder: Path, manifest: Manifest, items: Sequence[str]) -> Manifest:
-    """Replace the manifest, whose segments are all there."""
+    """Replace the manifest atomically, once all of its segments are written."""
     stored = orjson.dumps(list(items))
     digest = hashlib.sha256(stored).hexdigest()
     manifest = replace(manifest, item_count=len(items), items_sha256=digest)
@@ -177,7 +177,7 @@ def write_manifest(folder: Path, manifest: Manifest, items: Sequence[str]) -> Ma
 
 
 def sweep(folder: Path, manifest: Manifest) -> None:
-    """Remove what the manifest does not name: merged segments, and what a killed build left."""
+    """Remove files that the manifest does not name: merged segments, and remains of a killed build."""
     named = {segment.name for segment in manifest.segments}
     named |= {MANIFEST, _items_name(manifest.item_count), "lock"}
     for entry in folder.iterdir():
@@ -186,7 +186,7 @@ def sweep(folder: Path, manifest: Manifest) -> None:
 
 
 def renumbered(columns: Columns, items: Int64Array, types: Int64Array) -> None:
-    """Put the catalogue's numbers in the place of a segment's own, in its files."""
+    """Replace a segment's own item and type numbers by the manifest's, in its files."""
     columns["items"][:] = items[columns["items"]]
     columns["event_types"][:] = types[columns["event_types"]]
     for name in RENUMBERED:
@@ -196,7 +196,7 @@ def renumbered(columns: Columns, items: Int64Array, types: Int64Array) -> None:
 
 
 def positions_from(folder: Path, manifest: Manifest, start: int) -> Int64Array:
-    """Positions from `start` on that the files hold, sorted."""
+    """Stored positions from `start` on, sorted."""
     found = [np.empty(0, np.int64)]
     for segment in manifest.segments:
         if segment.last_position >= start:
@@ -206,7 +206,7 @@ def positions_from(folder: Path, manifest: Manifest, start: int) -> Int64Array:
 
 
 def positions_since(folder: Path, manifest: Manifest, since_us: int | None) -> Int64Array:
-    """Positions of all segments that reach to `since_us` or beyond it, sorted; None: of all."""
+    """Stored positions of segments with events at or after `since_us`, sorted; None: of all segments."""
     late = [
         segment for segment in manifest.segments if since_us is None or segment.last_us >= since_us
     ]
@@ -216,7 +216,7 @@ def positions_since(folder: Path, manifest: Manifest, since_us: int | None) -> I
 
 
 def moved(users: UInt64Array, merged: Mapping[int, int]) -> UInt64Array:
-    """Users (E,) with the hashes of merged ones replaced."""
+    """Replace the hashes of merged users (E,) by those of their owners."""
     if not merged:
         return users
     sources = np.array(sorted(merged), np.uint64)

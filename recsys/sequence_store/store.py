@@ -1,4 +1,4 @@
-"""Events of the database -> sequences on disk, kept up to date by reading what is new.
+"""The sequence store: sequence files of the event log, updated by reading only new events.
 
 A first build reads the table in ranges of ids, in several processes, each range a segment; later ones
 read from a look-back below the largest id on. Who writes events is waited for before the largest id is
@@ -73,7 +73,7 @@ ReadRanges = Callable[[str, Sequence[Range]], Iterator[SegmentRows | None]]
 
 @dataclass(frozen=True)
 class Updated:
-    """What an update did."""
+    """The outcome of an update."""
 
     new_rows: int
     rows: int  # in all
@@ -82,7 +82,7 @@ class Updated:
 
 
 class SequenceStore:
-    """The sequence files of one database in one folder; of `mapped`, where that is read instead."""
+    """The sequence files of one database, or of the table `mapped`, in one folder."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class SequenceStore:
         return self._mapped is not None
 
     def forget(self) -> None:
-        """Delete all files; the next update builds them anew."""
+        """Delete all sequence files; the next update rebuilds them."""
         with self._locked():
             sweep(self._folder, Manifest(""))
             (self._folder / MANIFEST).unlink(missing_ok=True)
@@ -130,7 +130,7 @@ class SequenceStore:
         return Updated(manifest.rows - old, manifest.rows, rebuilt, seconds)
 
     def lags_behind_removals(self, database: Database) -> bool:
-        """Whether the files may hold somebody who was erased."""
+        """Whether the files may still hold events of an erased user."""
         try:
             manifest, _ = read_manifest(self._folder)
         except SequenceFileError:
@@ -138,8 +138,7 @@ class SequenceStore:
         return removal_rows.removed_since(database, manifest.removals)[0] != manifest.removals
 
     def frame(self, database: Database, since_us: int = 0) -> EventFrame:
-        """All events since `since_us`, in the order of bucket, user, time and position, however they were
-        read.
+        """The event frame of all events since `since_us`, by bucket, user, time and position.
 
         It is made a bucket at a time, so that memory is that of a bucket where there are many. Raises
         SequenceFileError where a file is not the one that was written, TrainingError where the disk
@@ -154,7 +153,7 @@ class SequenceStore:
     def _trusted(
         self, database: Database, database_id: str, say: Say
     ) -> tuple[Manifest, list[str], bool]:
-        """The files as they are if they are sound and of this database, else an empty start."""
+        """The manifest if the files are intact and of this database, else an empty one."""
         try:
             manifest, items = read_manifest(self._folder)
             for segment in manifest.segments:
@@ -264,7 +263,7 @@ class SequenceStore:
         return manifest
 
     def _take_in(self, manifest: Manifest, built: Built, items: list[str]) -> Manifest:
-        """Write down how far was read, and the segment that came of it if there is one."""
+        """Add a segment, if one was built, to the manifest, and record how far was read."""
         manifest = replace(manifest, serial=manifest.serial + 1)
         if built is not None:
             segment, own_items, own_types = built
@@ -287,7 +286,7 @@ class SequenceStore:
         return write_manifest(self._folder, manifest, items)
 
     def _known_of(self, manifest: Manifest, mapping: Mapping, first: Chunk) -> np.ndarray:
-        """Positions that the files hold of what is read once more of a mapped table."""
+        """Stored positions of the rows of a mapped table that are read again."""
         start = first.first  # None: from the table's beginning
         if mapping.identity == "order":
             return positions_from(self._folder, manifest, -(2**63) if start is None else int(start))
@@ -323,7 +322,7 @@ class SequenceStore:
 
 
 def _merged(database: Database) -> dict[int, tuple[int, int]]:
-    """Of each merged sequence, by its hash: the hash and the bucket of the user it belongs to now."""
+    """Hash of each merged sequence -> hash and bucket of the user it now belongs to."""
     aliases = all_aliases(database)
     sources, owners = hash_texts(list(aliases)), hash_texts(list(aliases.values()))
     buckets = [user_bucket(owner.removeprefix("u:")) for owner in aliases.values()]
