@@ -37,6 +37,7 @@ from recsys.web.openapi import document
 from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
 from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.services import Services, now_us
+from recsys.web.usage import FinishedRequest, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -55,16 +56,6 @@ DOCS_POLICY = (
 )
 
 
-def kind_of(route: str) -> str:
-    """What a route is about, for the dashboard's figures.
-
-    >>> kind_of("/api/v1/users/<id:user_id>/recommendations"), kind_of("/api/v1/jobs")
-    ('recommendations', 'other')
-    """
-    named = [part for part in route.split("/") if part in ("recommendations", "events", "items")]
-    return named[-1] if named else "other"
-
-
 def create_app(settings: Settings, database: Database, limits: Limits | None = None) -> Flask:
     """The application over one database. Connects at the first request, not here.
 
@@ -80,6 +71,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     app.url_map.strict_slashes = True
     app.config["MAX_CONTENT_LENGTH"] = settings.serving.max_body_bytes
     serving = settings.serving
+    activity = Activity(database)
     shared = app.extensions["recsys"] = Services(
         settings=settings,
         database=database,
@@ -88,7 +80,8 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             database, settings.auth, limits or open_limits(settings.auth.limits.get_secret_value())
         ),
         impressions=Impressions(database, serving.impression_share, prometheus_metrics.lost.inc),
-        activity=Activity(database),
+        activity=activity,
+        usage=Usage(activity),
     )
     prometheus_metrics.begin(posted=not settings.events.mapped or settings.events.accept_posts)
     if (replica := shared.recommender.source.replica) is not None:
@@ -142,13 +135,11 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         route = request.url_rule.rule if request.url_rule else "-"
         method = known_method()
         tracing.end_request(g.pop("span", None), response.status_code)
-        prometheus_metrics.requests.labels(method, route, response.status_code).inc()
-        prometheus_metrics.seconds.labels(route).observe(spent)
-        if request.path.startswith("/api/"):
-            shared.activity.observe_latency(kind_of(route), spent)
-            shared.activity.count("status", f"{response.status_code // 100}xx")
-            if "key" in g:
-                shared.activity.count("key", g.key.key_id)
+        key_id = g.key.key_id if "key" in g else None
+        of_api = request.path.startswith("/api/")
+        shared.usage.finished(
+            FinishedRequest(method, route, response.status_code, spent, of_api, key_id)
+        )
         (log.warning if response.status_code >= 500 else log.debug)(
             "request",
             method=method,

@@ -27,7 +27,6 @@ from prometheus_client.registry import Collector
 
 from recsys.models.bundle import Bundle
 from recsys.serving.active_model import Models
-from recsys.serving.answers import Answer
 from recsys.storage.entities.job_rows import LastEnds
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -70,20 +69,6 @@ def begin(posted: bool) -> None:
     if posted:
         for outcome in OUTCOMES:
             events.labels(outcome)
-
-
-def count_answer(answer: Answer) -> None:
-    """One recommendation answer."""
-    arms.labels(answer.arm or "none").inc()
-    if not answer.items:
-        empty.inc()
-    sources: dict[str, int] = {}
-    for item in answer.items:
-        sources[item.source] = sources.get(item.source, 0) + 1
-    for source, number in sources.items():
-        items.labels(source).inc(number)
-    if answer.fallback is not None:
-        fallbacks.labels(answer.fallback).inc()
 
 
 def count_event(event_type: str, outcome: str, lag_seconds: float) -> None:

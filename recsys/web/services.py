@@ -18,6 +18,7 @@ from recsys.storage.entities.audit_rows import Actor
 from recsys.storage.entities.key_rows import KeyRow
 from recsys.storage.entities.stamps import Stamps
 from recsys.web.api_keys import Keys
+from recsys.web.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Services:
     keys: Keys
     impressions: Impressions
     activity: Activity
+    usage: Usage
 
     def close(self) -> None:
         """Write what waits to be written: the requests are done."""

@@ -12,13 +12,13 @@ from recsys.events.fields import Event
 from recsys.ingest.event_body import check_event
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import event_rows, user_rows
-from recsys.web import prometheus_metrics
 from recsys.web.api.event_schemas import EventIn
 from recsys.web.api_keys import from_page
 from recsys.web.fields import MAX_ROWS
 from recsys.web.operations import operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
+from recsys.web.usage import PostedEvent
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1")
 
@@ -71,6 +71,7 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
                 result["event_id"] = row["event_id"][:256]
         results.append(result)
     duplicates = 0
+    posted: list[PostedEvent] = []
     if good:
         with services().database.begin() as connection:
             advisory_lock.share(connection)
@@ -85,15 +86,8 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
             status = "accepted" if one.accepted else "duplicate"
             results[index].update(status=status, event_id=one.event_id)
             lag_seconds = (now - event.timestamp_us) / 1e6
-            prometheus_metrics.count_event(event.event_type, status, lag_seconds)
-            if one.accepted:
-                services().activity.observe_lag(lag_seconds)
-    if len(rows) > len(good):
-        prometheus_metrics.events.labels("rejected").inc(len(rows) - len(good))
-    posted = {"accepted": len(good) - duplicates, "duplicate": duplicates}
-    for status, number in {**posted, "rejected": len(rows) - len(good)}.items():
-        if number:
-            services().activity.count("posted", status, number)
+            posted.append(PostedEvent(event.event_type, status, lag_seconds))
+    services().usage.posted(posted, len(rows) - len(good))
     answer = {
         "accepted": len(good) - duplicates,
         "duplicates": duplicates,

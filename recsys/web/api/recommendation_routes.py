@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections import Counter
 from typing import Any
 
 from flask import Blueprint
@@ -15,12 +14,11 @@ from recsys.events.fields import Event
 from recsys.events.times import HOUR_US, rfc3339
 from recsys.ingest.event_body import check_event
 from recsys.ingest.row_conditions import Condition
-from recsys.serving.answers import Answer, Boost, Request
+from recsys.serving.answers import Boost, Request
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import impression_rows, user_rows
 from recsys.storage.entities.impression_rows import Impression
-from recsys.web import prometheus_metrics
 from recsys.web.api.answer_schemas import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (
     BatchAnswer,
@@ -71,18 +69,8 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     )
     answer = pipeline.recommend(shared.recommender, request, now_us(), stamps())
     shared.impressions.record(answer)
-    prometheus_metrics.count_answer(answer)
-    _count(answer)
+    shared.usage.answered(answer)
     return answer_out(answer)
-
-
-def _count(answer: Answer) -> None:
-    """For the dashboard: where the items came from, and why it was not the model's ranking alone."""
-    activity = services().activity
-    for source, number in Counter(item.source for item in answer.items).items():
-        activity.count("source", source, number)
-    if answer.fallback is not None:
-        activity.count("fallback", answer.fallback)
 
 
 def _boost(text: str) -> Boost:

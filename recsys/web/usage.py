@@ -1,0 +1,86 @@
+"""What the service did, recorded once and counted twice: for Prometheus and for the dashboard."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from recsys.serving.answers import Answer
+from recsys.serving.usage_counts import Activity
+from recsys.web import prometheus_metrics
+
+
+@dataclass(frozen=True)
+class FinishedRequest:
+    """A request that has been answered."""
+
+    method: str
+    route: str  # a rule such as /api/v1/jobs, or - where none matched
+    status: int
+    seconds: float
+    of_api: bool  # whether its path begins with /api/
+    key_id: str | None  # of the key it came with
+
+
+@dataclass(frozen=True)
+class PostedEvent:
+    """A posted event that was well formed."""
+
+    event_type: str
+    status: str  # accepted or duplicate
+    lag_seconds: float  # from its time to its receipt
+
+
+class Usage:
+    """Feeds Prometheus' figures and the dashboard's counts from the same records."""
+
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+
+    def finished(self, request: FinishedRequest) -> None:
+        """Count one request."""
+        prometheus_metrics.requests.labels(request.method, request.route, request.status).inc()
+        prometheus_metrics.seconds.labels(request.route).observe(request.seconds)
+        if not request.of_api:
+            return
+        self._activity.observe_latency(kind_of(request.route), request.seconds)
+        self._activity.count("status", f"{request.status // 100}xx")
+        if request.key_id is not None:
+            self._activity.count("key", request.key_id)
+
+    def answered(self, answer: Answer) -> None:
+        """Count one recommendation answer: its items' sources, and why it was not the model's alone."""
+        prometheus_metrics.arms.labels(answer.arm or "none").inc()
+        if not answer.items:
+            prometheus_metrics.empty.inc()
+        for source, number in Counter(item.source for item in answer.items).items():
+            prometheus_metrics.items.labels(source).inc(number)
+            self._activity.count("source", source, number)
+        if answer.fallback is not None:
+            prometheus_metrics.fallbacks.labels(answer.fallback).inc()
+            self._activity.count("fallback", answer.fallback)
+
+    def posted(self, events: Sequence[PostedEvent], rejected: int) -> None:
+        """Count the events of one request."""
+        for event in events:
+            prometheus_metrics.count_event(event.event_type, event.status, event.lag_seconds)
+            if event.status == "accepted":
+                self._activity.observe_lag(event.lag_seconds)
+        if rejected:
+            prometheus_metrics.events.labels("rejected").inc(rejected)
+        outcomes = Counter(event.status for event in events)
+        outcomes["rejected"] = rejected
+        for status, number in outcomes.items():
+            if number:
+                self._activity.count("posted", status, number)
+
+
+def kind_of(route: str) -> str:
+    """What a route is about, for the dashboard's figures.
+
+    >>> kind_of("/api/v1/users/<id:user_id>/recommendations"), kind_of("/api/v1/jobs")
+    ('recommendations', 'other')
+    """
+    named = [part for part in route.split("/") if part in ("recommendations", "events", "items")]
+    return named[-1] if named else "other"
