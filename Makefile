@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test check format lint types imports docs screenshots lock audit build clean
+.PHONY: setup demo test check drills release-check format lint types imports docs screenshots lock audit build clean
 
 setup: $(READY)
 
@@ -23,6 +23,15 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
 
 check: setup format lint types imports test docs
+
+# What is too heavy for every change: databases stopped and hung, schedulers killed, engines beside
+# each other, real servers measured, the wheel installed with all that it needs (from a package
+# index). Their short or direct forms are in `make test`; nothing is asserted in neither.
+drills: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(TEST_ARGS)
+
+# Before a release: the gate, the drills, then the wheel and the sdist.
+release-check: check drills build
 
 format:
 	$(BIN)/ruff format --check .

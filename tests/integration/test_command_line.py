@@ -371,34 +371,6 @@ def test_bench_quality_on_tab_separated_files(lone_shell, tmp_path, tiny_shop):
     assert fast["seconds_to_goal"] == fast["curve"][0]["seconds"]
 
 
-def test_small_measurements(lone_shell):
-    found = lone_shell.json("bench", "ingest", "--events", 5_000)
-    assert found["sqlite"]["ratio"] > 0
-    assert found["postgresql"] is None
-    trained = lone_shell.json(
-        "bench", "train", "--items", "500,5000", "--events", 5_000, "--epochs", 1
-    )
-    assert [run["items"] for run in trained["runs"]] == [500, 5_000]
-    assert 0 < trained["share_of_limit"] < 1
-    built = lone_shell.json("bench", "sequences", "--events", 5_000)
-    assert built["events"] > 4_000
-    assert built["peak_mib"] >= built["interpreter_mib"] > 0
-    assert built["new_events"] > 40
-    assert built["incremental_ratio"] > 0
-    pages = lone_shell.json("bench", "pages", "--events", 10_000)
-    assert pages["pages"]["overview, 24 h"]["with_assets_kib"] < 300
-    assert all(page["ms"] > 0 for page in pages["pages"].values())
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_a_small_table_of_somebody_elses(lone_shell, database_url):
-    found = lone_shell.json("bench", "table", "--events", 20_000, "--postgresql", database_url)
-    assert found["rows"] > 18_000
-    assert found["new_rows"] > 800
-    assert found["raw"]["rows_per_second"] > 0 and found["build"]["rows_per_second"] > 0
-    assert found["history_ms"]["p50"] <= found["history_ms"]["p99"]
-
-
 @pytest.mark.parametrize(
     ("key", "value", "state", "reason"),
     [
@@ -427,49 +399,6 @@ def test_a_run_past_its_bounds_is_stopped(shell, log_file, key, value, state, re
         scheduler.send_signal(signal.SIGTERM)
         assert scheduler.wait(timeout=60) == 0
     assert (run["state"], run["error"]) == (state, reason)
-
-
-@pytest.mark.parametrize(
-    "database_url", ["postgresql", pytest.param("sqlite", marks=pytest.mark.slow)], indirect=True
-)
-def test_schedulers_and_trainings_killed_at_random(lone_shell, database_url):
-    # The second training that is killed goes with its scheduler.
-    kills, spare = (2, ("--postgresql", database_url)) if "postgresql" in database_url else (1, ())
-    found = lone_shell.json(
-        *("bench", "chaos", "--slots", 2, "--leader-kills", 1, "--training-kills", kills),
-        *("--schedulers", 2, "--seed", 3, *spare),
-    )
-    assert (found["duplicate_slots"], found["missed_slots"]) == (0, 0)
-    assert found["slots"] >= 2
-    assert found["leader_kills"] == 1
-    assert found["takeover_p50_s"] > 0
-    assert (found["training_kills"], found["champion_kept"]) == (kills, kills)
-    assert (found["orphans"], found["half_versions"]) == (0, 0)
-    assert found["next_run"] == "succeeded"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_small_measurements_of_real_servers(lone_shell, database_url):
-    spare = ("--postgresql", database_url)
-    served = lone_shell.json("bench", "serve", "--items", 300, "--seconds", 0.5, *spare)
-    assert {run["database"] for run in served["runs"]} == {"sqlite", "postgresql"}
-    for run in served["runs"]:
-        assert run["errors"] == 0
-        assert 0 < run["ratio"] < 1
-        assert 0 < run["p50_ms"] <= run["p90_ms"] <= run["p99_ms"]
-    assert all(run["errors"] == 0 for run in served["open_loop"])
-    fresh = lone_shell.json("bench", "freshness", "--posts", 40, "--items", 300, *spare)
-    assert (fresh["posted"], fresh["reflected"]) == (40, 40)
-
-
-@pytest.mark.slow
-def test_promotions_under_load_fail_no_request(lone_shell):
-    found = lone_shell.json("bench", "swap", "--promotions", 6, "--items", 300)
-    assert found["promotions"] == 6
-    assert (found["not_2xx"], found["stale"]) == (0, 0)
-    assert found["answers"] > 100
-    assert found["versions_seen"] > 2
 
 
 def test_connections_that_say_nothing_hold_no_thread(lone_shell):

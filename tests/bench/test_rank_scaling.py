@@ -8,6 +8,7 @@ import sys
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_engine_gives_the_same(tmp_path):
     options = ["--events", "10000", "--workers", "2", "--json"]

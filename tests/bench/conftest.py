@@ -1,0 +1,37 @@
+"""`recsys bench …` within this process, since each new one loads for seconds."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from recsys.cli import app
+from recsys.cli.register import register
+
+SMALL = {
+    "RECSYS_MODEL__WIDTH": "16",
+    "RECSYS_TRAINING__EPOCHS": "2",
+    "RECSYS_TRAINING__BATCH_EVENTS": "128",
+    "RECSYS_TRAINING__THREADS": "1",
+    "RECSYS_EVALUATION__BOOTSTRAP_DRAWS": "100",
+    "RECSYS_PROMOTION__MIN_POSITIONS": "50",
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@pytest.fixture
+def measure(tmp_path, monkeypatch):
+    """measure("ingest", "--events", 5_000): what the command prints as JSON, of a small network."""
+    for name, value in SMALL.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    register(app)
+
+    def run(*arguments: object) -> dict:
+        done = CliRunner().invoke(
+            app, ["bench", *map(str, arguments), "--json"], catch_exceptions=False
+        )
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run

@@ -1,0 +1,34 @@
+"""Measurements of real servers, in small."""
+
+import pytest
+
+
+@pytest.mark.slow
+def test_pages_in_small(measure):
+    pages = measure("pages", "--events", 10_000)
+    assert pages["pages"]["overview, 24 h"]["with_assets_kib"] < 300
+    assert all(page["ms"] > 0 for page in pages["pages"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_small_measurements_of_real_servers(measure, database_url):
+    spare = ("--postgresql", database_url)
+    served = measure("serve", "--items", 300, "--seconds", 0.5, *spare)
+    assert {run["database"] for run in served["runs"]} == {"sqlite", "postgresql"}
+    for run in served["runs"]:
+        assert run["errors"] == 0
+        assert 0 < run["ratio"] < 1
+        assert 0 < run["p50_ms"] <= run["p90_ms"] <= run["p99_ms"]
+    assert all(run["errors"] == 0 for run in served["open_loop"])
+    fresh = measure("freshness", "--posts", 40, "--items", 300, *spare)
+    assert (fresh["posted"], fresh["reflected"]) == (40, 40)
+
+
+@pytest.mark.slow
+def test_promotions_under_load_fail_no_request(measure):
+    found = measure("swap", "--promotions", 6, "--items", 300)
+    assert found["promotions"] == 6
+    assert (found["not_2xx"], found["stale"]) == (0, 0)
+    assert found["answers"] > 100
+    assert found["versions_seen"] > 2
