@@ -32,6 +32,7 @@ from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, item_rows, version_rows
 from recsys.storage.entities.event_import import import_chunks
 from recsys.storage.schema import migrate
+from recsys.training.run import Run
 from recsys.web.app import create_app
 
 LEARNED_EVENTS = 50_000
@@ -82,7 +83,7 @@ def _fill(
     small, large = folder / "small.parquet", folder / "large.parquet"
     write_log(small, min(LEARNED_EVENTS, events // 2), seed, now_us)
     import_events(database, small, ReadOptions(), now)
-    train(settings, database, now, force=True)
+    train(settings, database, Run(now), force=True)
     with database.begin() as connection:
         item_rows.put_items(connection, Shop(ShopSize(), seed, now_us).items, now_us)
         account_rows.create_account(connection, NAME, PASSWORD, "admin", now_us)

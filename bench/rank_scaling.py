@@ -40,7 +40,7 @@ from recsys.sequence_store.store import CHUNK_IDS, ReadRanges, SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks
 from recsys.storage.schema import migrate
-from recsys.training.memory import peak_mib
+from recsys.training.run import peak_mib
 
 ENGINES = ("local", "ray", "torchrun")
 TOLERANCE = 1e-4

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from recsys.sequence_store.store import SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks
 from recsys.storage.schema import migrate
-from recsys.training.memory import peak_mib
+from recsys.training.run import Run, peak_mib
 
 
 def run_sequences(
@@ -123,14 +124,15 @@ def costs(files: Path) -> dict[str, float]:
 
 def train_once(settings: Settings, store: SequenceStore, database: Database) -> dict[str, Any]:
     """One epoch over everything; anonymous memory is what cannot be given back to a file."""
-    from recsys.training.fit import learn
-    from recsys.training.training_log import make_log
+    from recsys.training.event_log import make_log
+    from recsys.training.fit import fit_model
 
     peak = _Anonymous()
     with peak:
         log = make_log(store.frame(database), settings)
         prepared_mib = peak.mib
-        learned = learn(log, settings, "bench", int(log.sequences.timestamps_us.max()))
+        cut_us = int(log.sequences.timestamps_us.max())
+        fitted = fit_model(log, settings, "bench", cut_us, Run(datetime.now(UTC)))
     sequences = log.sequences
     columns = ("items", "event_types", "timestamps_us", "session_starts")
     held = sum(getattr(sequences, name).nbytes for name in columns)
@@ -142,7 +144,7 @@ def train_once(settings: Settings, store: SequenceStore, database: Database) -> 
         "anonymous_before_mib": peak.before_mib,
         "anonymous_prepared_mib": prepared_mib,
         "anonymous_peak_mib": peak.mib,
-        "events_per_second": round(learned.curve.events_per_second),
+        "events_per_second": round(fitted.curve.events_per_second),
     }
 
 

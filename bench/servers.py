@@ -33,6 +33,7 @@ from recsys.models.bundle import Bundle
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.rankers import fit_rankers
 from recsys.models.ranking import BLEND
+from recsys.models.version_facts import VersionFacts
 from recsys.registry import write_version
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import key_rows, version_rows
@@ -85,7 +86,7 @@ def make_shop(
             event_count=SESSIONS,
             user_count=USERS,
             item_count=items,
-            facts=made.facts,
+            facts=made.facts.to_json(),
             verdict={"promote": True, "reason": "made for a measurement"},
             manifest_sha256=digest,
             size_bytes=size,
@@ -119,7 +120,7 @@ def _bundle(settings: Settings, items: int) -> Bundle:
         max_length=settings.sequences.max_length,
         session_gap_seconds=settings.sequences.session_gap_minutes * 60,
         input_event_types=(),
-        facts={"data_end_us": 0},
+        facts=VersionFacts(),
         blends={BLEND: Blend({"lstm": 0.7, "session_knn": 0.3}, 0.3, 0.5, 0.4)},
     )
 

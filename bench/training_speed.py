@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,14 @@ from recsys.models.lstm.scoring import NetworkScorer
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.lstm.training_loop import Progress, start_cold, train_network
 from recsys.models.ranking import LSTM
-from recsys.training.dataset import prepare
+from recsys.models.version_facts import VersionFacts
+from recsys.training.dataset import make_dataset
 from recsys.training.evaluate import scorer_of, window_positions
-from recsys.training.fit import learn
-from recsys.training.memory import peak_mib
+from recsys.training.event_log import EventLog
+from recsys.training.fit import fit_model
 from recsys.training.metrics import recall, reciprocal_rank
-from recsys.training.report import difference, plain, rank_positions
-from recsys.training.training_log import Log
+from recsys.training.report import difference, rank_positions, rounded
+from recsys.training.run import Run, peak_mib
 
 MEAN_LENGTH = 5.0  # events of a simulated session, as bol_clicks has
 ZIPF = 0.8
@@ -84,17 +86,17 @@ def run_training(
 
 
 def run_on_log(
-    settings: Settings, log: Log, epochs: int, on_progress: Callable[[Progress], None]
+    settings: Settings, log: EventLog, epochs: int, on_progress: Callable[[Progress], None]
 ) -> dict[str, Any]:
     """The loop on all events of a log."""
-    lesson = prepare(log, settings, int(log.sequences.timestamps_us.max()) + 1)
-    rows = len(lesson.vocabulary)
-    return _timed(settings, lesson.train, rows, lesson.repeats, epochs, on_progress)
+    dataset = make_dataset(log, settings, int(log.sequences.timestamps_us.max()) + 1)
+    rows = len(dataset.vocabulary)
+    return _timed(settings, dataset.train, rows, dataset.repeats, epochs, on_progress)
 
 
 def run_until(
     settings: Settings,
-    log: Log,
+    log: EventLog,
     cut_us: int,
     goal: tuple[float, float],
     on_progress: Callable[[Progress], None],
@@ -102,22 +104,22 @@ def run_until(
     """Seconds of training on everything before `cut_us` until the bare network reaches `goal`
     (recall@20, MRR@20) on what comes after it; uncalibrated and unblended, ranked after each epoch.
     """
-    lesson = prepare(log, settings, cut_us)
+    dataset = make_dataset(log, settings, cut_us)
     started = time.perf_counter()
-    trainer = lesson.trainer()
-    start_cold(trainer, lesson.train)
+    trainer = dataset.trainer()
+    start_cold(trainer, dataset.train)
     start_seconds = time.perf_counter() - started
-    bundle = lesson.bundle("bench", trainer)
+    bundle = dataset.bundle("bench", trainer)
     positions = window_positions(log, bundle, cut_us).known
     curve: list[dict[str, float]] = []
 
     def rank(_scorer: NetworkScorer) -> float:
-        ranks = rank_positions(positions, scorer_of(bundle, LSTM), len(lesson.vocabulary)).ranks
+        ranks = rank_positions(positions, scorer_of(bundle, LSTM), len(dataset.vocabulary)).ranks
         figures = {"recall@20": recall(ranks, K), "mrr@20": reciprocal_rank(ranks, K)}
         curve.append({name: round(float(each.mean()), 4) for name, each in figures.items()})
         return float(len(curve))  # never a reason to stop early
 
-    learned = train_network(lesson.train, lesson.weights, trainer, rank, on_progress)
+    learned = train_network(dataset.train, dataset.weights, trainer, rank, on_progress)
     spent, reached = start_seconds, None
     for record, point in zip(learned.epochs, curve, strict=True):
         spent += record.seconds
@@ -135,7 +137,7 @@ def run_until(
 
 def run_warm(
     settings: Settings,
-    log: Log,
+    log: EventLog,
     cut_us: int,
     new_share: float,
     on_progress: Callable[[Progress], None],
@@ -147,18 +149,19 @@ def run_warm(
     """
     history = events_before(log.sequences, cut_us)
     earlier = cut_for_share(history, new_share)
-    champion = learn(log, settings, "champion", earlier, on_progress).bundle
-    champion = replace(champion, facts={"data_end_us": earlier - 1})
+    run = Run(datetime.now(UTC), on_progress=on_progress)
+    champion = fit_model(log, settings, "champion", earlier, run).bundle
+    champion = replace(champion, facts=VersionFacts(data_end_us=earlier - 1))
     found: dict[str, Any] = {}
     ranks = {}
     for name, start in (("cold", None), ("warm", champion)):
         started = time.perf_counter()
-        learned = learn(log, settings, name, cut_us, on_progress, champion=start)
+        fitted = fit_model(log, settings, name, cut_us, run, start)
         seconds = time.perf_counter() - started
-        assert learned.warm == (start is not None)
-        positions = window_positions(log, learned.bundle, cut_us).known
-        rows = len(learned.bundle.vocabulary)
-        ranks[name] = rank_positions(positions, scorer_of(learned.bundle), rows).ranks
+        assert fitted.warm == (start is not None)
+        positions = window_positions(log, fitted.bundle, cut_us).known
+        rows = len(fitted.bundle.vocabulary)
+        ranks[name] = rank_positions(positions, scorer_of(fitted.bundle), rows).ranks
         found[name] = {
             "seconds": round(seconds, 2),
             "recall@20": round(float(recall(ranks[name], K).mean()), 4),
@@ -174,7 +177,7 @@ def run_warm(
     return {
         **found,
         "time_ratio": round(found["warm"]["seconds"] / found["cold"]["seconds"], 3),
-        "warm_minus_cold": plain(versus),
+        "warm_minus_cold": rounded(versus),
         "new_share": new_share,
         "positions": len(positions),
     }

@@ -1,20 +1,32 @@
-"""Retention: old events, answers and runs go in small batches, and versions beyond those to be kept."""
+"""Retention: delete old events, answers and runs in small batches, and versions beyond those kept."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jobs.run_log import RunLog
 from recsys.config import Settings
 from recsys.ops import upkeep
 from recsys.storage.engine.database import Database
 
-if TYPE_CHECKING:
-    from jobs.runs import RunLog
+
+@dataclass(frozen=True)
+class PruneOutcome:
+    """How many of each were deleted."""
+
+    events: int
+    answers: int
+    versions: int
+    runs: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
-    """The outcome counts what went."""
+def run(settings: Settings, database: Database, log: RunLog) -> PruneOutcome:
+    """Delete what is past its time."""
     log.at("events", 0.0)
     events = upkeep.prune_events(settings, database, datetime.now(UTC), log.at)
     log.at("answers", 0.8)
@@ -23,4 +35,4 @@ def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
     versions = upkeep.prune_versions(settings, database)
     upkeep.sweep_versions(settings, database, datetime.now(UTC))
     runs = upkeep.prune_runs(settings, database, datetime.now(UTC))
-    return {"events": events, "answers": answers, "versions": versions, "runs": runs}
+    return PruneOutcome(events, answers, versions, runs)

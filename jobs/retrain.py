@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jobs.run_log import RunLog
 from recsys import pipeline
 from recsys.config import Settings
+from recsys.models.version_facts import Check
 from recsys.ops import upkeep
 from recsys.registry import sweep_parts
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.audit_rows import SCHEDULE
-
-if TYPE_CHECKING:
-    from jobs.runs import RunLog
-    from recsys.models.lstm.training_loop import Progress
 
 
-def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
-    """The outcome for the run's row: version, whether it was promoted, and why."""
+@dataclass(frozen=True)
+class RetrainOutcome:
+    """The version that was trained, whether it was promoted, and why."""
+
+    version: str
+    promoted: bool
+    reason: str
+    metrics: Mapping[str, float]  # of what the version serves
+    checks: Sequence[Check]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "checks": [asdict(check) for check in self.checks]}
+
+
+def run(settings: Settings, database: Database, log: RunLog) -> RetrainOutcome:
+    """Sweep what killed trainings left behind, then train."""
     sweep_parts(settings.registry.path, datetime.now(UTC))
     upkeep.sweep_versions(settings, database, datetime.now(UTC))
-
-    def on_progress(at: Progress) -> None:
-        log.at(f"{at.stage} {at.epoch}/{at.epochs}", at.done)
-
     log.at("reading events", 0.0)
-    trained = pipeline.train(
-        settings,
-        database,
-        datetime.now(UTC),
-        actor=SCHEDULE,
-        run_id=log.run_id,
-        fence=log.fence,
-        on_progress=on_progress,
-        say=log.say,
+    trained = pipeline.train(settings, database, log.training_run(datetime.now(UTC)))
+    return RetrainOutcome(
+        version=trained.version,
+        promoted=trained.promoted,
+        reason=trained.verdict.reason,
+        metrics=trained.evaluation.metrics.get("served", {}),
+        checks=trained.facts.checks,
     )
-    return {
-        "version": trained.version,
-        "promoted": trained.promoted,
-        "reason": trained.verdict.reason,
-        "metrics": trained.trial.metrics.get("served", {}),
-        "checks": trained.facts["checks"],
-    }

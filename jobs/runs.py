@@ -1,4 +1,4 @@
-"""Wraps each job: the run's row, its heartbeat, progress and log, and how it ended.
+"""Run a job in this process: take its row, beat while it runs, and write down how it ended.
 
 A run lives in a child process of its own, at low priority, so that serving keeps its latency; what
 it does there is in retrain.py, refresh.py, prune.py, tune.py and backup.py. It dies with the scheduler that
@@ -13,18 +13,18 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from jobs import backup, prune, refresh, retrain, tune
 from jobs.lease import now_us
+from jobs.run_log import CancelledRunError, JobOutcome, RunLog
 from recsys import tracing
 from recsys.config import Settings
-from recsys.errors import LostLeaseError, RecsysError, StorageUnavailableError
-from recsys.storage.engine.database import Connection, Database, open_database
-from recsys.storage.entities import job_rows, lease_rows
+from recsys.errors import RecsysError, StorageUnavailableError
+from recsys.storage.engine.database import Database, open_database
+from recsys.storage.entities import job_rows
 
 log = structlog.get_logger(__name__)
 
@@ -33,51 +33,7 @@ OUTCOME_SECONDS = 30.0  # for which an outcome waits for a database that is away
 STOP_SECONDS = 10.0  # from the end of a job to that of its last heartbeat
 
 
-class CancelledRunError(RecsysError):
-    """The run was asked to stop."""
-
-
-@dataclass
-class RunLog:
-    """What a job says of itself while it runs; writes at most every BEAT_SECONDS."""
-
-    database: Database
-    run_id: int
-    token: int | None = None  # of the leader that launched the run; None = a person did
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    _stage: str = "starting"
-    _progress: float = 0.0
-
-    def say(self, line: str) -> None:
-        """Append a line to the run's log; with the database away, to this process's alone."""
-        try:
-            with self.database.begin() as connection:
-                job_rows.add_line(connection, self.run_id, line, now_us())
-        except StorageUnavailableError as error:
-            log.warning(line, run_id=self.run_id, not_stored=str(error))
-
-    def at(self, stage: str, progress: float) -> None:
-        """Where the run is; raises CancelledRunError where it should stop."""
-        self._stage, self._progress = stage, progress
-        if self.cancelled.is_set():
-            raise CancelledRunError("cancelled on request")
-
-    def fence(self, connection: Connection) -> None:
-        """To be called in the transaction that publishes. Raises LostLeaseError where another
-        scheduler leads, or where the run was ended by others.
-        """
-        if self.token is not None:
-            lease_rows.check_fence(connection, lease_rows.SCHEDULER, self.token)
-        if job_rows.get_run(connection, self.run_id).state != "running":
-            raise LostLeaseError("the run was ended meanwhile")
-
-    def beat(self) -> None:
-        with self.database.begin() as connection:
-            if job_rows.beat(connection, self.run_id, now_us(), self._stage, self._progress):
-                self.cancelled.set()
-
-
-Job = Callable[[Settings, Database, RunLog], dict[str, Any]]
+Job = Callable[[Settings, Database, RunLog], JobOutcome]
 JOBS: dict[str, Job] = {
     "retrain": retrain.run,
     "refresh": refresh.run,
@@ -106,7 +62,7 @@ def run_in_this_process(settings: Settings, run_id: int, token: int | None = Non
     state, outcome, error = "succeeded", None, None
     try:
         with tracing.span(f"job {run.job}", run_id=run_id):
-            outcome = JOBS[run.job](settings, database, run_log)
+            outcome = JOBS[run.job](settings, database, run_log).to_json()
     except CancelledRunError:
         state = "cancelled"
     except RecsysError as reason:

@@ -2,63 +2,65 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from jobs.run_log import RunLog
 from recsys import pipeline
 from recsys.config import Settings
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.audit_rows import SCHEDULE
+from recsys.training.hyperparameters import SearchBudget, TrialResult, TuningResult
 
 if TYPE_CHECKING:
-    from jobs.runs import RunLog
     from recsys.models.lstm.training_loop import Progress
 
+SEARCH_SHARE = 0.8  # of the run's progress; the rest is the training
 
-def run(settings: Settings, database: Database, log: RunLog) -> dict[str, Any]:
-    """The outcome: the best settings, their validation figure, and whether they were adopted."""
-    chosen = settings.schedule
-    done = 0
 
-    def on_progress(number: int, at: Progress) -> None:
-        log.at(f"trial {number}", 0.8 * min(1.0, (done + at.done) / chosen.tune_trials))
+@dataclass(frozen=True)
+class TuneOutcome:
+    """The best settings, their validation metric, and whether the version with them was promoted."""
 
-    def on_trial(number: int, mrr: float | None, found: dict[str, Any]) -> None:
+    found: TuningResult
+    version: str
+    promoted: bool
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        found = self.found
+        return {
+            "best": found.best,
+            "trials": found.trials,
+            "mrr@20": found.mrr,
+            "version": self.version,
+            "promoted": self.promoted,
+            "reason": self.reason,
+        }
+
+
+def run(settings: Settings, database: Database, log: RunLog) -> TuneOutcome:
+    """Search, then train."""
+    log.at("reading events", 0.0)
+    found = _search(settings, database, log)
+    training = log.training_run(datetime.now(UTC), first=SEARCH_SHARE)
+    trained = pipeline.train(settings, database, training, tuned=found.best)
+    return TuneOutcome(found, trained.version, trained.promoted, trained.verdict.reason)
+
+
+def _search(settings: Settings, database: Database, log: RunLog) -> TuningResult:
+    chosen, done = settings.schedule, 0
+
+    def on_progress(at: Progress) -> None:
+        log.at(at.stage, SEARCH_SHARE * min(1.0, (done + at.done) / chosen.tune_trials))
+
+    def on_trial(one: TrialResult) -> None:
         nonlocal done
         done += 1
-        values = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
-        log.say(f"trial {number}: {'pruned' if mrr is None else f'mrr@20 {mrr:.4f}'} ({values})")
+        values = ", ".join(f"{key} {value:.4g}" for key, value in one.values.items())
+        figure = "pruned" if one.mrr is None else f"mrr@20 {one.mrr:.4f}"
+        log.say(f"trial {one.number}: {figure} ({values})")
 
-    log.at("reading events", 0.0)
-    tuned = pipeline.tune(
-        settings,
-        database,
-        datetime.now(UTC),
-        chosen.tune_trials,
-        chosen.tune_minutes * 60,
-        on_progress,
-        on_trial,
-    )
-
-    def on_training(at: Progress) -> None:
-        log.at(f"{at.stage} {at.epoch}/{at.epochs}", 0.8 + 0.2 * at.done)
-
-    trained = pipeline.train(
-        settings,
-        database,
-        datetime.now(UTC),
-        tuned=tuned.best,
-        actor=SCHEDULE,
-        run_id=log.run_id,
-        fence=log.fence,
-        on_progress=on_training,
-        say=log.say,
-    )
-    return {
-        "best": tuned.best,
-        "trials": tuned.trials,
-        "mrr@20": tuned.mrr,
-        "version": trained.version,
-        "promoted": trained.promoted,
-        "reason": trained.verdict.reason,
-    }
+    search = replace(log.training_run(datetime.now(UTC)), on_progress=on_progress)
+    budget = SearchBudget(chosen.tune_trials, chosen.tune_minutes * 60)
+    return pipeline.tune(settings, database, search, budget, on_trial)

@@ -9,7 +9,7 @@ Read `train` for the first half and `recommend` for the second.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +26,7 @@ from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
 from recsys.models.lstm.onnx_export import export_onnx
-from recsys.models.lstm.training_loop import Progress
+from recsys.models.version_facts import VersionFacts
 from recsys.registry import keep_version, load_champion, new_version, read_version
 from recsys.sequence_store.store import ReadRanges
 from recsys.sequence_store.training_window import open_store, training_frame, update_store
@@ -37,34 +37,38 @@ from recsys.serving.context import read_context
 from recsys.serving.explain import explain
 from recsys.serving.recommender import Recommender
 from recsys.serving.top_k import make_answer, take_top_k
-from recsys.storage.engine.database import Connection, Database
+from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows, rejected_rows, version_rows
-from recsys.storage.entities.audit_rows import CLI, Actor
 from recsys.storage.entities.event_import import ImportSummary, import_chunks, replay
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.entities.stamps import Stamps
 from recsys.storage.log_reading import export_batches, frame_since
 from recsys.tracing import traced
-from recsys.training.compare import Inputs, compare_networks
+from recsys.training.compare import ComparisonData, NetworkComparison, compare_networks
+from recsys.training.data_checks import check_before_training
 from recsys.training.dry_run import check_log
 from recsys.training.evaluate import (
-    Evaluated,
-    Trial,
+    Evaluation,
+    VersionEvaluation,
+    evaluate_on_window,
     evaluate_version,
-    judge,
-    run_trial,
-    window_positions,
 )
-from recsys.training.final_pass import learn_window
-from recsys.training.fit import learn
-from recsys.training.gate import Verdict
-from recsys.training.hyperparameters import Tuned, adopted, to_adopt
-from recsys.training.hyperparameters import tune as search
-from recsys.training.publish import Training, write_files
+from recsys.training.event_log import make_log, read_log, window_start
+from recsys.training.fit import fit_model, warm_champion
+from recsys.training.gate import Verdict, judge
+from recsys.training.hyperparameters import (
+    SearchBudget,
+    SettingValues,
+    TrialResult,
+    TuningResult,
+    adoption,
+    search_settings,
+    with_adopted,
+)
+from recsys.training.publish import TrainingResult, write_files
 from recsys.training.report import Scorer
-from recsys.training.training_checks import check_before_training
-from recsys.training.training_log import make_log, read_log, window_start
-from recsys.training.warm_start import warm_champion
+from recsys.training.run import Run
+from recsys.training.window_pass import learn_window
 
 Say = Callable[[str], None]
 
@@ -144,103 +148,88 @@ def bring_up_to_date(
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training came to."""
+    """The version that a training registered, and whether it was promoted."""
 
     version: str
     promoted: bool
     verdict: Verdict
-    trial: Trial
-    facts: dict[str, Any]
+    evaluation: Evaluation
+    facts: VersionFacts
 
 
 @traced("train")
 def train(
     settings: Settings,
     database: Database,
-    now: datetime,
+    run: Run,
     *,
     promote: bool = True,
     force: bool = False,
-    actor: Actor = CLI,
-    run_id: int | None = None,
-    tuned: dict[str, dict[str, Any]] | None = None,
-    fence: Callable[[Connection], None] = lambda connection: None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    say: Say = lambda line: None,
-    extra: Callable[[Vocabulary], dict[str, Scorer]] = lambda vocabulary: {},
+    tuned: SettingValues | None = None,
+    extra: Callable[[Vocabulary], Mapping[str, Scorer]] = lambda vocabulary: {},
 ) -> Trained:
-    """Events -> checks -> sequences -> model -> evaluation -> candidate -> gate -> champion.
+    """Events -> checks -> dataset -> fit -> evaluate -> gate -> learn the window -> write -> publish.
 
-    `tuned` are settings that `tune` found; they stay with the version, and trainings go on with those
-    of the champion, so they are adopted if the gate lets the version through. `fence` is called in the
-    transaction that publishes, and may refuse. `extra` gives scorers that are shown beside the others
-    and judged by nobody. Raises NotEnoughDataError, DataCheckError, TrainingError,
-    StorageUnavailableError; the champion then goes on.
+    `tuned` are settings that `tune` found; they stay with the version, and later trainings adopt
+    those of the champion, so they are adopted if the gate lets the version through. `extra` gives
+    scorers that are shown beside the others and that the gate leaves alone. Raises
+    NotEnoughDataError, DataCheckError, TrainingError, StorageUnavailableError; the champion then
+    goes on.
     """
     with database.connect() as connection:
         before = version_rows.champion_name(connection)
     files = open_model_files(settings, database)
-    champion = load_champion(settings.registry.path, database, say, files)
-    taken_on = to_adopt(settings, tuned, champion)
-    settings = adopted(settings, taken_on)
+    champion = load_champion(settings.registry.path, database, run.say, files)
+    adopted = adoption(settings, tuned, champion)
+    settings = with_adopted(settings, adopted)
 
-    frame = events_so_far(settings, database, now, say)
-    say(f"{len(frame):,} events of {len(frame.user_keys):,} users")
-    checks = check_before_training(frame, settings, champion, say)
+    frame = events_so_far(settings, database, run.now, run.say)
+    run.say(f"{len(frame):,} events of {len(frame.user_keys):,} users")
+    checks = check_before_training(frame, settings, champion, run.say)
     log = read_log(database, frame, settings)
     cut_us = window_start(log, settings, champion)
 
-    learned = learn(
-        log,
-        settings,
-        new_version(now),
-        cut_us,
-        on_progress,
-        champion=warm_champion(settings, champion, now),
-        workplace=settings.registry.path / ".training",
-    )
-    if learned.warm:
-        say("started from the champion's weights")
-    say(f"ranks with: {learned.shown()}")
+    start = warm_champion(settings, champion, run.now)
+    checkpoints = settings.registry.path / ".training"
+    fitted = fit_model(log, settings, new_version(run.now), cut_us, run, start, checkpoints)
+    if fitted.warm:
+        run.say("started from the champion's weights")
+    run.say(f"ranks with: {fitted.summary()}")
 
-    others = extra(learned.bundle.vocabulary)
-    trial = run_trial(log, learned.bundle, champion, cut_us, settings, others)
-    decision = judge(trial, learned.bundle, champion, settings)
-    say(decision.reason)
+    others = extra(fitted.bundle.vocabulary)
+    evaluation = evaluate_on_window(log, fitted.bundle, champion, cut_us, settings, others)
+    verdict = judge(evaluation, fitted.bundle, champion, settings)
+    run.say(verdict.reason)
+    bundle, window = learn_window(log, fitted, settings, run)
 
-    bundle, window = learned.bundle, {"learned": False}
-    if settings.promotion.learn_window and len(trial.positions):
-        positions = window_positions(log, learned.bundle, cut_us)
-        bundle, window = learn_window(log, learned, positions, settings, on_progress)
-
-    training = Training(
-        now=now,
+    result = TrainingResult(
         settings=settings,
-        adopted=taken_on,
+        adopted=adopted,
         log=log,
         user_count=len(frame.user_keys),
         checks=checks,
         champion=champion,
-        learned=learned,
-        trial=trial,
-        verdict=decision,
+        fitted=fitted,
+        evaluation=evaluation,
+        verdict=verdict,
         bundle=bundle,
         window=window,
     )
-    row = write_files(training, training.facts(), run_id)
+    row, facts = write_files(result, run)
     keep_version(settings.registry.path, row.version, files)
     promotion: deployments.Promotion = "never"
     if promote:
         promotion = "forced" if force else "by the gate"
-    done = deployments.publish(database, actor, row, promotion, before, to_us(now), fence)
+    now_us = to_us(run.now)
+    done = deployments.publish(database, run.actor, row, promotion, before, now_us, run.fence)
     if done == "overtaken":  # `models promote` is there for who knows better
-        say("not promoted: another version became champion meanwhile")
-    return Trained(row.version, done == "promoted", decision, trial, row.facts)
+        run.say("not promoted: another version became champion meanwhile")
+    return Trained(row.version, done == "promoted", verdict, evaluation, facts)
 
 
 def evaluate(
     settings: Settings, database: Database, now: datetime, version: str | None = None
-) -> Evaluated:
+) -> VersionEvaluation:
     """Any registered version (default: the champion) and every ranker on the same time split.
 
     The split is where the version's data ends, so that nothing it learned is asked of it. Where no
@@ -262,38 +251,30 @@ def evaluate(
 
 
 def compare(
-    settings: Settings,
-    database: Database,
-    now: datetime,
-    networks: Sequence[str],
-    seeds: int,
-    on_progress: Callable[[Progress], None],
-    say: Say,
-) -> dict[str, Any]:
+    settings: Settings, database: Database, run: Run, networks: Sequence[str], seeds: int
+) -> NetworkComparison:
     """Train each of `networks` on what came before the test window, with equal budgets, and rank the
     window by all of them, unblended and blended, and by every ranker. Nothing is registered.
 
     Raises NotEnoughDataError where the window or what precedes it holds too little.
     """
-    log = read_log(database, events_so_far(settings, database, now), settings)
-    inputs = Inputs(log, None, window_start(log, settings, None))
-    return compare_networks(settings, inputs, seeds, networks, on_progress, say)
+    log = read_log(database, events_so_far(settings, database, run.now), settings)
+    data = ComparisonData(log, None, window_start(log, settings, None))
+    return compare_networks(settings, data, seeds, networks, run)
 
 
 def tune(
     settings: Settings,
     database: Database,
-    now: datetime,
-    trials: int,
-    timeout_seconds: float | None,
-    on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
-    on_trial: Callable[[int, float | None, dict[str, Any]], None] = lambda number, mrr, found: None,
-) -> Tuned:
-    """Search for settings that rank validation better; goes on where an earlier search stopped."""
-    log = read_log(database, events_so_far(settings, database, now), settings)
+    run: Run,
+    budget: SearchBudget,
+    on_trial: Callable[[TrialResult], None] = lambda result: None,
+) -> TuningResult:
+    """Search for settings that rank validation better; resumes where an earlier search stopped."""
+    log = read_log(database, events_so_far(settings, database, run.now), settings)
     cut_us = window_start(log, settings, None)
     folder = settings.registry.path / ".tuning"
-    return search(log, settings, cut_us, folder, trials, timeout_seconds, on_progress, on_trial)
+    return search_settings(log, settings, cut_us, folder, budget, run, on_trial)
 
 
 def recommend(

@@ -30,12 +30,14 @@ from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
 from recsys.events.times import to_us
 from recsys.models.bundle import Bundle
+from recsys.models.version_facts import VersionFacts
 from recsys.registry import new_version, write_version
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import version_rows
 from recsys.storage.schema import migrate
-from recsys.training.fit import learn
-from recsys.training.training_log import make_log
+from recsys.training.event_log import make_log
+from recsys.training.fit import fit_model
+from recsys.training.run import Run
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -219,9 +221,10 @@ def tiny_shop() -> TinyShop:
         promotion={"min_positions": 50},
     )
     log = make_log(frame_from_table(events), settings)
-    version = new_version(datetime(2025, 3, 1, tzinfo=UTC))
-    learned = learn(log, settings, version, cut_for_share(log.sequences, 0.1))
-    bundle = replace(learned.bundle, ranking="lstm", facts={"data_end_us": end_us, "metrics": {}})
+    now = datetime(2025, 3, 1, tzinfo=UTC)
+    version = new_version(now)
+    fitted = fit_model(log, settings, version, cut_for_share(log.sequences, 0.1), Run(now))
+    bundle = replace(fitted.bundle, ranking="lstm", facts=VersionFacts(data_end_us=end_us))
     return TinyShop(shop, events, bundle, settings)
 
 
@@ -266,7 +269,7 @@ def _publish(tiny: TinyShop, database: Database, folder: Path, version: str | No
         event_count=tiny.events.num_rows,
         user_count=150,
         item_count=bundle.vocabulary.item_count,
-        facts=bundle.facts,
+        facts={"data_end_us": bundle.facts.data_end_us, "metrics": {}},
         verdict={"promote": True, "reason": "in a test", "numbers": {}},
         manifest_sha256=digest,
         size_bytes=size,

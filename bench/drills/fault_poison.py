@@ -17,9 +17,10 @@ from recsys.events.time_split import cut_for_share
 from recsys.events.times import DAY_US, to_us
 from recsys.registry import new_version
 from recsys.training.data_checks import check_frame
-from recsys.training.evaluate import run_trial
-from recsys.training.fit import learn
-from recsys.training.training_log import make_log
+from recsys.training.evaluate import evaluate_on_window
+from recsys.training.event_log import make_log
+from recsys.training.fit import fit_model
+from recsys.training.run import Run
 
 HARM = 0.01  # of the others' recall
 Columns = dict[str, list[object]]
@@ -113,13 +114,11 @@ def _judge(folder: Path, clean: pa.Table, poison: pa.Table) -> Judged:
     cut_us = cut_for_share(log.sequences, settings.evaluation.window_share)
 
     def recall(table: pa.Table, chosen: Settings) -> float:
-        learned = learn(make_log(frame_from_table(table), chosen), chosen, _version(), cut_us)
-        trial = run_trial(log, learned.bundle, None, cut_us, chosen)
-        return trial.metrics["served"]["recall@20"]
+        now = datetime.now(UTC)
+        learned_from = make_log(frame_from_table(table), chosen)
+        fitted = fit_model(learned_from, chosen, new_version(now), cut_us, Run(now))
+        evaluation = evaluate_on_window(log, fitted.bundle, None, cut_us, chosen)
+        return evaluation.metrics["served"]["recall@20"]
 
     together = pa.concat_tables([clean, poison])
     return Judged(failed, recall(clean, settings), recall(together, settings))
-
-
-def _version() -> str:
-    return new_version(datetime.now(UTC))

@@ -32,6 +32,7 @@ from recsys.pipeline import import_events, train
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows, key_rows
 from recsys.storage.schema import migrate
+from recsys.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def make_stage(url: str, folder: Path, events: int = 3_000) -> Stage:
     with database.begin() as connection:
         item_rows.put_items(connection, shop.items, to_us(now))
         key = key_rows.create_key(connection, "faults", ["admin"], to_us(now))
-    trained = train(settings, database, now, force=True)
+    trained = train(settings, database, Run(now), force=True)
     database.close()
     if not trained.promoted:
         raise RecsysError("faults: the first training was not promoted")

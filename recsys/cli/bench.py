@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
-from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show, training_bar
+from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, training_run
 from recsys.errors import InputError, RecsysError
 from recsys.events.times import to_us
 
@@ -99,21 +99,22 @@ def quality(
     chosen = network_names(networks)
     settings = settings_of(config)
     options = read_options(columns, unit, where, format_)
-    now_us = to_us(now())
+    started = now()
+    now_us = to_us(started)
     extra: Callable[[Vocabulary], Mapping[str, Scorer]] = lambda vocabulary: {}  # noqa: E731
     if train is not None and test is not None:
-        inputs = session_files(train, test, options, settings, now_us)
+        data = session_files(train, test, options, settings, now_us)
     elif log is not None and cut is not None:
-        inputs = cut_log(log, moment(cut, unit or "s"), options, settings, now_us)
+        data = cut_log(log, moment(cut, unit or "s"), options, settings, now_us)
     elif all(given is None for given in (train, test, log, cut)):
-        inputs, extra = simulated_shop(settings, ShopSize(events=events))
+        data, extra = simulated_shop(settings, ShopSize(events=events))
     else:
         raise InputError(
             "--train", None, "expected --train with --test, --log with --cut, or none of them"
         )
-    with training_bar() as on_progress:
-        result = compare_networks(settings, inputs, seeds, chosen, on_progress, say, extra)
-    show(result, as_json, text_table(result["results"]))
+    with training_run(started) as run:
+        compared = compare_networks(settings, data, seeds, chosen, run, extra)
+    show(vars(compared), as_json, text_table(compared.results))
 
 
 def read_options(

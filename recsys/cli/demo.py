@@ -16,7 +16,7 @@ from recsys.cli.terminal import (
     say,
     set_up_logging,
     show,
-    training_bar,
+    training_run,
 )
 from recsys.config import load_settings
 from recsys.events.times import to_us
@@ -47,6 +47,7 @@ def demo(
     from recsys.ingest.event_files import ReadOptions
     from recsys.pipeline import import_events
     from recsys.storage.engine.database import open_database
+    from recsys.storage.entities.audit_rows import Actor
 
     started = time.perf_counter()
     config = demo_run.prepare_folder(folder, port)
@@ -66,10 +67,8 @@ def demo(
             lambda stage, rows: progress.update(task, note=f"{stage} {rows:,}"),
         )
     say(f"imported {summary.accepted:,} events in {summary.seconds:.1f} s")
-    with training_bar() as on_progress:
-        trained = demo_run.train_beside_oracle(
-            settings, database, shop, summary.accepted, moment, on_progress, say
-        )
+    with training_run(moment, Actor("demo", "cli")) as run:
+        trained = demo_run.train_beside_oracle(settings, database, shop, summary.accepted, run)
     demo_run.count_figures(settings, database, now(), say)
     result = {**asdict(trained), "seconds": round(time.perf_counter() - started, 1)}
     table = result.pop("table")

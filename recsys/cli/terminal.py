@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to load
     from recsys.models.lstm.training_loop import Progress as TrainingProgress
     from recsys.storage.engine.database import Database
     from recsys.storage.entities.audit_rows import Actor
+    from recsys.training.run import Run
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="The config.toml to use.", show_default=False)
@@ -141,8 +142,11 @@ def progress_bar(label: str, total: float | None) -> Iterator[tuple[Progress, Ta
 
 
 @contextmanager
-def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
-    """A bar on stderr for trainings: what is yielded is told how far one is."""
+def training_run(moment: datetime, actor: Actor | None = None) -> Iterator[Run]:
+    """A run that tells people on stderr how far it is, by lines and a bar."""
+    from recsys.storage.entities.audit_rows import CLI
+    from recsys.training.run import Run
+
     with progress_bar("training", 1.0) as (progress, task):
 
         def on_progress(at: TrainingProgress) -> None:
@@ -150,4 +154,4 @@ def training_bar() -> Iterator[Callable[[TrainingProgress], None]]:
             label = f"{at.stage} {at.epoch}/{at.epochs}"
             progress.update(task, description=label, completed=at.done, note=note)
 
-        yield on_progress
+        yield Run(moment, actor or CLI, say=say, on_progress=on_progress)

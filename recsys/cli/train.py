@@ -18,7 +18,7 @@ from recsys.cli.terminal import (
     say,
     settings_of,
     show,
-    training_bar,
+    training_run,
 )
 from recsys.config import Settings, started_by_torchrun
 from recsys.errors import InputError
@@ -103,28 +103,20 @@ def _train(settings: Settings, promote: bool, force: bool) -> tuple[dict[str, An
     from recsys.storage.engine.database import open_database
 
     database = open_database(settings)
-    with training_bar() as on_progress:
-        trained = pipeline.train(
-            settings,
-            database,
-            now(),
-            promote=promote,
-            force=force,
-            on_progress=on_progress,
-            say=say,
-        )
+    with training_run(now()) as run:
+        trained = pipeline.train(settings, database, run, promote=promote, force=force)
     result = {
         "version": trained.version,
         "promoted": trained.promoted,
         "reason": trained.verdict.reason,
-        "positions": len(trained.trial.positions),
-        "metrics": trained.trial.metrics,
-        "network_mib": round(trained.facts["network_bytes"] / 2**20, 1),
-        "peak_mib": trained.facts["peak_mib"],
+        "positions": len(trained.evaluation.positions),
+        "metrics": trained.evaluation.metrics,
+        "network_mib": round((trained.facts.network_bytes or 0) / 2**20, 1),
+        "peak_mib": trained.facts.peak_mib,
     }
     state = "serves" if trained.promoted else "does not serve"
     text = (
-        f"{trained.trial.table()}\n\nversion {trained.version} {state} ({trained.verdict.reason})\n"
+        f"{trained.evaluation.table()}\n\nversion {trained.version} {state} ({trained.verdict.reason})\n"
         f"network {result['network_mib']} MiB, most memory held {result['peak_mib']:,} MiB"
     )
     return result, text
@@ -159,9 +151,9 @@ def evaluate(
     if version is not None:
         raise InputError("--networks", networks, "expected without a version: it trains its own")
     names = network_names(networks)
-    with training_bar() as on_progress:
-        result = pipeline.compare(settings, database, now(), names, seeds, on_progress, say)
-    show(result, as_json, text_table(result["results"]))
+    with training_run(now()) as run:
+        compared = pipeline.compare(settings, database, run, names, seeds)
+    show(vars(compared), as_json, text_table(compared.results))
 
 
 def tune(
@@ -180,27 +172,28 @@ def tune(
     from recsys import pipeline
     from recsys.models.lstm.training_loop import Progress
     from recsys.storage.engine.database import open_database
+    from recsys.training.hyperparameters import SearchBudget, TrialResult
+    from recsys.training.run import Run
 
     settings = settings_of(config)
     database = open_database(settings)
     with progress_bar("tuning", float(trials)) as (progress, task):
         done = 0
 
-        def on_progress(number: int, at: Progress) -> None:
+        def on_progress(at: Progress) -> None:
             note = f"epoch {at.epoch}/{at.epochs}, loss {at.loss:.3f}"
-            progress.update(
-                task, description=f"trial {number}", completed=done + at.done, note=note
-            )
+            progress.update(task, description=at.stage, completed=done + at.done, note=note)
 
-        def on_trial(number: int, mrr: float | None, found: dict[str, Any]) -> None:
+        def on_trial(one: TrialResult) -> None:
             nonlocal done
             done += 1
-            figure = "pruned" if mrr is None else f"mrr@20 {mrr:.4f}"
-            values = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
-            say(f"trial {number}: {figure}  ({values})")
+            figure = "pruned" if one.mrr is None else f"mrr@20 {one.mrr:.4f}"
+            values = ", ".join(f"{key} {value:.4g}" for key, value in one.values.items())
+            say(f"trial {one.number}: {figure}  ({values})")
 
-        timeout = None if timeout_minutes is None else timeout_minutes * 60
-        tuned = pipeline.tune(settings, database, now(), trials, timeout, on_progress, on_trial)
+        run = Run(now(), say=say, on_progress=on_progress)
+        budget = SearchBudget(trials, None if timeout_minutes is None else timeout_minutes * 60)
+        tuned = pipeline.tune(settings, database, run, budget, on_trial)
     lines = [f"# validation mrr@20 {tuned.mrr:.4f}, best of {tuned.trials} trials"]
     for section, values in tuned.best.items():
         lines += [f"\n[{section}]", *(f"{key} = {value}" for key, value in values.items())]

@@ -19,13 +19,14 @@ from recsys.demo.simulation import Shop
 from recsys.errors import RecsysError
 from recsys.events.export_files import writing
 from recsys.events.times import to_us
-from recsys.models.lstm.training_loop import Progress
+from recsys.models.version_facts import Figures
 from recsys.ops import upkeep
 from recsys.storage.engine.database import Database, open_database
 from recsys.storage.entities import item_rows
-from recsys.storage.entities.audit_rows import CLI, Actor
+from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.passwords import new_password
 from recsys.storage.schema import migrate
+from recsys.training.run import Run
 
 Say = Callable[[str], None]
 
@@ -74,7 +75,7 @@ class DemoResult:
     items: int
     model_version: str
     promoted: bool
-    metrics: dict[str, dict[str, float]]
+    metrics: Figures
     positions: int
     example_user: str
     table: str  # of every ranker's figures, for people
@@ -111,13 +112,7 @@ def simulate(database: Database, shop: Shop, log: Path, now: datetime) -> None:
 
 
 def train_beside_oracle(
-    settings: Settings,
-    database: Database,
-    shop: Shop,
-    events: int,
-    now: datetime,
-    on_progress: Callable[[Progress], None],
-    say: Say,
+    settings: Settings, database: Database, shop: Shop, events: int, run: Run
 ) -> DemoResult:
     """Train and promote on `events` imported ones, ranked beside the shop's own probabilities.
 
@@ -126,10 +121,7 @@ def train_beside_oracle(
     trained = pipeline.train(
         settings,
         database,
-        now,
-        actor=Actor("demo", "cli"),
-        on_progress=on_progress,
-        say=say,
+        run,
         extra=lambda vocabulary: {
             "oracle": lambda histories: shop.oracle_scores(histories, vocabulary)
         },
@@ -143,10 +135,10 @@ def train_beside_oracle(
         items=size.products,
         model_version=trained.version,
         promoted=trained.promoted,
-        metrics=trained.trial.metrics,
-        positions=len(trained.trial.positions),
+        metrics=trained.evaluation.metrics,
+        positions=len(trained.evaluation.positions),
         example_user=f"shopper-{0:0{max(6, len(str(size.shoppers)))}d}",
-        table=trained.trial.table(),
+        table=trained.evaluation.table(),
     )
 
 

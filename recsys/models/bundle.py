@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from recsys.models.lstm.network import NextItemNetwork
 from recsys.models.lstm.scoring import NetworkScorer
 from recsys.models.ranker import Ranker
 from recsys.models.session_knn import SessionKnn
+from recsys.models.version_facts import VersionFacts
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Bundle:
     max_length: int  # events of a history the network sees
     session_gap_seconds: float
     input_event_types: tuple[str, ...]  # empty = all
-    facts: dict[str, Any]  # data window, settings, metrics, learning curve; JSON-ready
+    facts: VersionFacts
     blends: Mapping[str, Blend] = field(default_factory=dict)  # 'lstm' alone, and 'blend'
     categories: list[str] = field(default_factory=list)  # code 1.. in order; code 0 is missing
     light: ItemMatrix | None = None  # the item table in int8, as the version's file holds it

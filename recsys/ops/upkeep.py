@@ -120,7 +120,7 @@ def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
     champion = load_champion(settings.registry.path, database, say, files)
     if champion is None:
         return 0
-    since_us = int(champion.facts["data_end_us"]) + 1
+    since_us = champion.facts.data_end_us + 1
     store = open_store(settings, database)
     if store.is_mapped:
         # The files read what is new; the table may have no index by which to ask for it.

@@ -25,6 +25,7 @@ from recsys.models.lstm.earlier_formats import manifest_of_1, rankers_of_1, weig
 from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.ranker import Ranker
 from recsys.models.rankers import RANKERS
+from recsys.models.version_facts import VersionFacts
 from recsys.registry.copies import fetch_version
 from recsys.registry.folders import part_of, sync_folder, write_durably
 from recsys.registry.manifest import FORMAT, MANIFEST, check_file, check_name, read_manifest
@@ -73,7 +74,7 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
         "max_length": bundle.max_length,
         "session_gap_seconds": bundle.session_gap_seconds,
         "input_event_types": list(bundle.input_event_types),
-        "facts": bundle.facts,
+        "facts": bundle.facts.to_json(),
         "files": {
             name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             for name, data in files.items()
@@ -148,7 +149,7 @@ def read_version(
             max_length=int(manifest["max_length"]),
             session_gap_seconds=float(manifest["session_gap_seconds"]),
             input_event_types=tuple(manifest["input_event_types"]),
-            facts=manifest["facts"],
+            facts=VersionFacts.from_json(manifest["facts"]),
             blends={name: Blend(**blend) for name, blend in manifest["blends"].items()},
             categories=list(words.get("categories", ())),
             light=light,

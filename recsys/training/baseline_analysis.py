@@ -1,4 +1,4 @@
-"""Do sequences in a log carry signal? How far rankings that look at order beat popularity.
+"""Measure whether the order of events predicts the next one: rankers of sequences against popularity.
 
 The newest part of a sample is ranked by rankers fitted to what came before it: each next item, among
 all items of the sample, ties against the ranking, items not seen before left out.
@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from recsys.events.frame import EventFrame
-from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
+from recsys.events.repeat_policy import learn_repeat_policy
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import (
-    Positions,
     baskets_from,
     cut_for_share,
     events_before,
@@ -22,9 +21,9 @@ from recsys.events.time_split import (
     tied_share,
 )
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.models.ranker import Ranker
 from recsys.models.rankers import RANKERS
-from recsys.training.report import Outcome, difference, summarise
+from recsys.training.metrics import ranker_ranks
+from recsys.training.report import RankedPositions, difference, summarise
 
 WINDOW_SHARE = 0.1
 POSITIONS = 3_000
@@ -42,8 +41,8 @@ NAMES = {
 }
 
 
-def find_signal(frame: EventFrame, sequences: Sequences, seed: int) -> dict[str, Any]:
-    """Figures of every ranker with intervals, and what they say in plain words; JSON-ready."""
+def analyse_baselines(frame: EventFrame, sequences: Sequences, seed: int) -> dict[str, Any]:
+    """Every ranker's metrics with intervals, and a verdict in plain words; JSON-ready."""
     nothing: dict[str, Any] = {"positions": 0, "results": {}, "carries_signal": None}
     if sequences.event_count == 0:
         return {**nothing, "verdict": "there are no events"}
@@ -65,19 +64,17 @@ def find_signal(frame: EventFrame, sequences: Sequences, seed: int) -> dict[str,
         "next_basket": cut is baskets_from,
     }
     if len(positions) < ENOUGH or before.event_count < ENOUGH:
-        words = f"too little to say: {len(positions)} next items to be found, {ENOUGH} are needed"
-        return {**nothing, **facts, "verdict": words}
+        verdict = f"too little to say: {len(positions)} next items to be found, {ENOUGH} are needed"
+        return {**nothing, **facts, "verdict": verdict}
     policy = learn_repeat_policy(train)
-    outcomes = {
-        name: Outcome(_ranks(kind.fit(train, rows), positions, policy, rows), 0.0)
+    ranked = {
+        name: RankedPositions(ranker_ranks(kind.fit(train, rows), positions, policy, rows), 0.0)
         for name, kind in RANKERS.items()
     }
-    table = summarise(outcomes, positions, DRAWS, seed)
+    table = summarise(ranked, positions, DRAWS, seed)
     popular = max(POPULARITY, key=lambda name: table[name]["recall@20"])
     ordered = max(set(RANKERS) - set(POPULARITY), key=lambda name: table[name]["recall@20"])
-    leads = difference(
-        outcomes[ordered].ranks, outcomes[popular].ranks, positions.owners, DRAWS, seed
-    )
+    leads = difference(ranked[ordered].ranks, ranked[popular].ranks, positions.owners, DRAWS, seed)
     best, base = table[ordered]["recall@20"], table[popular]["recall@20"]
     # The best of several is ahead by chance now and then, and of few items 20 are many.
     carries = any(
@@ -114,16 +111,3 @@ def _verdict(ordered: str, popular: str, best: float, base: float, carries: bool
         return f"no signal found in the order: {ordered} is not ahead of {popular} {figures}"
     much = f"{best / base:.1f} times as often as {popular}" if base > 0 else f"and {popular} never"
     return f"sequences carry signal: {ordered} finds the next item {much} {figures}"
-
-
-def _ranks(ranker: Ranker, positions: Positions, policy: RepeatPolicy, rows: int) -> np.ndarray:
-    """The rank (P,) of each next item: of how many items the vote is at least as high."""
-    found = np.full(len(positions), rows, np.int64)
-    for number in range(len(positions)):
-        history = positions.histories[number]
-        items, votes = ranker.votes(history)
-        votes = np.where(policy.allows(items, history), votes, 0.0)
-        own = votes[np.isin(items, positions.wanted(number))].max(initial=0.0)
-        if own > 0:
-            found[number] = int((votes >= own).sum())
-    return found

@@ -1,10 +1,10 @@
-"""Validation positions -> how a network is calibrated, and how it is blended with the rankers.
+"""Calibrate the network and choose its blend with the rankers, by search on validation positions.
 
 Legend: P positions, C candidates of a position, S best scores kept.
 
 Every choice is made by coordinate search over short lists, for the geometric mean of recall@20 and
 MRR@20, so that a step of one per cent in either counts the same. A position is ranked among its
-candidates: the best of each voice, and its own history.
+candidates: the best of each component, and its own history.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from recsys.models.bundle import Bundle
 from recsys.models.ranker import Ranker, Votes
 from recsys.models.ranking import voices_of
 from recsys.models.session_knn import SessionKnn
-from recsys.training.metrics import recall, reciprocal_rank
+from recsys.training.metrics import ranker_ranks, recall, reciprocal_rank
 
-BEST = 100  # candidates taken from each voice
+BEST = 100  # candidates taken from each component
 BATCH = 256
 K = 20
 SHARPNESS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.3)
@@ -35,11 +35,12 @@ ROUNDS = 2
 ORDER_DECAYS = (0.0, 1.5, 3.0, 6.0)
 COPY_SHARES = (0.0, 0.3, 0.6, 1.0)
 KNN_POSITIONS = 1_000
+MISSED = 1_000_000  # the rank of a target that is no candidate, or has no vote
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What each voice says of each position's candidates."""
+    """The component scores of each position's candidates."""
 
     scores: Float32Array  # (P, C) the network's; -inf in empty places
     best: Float32Array  # (P, S) its highest scores over the catalogue, for the softmax
@@ -75,11 +76,11 @@ class Candidates:
         total[np.isneginf(self.scores)] = -np.inf
         own = np.where(self.wanted, total, np.float32(-np.inf)).max(axis=1)
         found = (total >= own[:, None]).sum(axis=1)
-        return np.where(np.isneginf(own), 1_000_000, found).astype(np.int64)
+        return np.where(np.isneginf(own), MISSED, found).astype(np.int64)
 
-    def figure(self, blend: Blend) -> float:
-        """The geometric mean of recall@20 and MRR@20."""
-        return Quality.of(self.ranks(blend)).figure
+    def objective(self, blend: Blend) -> float:
+        """The geometric mean of recall@20 and MRR@20 by `blend`."""
+        return ValidationMetrics.of(self.ranks(blend)).objective
 
 
 def candidates_of(bundle: Bundle, positions: Positions, names: Sequence[str]) -> Candidates:
@@ -157,47 +158,49 @@ def _strongest_votes(votes: Sequence[Votes]) -> Int64Array:
     return out
 
 
-def calibrate(candidates: Candidates) -> tuple[Blend, float]:
-    """The network alone: its sharpness, gate shift and recency, and the figure they reach."""
+@dataclass(frozen=True)
+class RatedBlend:
+    """A blend and the objective it reaches on the candidates."""
+
+    blend: Blend
+    objective: float
+
+
+def calibrate(candidates: Candidates) -> RatedBlend:
+    """Search the network's own sharpness, gate shift and recency; no ranker is blended in."""
     return _search(candidates, Blend({NETWORK: 1.0}), ())
 
 
-def choose_blend(candidates: Candidates, start: Blend) -> tuple[Blend, float]:
-    """The network and the rankers together, from `start` on; weights of 0 and 1 are allowed."""
+def choose_blend(candidates: Candidates, start: Blend) -> RatedBlend:
+    """Search the weights of network and rankers together, from `start` on; 0 and 1 are allowed."""
     return _search(candidates, start, tuple(candidates.votes))
 
 
-def _search(candidates: Candidates, start: Blend, names: Sequence[str]) -> tuple[Blend, float]:
-    best, figure = start, candidates.figure(start)
+def _search(candidates: Candidates, start: Blend, names: Sequence[str]) -> RatedBlend:
+    """Coordinate search from `start`: the weights of `names`, then what calibrates the network."""
+    best = RatedBlend(start, candidates.objective(start))
     for _ in range(ROUNDS):
-        before = figure
+        before = best.objective
         for name in names:
-            best, figure = _better(
-                candidates, best, figure, [_weighted(best, name, w) for w in WEIGHTS]
-            )
-        best, figure = _better(
-            candidates, best, figure, [replace(best, sharpness=value) for value in SHARPNESS]
-        )
+            best = _better(candidates, best, [_weighted(best.blend, name, w) for w in WEIGHTS])
+        best = _better(candidates, best, [replace(best.blend, sharpness=v) for v in SHARPNESS])
         if (candidates.gate > NOTHING).any():
-            best, figure = _better(
-                candidates, best, figure, [replace(best, gate_shift=v) for v in GATE_SHIFTS]
+            best = _better(
+                candidates, best, [replace(best.blend, gate_shift=v) for v in GATE_SHIFTS]
             )
-        best, figure = _better(
-            candidates, best, figure, [replace(best, recency=value) for value in RECENCY]
-        )
-        if figure <= before:
+        best = _better(candidates, best, [replace(best.blend, recency=v) for v in RECENCY])
+        if best.objective <= before:
             break
-    return best, figure
+    return best
 
 
-def _better(
-    candidates: Candidates, best: Blend, figure: float, tries: Sequence[Blend]
-) -> tuple[Blend, float]:
+def _better(candidates: Candidates, best: RatedBlend, tries: Sequence[Blend]) -> RatedBlend:
+    """The best of `tries`, where one is better than `best`."""
     for blend in tries:
-        found = candidates.figure(blend)
-        if found > figure + 1e-6:
-            best, figure = blend, found
-    return best, figure
+        objective = candidates.objective(blend)
+        if objective > best.objective + 1e-6:
+            best = RatedBlend(blend, objective)
+    return best
 
 
 def _weighted(blend: Blend, name: str, weight: float) -> Blend:
@@ -214,48 +217,40 @@ def _weighted(blend: Blend, name: str, weight: float) -> Blend:
 def choose_session_knn(knn: SessionKnn, positions: Positions, bundle: Bundle) -> SessionKnn:
     """The order decay, then the copy share, that rank a sample of validation best."""
     sample = positions.sample(KNN_POSITIONS, np.random.default_rng(0))
-    best, figure = knn, ranker_quality(knn, sample, bundle).figure
+    best, objective = knn, ranker_metrics(knn, sample, bundle).objective
     for decay in ORDER_DECAYS[1:]:
         other = replace(knn, order_decay=decay)
-        found = ranker_quality(other, sample, bundle).figure
-        if found > figure:
-            best, figure = other, found
+        found = ranker_metrics(other, sample, bundle).objective
+        if found > objective:
+            best, objective = other, found
     for share in COPY_SHARES[1:]:
         other = replace(best, copy_share=share)
-        found = ranker_quality(other, sample, bundle).figure
-        if found > figure:
-            best, figure = other, found
+        found = ranker_metrics(other, sample, bundle).objective
+        if found > objective:
+            best, objective = other, found
     return best
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How well a ranking did on validation."""
+class ValidationMetrics:
+    """Mean recall@20 and MRR@20 of one ranking on validation."""
 
-    recall: float  # @20
-    mrr: float  # @20
+    recall: float
+    mrr: float
 
     @classmethod
-    def of(cls, ranks: Int64Array) -> Quality:
+    def of(cls, ranks: Int64Array) -> ValidationMetrics:
         return cls(float(recall(ranks, K).mean()), float(reciprocal_rank(ranks, K).mean()))
 
     @property
-    def figure(self) -> float:
-        """The geometric mean of both."""
+    def objective(self) -> float:
+        """What every choice maximises: the geometric mean of both."""
         return float(np.sqrt(self.recall * self.mrr))
 
-    def plain(self) -> dict[str, float]:
+    def to_json(self) -> dict[str, float]:
         return {"recall@20": self.recall, "mrr@20": self.mrr}
 
 
-def ranker_quality(ranker: Ranker, positions: Positions, bundle: Bundle) -> Quality:
-    """Of a ranker by itself; an item without a vote is a miss."""
-    ranks = np.full(len(positions), 1_000_000, np.int64)
-    for number in range(len(positions)):
-        history = positions.histories[number]
-        items, votes = ranker.votes(history)
-        votes = np.where(bundle.repeats.allows(items, history), votes, 0.0)
-        own = votes[np.isin(items, positions.wanted(number))].max(initial=0.0)
-        if own > 0:
-            ranks[number] = int((votes >= own).sum())
-    return Quality.of(ranks)
+def ranker_metrics(ranker: Ranker, positions: Positions, bundle: Bundle) -> ValidationMetrics:
+    """The validation metrics of a ranker by itself; an item without a vote is a miss."""
+    return ValidationMetrics.of(ranker_ranks(ranker, positions, bundle.repeats, MISSED))

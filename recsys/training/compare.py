@@ -1,5 +1,5 @@
-"""Networks side by side: trained in the same loop, ranked on identical positions, each unblended and
-with the same blend, beside every ranker.
+"""Compare networks: trained in the same loop, ranked on identical positions, each unblended and with
+the same blend, beside every ranker.
 """
 
 from __future__ import annotations
@@ -16,35 +16,66 @@ from recsys.errors import InputError, NotEnoughDataError
 from recsys.events.time_split import Positions, baskets_from, positions_from
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.training_loop import Progress
+from recsys.models.lstm.training_loop import LearningCurve
 from recsys.models.ranking import BLEND, LSTM
 from recsys.models.session_knn import SessionKnn
 from recsys.training.evaluate import scorer_of, window_positions
-from recsys.training.fit import Learned, learn
+from recsys.training.event_log import EventLog
+from recsys.training.fit import FittedModel, fit_model
 from recsys.training.report import (
-    Outcome,
+    RankedPositions,
     Scorer,
     breakdown,
     difference,
-    plain,
     rank_positions,
+    rounded,
     summarise,
     text_table,
 )
-from recsys.training.training_log import Log
+from recsys.training.run import Run
 
-Report = Callable[[Progress], None]
+ExtraScorers = Callable[[Vocabulary], Mapping[str, Scorer]]
+
 RATES = (1.0, 0.3)  # shares of the learning rate that every network is tried with
 NETWORKS = ("lstm", "gru", "sasrec")
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Where positions come from: the log that trains, and what is ranked after it."""
+class ComparisonData:
+    """The log that trains, and what is ranked after it."""
 
-    log: Log
-    test: Log | None  # its own file; None where the log is cut
+    log: EventLog
+    test: EventLog | None  # a file of its own; None where the log is cut
     cut_us: int
+
+
+@dataclass(frozen=True)
+class NetworkComparison:
+    """Figures averaged over the seeds; `served` is what the first network would serve."""
+
+    results: Mapping[str, Mapping[str, float]]  # a ranking -> its metrics, with intervals
+    served_minus: Mapping[str, Any]  # a ranking -> a metric -> difference, low, high
+    breakdown: Mapping[str, Mapping[str, float]]  # of the last seed's `served`
+    train_seconds: float  # of the first network, choosing its blend included
+    network_seconds: Mapping[str, float]  # of each network's epochs alone
+    events_per_second: int
+    learning_rates: Mapping[str, float]
+    positions: int  # whose target training has seen
+    positions_all: int
+    target: str  # 'next_item' or 'next_basket'
+    seeds: int
+    served_by: Sequence[str]  # the ranking served, by seed
+
+
+@dataclass(frozen=True)
+class _SeedResult:
+    """The networks of one seed, the first of which serves, ranked beside every ranker."""
+
+    positions: Positions
+    ranked: Mapping[str, RankedPositions]  # 'served', each network and its blend, each ranker
+    served_by: str
+    curves: Mapping[str, LearningCurve]
+    seconds: Mapping[str, float]  # of each network's training, choosing its blend included
 
 
 def network_names(text: str) -> list[str]:
@@ -63,92 +94,104 @@ def network_names(text: str) -> list[str]:
 
 def compare_networks(
     settings: Settings,
-    inputs: Inputs,
+    data: ComparisonData,
     seeds: int,
     networks: Sequence[str],
-    on_progress: Report,
-    say: Callable[[str], None],
-    extra: Callable[[Vocabulary], Mapping[str, Scorer]] = lambda vocabulary: {},
-) -> dict[str, Any]:
-    """Every ranking on identical positions, figures averaged over `seeds` trainings.
+    run: Run,
+    extra: ExtraScorers = lambda vocabulary: {},
+) -> NetworkComparison:
+    """Rank identical positions by every network and ranker, over `seeds` trainings.
 
-    `extra` gives scorers that are shown beside the others, such as a simulation's oracle.
-
-    `served` is what the first of `networks` would serve. Each network is trained at every rate of
-    RATES with the first seed and goes on with the one that validation likes best: equal budgets.
+    `extra` gives scorers that are shown beside the others, such as a simulation's oracle. Each
+    network is trained at every rate of RATES with the first seed and keeps the one that validation
+    likes best: equal budgets. Raises NotEnoughDataError where no position is left to rank.
     """
+    rates = dict.fromkeys(networks, 1.0)
+    if len(networks) > 1:
+        for name in networks:
+            rates[name] = _best_rate(data, settings, name, run)
+            run.say(f"{name}: learning rate {settings.training.learning_rate * rates[name]:g}")
+    draws, seed = settings.evaluation.bootstrap_draws, settings.training.seed
     tables: list[dict[str, dict[str, float]]] = []
     versus: list[dict[str, Any]] = []
-    spent: dict[str, list[tuple[float, float, float]]] = {name: [] for name in networks}
-    rates = dict.fromkeys(networks, 1.0)
-    serves: list[str] = []
-    positions: Positions | None = None
+    found: list[_SeedResult] = []
     for number in range(seeds):
-        chosen = with_training(settings, seed=settings.training.seed + number)
-        outcomes: dict[str, Outcome] = {}
-        for name in networks:
-            if number == 0 and len(networks) > 1:
-                rates[name] = _best_rate(inputs, chosen, name, on_progress)
-                say(f"{name}: learning rate {chosen.training.learning_rate * rates[name]:g}")
-            started = time.perf_counter()
-            learned = _learn(inputs, chosen, name, rates[name], on_progress)
-            seconds = time.perf_counter() - started
-            curve = learned.curve
-            spent[name].append((seconds, curve.seconds, curve.events_per_second))
-            found = _positions(inputs, learned)
-            if len(found) == 0:
-                raise NotEnoughDataError("no position is left to rank")
-            if positions is not None:
-                assert np.array_equal(found.targets, positions.targets)
-                assert np.array_equal(found.histories.ends, positions.histories.ends)
-            positions = found
-            rows, bundle = len(learned.bundle.vocabulary), learned.bundle
-            outcomes[name] = rank_positions(positions, scorer_of(bundle, LSTM), rows)
-            outcomes[f"{name}_{BLEND}"] = rank_positions(positions, scorer_of(bundle, BLEND), rows)
-            if name == networks[0]:
-                serves.append(bundle.ranking if bundle.ranking != LSTM else name)
-                others = {**baselines(bundle), **extra(bundle.vocabulary)}
-                for ranking, scorer in others.items():
-                    outcomes[ranking] = rank_positions(positions, scorer, rows)
-        assert positions is not None
-        first = serves[-1] if serves[-1] != BLEND else f"{networks[0]}_{BLEND}"
-        outcomes = {"served": outcomes[first], **outcomes}
-        draws = settings.evaluation.bootstrap_draws
-        tables.append(summarise(outcomes, positions, draws, settings.training.seed))
-        known = positions.targets >= FIRST_ITEM
-        versus.append(
-            {
-                name: difference(
-                    outcomes["served"].ranks[known],
-                    outcome.ranks[known],
-                    positions.owners[known],
-                    draws,
-                    settings.training.seed,
-                )
-                for name, outcome in outcomes.items()
-                if name != "served"
-            }
-        )
-        say(f"seed {chosen.training.seed}: serves {serves[-1]}")
-        say(text_table(tables[-1]))
-    assert positions is not None
-    return {
-        "results": plain(_averaged(tables)),
-        "served_minus": plain(_averaged(versus)),
-        "breakdown": plain(breakdown(outcomes["served"], positions)),
-        "train_seconds": round(float(np.mean([s[0] for s in spent[networks[0]]])), 2),
-        "network_seconds": {
-            name: round(float(np.mean([s[1] for s in found])), 2) for name, found in spent.items()
+        one = _train_and_rank(data, with_training(settings, seed=seed + number), rates, run, extra)
+        assert all(_same(one.positions, other.positions) for other in found)
+        found.append(one)
+        tables.append(summarise(one.ranked, one.positions, draws, seed))
+        versus.append(_served_minus(one, draws, seed))
+        run.say(f"seed {seed + number}: serves {one.served_by}")
+        run.say(text_table(tables[-1]))
+    last, first = found[-1], networks[0]
+    return NetworkComparison(
+        results=rounded(_averaged(tables)),
+        served_minus=rounded(_averaged(versus)),
+        breakdown=rounded(breakdown(last.ranked["served"], last.positions)),
+        train_seconds=round(_mean([one.seconds[first] for one in found]), 2),
+        network_seconds={
+            name: round(_mean([one.curves[name].seconds for one in found]), 2) for name in networks
         },
-        "events_per_second": round(float(np.mean([s[2] for s in spent[networks[0]]]))),
-        "learning_rates": {
+        events_per_second=round(_mean([one.curves[first].events_per_second for one in found])),
+        learning_rates={
             name: settings.training.learning_rate * share for name, share in rates.items()
         },
-        "positions": int((positions.targets >= FIRST_ITEM).sum()),
-        "positions_all": len(positions),
-        "target": "next_basket" if positions.baskets is not None else "next_item",
-        "seeds": seeds,
-        "served_by": serves,
+        positions=int((last.positions.targets >= FIRST_ITEM).sum()),
+        positions_all=len(last.positions),
+        target="next_basket" if last.positions.baskets is not None else "next_item",
+        seeds=seeds,
+        served_by=[one.served_by for one in found],
+    )
+
+
+def _train_and_rank(
+    data: ComparisonData,
+    settings: Settings,
+    rates: Mapping[str, float],
+    run: Run,
+    extra: ExtraScorers,
+) -> _SeedResult:
+    """Train each network at its share of the learning rate, and rank the window by all systems."""
+    ranked: dict[str, RankedPositions] = {}
+    curves, seconds = {}, {}
+    served_by = ""
+    earlier: Positions | None = None
+    for name, rate in rates.items():
+        started = time.perf_counter()
+        fitted = _fit(data, settings, name, rate, run)
+        seconds[name], curves[name] = time.perf_counter() - started, fitted.curve
+        positions, bundle = _positions(data, fitted), fitted.bundle
+        if len(positions) == 0:
+            raise NotEnoughDataError("no position is left to rank")
+        assert earlier is None or _same(positions, earlier)
+        earlier, rows = positions, len(bundle.vocabulary)
+        ranked[name] = rank_positions(positions, scorer_of(bundle, LSTM), rows)
+        ranked[f"{name}_{BLEND}"] = rank_positions(positions, scorer_of(bundle, BLEND), rows)
+        if served_by == "":
+            served_by = bundle.ranking if bundle.ranking != LSTM else name
+            for ranking, scorer in {**baselines(bundle), **extra(bundle.vocabulary)}.items():
+                ranked[ranking] = rank_positions(positions, scorer, rows)
+            served = served_by if served_by != BLEND else f"{name}_{BLEND}"
+    ranked = {"served": ranked[served], **ranked}
+    return _SeedResult(positions, ranked, served_by, curves, seconds)
+
+
+def _same(one: Positions, other: Positions) -> bool:
+    """Whether both are the same events."""
+    return np.array_equal(one.targets, other.targets) and np.array_equal(
+        one.histories.ends, other.histories.ends
+    )
+
+
+def _served_minus(found: _SeedResult, draws: int, seed: int) -> dict[str, Any]:
+    """What is served minus each other ranking, on the targets training has seen."""
+    known = found.positions.targets >= FIRST_ITEM
+    owners = found.positions.owners[known]
+    served = found.ranked["served"].ranks[known]
+    return {
+        name: difference(served, other.ranks[known], owners, draws, seed)
+        for name, other in found.ranked.items()
+        if name != "served"
     }
 
 
@@ -169,25 +212,25 @@ def with_training(settings: Settings, **changes: Any) -> Settings:
     return settings.model_copy(update={"training": training})
 
 
-def _learn(
-    inputs: Inputs, settings: Settings, network: str, rate_share: float, on_progress: Report
-) -> Learned:
+def _fit(
+    data: ComparisonData, settings: Settings, network: str, rate_share: float, run: Run
+) -> FittedModel:
     rate = settings.training.learning_rate * rate_share
     chosen = with_training(settings, learning_rate=rate)
     model = settings.model.model_copy(update={"network": network})
     chosen = chosen.model_copy(update={"model": model})
-    return learn(inputs.log, chosen, "bench", inputs.cut_us, on_progress)
+    return fit_model(data.log, chosen, "bench", data.cut_us, run)
 
 
-def _best_rate(inputs: Inputs, settings: Settings, network: str, on_progress: Report) -> float:
+def _best_rate(data: ComparisonData, settings: Settings, network: str, run: Run) -> float:
     """The share of the learning rate with which validation went best; without the refit."""
     quick = with_training(settings, refit=False, final_epochs=0)
 
-    def figure(share: float) -> float:
-        curve = _learn(inputs, quick, network, share, on_progress).curve
+    def best_validation(share: float) -> float:
+        curve = _fit(data, quick, network, share, run).curve
         return max((record.validation or 0.0) for record in curve.epochs)
 
-    return max(RATES, key=figure)
+    return max(RATES, key=best_validation)
 
 
 def _averaged(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -195,15 +238,20 @@ def _averaged(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         key: _averaged([table[key] for table in tables])
         if isinstance(value, Mapping)
-        else float(np.mean([table[key] for table in tables]))
+        else _mean([table[key] for table in tables])
         for key, value in tables[0].items()
     }
 
 
-def _positions(inputs: Inputs, learned: Learned) -> Positions:
-    if inputs.test is None:
-        return window_positions(inputs.log, learned.bundle, inputs.cut_us)
-    bundle = learned.bundle
-    test = inputs.test.encoded(bundle.vocabulary, bundle.event_types)
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _positions(data: ComparisonData, fitted: FittedModel) -> Positions:
+    """The positions of the window, in the indices of the fitted model."""
+    bundle = fitted.bundle
+    if data.test is None:
+        return window_positions(data.log, bundle, data.cut_us)
+    test = data.test.encoded(bundle.vocabulary, bundle.event_types)
     test = test.keep(test.items >= FIRST_ITEM)
-    return (baskets_from if inputs.log.baskets else positions_from)(test, 0)
+    return (baskets_from if data.log.baskets else positions_from)(test, 0)

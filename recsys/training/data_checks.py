@@ -1,4 +1,4 @@
-"""Is the data as it should be? Asked before each training; a model learns from a broken log too.
+"""Check the log before each training: a model learns from a broken log too.
 
 Every check gives a figure and its limit, so that a limit can be set by looking at what runs print.
 Shares and daily counts are judged only where there is enough to judge.
@@ -6,17 +6,19 @@ Shares and daily counts are judged only where there is enough to judge.
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Container
+from dataclasses import dataclass
 
 import numpy as np
 
 from recsys.config import Settings
+from recsys.errors import DataCheckError, NotEnoughDataError
 from recsys.events.array_types import AnyArray, BoolArray, Float64Array, Int32Array, Int64Array
 from recsys.events.frame import EventFrame
 from recsys.events.large_arrays import chunks, count_codes
 from recsys.events.times import DAY_US, MINUTE_US
+from recsys.models.bundle import Bundle
+from recsys.models.version_facts import Check
 
 ENOUGH_EVENTS = 5_000  # below it shares are left alone: the few hold much of it
 RECENT_DAYS = 90  # in which a gap counts
@@ -26,34 +28,39 @@ REPEATED = 3  # events from which on a user who has seen one item alone is odd
 
 
 @dataclass(frozen=True)
-class Check:
-    """One figure beside its limit."""
-
-    name: str  # the key in [training] that holds the limit
-    value: float
-    limit: float
-    passed: bool
-    meaning: str
-
-    def __str__(self) -> str:
-        mark = "ok" if self.passed else "FAILED"
-        return f"{mark}: {self.meaning}: {self.value:,.6g} (training.{self.name} = {self.limit:,g})"
-
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the champion was taught."""
+class ChampionData:
+    """The items and event types that the champion learned, and until when."""
 
     item_ids: Container[object]
     event_types: Container[object]
     until_us: int
 
 
-def check_frame(frame: EventFrame, settings: Settings, known: Known | None) -> list[Check]:
-    """All checks of a log; where the champion is given, also how the newer part differs from it."""
+def check_before_training(
+    frame: EventFrame, settings: Settings, champion: Bundle | None, say: Callable[[str], None]
+) -> list[Check]:
+    """Check the log by itself and against the `champion`'s data; each check is one line for `say`.
+
+    Raises NotEnoughDataError where there are too few events or users, DataCheckError where any
+    other check fails.
+    """
+    known = None
+    if champion is not None:
+        facts = champion.facts
+        known = ChampionData(champion.vocabulary, champion.event_types, facts.data_end_us)
+    checks = check_frame(frame, settings, known)
+    for check in checks:
+        say(str(check))
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        scarce = all(check.name in ("min_events", "min_users") for check in failed)
+        reason = "; ".join(str(check).removeprefix("FAILED: ") for check in failed)
+        raise (NotEnoughDataError if scarce else DataCheckError)(reason)
+    return checks
+
+
+def check_frame(frame: EventFrame, settings: Settings, known: ChampionData | None) -> list[Check]:
+    """Every check of a log; where the champion's data is known, also of how the newer part differs."""
     limits = settings.training
     users = count_codes(frame.users, len(frame.user_keys))
     found = [
@@ -101,7 +108,7 @@ def check_frame(frame: EventFrame, settings: Settings, known: Known | None) -> l
     return found
 
 
-def _newer(frame: EventFrame, settings: Settings, known: Known) -> list[Check]:
+def _newer(frame: EventFrame, settings: Settings, known: ChampionData) -> list[Check]:
     limits = settings.training
     new = frame.timestamps_us > known.until_us
     if int(new.sum()) < ENOUGH_EVENTS or new.all():

@@ -1,4 +1,4 @@
-"""The log before the test window -> what a network is taught: the fit part, and validation to decide by.
+"""Cut the events before the test window into the fit part, which trains, and validation, which decides.
 
 Legend: E events of all sequences, V vocabulary.
 """
@@ -24,7 +24,8 @@ from recsys.models.lstm.trainer import Trainer
 from recsys.models.ranker import Ranker
 from recsys.models.rankers import fit_rankers
 from recsys.models.ranking import LSTM
-from recsys.training.training_log import Log
+from recsys.models.version_facts import VersionFacts
+from recsys.training.event_log import EventLog
 
 VALIDATION_POSITIONS = 5_000
 WARM_POSITIONS = 4_000  # the same for a warm start, whose choices are mostly made
@@ -33,8 +34,8 @@ ENOUGH_POSITIONS = 200  # to choose weights by
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What is learned from, cut in two: the fit part trains, validation decides."""
+class Dataset:
+    """Encoded events before the test window: the fit part trains, validation decides."""
 
     settings: Settings
     vocabulary: Vocabulary
@@ -44,33 +45,31 @@ class Lesson:
     repeats: RepeatPolicy
     train: Sequences
     weights: Float32Array  # (E,) of `train`
-    before: BoolArray  # (E,) which of its events are in the fit part
+    in_fit: BoolArray  # (E,) which of its events are in the fit part
     fit: Sequences
-    positions: Positions  # validation; VALIDATION_POSITIONS or WARM_POSITIONS at most
+    validation: Positions  # VALIDATION_POSITIONS or WARM_POSITIONS at most
 
     @property
-    def enough(self) -> bool:
-        """Whether there are positions enough to choose by."""
-        return len(self.positions) >= ENOUGH_POSITIONS
+    def can_validate(self) -> bool:
+        """Whether validation has positions enough to choose by."""
+        return len(self.validation) >= ENOUGH_POSITIONS
 
     @property
     def fit_weights(self) -> Float32Array:
         """Weight of each event of the fit part as a target; (E,)."""
-        return compress(self.weights, self.before, self.fit.folder)
+        return compress(self.weights, self.in_fit, self.fit.folder)
 
     def rankers(
         self, sequences: Sequences, settings: Mapping[str, Ranker] | None = None
     ) -> dict[str, Ranker]:
-        """`fit_rankers` with this lesson's vocabulary and bound."""
+        """Every ranker fitted to `sequences`, with the choices of `settings` where given."""
         limit = self.settings.training.ranker_events
         return fit_rankers(sequences, len(self.vocabulary), limit, settings)
 
-    def glance(self) -> Positions:
+    def epoch_sample(self) -> Positions:
         """The sample of validation that is ranked after each epoch."""
-        return self.positions.sample(EPOCH_POSITIONS, self.rng())
-
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.settings.training.seed)
+        rng = np.random.default_rng(self.settings.training.seed)
+        return self.validation.sample(EPOCH_POSITIONS, rng)
 
     def trainer(self) -> Trainer:
         """A fresh network and its optimisers."""
@@ -85,7 +84,7 @@ class Lesson:
         )
 
     def bundle(self, version: str, trainer: Trainer) -> Bundle:
-        """The trainer's network and the rankers of the fit part; nothing weighed yet."""
+        """The trainer's network beside rankers of the fit part; no blend is chosen yet."""
         sequences = self.settings.sequences
         return Bundle(
             version=version,
@@ -98,13 +97,15 @@ class Lesson:
             max_length=sequences.max_length,
             session_gap_seconds=sequences.session_gap_minutes * 60,
             input_event_types=sequences.input_event_types,
-            facts={},
+            facts=VersionFacts(),
             blends={LSTM: Blend({LSTM: 1.0})},
             categories=self.categories,
         )
 
 
-def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None = None) -> Lesson:
+def make_dataset(
+    log: EventLog, settings: Settings, cut_us: int, champion: Bundle | None = None
+) -> Dataset:
     """The events before `cut_us`, encoded and cut into fit part and validation.
 
     Raises NotEnoughDataError where there are too few.
@@ -115,17 +116,17 @@ def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None =
             f"{history.sequences.event_count} events to train on; "
             f"training.min_events asks for {settings.training.min_events}"
         )
-    vocabulary, event_types, categories = words_of(history, champion)
+    vocabulary, event_types, categories = vocabularies_of(history, champion)
     train = history.encoded(vocabulary, event_types)
     validation_cut = cut_for_share(train, settings.evaluation.validation_share)
     if champion is not None:
         # What the champion has learned cannot tell whether this training is any good.
-        validation_cut = max(validation_cut, champion.facts["data_end_us"] + 1)
-    before = train.timestamps_us < validation_cut
-    fit = train.keep(before)
+        validation_cut = max(validation_cut, champion.facts.data_end_us + 1)
+    in_fit = train.timestamps_us < validation_cut
+    fit = train.keep(in_fit)
     rng = np.random.default_rng(settings.training.seed)
     positions = _known_positions(history, train, fit, validation_cut)
-    return Lesson(
+    return Dataset(
         settings=settings,
         vocabulary=vocabulary,
         event_types=event_types,
@@ -134,16 +135,18 @@ def prepare(log: Log, settings: Settings, cut_us: int, champion: Bundle | None =
         repeats=learn_repeat_policy(train.newest(settings.training.ranker_events)),
         train=train,
         weights=history.target_weights(),
-        before=before,
+        in_fit=in_fit,
         fit=fit,
-        positions=positions.sample(WARM_POSITIONS if champion else VALIDATION_POSITIONS, rng),
+        validation=positions.sample(WARM_POSITIONS if champion else VALIDATION_POSITIONS, rng),
     )
 
 
-def words_of(log: Log, champion: Bundle | None) -> tuple[Vocabulary, list[str], list[str]]:
-    """Items, event types and categories of the log's events alone: nothing later leaks in.
+def vocabularies_of(
+    log: EventLog, champion: Bundle | None
+) -> tuple[Vocabulary, list[str], list[str]]:
+    """The items, event types and categories of the log's events, and of no later ones.
 
-    Those a champion knows come first and in its order, so that its weights keep their meaning.
+    Those that a champion knows come first and in its order, so that its weights keep their meaning.
     """
     codes = np.flatnonzero(count_codes(log.sequences.items, len(log.item_ids)))
     items = [log.item_ids[code] for code in codes]
@@ -169,7 +172,7 @@ def category_codes(
     return np.array([0] * FIRST_ITEM + found, np.int32)
 
 
-def _known_positions(history: Log, train: Sequences, fit: Sequences, cut_us: int) -> Positions:
+def _known_positions(history: EventLog, train: Sequences, fit: Sequences, cut_us: int) -> Positions:
     """Validation positions whose target the fit part has seen."""
     positions = history.positions(train, cut_us)
     rows = max(int(train.items.max(initial=UNKNOWN)) + 1, FIRST_ITEM)

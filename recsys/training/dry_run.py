@@ -1,10 +1,11 @@
-"""The dry run of a log: read once, described, and asked whether its order is worth learning."""
+"""Dry run of a log: read every row once, describe it, and measure whether its order predicts anything."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,19 @@ from recsys.storage.entities.event_reading import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.event_source import EventSource
 from recsys.storage.external.mapped_history import check_serving
 from recsys.storage.external.mapped_rows import Tally, reason_kind
-from recsys.training.baseline_analysis import find_signal
+from recsys.training.baseline_analysis import analyse_baselines
 
-SAMPLE_EVENTS = 4_000_000  # that counts of sequences are made on
-SIGNAL_EVENTS = 1_000_000  # that rankers are fitted to
 MAX_REASONS = 20
 
 OnProgress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True)
+class SampleSizes:
+    """How many events, of whole users, a large log is judged by."""
+
+    sequence_events: int = 4_000_000  # that sequences are counted on
+    ranker_events: int = 1_000_000  # that rankers are fitted to
 
 
 def check_log(
@@ -37,14 +44,15 @@ def check_log(
     path: Path | None = None,
     options: ReadOptions | None = None,
     on_progress: OnProgress = lambda stage, rows: None,
+    sizes: SampleSizes = SampleSizes(),  # noqa: B008
 ) -> dict[str, Any]:
     """The report on the mapped table, the service's own, or the file at `path`; JSON-ready.
 
     Reads every row once; sequences are judged on a sample of whole users where there are more than
-    SAMPLE_EVENTS. Raises ConfigError or InputError naming what is wrong with the mapping.
+    `sizes.sequence_events`. Raises ConfigError or InputError naming what is wrong with the mapping.
     """
     started = time.perf_counter()
-    sample, tally = LogSample(SAMPLE_EVENTS), Tally()
+    sample, tally = LogSample(sizes.sequence_events), Tally()
     source: dict[str, Any]
     if path is not None:
         source = {"kind": "file", "name": path.name}
@@ -63,8 +71,8 @@ def check_log(
     gap = settings.sequences.session_gap_minutes * 60
     found = statistics(frame, build_sequences(frame, gap))
     on_progress("signal", tally.read)
-    part, part_share = sample.frame(SIGNAL_EVENTS)
-    signal = find_signal(part, build_sequences(part, gap), settings.training.seed)
+    part, part_share = sample.frame(sizes.ranker_events)
+    analysis = analyse_baselines(part, build_sequences(part, gap), settings.training.seed)
     first, last = (sample.first_us, sample.last_us) if sample.events else (None, None)
     return {
         "source": source,
@@ -89,7 +97,7 @@ def check_log(
         ],
         "sample": {"share_of_users": share, "events": len(frame)},
         "sequences": found,
-        "signal": {**signal, "sample": {"share_of_users": part_share, "events": len(part)}},
+        "signal": {**analysis, "sample": {"share_of_users": part_share, "events": len(part)}},
         "read_seconds": round(read_seconds, 2),
         "seconds": round(time.perf_counter() - started, 2),
     }

@@ -14,8 +14,8 @@ from recsys.config import Settings
 from recsys.errors import InputError
 from recsys.events.frame import EventFrame, EventFrameBuilder
 from recsys.ingest.event_files import ReadOptions, read_events
-from recsys.training.compare import Inputs
-from recsys.training.training_log import make_log
+from recsys.training.compare import ComparisonData
+from recsys.training.event_log import make_log
 
 
 def read_frame(path: Path, options: ReadOptions, now_us: int) -> tuple[EventFrame, int]:
@@ -35,15 +35,15 @@ def read_frame(path: Path, options: ReadOptions, now_us: int) -> tuple[EventFram
 
 def session_files(
     train: Path, test: Path, options: ReadOptions, settings: Settings, now_us: int
-) -> Inputs:
+) -> ComparisonData:
     """Two session files."""
     log = make_log(read_frame(train, options, now_us)[0], settings)
     other = make_log(read_frame(test, options, now_us)[0], settings)
-    return Inputs(log, other, int(log.sequences.timestamps_us.max()) + 1)
+    return ComparisonData(log, other, int(log.sequences.timestamps_us.max()) + 1)
 
 
 def cut_log(
     path: Path, cut_us: int, options: ReadOptions, settings: Settings, now_us: int
-) -> Inputs:
+) -> ComparisonData:
     """One log; everything before `cut_us` trains and is context."""
-    return Inputs(make_log(read_frame(path, options, now_us)[0], settings), None, cut_us)
+    return ComparisonData(make_log(read_frame(path, options, now_us)[0], settings), None, cut_us)

@@ -1,36 +1,39 @@
-"""The log before the test window -> a bundle: a trained network, and how it is blended and served.
+"""Train the network before the test window, and choose how it is blended and which ranking serves.
 
-The way of one training, in time:
+One training in time:
 
     |------ fit ------|-- validation --|---- test window ----|
     |            training             cut
 
-The network stops on validation; there its word is weighed, its blend with the rankers and the
-ranking to serve are chosen. Then fit and validation are learned together, from the start or, from
-a champion's weights, in a short pass. Then every system ranks the test window, which none has seen
+The network stops on validation; there its blend with the rankers and the ranking to serve are
+chosen. Then fit and validation are learned together, from the start or, from a champion's weights,
+in a short pass. Then every system ranks the test window, which none has seen
 (`recsys.training.evaluate`). Only after the verdict may the window itself be learned
-(`recsys.training.final_pass`).
+(`recsys.training.window_pass`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from recsys.config import Settings
+from recsys.events.sequences import Sequences
+from recsys.events.times import DAY_US, to_us
+from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.models.blend import Blend
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
+from recsys.models.lstm.inherited_weights import start_from
 from recsys.models.lstm.scoring import NetworkScorer
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.lstm.training_loop import (
     WARM_RATE,
     LearningCurve,
-    Progress,
     final_pass,
     start_cold,
     train_network,
@@ -40,138 +43,179 @@ from recsys.models.ranking import BLEND, BLENDED, LSTM
 from recsys.models.session_knn import SessionKnn
 from recsys.tracing import traced
 from recsys.training.blend_search import (
-    Quality,
+    ValidationMetrics,
     calibrate,
     candidates_of,
     choose_blend,
     choose_session_knn,
-    ranker_quality,
+    ranker_metrics,
 )
-from recsys.training.dataset import Lesson, prepare
-from recsys.training.training_log import Log
-from recsys.training.warm_start import catch_up, start_warm
+from recsys.training.dataset import Dataset, make_dataset
+from recsys.training.event_log import EventLog
+from recsys.training.run import Run
 
 ANYWHERE = {"processes", "worker_timeout_seconds"}  # of [training]: they change no result
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What a training gives: the bundle, and what the network's learning looked like."""
+class FittedModel:
+    """A trained bundle, its learning curve, and how each ranking did on validation."""
 
     bundle: Bundle
-    trainer: Trainer
     curve: LearningCurve
-    validation: dict[str, Quality]  # of each ranking; empty where there was too little to choose by
+    validation: dict[str, ValidationMetrics]  # by ranking; empty where validation was too small
     cut_us: int  # the test window's start
     warm: bool  # whether it started from a champion's weights
 
-    def shown(self) -> str:
-        """The ranking to serve and, the best first, what each one came to on validation."""
+    def summary(self) -> str:
+        """The ranking to serve and, the best first, each one's validation metrics."""
         if not self.validation:
             return self.bundle.ranking
-        pairs = sorted(self.validation.items(), key=lambda pair: -pair[1].figure)
+        pairs = sorted(self.validation.items(), key=lambda pair: -pair[1].objective)
         each = ", ".join(f"{name} {found.recall:.3f}/{found.mrr:.3f}" for name, found in pairs)
         return f"{self.bundle.ranking} (recall@20/MRR@20 of each: {each})"
 
 
 @traced("learn")
-def learn(
-    log: Log,
+def fit_model(
+    log: EventLog,
     settings: Settings,
     version: str,
     cut_us: int,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    *,
+    run: Run,
     champion: Bundle | None = None,
-    workplace: Path | None = None,
-) -> Learned:
+    checkpoint_folder: Path | None = None,
+) -> FittedModel:
     """Train on the events before `cut_us`; nothing at or after it is looked at.
 
-    With a `champion` its weights are where the training starts, if they fit. Epochs are written
-    down in the folder `workplace`, and a training that was killed goes on from there. Raises
-    NotEnoughDataError where too little is left, TrainingError where the loss breaks.
+    A `champion` gives the weights to start from, where they fit the network. Finished epochs are kept
+    in `checkpoint_folder`, from which a training that was killed resumes. Raises NotEnoughDataError
+    where too few events are left, TrainingError where the loss is no number any more.
     """
-    lesson = prepare(log, settings, cut_us, champion)
-    trainer = lesson.trainer()
-    warm = champion is not None and start_warm(trainer, champion, lesson.vocabulary, lesson.fit)
-    if not warm:
-        start_cold(trainer, lesson.fit)
-    bundle = lesson.bundle(version, trainer)
-    key = _fingerprint(lesson, warm)
-    if warm:
-        assert champion is not None
-        catch_up(lesson, trainer, champion, on_progress)
-        curve = None
+    dataset = make_dataset(log, settings, cut_us, champion)
+    trainer = dataset.trainer()
+    start = champion
+    if champion is None or not start_warm(trainer, champion, dataset.vocabulary, dataset.fit):
+        start = None
+        start_cold(trainer, dataset.fit)
+    bundle = dataset.bundle(version, trainer)
+    checkpoints = _Checkpoints(checkpoint_folder, _fingerprint(dataset, warm=start is not None))
+    curve = None
+    if start is None:
+        curve = _fit_with_validation(dataset, trainer, bundle, run, checkpoints.of("fit"))
     else:
-        curve = _fit(lesson, trainer, bundle, on_progress, _checkpoint(workplace, "fit", key))
-    bundle, validation = _weigh(bundle, lesson, champion if warm else None)
-    best = max(validation, key=lambda name: validation[name].figure) if validation else BLEND
-    if curve is None or (settings.training.refit and not lesson.before.all()):
-        trainer = lesson.trainer()
-        if curve is None:
-            assert champion is not None
-            start_warm(trainer, champion, lesson.vocabulary, lesson.train)
-        else:
-            start_cold(trainer, lesson.train)
-        again = train_network(
-            lesson.train,
-            lesson.weights,
-            trainer,
-            None,
-            on_progress,
-            stage="refit",
-            epochs=settings.training.warm_epochs if curve is None else curve.best_epoch,
-            rate_share=WARM_RATE if curve is None else 1.0,
-            checkpoint=_checkpoint(workplace, "refit", key),
-        )
+        _catch_up(dataset, trainer, start, run)
+    bundle, validation = _choose_rankings(bundle, dataset, start)
+    best = max(validation, key=lambda name: validation[name].objective) if validation else BLEND
+    if curve is None or (settings.training.refit and not dataset.in_fit.all()):
+        epochs = settings.training.warm_epochs if curve is None else curve.best_epoch
+        trainer, again = _refit(dataset, start, epochs, run, checkpoints.of("refit"))
         curve = curve or again
     else:
         epochs = settings.training.final_epochs
-        final_pass(lesson.train, lesson.weights, trainer, epochs, on_progress)
-    for stage in ("fit", "refit"):
-        if (written := _checkpoint(workplace, stage, key)) is not None:
-            written.remove()
+        final_pass(dataset.train, dataset.weights, trainer, epochs, run.on_progress)
+    checkpoints.remove()
     bundle = replace(
         bundle,
         network=trainer.network,
-        rankers=lesson.rankers(lesson.train, bundle.rankers),
+        rankers=dataset.rankers(dataset.train, bundle.rankers),
         ranking=best,
     )
-    return Learned(bundle, trainer, curve, validation, cut_us, warm)
+    return FittedModel(bundle, curve, validation, cut_us, warm=start is not None)
 
 
-def _fit(
-    lesson: Lesson,
+def warm_champion(settings: Settings, champion: Bundle | None, now: datetime) -> Bundle | None:
+    """The champion whose weights a training starts from; None for a cold start.
+
+    A cold start is due `training.cold_start_days` after the last one.
+    """
+    if champion is None or not settings.training.warm_start:
+        return None
+    due_us = champion.facts.cold_started_us + settings.training.cold_start_days * DAY_US
+    return champion if to_us(now) < due_us else None
+
+
+def start_warm(
+    trainer: Trainer, champion: Bundle, vocabulary: Vocabulary, sequences: Sequences
+) -> bool:
+    """Give the trainer the champion's weights; False where their shapes do not fit."""
+    if champion.network is None:
+        return False
+    rows = np.concatenate(
+        (np.arange(FIRST_ITEM), champion.vocabulary.encode(vocabulary.item_ids))
+    ).astype(np.int64)
+    rows[FIRST_ITEM:][rows[FIRST_ITEM:] == UNKNOWN] = -1
+    return start_from(trainer, champion.network, rows, sequences)
+
+
+def _fit_with_validation(
+    dataset: Dataset,
     trainer: Trainer,
     bundle: Bundle,
-    on_progress: Callable[[Progress], None],
+    run: Run,
     checkpoint: TrainingCheckpoint | None,
 ) -> LearningCurve:
-    """Train on the fit part, stopped by validation."""
-    glance = lesson.glance()
+    """Train on the fit part until validation stops improving."""
+    sample = dataset.epoch_sample()
 
     def validate(_scorer: NetworkScorer) -> float:
-        return calibrate(candidates_of(bundle, glance, ()))[1]
+        return calibrate(candidates_of(bundle, sample, ())).objective
 
     return train_network(
-        lesson.fit,
-        lesson.fit_weights,
+        dataset.fit,
+        dataset.fit_weights,
         trainer,
-        validate if lesson.enough else None,
-        on_progress,
+        validate if dataset.can_validate else None,
+        run.on_progress,
         checkpoint=checkpoint,
     )
 
 
-def _weigh(
-    bundle: Bundle, lesson: Lesson, champion: Bundle | None
-) -> tuple[Bundle, dict[str, Quality]]:
-    """`bundle` with its session kNN tuned and its blends chosen; each ranking's validation quality.
+def _catch_up(dataset: Dataset, trainer: Trainer, champion: Bundle, run: Run) -> None:
+    """Train the champion's weights one epoch on the fit part, where it holds newer events.
 
-    A warm start keeps the `champion`'s session kNN, and all its choices where there are too few
-    positions; a cold one then keeps the plain ones, and there is no quality to speak of.
+    Where it holds none the weights are ready for validation as they are.
     """
-    if not lesson.enough:
+    if (dataset.fit.timestamps_us > champion.facts.data_end_us).any():
+        final_pass(dataset.fit, dataset.fit_weights, trainer, 1, run.on_progress)
+
+
+def _refit(
+    dataset: Dataset,
+    champion: Bundle | None,
+    epochs: int,
+    run: Run,
+    checkpoint: TrainingCheckpoint | None,
+) -> tuple[Trainer, LearningCurve]:
+    """Train anew on fit part and validation together, from the `champion`'s weights where given."""
+    trainer = dataset.trainer()
+    if champion is None:
+        start_cold(trainer, dataset.train)
+    else:
+        start_warm(trainer, champion, dataset.vocabulary, dataset.train)
+    curve = train_network(
+        dataset.train,
+        dataset.weights,
+        trainer,
+        None,
+        run.on_progress,
+        stage="refit",
+        epochs=epochs,
+        rate_share=1.0 if champion is None else WARM_RATE,
+        checkpoint=checkpoint,
+    )
+    return trainer, curve
+
+
+def _choose_rankings(
+    bundle: Bundle, dataset: Dataset, champion: Bundle | None
+) -> tuple[Bundle, dict[str, ValidationMetrics]]:
+    """`bundle` with its session kNN and blends chosen, and each ranking's validation metrics.
+
+    A warm start keeps the `champion`'s session kNN, and all its choices where validation is too
+    small; a cold one then keeps the defaults, and there are no metrics.
+    """
+    if not dataset.can_validate:
         blends = dict(champion.blends) if champion else {}
         blends = {LSTM: Blend({LSTM: 1.0}), BLEND: Blend({LSTM: 1.0}), **blends}
         return replace(bundle, blends=blends), {}
@@ -179,30 +223,44 @@ def _weigh(
     knn = rankers["session_knn"]
     assert isinstance(knn, SessionKnn)
     if champion is None:
-        rankers["session_knn"] = choose_session_knn(knn, lesson.positions, bundle)
+        rankers["session_knn"] = choose_session_knn(knn, dataset.validation, bundle)
     else:
         rankers["session_knn"] = with_choices(knn, champion.rankers)
     bundle = replace(bundle, rankers=rankers)
-    candidates = candidates_of(bundle, lesson.positions, BLENDED)
-    alone, _ = calibrate(candidates)
-    blend, _ = choose_blend(candidates, alone)
+    candidates = candidates_of(bundle, dataset.validation, BLENDED)
+    alone = calibrate(candidates).blend
+    blend = choose_blend(candidates, alone).blend
     bundle = replace(bundle, blends={LSTM: alone, BLEND: blend})
-    found = {name: Quality.of(candidates.ranks(each)) for name, each in bundle.blends.items()}
-    found |= {n: ranker_quality(r, lesson.positions, bundle) for n, r in rankers.items()}
-    return bundle, found
+    metrics = {
+        name: ValidationMetrics.of(candidates.ranks(each)) for name, each in bundle.blends.items()
+    }
+    metrics |= {n: ranker_metrics(r, dataset.validation, bundle) for n, r in rankers.items()}
+    return bundle, metrics
 
 
-def _fingerprint(lesson: Lesson, warm: bool) -> str:
-    """Names a training by its data and settings, so that only the same one is gone on with."""
+@dataclass(frozen=True)
+class _Checkpoints:
+    """The checkpoint file of each stage of one training, told apart by `key`."""
+
+    folder: Path | None  # None = nothing is kept
+    key: str
+
+    def of(self, stage: str) -> TrainingCheckpoint | None:
+        return TrainingCheckpoint(self.folder / f"{stage}.bin", self.key) if self.folder else None
+
+    def remove(self) -> None:
+        for stage in ("fit", "refit"):
+            if (written := self.of(stage)) is not None:
+                written.remove()
+
+
+def _fingerprint(dataset: Dataset, warm: bool) -> str:
+    """A hash of a training's data and settings, so that only the same training is resumed."""
     digest = hashlib.sha256()
-    train, settings = lesson.train, lesson.settings
+    train, settings = dataset.train, dataset.settings
     for array in (train.offsets, train.items, train.timestamps_us, train.event_types):
         digest.update(np.ascontiguousarray(array).data)
     for section in (settings.sequences, settings.model, settings.training, settings.evaluation):
         digest.update(section.model_dump_json(exclude=ANYWHERE).encode())
-    digest.update(f"{len(lesson.vocabulary)} {warm}".encode())
+    digest.update(f"{len(dataset.vocabulary)} {warm}".encode())
     return digest.hexdigest()
-
-
-def _checkpoint(workplace: Path | None, stage: str, key: str) -> TrainingCheckpoint | None:
-    return None if workplace is None else TrainingCheckpoint(workplace / f"{stage}.bin", key)

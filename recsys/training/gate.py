@@ -1,4 +1,4 @@
-"""The promotion verdict: a worse model never goes live.
+"""The promotion gate: a worse model never goes live.
 
 All systems have ranked the same positions of one time window that none of them, the champion
 included, was trained on. The candidate is promoted when
@@ -14,14 +14,64 @@ With no champion the best ranking on validation is published, whichever it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from recsys.config import Settings
 from recsys.events.array_types import Int64Array
+from recsys.models.bundle import Bundle
+from recsys.models.version_facts import Figures
+from recsys.training.evaluate import Evaluation
 from recsys.training.metrics import reciprocal_rank
-from recsys.training.report import METRICS, difference, plain
+from recsys.training.report import METRICS, difference, rounded
 
 JUDGED = ("recall@20", "mrr@20")
+
+
+@dataclass(frozen=True)
+class GateRanks:
+    """Conservative ranks (P,) of the same positions by every system."""
+
+    candidate: Int64Array
+    champion: Int64Array | None
+    rankers: Mapping[str, Int64Array]
+    owners: Int64Array  # (P,) whose each position is
+
+
+@dataclass(frozen=True)
+class GateRules:
+    """The limits of the gate and of the bootstrap behind its intervals."""
+
+    margin: float  # share of the champion's figure
+    min_positions: int
+    draws: int
+    seed: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> GateRules:
+        return cls(
+            settings.promotion.margin,
+            settings.promotion.min_positions,
+            settings.evaluation.bootstrap_draws,
+            settings.training.seed,
+        )
+
+
+@dataclass(frozen=True)
+class GateNumbers:
+    """The metrics a verdict rests on."""
+
+    positions: int
+    candidate: Mapping[str, float]
+    champion: Mapping[str, float] | None
+    rankers: Figures
+    versus_champion: Figures | None = None  # metric -> difference, low, high; None = not compared
+
+    def to_json(self) -> dict[str, Any]:
+        values = dict(vars(self))
+        if self.versus_champion is None:
+            del values["versus_champion"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -30,71 +80,70 @@ class Verdict:
 
     promote: bool
     reason: str
-    numbers: dict[str, Any]
+    numbers: GateNumbers
 
-    def plain(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "numbers": self.numbers.to_json()}
 
 
-def verdict(
-    candidate: Int64Array,
-    champion: Int64Array | None,
-    rankers: Mapping[str, Int64Array],
-    owners: Int64Array,
-    *,
-    ranking: str,
-    margin: float,
-    min_positions: int,
-    draws: int,
-    seed: int,
+def judge(
+    evaluation: Evaluation, candidate: Bundle, champion: Bundle | None, settings: Settings
 ) -> Verdict:
-    """Judge from conservative ranks (P,) of the same positions; `ranking` is the candidate's kind."""
-    numbers: dict[str, Any] = {
-        "positions": len(candidate),
-        "candidate": _figures(candidate),
-        "champion": None if champion is None else _figures(champion),
-        "rankers": {name: _figures(found) for name, found in rankers.items()},
-    }
-    if champion is not None and len(candidate) < min_positions:
-        return Verdict(
-            False,
-            f"kept back: {len(candidate)} positions to judge by, {min_positions} are needed",
-            numbers,
-        )
+    """The gate's verdict on the candidate beside the champion and every ranker on one window."""
+    ranked = evaluation.ranked
+    ranks = GateRanks(
+        candidate=ranked["served"].ranks,
+        champion=None if champion is None else ranked["champion"].ranks,
+        rankers={name: ranked[name].ranks for name in candidate.rankers},
+        owners=evaluation.positions.owners,
+    )
+    return verdict(ranks, GateRules.of(settings), candidate.ranking)
+
+
+def verdict(ranks: GateRanks, rules: GateRules, ranking: str) -> Verdict:
+    """Judge a candidate that serves `ranking`."""
+    count, champion = len(ranks.candidate), ranks.champion
+    numbers = GateNumbers(
+        positions=count,
+        candidate=_figures(ranks.candidate),
+        champion=None if champion is None else _figures(champion),
+        rankers={name: _figures(found) for name, found in ranks.rankers.items()},
+    )
     if champion is None:
         reason = f"promoted: there is no champion yet; {ranking} ranked validation best"
         return Verdict(True, reason, numbers)
-    versus = difference(candidate, champion, owners, draws, seed)
-    numbers["versus_champion"] = plain(versus)
+    if count < rules.min_positions:
+        reason = f"kept back: {count} positions to judge by, {rules.min_positions} are needed"
+        return Verdict(False, reason, numbers)
+    versus = difference(ranks.candidate, champion, ranks.owners, rules.draws, rules.seed)
+    numbers = replace(numbers, versus_champion=rounded(versus))
     for metric in JUDGED:
-        figure = float(METRICS[metric](champion).mean())
-        bound = -margin * figure
-        if versus[metric]["low"] <= bound:
-            return Verdict(
-                False,
+        low, bound = versus[metric]["low"], -rules.margin * float(METRICS[metric](champion).mean())
+        if low <= bound:
+            reason = (
                 f"refused: {metric} minus the champion's may be as low as "
-                f"{versus[metric]['low']:+.4f} (95%), below the bound of {bound:+.4f}",
-                numbers,
+                f"{low:+.4f} (95%), below the bound of {bound:+.4f}"
             )
-    own = float(reciprocal_rank(candidate, 20).mean())
-    for name, found in rankers.items():
+            return Verdict(False, reason, numbers)
+    own = float(reciprocal_rank(ranks.candidate, 20).mean())
+    for name, found in ranks.rankers.items():
         other = float(reciprocal_rank(found, 20).mean())
         if own < other:
-            return Verdict(
-                False,
-                f"refused: mrr@20 is {own:.4f}, and {name}, which needs no training, has {other:.4f}",
-                numbers,
+            reason = (
+                f"refused: mrr@20 is {own:.4f}, and {name}, which needs no training, "
+                f"has {other:.4f}"
             )
+            return Verdict(False, reason, numbers)
     change = versus["mrr@20"]
-    return Verdict(
-        True,
+    reason = (
         f"promoted: mrr@20 minus the champion's is {change['difference']:+.4f} "
-        f"(95%: {change['low']:+.4f} to {change['high']:+.4f})",
-        numbers,
+        f"(95%: {change['low']:+.4f} to {change['high']:+.4f})"
     )
+    return Verdict(True, reason, numbers)
 
 
 def _figures(found: Int64Array) -> dict[str, float]:
+    """The mean of each metric; 0 where there are no positions."""
     if len(found) == 0:
         return dict.fromkeys(METRICS, 0.0)
     return {name: round(float(metric(found).mean()), 6) for name, metric in METRICS.items()}

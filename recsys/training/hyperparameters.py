@@ -1,14 +1,14 @@
-"""Search over the network's settings, judged by validation MRR@20. The only home of Optuna.
+"""Search the network's settings by validation MRR@20. The only home of Optuna.
 
-Every trial trains on the fit part alone, from the start, and is told off after each epoch against
-the others (median pruning). The study is a file that grows: stopped anywhere, the same search goes
-on from there. The test window is not looked at.
+Every trial trains on the fit part alone, from the start, and is compared after each epoch with the
+others (median pruning). The study is a file that grows: stopped anywhere, the same search resumes
+there. The test window is not looked at.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,13 @@ from recsys.config import Settings
 from recsys.errors import NotEnoughDataError
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.scoring import NetworkScorer
-from recsys.models.lstm.training_loop import Progress, start_cold, train_network
+from recsys.models.lstm.training_loop import start_cold, train_network
+from recsys.models.version_facts import Adopted, AdoptedSetting
 from recsys.training.blend_search import K, calibrate, candidates_of
-from recsys.training.dataset import prepare
+from recsys.training.dataset import make_dataset
+from recsys.training.event_log import EventLog
 from recsys.training.metrics import reciprocal_rank
-from recsys.training.training_log import Log
+from recsys.training.run import Run
 
 if TYPE_CHECKING:
     import optuna
@@ -31,44 +33,63 @@ WIDTHS = (64, 96, 128, 192, 256)
 LENGTHS = (20, 50, 100)
 NEGATIVES = (512, 1_024, 2_048)
 
+SettingValues = Mapping[str, Mapping[str, Any]]  # section -> key -> value
+
 
 @dataclass(frozen=True)
-class Tuned:
-    """The best settings found: section -> key -> value, and the figure they reached."""
+class SearchBudget:
+    """How many trials a search adds, and for how long it starts them."""
 
-    best: dict[str, dict[str, Any]]
+    trials: int
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one of Optuna's trials tried, and the validation MRR@20 it reached."""
+
+    number: int
+    mrr: float | None  # None = pruned
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """The best settings found, and the validation MRR@20 they reached."""
+
+    best: SettingValues
     mrr: float
-    trials: int  # finished ones, those of earlier runs included
+    trials: int  # finished ones, those of earlier searches included
     pruned: int
 
 
-def tune(
-    log: Log,
+def search_settings(
+    log: EventLog,
     settings: Settings,
     cut_us: int,
     folder: Path,
-    trials: int,
-    timeout_seconds: float | None,
-    on_progress: Callable[[int, Progress], None] = lambda number, progress: None,
-    on_trial: Callable[[int, float | None, dict[str, Any]], None] = lambda number, mrr, found: None,
-) -> Tuned:
-    """Run `trials` more trials on the events before `cut_us`; `timeout_seconds` starts no more.
+    budget: SearchBudget,
+    run: Run,
+    on_trial: Callable[[TrialResult], None] = lambda result: None,
+) -> TuningResult:
+    """Search on the events before `cut_us`; the study is kept in `folder`.
 
     The current settings are the first trial, so that the result is never worse than they are on
-    validation. Raises NotEnoughDataError where validation has too few positions to judge by.
+    validation. The stage of the run's progress is 'trial N'. Raises NotEnoughDataError where
+    validation has too few positions to judge by.
     """
     # It takes a third of a second to load, which no other command has to wait for.
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    lesson = prepare(log, settings, cut_us)
-    if not lesson.enough:
-        raise NotEnoughDataError(f"{len(lesson.positions)} validation positions are too few")
+    dataset = make_dataset(log, settings, cut_us)
+    if not dataset.can_validate:
+        raise NotEnoughDataError(f"{len(dataset.validation)} validation positions are too few")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder.mkdir(parents=True, exist_ok=True)
     # A study is of one log and one start: with others it would compare what cannot be compared.
-    digest = hashlib.sha256(lesson.train.items.tobytes())
+    digest = hashlib.sha256(dataset.train.items.tobytes())
     digest.update(repr(_current(settings)).encode())
     name = digest.hexdigest()[:16]
     study = optuna.create_study(
@@ -83,48 +104,59 @@ def tune(
         study.enqueue_trial(_current(settings))
 
     def objective(trial: optuna.Trial) -> float:
-        found = _suggest(trial, _current(settings))
-        chosen = with_tuned(settings, found)
-        part = prepare(log, chosen, cut_us)
-        trainer = part.trainer()
-        start_cold(trainer, part.fit)
-        bundle = part.bundle("tune", trainer)
-        glance = part.glance()
-        best = 0.0
+        return _validation_mrr(trial, log, settings, cut_us, run)
 
-        def validate(_scorer: NetworkScorer) -> float:
-            nonlocal best
-            candidates = candidates_of(bundle, glance, ())
-            blend, _ = calibrate(candidates)
-            mrr = float(reciprocal_rank(candidates.ranks(blend), K).mean())
-            best = max(best, mrr)
-            step = trial.user_attrs.get("epochs", 0)
-            trial.set_user_attr("epochs", step + 1)
-            trial.report(mrr, step)
-            if trial.should_prune():
-                raise optuna.TrialPruned
-            return mrr
+    def report(_study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        on_trial(TrialResult(trial.number, trial.value, dict(trial.params)))
 
-        train_network(
-            part.fit,
-            part.weights[part.before],
-            trainer,
-            validate,
-            lambda progress: on_progress(trial.number, progress),
-        )
-        return best
-
-    def tell(_study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        on_trial(trial.number, trial.value, dict(trial.params))
-
-    study.optimize(objective, n_trials=trials, timeout=timeout_seconds, callbacks=[tell])
+    study.optimize(
+        objective, n_trials=budget.trials, timeout=budget.timeout_seconds, callbacks=[report]
+    )
     states = [trial.state for trial in study.trials]
-    return Tuned(
+    return TuningResult(
         best=_sections(study.best_params),
         mrr=float(study.best_value),
         trials=states.count(optuna.trial.TrialState.COMPLETE),
         pruned=states.count(optuna.trial.TrialState.PRUNED),
     )
+
+
+def _validation_mrr(
+    trial: optuna.Trial, log: EventLog, settings: Settings, cut_us: int, run: Run
+) -> float:
+    """Train with a trial's values; the best validation MRR@20 of an epoch. Raises TrialPruned."""
+    import optuna
+
+    chosen = with_values(settings, _suggest(trial, _current(settings)))
+    dataset = make_dataset(log, chosen, cut_us)
+    trainer = dataset.trainer()
+    start_cold(trainer, dataset.fit)
+    bundle = dataset.bundle("tune", trainer)
+    sample = dataset.epoch_sample()
+    best = 0.0
+
+    def validate(_scorer: NetworkScorer) -> float:
+        nonlocal best
+        candidates = candidates_of(bundle, sample, ())
+        blend = calibrate(candidates).blend
+        mrr = float(reciprocal_rank(candidates.ranks(blend), K).mean())
+        best = max(best, mrr)
+        step = trial.user_attrs.get("epochs", 0)
+        trial.set_user_attr("epochs", step + 1)
+        trial.report(mrr, step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+        return mrr
+
+    train_network(
+        dataset.fit,
+        dataset.weights[dataset.in_fit],
+        trainer,
+        validate,
+        run.on_progress,
+        stage=f"trial {trial.number}",
+    )
+    return best
 
 
 SECTION_OF = {
@@ -138,42 +170,36 @@ SECTION_OF = {
 }
 
 
-def with_tuned(settings: Settings, found: dict[str, dict[str, Any]]) -> Settings:
-    """`settings` with the values of `found` (section -> key -> value)."""
+def with_values(settings: Settings, values: SettingValues) -> Settings:
+    """`settings` with `values` in place of its own."""
     sections = {
-        name: getattr(settings, name).model_copy(update=values) for name, values in found.items()
+        name: getattr(settings, name).model_copy(update=dict(found))
+        for name, found in values.items()
     }
     return settings.model_copy(update=sections)
 
 
-def adoption(settings: Settings, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """`found` with what is configured beside each value: for `adopted` to tell a later change."""
+def adoption(settings: Settings, tuned: SettingValues | None, champion: Bundle | None) -> Adopted:
+    """The settings a training adopts: those of `tuned` where given, else the champion's."""
+    if tuned is None:
+        return champion.facts.adopted if champion is not None else {}
     return {
         section: {
-            key: {"value": value, "configured": getattr(getattr(settings, section), key)}
+            key: AdoptedSetting(value, getattr(getattr(settings, section), key))
             for key, value in values.items()
         }
-        for section, values in found.items()
+        for section, values in tuned.items()
     }
 
 
-def to_adopt(
-    settings: Settings, tuned: dict[str, dict[str, Any]] | None, champion: Bundle | None
-) -> dict[str, dict[str, Any]]:
-    """The adoption that a training goes by: of `tuned` where given, else the champion's."""
-    if tuned is not None:
-        return adoption(settings, tuned)
-    return (champion.facts.get("adopted") or {}) if champion is not None else {}
-
-
-def adopted(settings: Settings, given: dict[str, dict[str, Any]]) -> Settings:
-    """`settings` with the values of an `adoption`, but for keys that were configured anew since."""
+def with_adopted(settings: Settings, adopted: Adopted) -> Settings:
+    """`settings` with what was adopted, but for keys that were configured anew since."""
     kept: dict[str, dict[str, Any]] = {}
-    for section, values in given.items():
+    for section, values in adopted.items():
         for key, one in values.items():
-            if getattr(getattr(settings, section, None), key, None) == one["configured"]:
-                kept.setdefault(section, {})[key] = one["value"]
-    return with_tuned(settings, kept)
+            if getattr(getattr(settings, section, None), key, None) == one.configured:
+                kept.setdefault(section, {})[key] = one.value
+    return with_values(settings, kept)
 
 
 def _current(settings: Settings) -> dict[str, Any]:

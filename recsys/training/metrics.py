@@ -12,8 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.events.array_types import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
+from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.time_split import Positions
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.ranker import Ranker
 
 
 def ranks(scores: Float32Array, targets: Int32Array) -> Int64Array:
@@ -47,6 +49,24 @@ def target_ranks(scores: Float32Array, positions: Positions, first: int) -> Int6
         if len(known):
             best[row] = known[np.argmax(scores[row, known])]
     return ranks(scores, best)
+
+
+def ranker_ranks(
+    ranker: Ranker, positions: Positions, repeats: RepeatPolicy, missed: int
+) -> Int64Array:
+    """1-based conservative rank of the best wanted item of each position (P,) among a ranker's votes.
+
+    `missed` is the rank of a target without a vote. What `repeats` rules out has none.
+    """
+    found = np.full(len(positions), missed, np.int64)
+    for number in range(len(positions)):
+        history = positions.histories[number]
+        items, votes = ranker.votes(history)
+        votes = np.where(repeats.allows(items, history), votes, 0.0)
+        own = votes[np.isin(items, positions.wanted(number))].max(initial=0.0)
+        if own > 0:
+            found[number] = int((votes >= own).sum())
+    return found
 
 
 def recall(ranks: Int64Array, k: int) -> Float64Array:

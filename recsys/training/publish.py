@@ -1,96 +1,96 @@
-"""A training that was judged -> a version: its facts, its files and its row."""
+"""Make a version of a training that was judged: its facts, its files and its row."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from recsys.config import Settings
 from recsys.events.times import to_us
 from recsys.models.bundle import Bundle
+from recsys.models.version_facts import (
+    Adopted,
+    Check,
+    EvaluationWindow,
+    VersionFacts,
+    WindowPass,
+)
 from recsys.registry import write_version
 from recsys.storage.entities import version_rows
 from recsys.tracing import traced
-from recsys.training.data_checks import Check
-from recsys.training.evaluate import Trial, matrix_costs
-from recsys.training.fit import Learned
+from recsys.training.evaluate import Evaluation, matrix_costs
+from recsys.training.event_log import EventLog
+from recsys.training.fit import FittedModel
 from recsys.training.gate import Verdict
-from recsys.training.memory import peak_mib
-from recsys.training.training_log import Log
-from recsys.training.warm_start import cold_started_us
+from recsys.training.run import Run, peak_mib
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingResult:
     """One training from its log to the gate's verdict: all that a version keeps facts of."""
 
-    now: datetime
     settings: Settings  # with what was adopted
-    adopted: dict[str, dict[str, Any]]
-    log: Log
+    adopted: Adopted
+    log: EventLog
     user_count: int  # of the event frame
     checks: list[Check]
     champion: Bundle | None  # it was judged against
-    learned: Learned
-    trial: Trial
+    fitted: FittedModel
+    evaluation: Evaluation
     verdict: Verdict
-    bundle: Bundle  # to publish: what was learned, or what the pass over the window made of it
-    window: dict[str, Any]  # what came of that pass
+    bundle: Bundle  # to publish: the fitted one, or what the pass over the window made of it
+    window: WindowPass
 
-    def facts(self) -> dict[str, Any]:
-        """What the version tells of how it came to be; JSON-ready."""
-        return {
-            "adopted": self.adopted,
-            "checks": [check.plain() for check in self.checks],
-            "judged_against": None if self.champion is None else self.champion.version,
-            "metrics": self.trial.metrics,
-            "breakdown": self.trial.breakdown,
-            "validation": {name: found.plain() for name, found in self.learned.validation.items()},
-            "learning_curve": self.learned.curve.plain(),
-            "blends": {name: blend.plain() for name, blend in self.bundle.blends.items()},
-            "cold_started_us": cold_started_us(self.learned.warm, self.champion, self.now),
-            "network_bytes": self.bundle.network_bytes,
-            "item_matrix": matrix_costs(self.log, self.learned.bundle, self.trial.cut_us),
-            "peak_mib": peak_mib(),
-            "window": {
-                "from_us": self.trial.cut_us,
-                "positions": len(self.trial.positions),
-                **self.window,
-            },
-            "settings": {
+    def facts(self, now: datetime) -> VersionFacts:
+        """What the version keeps of how it came to be."""
+        fitted, evaluation, champion = self.fitted, self.evaluation, self.champion
+        times, from_us = self.log.sequences.timestamps_us, evaluation.cut_us
+        warm = fitted.warm and champion is not None
+        return VersionFacts(
+            adopted=self.adopted,
+            checks=self.checks,
+            judged_against=None if champion is None else champion.version,
+            metrics=evaluation.metrics,
+            breakdown=evaluation.breakdown,
+            validation={name: found.to_json() for name, found in fitted.validation.items()},
+            learning_curve=fitted.curve.plain(),
+            blends={name: blend.plain() for name, blend in self.bundle.blends.items()},
+            cold_started_us=champion.facts.cold_started_us if champion and warm else to_us(now),
+            network_bytes=self.bundle.network_bytes,
+            item_matrix=matrix_costs(self.log, fitted.bundle, from_us),
+            peak_mib=peak_mib(),
+            window=EvaluationWindow(from_us, len(evaluation.positions), self.window),
+            settings={
                 name: getattr(self.settings, name).model_dump(mode="json")
                 for name in ("sequences", "model", "training", "evaluation", "promotion")
             },
-        }
+            data_end_us=int(times.max()) if self.window.learned else from_us - 1,
+        )
 
 
 @traced("write files")
-def write_files(
-    training: Training, facts: dict[str, Any], run_id: int | None
-) -> version_rows.VersionRow:
-    """Files first, then the row, which this gives: a version that has a row has all its files.
+def write_files(result: TrainingResult, run: Run) -> tuple[version_rows.VersionRow, VersionFacts]:
+    """Write the version's files; its row and facts. A version that has a row has all its files.
 
-    The row's facts are `facts` and where the version's data ends. Raises OSError where the disk refuses.
+    Raises OSError where the disk refuses.
     """
-    bundle = replace(training.bundle, facts=facts)
-    times, window = training.log.sequences.timestamps_us, bundle.facts["window"]
-    end_us = int(times.max()) if window["learned"] else window["from_us"] - 1
-    bundle.facts["data_end_us"] = end_us
-    digest, size = write_version(training.settings.registry.path, bundle)
-    return version_rows.VersionRow(
+    facts = result.facts(run.now)
+    bundle = replace(result.bundle, facts=facts)
+    digest, size = write_version(result.settings.registry.path, bundle)
+    row = version_rows.VersionRow(
         version=bundle.version,
-        created_at_us=to_us(training.now),
-        state="candidate" if training.verdict.promote else "refused",
+        created_at_us=to_us(run.now),
+        state="candidate" if result.verdict.promote else "refused",
         ranking=bundle.ranking,
-        data_start_us=int(times.min()),
-        data_end_us=end_us,
-        event_count=training.log.sequences.event_count,
-        user_count=training.user_count,
+        data_start_us=int(result.log.sequences.timestamps_us.min()),
+        data_end_us=facts.data_end_us,
+        event_count=result.log.sequences.event_count,
+        user_count=result.user_count,
         item_count=bundle.vocabulary.item_count,
-        facts=bundle.facts,
-        verdict=training.verdict.plain(),
+        facts=facts.to_json(),
+        verdict=result.verdict.to_json(),
         manifest_sha256=digest,
         size_bytes=size,
-        run_id=run_id,
+        run_id=run.run_id,
     )
+    return row, facts

@@ -1,4 +1,4 @@
-"""Every system on the same positions, with intervals, as a table and as plain values.
+"""Metrics of every system on the same positions, with intervals: figures and a text table.
 
 Legend: P positions, U owners (users or sessions), V vocabulary rows.
 
@@ -32,14 +32,16 @@ LEVEL = 95.0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one system made of the positions."""
+class RankedPositions:
+    """The ranks that one system gives the targets of the positions."""
 
     ranks: Int64Array  # (P,)
     coverage: float  # of the catalogue, among anyone's first 20
 
 
-def rank_positions(positions: Positions, scorer: Scorer, rows: int, batch: int = 256) -> Outcome:
+def rank_positions(
+    positions: Positions, scorer: Scorer, rows: int, batch: int = 256
+) -> RankedPositions:
     """Rank every target of `positions` by `scorer`; rows = V."""
     found = np.empty(len(positions), np.int64)
     shown = np.zeros(rows, np.bool_)
@@ -50,7 +52,7 @@ def rank_positions(positions: Positions, scorer: Scorer, rows: int, batch: int =
         if k > 0:
             best = np.argpartition(scores, rows - k, axis=1)[:, -k:]
             shown[best[np.take_along_axis(scores, best, axis=1) > -np.inf]] = True
-    return Outcome(found, coverage(shown))
+    return RankedPositions(found, coverage(shown))
 
 
 class Bootstrap:
@@ -85,19 +87,19 @@ class Bootstrap:
 
 
 def summarise(
-    outcomes: Mapping[str, Outcome], positions: Positions, draws: int, seed: int
+    ranked: Mapping[str, RankedPositions], positions: Positions, draws: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """For each system: each metric with `_low` and `_high` over the targets training has seen,
     `coverage@20`, and `recall@20_all`, `mrr@20_all` with unseen targets as misses.
 
     Raises AssertionError where the systems did not rank the same positions.
     """
-    assert all(len(outcome.ranks) == len(positions) for outcome in outcomes.values())
+    assert all(len(system.ranks) == len(positions) for system in ranked.values())
     known = positions.targets >= FIRST_ITEM
     bootstrap = Bootstrap(positions.owners, draws, seed)
     table = {}
-    for name, outcome in outcomes.items():
-        values = np.stack([metric(outcome.ranks) for metric in METRICS.values()], axis=1)  # (P, M)
+    for name, system in ranked.items():
+        values = np.stack([metric(system.ranks) for metric in METRICS.values()], axis=1)  # (P, M)
         row: dict[str, float] = {}
         if known.any():
             drawn = bootstrap.means(values, known)
@@ -110,9 +112,9 @@ def summarise(
                 )
         else:
             row = {f"{m}{end}": 0.0 for m in METRICS for end in ("", "_low", "_high")}
-        row["coverage@20"] = outcome.coverage
-        row["recall@20_all"] = float(recall(outcome.ranks, 20).mean()) if len(known) else 0.0
-        row["mrr@20_all"] = float(reciprocal_rank(outcome.ranks, 20).mean()) if len(known) else 0.0
+        row["coverage@20"] = system.coverage
+        row["recall@20_all"] = float(recall(system.ranks, 20).mean()) if len(known) else 0.0
+        row["mrr@20_all"] = float(reciprocal_rank(system.ranks, 20).mean()) if len(known) else 0.0
         table[name] = row
     return table
 
@@ -135,7 +137,7 @@ def difference(
     }
 
 
-def breakdown(outcome: Outcome, positions: Positions) -> dict[str, dict[str, float]]:
+def breakdown(ranked: RankedPositions, positions: Positions) -> dict[str, dict[str, float]]:
     """Recall and MRR apart for returning and new owners, and for repeated and new targets."""
     histories = positions.histories
     repeated = np.fromiter(
@@ -152,8 +154,8 @@ def breakdown(outcome: Outcome, positions: Positions) -> dict[str, dict[str, flo
     return {
         name: {
             "positions": int(mask.sum()),
-            "recall@20": float(recall(outcome.ranks[mask], 20).mean()) if mask.any() else 0.0,
-            "mrr@20": float(reciprocal_rank(outcome.ranks[mask], 20).mean()) if mask.any() else 0.0,
+            "recall@20": float(recall(ranked.ranks[mask], 20).mean()) if mask.any() else 0.0,
+            "mrr@20": float(reciprocal_rank(ranked.ranks[mask], 20).mean()) if mask.any() else 0.0,
         }
         for name, mask in groups.items()
     }
@@ -183,10 +185,10 @@ def text_table(table: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def plain(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures rounded to six places, for JSON."""
+def rounded(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested figures rounded to six places, for JSON."""
     return {
-        key: plain(value)
+        key: rounded(value)
         if isinstance(value, Mapping)
         else round(value, 6)
         if isinstance(value, float)

@@ -165,8 +165,8 @@ def forget_process(pid: int) -> None:
 
 
 def _age(bundle: Bundle) -> float:
-    learned = bundle.facts.get("data_end_us")
-    return time.time() - learned / 1e6 if learned is not None else 0.0
+    learned_us = bundle.facts.data_end_us
+    return time.time() - learned_us / 1e6 if learned_us else 0.0
 
 
 def _bounded(event_type: str) -> str:

@@ -25,6 +25,7 @@ from recsys.storage.dashboard import activity_rows
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, audit_rows, item_rows, job_rows, version_rows
 from recsys.storage.schema import migrate
+from recsys.training.run import Run
 from recsys.web.app import create_app
 
 ROOT = Path(__file__).parents[2]
@@ -120,7 +121,7 @@ def running(browser, tiny_shop, tmp_path_factory, add_account):
         item_rows.put_items(connection, tiny_shop.shop.items, to_us(now))
         for role, name in (("admin", "root"), ("viewer", "looker"), ("operator", "locked")):
             add_account(connection, name, role)
-    pipeline.train(settings, database, now - timedelta(hours=1))
+    pipeline.train(settings, database, Run(now - timedelta(hours=1)))
     app = create_app(settings, database)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -84,7 +84,7 @@ def test_the_job_prunes_events_answers_and_versions(database, settings, versions
             event_rows.insert_events(connection, [check_event(click, to_us(NOW))], at)
             impression_rows.insert_impressions(connection, [answer(f"r{days}", at)])
     _, last = id_span(database)
-    outcome = prune.run(settings, database, Quiet())
+    outcome = prune.run(settings, database, Quiet()).to_json()
     assert outcome == {"events": 2, "answers": 2, "versions": 3, "runs": 0}
     assert id_span(database) == (last, last)
 

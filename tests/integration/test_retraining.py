@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import numpy as np
 import orjson
@@ -37,6 +38,7 @@ from recsys.registry import load_champion
 from recsys.storage.entities import job_rows, version_rows
 from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.schema.tables import answer_counts, job_schedules
+from recsys.training.run import Run
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
 
@@ -85,11 +87,11 @@ def test_a_worse_candidate_is_refused_and_a_better_one_promoted(
     database, settings, load, monkeypatch
 ):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW)
+    first = pipeline.train(settings, database, Run(NOW))
     assert first.promoted
     load(0.6, 1.0)
 
-    real = pipeline.learn
+    real = pipeline.fit_model
 
     def learn_shuffled(log, *arguments, **more):
         """The same log with its items dealt out anew: nothing to learn but how often each comes."""
@@ -97,12 +99,12 @@ def test_a_worse_candidate_is_refused_and_a_better_one_promoted(
         items = np.random.default_rng(0).permutation(sequences.items)
         return real(replace(log, sequences=replace(sequences, items=items)), *arguments, **more)
 
-    monkeypatch.setattr(pipeline, "learn", learn_shuffled)
-    worse = pipeline.train(settings, database, NOW + timedelta(hours=1))
+    monkeypatch.setattr(pipeline, "fit_model", learn_shuffled)
+    worse = pipeline.train(settings, database, Run(NOW + timedelta(hours=1)))
     monkeypatch.undo()
     assert not worse.promoted
     assert "may be as low as -0." in worse.verdict.reason
-    assert worse.verdict.numbers["versus_champion"]["mrr@20"]["high"] < 0
+    assert worse.verdict.numbers.versus_champion["mrr@20"]["high"] < 0
     assert champion(database).version == first.version
     with database.connect() as connection:
         row = version_rows.get_version(connection, worse.version)
@@ -110,29 +112,29 @@ def test_a_worse_candidate_is_refused_and_a_better_one_promoted(
     assert row.verdict["reason"] == worse.verdict.reason
 
     weak = change_settings(settings, model={"width": 4}, training={"epochs": 1})
-    monkeypatch.setattr(pipeline, "learn", learn_shuffled)
-    forced = pipeline.train(weak, database, NOW + timedelta(hours=2), force=True)
+    monkeypatch.setattr(pipeline, "fit_model", learn_shuffled)
+    forced = pipeline.train(weak, database, Run(NOW + timedelta(hours=2)), force=True)
     monkeypatch.undo()
     assert champion(database).version == forced.version
     with database.connect() as connection:
         latest = version_rows.list_deployments(connection, 1)[0]
     assert latest["reason"].startswith("forced; the gate said: refused")
 
-    better = pipeline.train(settings, database, NOW + timedelta(hours=3))
+    better = pipeline.train(settings, database, Run(NOW + timedelta(hours=3)))
     assert better.promoted, better.verdict.reason
     assert champion(database).version == better.version
-    assert all(check["passed"] for check in better.facts["checks"])
+    assert all(check.passed for check in better.facts.checks)
 
 
 def test_nothing_is_published_by_a_run_that_may_not(database, settings, load):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW)
+    first = pipeline.train(settings, database, Run(NOW))
 
     def fence(connection):
         raise LostLeaseError("another scheduler leads by now")
 
     with pytest.raises(LostLeaseError):
-        pipeline.train(settings, database, NOW + timedelta(hours=1), fence=fence)
+        pipeline.train(settings, database, Run(NOW + timedelta(hours=1), fence=fence))
     assert champion(database).version == first.version
     with database.connect() as connection:
         assert len(version_rows.list_versions(connection)) == 1
@@ -162,12 +164,12 @@ def test_files_of_a_deleted_version_go_though_the_pruning_was_killed(
 
 def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings, load):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW)
+    first = pipeline.train(settings, database, Run(NOW))
 
     def meanwhile(connection):
         version_rows.deploy(connection, first.version, 1, "someone", "again")
 
-    second = pipeline.train(settings, database, NOW + timedelta(hours=1), promote=False)
+    second = pipeline.train(settings, database, Run(NOW + timedelta(hours=1)), promote=False)
     deployments.promote(database, CLI, second.version, "by hand", to_us(NOW))
 
     def other(connection):
@@ -175,7 +177,9 @@ def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings
 
     eager = change_settings(settings, promotion={"min_positions": 1, "margin": 1.0})
     said = []
-    third = pipeline.train(eager, database, NOW + timedelta(hours=2), fence=other, say=said.append)
+    third = pipeline.train(
+        eager, database, Run(NOW + timedelta(hours=2), fence=other, say=said.append)
+    )
     if third.verdict.promote:
         assert "not promoted: another version became champion meanwhile" in said
     assert not third.promoted
@@ -184,11 +188,11 @@ def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings
 
 def test_a_failed_check_stops_the_run_and_leaves_the_champion(database, settings, load):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW)
+    first = pipeline.train(settings, database, Run(NOW))
     strict = change_settings(settings, training={"max_gap_days": 0.0001})
     said = []
     with pytest.raises(DataCheckError, match="longest silence, days"):
-        pipeline.train(strict, database, NOW, say=said.append)
+        pipeline.train(strict, database, Run(NOW, say=said.append))
     assert any(line.startswith("FAILED: longest silence") for line in said)
     assert champion(database).version == first.version
 
@@ -223,8 +227,8 @@ def test_a_champion_that_fails_in_service_is_rolled_back(
     database, settings, load, clicks, empty, reason
 ):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW - timedelta(days=1))
-    second = pipeline.train(settings, database, NOW, promote=False)
+    first = pipeline.train(settings, database, Run(NOW - timedelta(days=1)))
+    second = pipeline.train(settings, database, Run(NOW), promote=False)
     deployments.promote(database, CLI, second.version, "by hand", to_us(NOW))
     later = NOW + timedelta(hours=10)
     assert guard_champion(settings, database, later) is None
@@ -239,7 +243,7 @@ def test_a_champion_that_fails_in_service_is_rolled_back(
 
 def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, settings, load):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW)
+    first = pipeline.train(settings, database, Run(NOW))
     put_counts(database, first.version, "older", 60)
     later = NOW + timedelta(hours=10)
     assert guard_champion(settings, database, later) is None
@@ -251,15 +255,15 @@ def test_the_guard_can_be_switched_off_and_needs_somewhere_to_go(database, setti
 def test_tuned_settings_stay_with_the_champion_until_configured_anew(database, settings, load):
     load(0.0, 0.6)
     best = {"model": {"width": 12}, "training": {"epochs": 2}}
-    first = pipeline.train(settings, database, NOW, tuned=best)
+    first = pipeline.train(settings, database, Run(NOW), tuned=best)
     assert first.promoted
-    assert first.facts["settings"]["model"]["width"] == 12
-    second = pipeline.train(settings, database, NOW + timedelta(hours=1), promote=False)
-    assert second.facts["settings"]["model"]["width"] == 12
+    assert first.facts.settings["model"]["width"] == 12
+    second = pipeline.train(settings, database, Run(NOW + timedelta(hours=1)), promote=False)
+    assert second.facts.settings["model"]["width"] == 12
     anew = change_settings(settings, model={"width": 20})
-    third = pipeline.train(anew, database, NOW + timedelta(hours=2), promote=False)
-    assert third.facts["settings"]["model"]["width"] == 20
-    assert third.facts["settings"]["training"]["epochs"] == 2
+    third = pipeline.train(anew, database, Run(NOW + timedelta(hours=2)), promote=False)
+    assert third.facts.settings["model"]["width"] == 20
+    assert third.facts.settings["training"]["epochs"] == 2
 
 
 def run_limited(settings, database_url, tmp_path, run_id, limit):
@@ -287,7 +291,7 @@ def test_a_full_disk_fails_the_run_and_nothing_else(
     database, database_url, settings, load, tmp_path
 ):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW)
+    first = pipeline.train(settings, database, Run(NOW))
     with database.begin() as connection:
         run_id = job_rows.request_run(connection, "retrain", "cli", 1)
     done = run_limited(settings, database_url, tmp_path, run_id, 40_000)
@@ -437,7 +441,7 @@ def test_an_assigned_run_is_begun_by_its_own_leader_only(database):
 
 def test_a_damaged_sequence_file_is_built_anew_and_training_goes_on(database, settings, load):
     load(0.0, 0.6)
-    first = pipeline.train(settings, database, NOW)
+    first = pipeline.train(settings, database, Run(NOW))
     folder = settings.registry.path / ".sequences"
     path = next(folder.glob("segment-*/items.npy"))
     content = bytearray(path.read_bytes())
@@ -445,10 +449,10 @@ def test_a_damaged_sequence_file_is_built_anew_and_training_goes_on(database, se
     path.write_bytes(content)
     said = []
     second = pipeline.train(
-        settings, database, NOW + timedelta(hours=1), promote=False, say=said.append
+        settings, database, Run(NOW + timedelta(hours=1), say=said.append), promote=False
     )
     assert any("items was changed; the files are built anew" in line for line in said)
-    assert second.facts["metrics"].keys() >= first.facts["metrics"].keys()
+    assert second.facts.metrics.keys() >= first.facts.metrics.keys()
 
 
 def test_without_room_for_sequence_files_the_database_is_read(database, settings, load):
@@ -495,7 +499,7 @@ def test_writes_refused_for_a_while_cost_no_run(database, database_url, read_onl
         def job(_settings, own, run_log):
             refused.enter_context(read_only(own))
             run_log.say("a line that is not stored")
-            return {"done": 1}
+            return SimpleNamespace(to_json=lambda: {"done": 1})
 
         monkeypatch.setitem(runs.JOBS, "prune", job)
         monkeypatch.setattr(runs.time, "sleep", lambda _: refused.close())

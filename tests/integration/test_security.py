@@ -94,6 +94,7 @@ from recsys.ops.backup import make_backup, restore_backup
 from recsys.config import load_settings
 from recsys.ingest.event_files import ReadOptions
 from recsys.storage.engine.database import Database, open_database
+from recsys.training.run import Run
 from recsys.web.app import create_app
 
 NOW = datetime(2025, 3, 1, tzinfo=UTC)
@@ -111,12 +112,12 @@ def note(progress):
         raise Killed
 
 try:
-    pipeline.train(settings, database, NOW, force=True, on_progress=note)
+    pipeline.train(settings, database, Run(NOW, on_progress=note), force=True)
 except Killed:
     print("killed in epoch", epochs[-1])
 epochs.clear()
 trained = pipeline.train(
-    settings, database, NOW, force=True, on_progress=lambda at: epochs.append(at.epoch)
+    settings, database, Run(NOW, on_progress=lambda at: epochs.append(at.epoch)), force=True
 )
 print("went on in epoch", epochs[0], "and promoted", trained.promoted)
 said = []

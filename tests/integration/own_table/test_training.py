@@ -15,6 +15,7 @@ from recsys.sequence_store.segments import read_manifest
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.entities import user_rows
 from recsys.storage.external import mapped_rows
+from recsys.training.run import Run
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 
@@ -56,10 +57,10 @@ def test_metrics_are_those_of_the_own_table(own, load, two_clicks, tmp_path, tin
     theirs = two_clicks.settings(tmp_path / "theirs", tiny_shop)
     ours = two_clicks.settings(tmp_path / "ours", tiny_shop)
     ours = ours.model_copy(update={"events": Settings().events})
-    first = pipeline.train(ours, own, NOW, promote=False)
-    second = pipeline.train(theirs, own, NOW, promote=False)
+    first = pipeline.train(ours, own, Run(NOW), promote=False)
+    second = pipeline.train(theirs, own, Run(NOW), promote=False)
     assert first.trial.metrics == second.trial.metrics
-    assert first.facts["window"] == second.facts["window"]
+    assert first.facts.window == second.facts.window
 
 
 def test_what_is_new_is_read_alone_and_late_rows_are_found(

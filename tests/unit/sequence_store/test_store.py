@@ -34,8 +34,9 @@ from recsys.storage.entities import event_rows, user_rows
 from recsys.storage.entities.event_reading import read_frame
 from recsys.training.data_checks import check_frame
 from recsys.training.evaluate import window_positions
-from recsys.training.fit import learn
-from recsys.training.training_log import make_log
+from recsys.training.event_log import make_log
+from recsys.training.fit import fit_model
+from recsys.training.run import Run
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 
@@ -373,9 +374,9 @@ def test_a_log_kept_in_files_trains_the_same_network(store, database, load):
         checks = [str(check) for check in check_frame(frame, settings, None)]
         log = make_log(frame, settings)
         cut_us = cut_for_share(log.sequences, 0.2)
-        learned = learn(log, settings, "v", cut_us)
-        positions = window_positions(log, learned.bundle, cut_us)
-        return frame, checks, learned.bundle, positions
+        fitted = fit_model(log, settings, "v", cut_us, Run(NOW))
+        positions = window_positions(log, fitted.bundle, cut_us)
+        return frame, checks, fitted.bundle, positions
 
     before = {path.name for path in store._folder.iterdir()}
     inside, checks, one, positions = trained(10_000)

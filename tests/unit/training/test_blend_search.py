@@ -21,7 +21,7 @@ from recsys.training.metrics import target_ranks
 def case(tiny_shop):
     """The tiny shop's last events, as positions of its own model."""
     from recsys.events.frame import frame_from_table
-    from recsys.training.training_log import make_log
+    from recsys.training.event_log import make_log
 
     bundle = tiny_shop.bundle
     log = make_log(frame_from_table(tiny_shop.events), tiny_shop.settings)
@@ -65,13 +65,13 @@ def test_the_search_never_ends_below_its_start(case):
     bundle, positions = case
     candidates = candidates_of(bundle, positions, BLENDED)
     start = Blend({NETWORK: 1.0})
-    alone, figure = calibrate(candidates)
-    assert figure >= candidates.figure(start)
-    assert figure == pytest.approx(candidates.figure(alone))
-    assert set(alone.weights) == {NETWORK}
-    blend, better = choose_blend(candidates, alone)
-    assert better >= figure
-    assert sum(blend.weights.values()) == pytest.approx(1.0, abs=1e-4)
+    alone = calibrate(candidates)
+    assert alone.objective >= candidates.objective(start)
+    assert alone.objective == pytest.approx(candidates.objective(alone.blend))
+    assert set(alone.blend.weights) == {NETWORK}
+    better = choose_blend(candidates, alone.blend)
+    assert better.objective >= alone.objective
+    assert sum(better.blend.weights.values()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_a_network_that_knows_nothing_gets_no_weight(case):
@@ -84,7 +84,7 @@ def test_a_network_that_knows_nothing_gets_no_weight(case):
     deaf = replace(
         candidates, scores=noise.astype(np.float32), gate=np.full_like(candidates.gate, -1e9)
     )
-    blend, _ = choose_blend(deaf, Blend({NETWORK: 1.0}))
+    blend = choose_blend(deaf, Blend({NETWORK: 1.0})).blend
     assert blend.weights[NETWORK] < 0.3
 
 

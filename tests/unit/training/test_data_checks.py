@@ -6,7 +6,7 @@ import pytest
 from recsys.config import load_settings
 from recsys.events.frame import EventFrame
 from recsys.events.times import DAY_US
-from recsys.training.data_checks import Known, check_frame
+from recsys.training.data_checks import ChampionData, check_frame
 
 DAYS = 20
 
@@ -35,7 +35,7 @@ def frame(users=200, items=300, days=DAYS, events=20_000, change=None):
     )
 
 
-KNOWN = Known({f"i{n}" for n in range(300)}, {"view"}, 10 * DAY_US)
+KNOWN = ChampionData({f"i{n}" for n in range(300)}, {"view"}, 10 * DAY_US)
 
 
 def failed(made, known=KNOWN, **sections):
@@ -112,7 +112,7 @@ def test_items_the_champion_never_saw_and_a_distribution_that_moved():
         new = columns["times"] > 10 * DAY_US
         columns["items"] = np.where(new, columns["items"] % 150, 150 + columns["items"] % 150)
 
-    known = Known({f"i{n}" for n in range(150, 300)}, {"view"}, 10 * DAY_US)
+    known = ChampionData({f"i{n}" for n in range(150, 300)}, {"view"}, 10 * DAY_US)
     assert failed(frame(change=moved), known) == {"max_new_item_share", "max_drift"}
 
 

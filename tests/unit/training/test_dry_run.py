@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys import pipeline
 from recsys.cli.dry_run_page import html_of, text_of
 from recsys.config import Settings
 from recsys.events.identity import hash_texts
@@ -15,8 +14,9 @@ from recsys.events.log_sample import LogSample
 from recsys.ingest.event_files import ColumnMap, ReadOptions
 from recsys.storage.engine.database import Database
 from recsys.storage.schema import migrate
-from recsys.training import dry_run
+from recsys.training.dry_run import SampleSizes, check_log
 
+WHOLE = SampleSizes()
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 START_US = 1_735_689_600_000_000
 
@@ -44,11 +44,11 @@ def log(users=400, length=12, order=True, seed=3, items=40):
     return pa.table({"u": users_, "i": items_, "t": times})
 
 
-def report(own, tmp_path, table, **options):
+def report(own, tmp_path, table, sizes=WHOLE, **options):
     path = tmp_path / "log.parquet"
     pq.write_table(table, path)
     chosen = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="us", **options)
-    return pipeline.check_events(Settings(), own, NOW, path, chosen)
+    return check_log(Settings(), own, NOW, path, chosen, sizes=sizes)
 
 
 def test_order_is_found_where_there_is_some_and_not_where_there_is_none(own, tmp_path):
@@ -97,11 +97,9 @@ def test_figures_are_those_of_the_log(own, tmp_path):
     assert [one["day"] for one in found["by_day"]] == ["2025-01-01", "2025-01-02"]
 
 
-def test_a_large_log_is_judged_by_whole_users(own, tmp_path, monkeypatch):
+def test_a_large_log_is_judged_by_whole_users(own, tmp_path):
     whole = report(own, tmp_path, log(users=2_000))
-    monkeypatch.setattr(dry_run, "SAMPLE_EVENTS", 5_000)
-    monkeypatch.setattr(dry_run, "SIGNAL_EVENTS", 3_000)
-    found = report(own, tmp_path, log(users=2_000))
+    found = report(own, tmp_path, log(users=2_000), SampleSizes(5_000, 3_000))
     assert found["rows_kept"] == whole["rows_read"] == 24_000
     assert found["sample"]["share_of_users"] < 0.3 and found["sample"]["events"] <= 5_000
     assert found["signal"]["sample"]["events"] <= 3_000

@@ -1,6 +1,6 @@
 import numpy as np
 
-from recsys.training.gate import Verdict, verdict
+from recsys.training.gate import GateRanks, GateRules, Verdict, verdict
 
 RNG = np.random.default_rng(0)
 CHAMPION = RNG.integers(1, 60, 4_000)
@@ -8,25 +8,17 @@ OWNERS = np.arange(4_000) // 2
 
 
 def judge(candidate, champion=CHAMPION, rankers=None, min_positions=2_000) -> Verdict:
-    return verdict(
-        np.asarray(candidate),
-        champion,
-        rankers or {},
-        OWNERS[: len(candidate)],
-        ranking="lstm",
-        margin=0.02,
-        min_positions=min_positions,
-        draws=300,
-        seed=1,
-    )
+    ranks = GateRanks(np.asarray(candidate), champion, rankers or {}, OWNERS[: len(candidate)])
+    rules = GateRules(margin=0.02, min_positions=min_positions, draws=300, seed=1)
+    return verdict(ranks, rules, "lstm")
 
 
 def test_an_equal_or_better_candidate_is_promoted_with_its_numbers():
     assert judge(CHAMPION).promote
     found = judge(np.maximum(1, CHAMPION - 3))
     assert found.promote
-    assert found.numbers["versus_champion"]["mrr@20"]["low"] > 0
-    assert found.numbers["positions"] == 4_000
+    assert found.numbers.versus_champion["mrr@20"]["low"] > 0
+    assert found.numbers.positions == 4_000
 
 
 def test_a_worse_candidate_is_refused_with_its_interval():

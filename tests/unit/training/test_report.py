@@ -5,7 +5,7 @@ from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
 from recsys.training.report import (
     Bootstrap,
-    Outcome,
+    RankedPositions,
     breakdown,
     difference,
     rank_positions,
@@ -73,7 +73,7 @@ def test_same_seed_same_interval():
 
 def test_summary_counts_unseen_targets_apart():
     where = positions([2, 3, 1, 1], [0, 0, 1, 2])
-    found = Outcome(np.array([1, 2, 10, 10]), 0.5)
+    found = RankedPositions(np.array([1, 2, 10, 10]), 0.5)
     row = summarise({"x": found}, where, draws=100, seed=0)["x"]
     assert row["recall@20"] == 1.0
     assert row["mrr@20"] == 0.75
@@ -83,7 +83,7 @@ def test_summary_counts_unseen_targets_apart():
 
 def test_systems_of_other_positions_are_refused():
     with pytest.raises(AssertionError):
-        summarise({"x": Outcome(np.array([1]), 0.5)}, positions([2, 3], [0, 1]), 100, 0)
+        summarise({"x": RankedPositions(np.array([1]), 0.5)}, positions([2, 3], [0, 1]), 100, 0)
 
 
 def test_a_difference_is_paired():
@@ -99,7 +99,7 @@ def test_a_difference_is_paired():
 
 def test_breakdown_tells_groups_apart():
     where = positions([2, 9, 3, 1], [0, 1, 2, 3])
-    parts = breakdown(Outcome(np.array([1, 30, 2, 50]), 0.1), where)
+    parts = breakdown(RankedPositions(np.array([1, 30, 2, 50]), 0.1), where)
     assert parts["repeated_targets"] == {"positions": 2, "recall@20": 1.0, "mrr@20": 0.75}
     assert parts["new_targets"]["recall@20"] == 0.0
     assert parts["unseen_targets"]["positions"] == 1
@@ -109,7 +109,10 @@ def test_breakdown_tells_groups_apart():
 def test_the_table_is_sorted_by_mrr():
     where = positions([2, 3], [0, 1])
     table = summarise(
-        {"worse": Outcome(np.array([9, 9]), 0.1), "better": Outcome(np.array([1, 1]), 0.1)},
+        {
+            "worse": RankedPositions(np.array([9, 9]), 0.1),
+            "better": RankedPositions(np.array([1, 1]), 0.1),
+        },
         where,
         draws=100,
         seed=0,

@@ -22,6 +22,7 @@ from recsys.serving.active_model import ActiveModel
 from recsys.serving.recommender import Recommender
 from recsys.storage.entities import model_files, version_rows
 from recsys.storage.entities.model_files import DatabaseFiles, ObjectFiles, open_model_files
+from recsys.training.run import Run
 
 EXTRA_VERSION = "20250301-000000-0a0a0a"
 
@@ -178,7 +179,7 @@ def test_a_training_keeps_its_version_before_the_row_names_it(
     pq.write_table(tiny_shop.events, tmp_path / "events.parquet")
     pipeline.import_events(database, tmp_path / "events.parquet", ReadOptions(), now)
     chosen = tiny_shop.settings.model_copy(update={"registry": settings.registry})
-    trained = pipeline.train(chosen, database, now, force=True)
+    trained = pipeline.train(chosen, database, Run(now), force=True)
     elsewhere = chosen.registry.model_copy(update={"path": tmp_path / "elsewhere"})
     there = chosen.model_copy(update={"registry": elsewhere})
     assert pipeline.recommend_all(there, database, 5, tmp_path / "all.parquet", now) > 0

@@ -1,4 +1,4 @@
-"""Event frame -> the log that is trained on: ordered sequences of the events that count.
+"""Order the event frame into the log that trains: per-user sequences of the event types that count.
 
 Legend: E events of all sequences.
 """
@@ -32,7 +32,7 @@ TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
 
 
 @dataclass(frozen=True)
-class Log:
+class EventLog:
     """An event frame as ordered sequences of the events that count, in frame codes."""
 
     sequences: Sequences  # items are frame codes
@@ -69,7 +69,7 @@ class Log:
 
 def make_log(
     frame: EventFrame, settings: Settings, categories: Mapping[str, str] | None = None
-) -> Log:
+) -> EventLog:
     """Order the frame's events and keep the types that are inputs or targets.
 
     `categories`: the category of each item that has one.
@@ -103,17 +103,19 @@ def make_log(
     )
     asked = settings.evaluation.target
     baskets = asked == "next_basket" or (asked == "auto" and tied_share(sequences) > TIED)
-    return Log(sequences, frame.item_ids, names, target_codes, weights, categories or {}, baskets)
+    return EventLog(
+        sequences, frame.item_ids, names, target_codes, weights, categories or {}, baskets
+    )
 
 
-def read_log(database: Database, frame: EventFrame, settings: Settings) -> Log:
+def read_log(database: Database, frame: EventFrame, settings: Settings) -> EventLog:
     """`make_log` with the category that the catalogue gives each item."""
     with database.connect() as connection:
         categories = item_rows.first_categories(connection)
     return make_log(frame, settings, categories)
 
 
-def window_start(log: Log, settings: Settings, champion: Bundle | None) -> int:
+def window_start(log: EventLog, settings: Settings, champion: Bundle | None) -> int:
     """Where the test window starts, in us: never inside what the champion has learned.
 
     Raises NotEnoughDataError where the log is shorter than `training.min_events`.
@@ -125,7 +127,7 @@ def window_start(log: Log, settings: Settings, champion: Bundle | None) -> int:
             f"{settings.training.min_events}"
         )
     cut_us = cut_for_share(log.sequences, settings.evaluation.window_share)
-    known_until = champion.facts["data_end_us"] if champion is not None else 0
+    known_until = champion.facts.data_end_us if champion is not None else 0
     return max(cut_us, known_until + 1)
 
 

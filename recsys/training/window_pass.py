@@ -1,10 +1,8 @@
-"""After the verdict the test window is learned too, in one short pass that is checked against harm."""
+"""Learn the test window too, after the verdict, in one short pass that is checked against harm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -12,16 +10,17 @@ from recsys.config import Settings
 from recsys.events.time_split import Positions
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import Progress, final_pass
+from recsys.models.lstm.training_loop import final_pass
 from recsys.models.rankers import fit_rankers
+from recsys.models.version_facts import WindowPass
 from recsys.tracing import traced
-from recsys.training.dataset import category_codes, words_of
-from recsys.training.evaluate import scorer_of
-from recsys.training.fit import Learned
+from recsys.training.dataset import category_codes, vocabularies_of
+from recsys.training.evaluate import scorer_of, window_positions
+from recsys.training.event_log import EventLog
+from recsys.training.fit import FittedModel, start_warm
 from recsys.training.metrics import reciprocal_rank, target_ranks
 from recsys.training.report import Scorer
-from recsys.training.training_log import Log
-from recsys.training.warm_start import start_warm
+from recsys.training.run import Run
 
 HARM_POSITIONS = 2_000
 HARM_MARGIN = 0.05  # of the MRR before the window was learned
@@ -30,22 +29,22 @@ K = 20
 
 @traced("learn window")
 def learn_window(
-    log: Log,
-    learned: Learned,
-    positions: Positions,
-    settings: Settings,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Bundle, dict[str, Any]]:
-    """One short pass over the test window too, after the verdict; new items get rows of their own.
+    log: EventLog, fitted: FittedModel, settings: Settings, run: Run
+) -> tuple[Bundle, WindowPass]:
+    """Train one short pass over the test window, in which new items get rows of their own.
 
-    Checked against harm on a sample of the window: where the served MRR@20 falls by more than
-    HARM_MARGIN of itself the bundle from before the pass is kept. The second value says what
-    happened, for the version's facts.
+    Where `promotion.learn_window` is off, nothing can be ranked there, or the served MRR@20 on a
+    sample of the window falls by more than HARM_MARGIN of itself, the fitted bundle stays as it is.
     """
+    if not settings.promotion.learn_window:
+        return fitted.bundle, WindowPass(learned=False)
+    positions = window_positions(log, fitted.bundle, fitted.cut_us)
+    if len(positions) == 0:
+        return fitted.bundle, WindowPass(learned=False)
     sample = positions.sample(HARM_POSITIONS, np.random.default_rng(settings.training.seed))
-    old = learned.bundle
+    old = fitted.bundle
     before = mean_reciprocal_rank(scorer_of(old), sample)
-    vocabulary, event_types, categories = words_of(log, old)
+    vocabulary, event_types, categories = vocabularies_of(log, old)
     trainer = Trainer(
         len(vocabulary),
         len(event_types) + 1,
@@ -57,11 +56,11 @@ def learn_window(
     )
     everything = log.encoded(vocabulary, event_types)
     if not start_warm(trainer, old, vocabulary, everything):
-        return old, {"learned": False}
+        return old, WindowPass(learned=False)
     # Only sequences that reach into the window are passed over; older ones were learned already.
     newest = np.maximum.reduceat(everything.timestamps_us, everything.offsets[:-1])
-    mask = np.repeat(newest >= learned.cut_us, everything.lengths)
-    final_pass(everything.keep(mask), log.target_weights()[mask], trainer, 1, on_progress)
+    mask = np.repeat(newest >= fitted.cut_us, everything.lengths)
+    final_pass(everything.keep(mask), log.target_weights()[mask], trainer, 1, run.on_progress)
     bundle = replace(
         old,
         vocabulary=vocabulary,
@@ -74,14 +73,14 @@ def learn_window(
     )
     after = mean_reciprocal_rank(scorer_of(bundle), sample)
     kept = after >= before * (1.0 - HARM_MARGIN)
-    facts = {
-        "learned": kept,
-        "mrr_before": before,
-        "mrr_after": after,
-        "new_items": len(vocabulary) - len(old.vocabulary),
-        "events": int((log.sequences.timestamps_us >= learned.cut_us).sum()),
-    }
-    return (bundle if kept else old), facts
+    window = WindowPass(
+        learned=kept,
+        mrr_before=before,
+        mrr_after=after,
+        new_items=len(vocabulary) - len(old.vocabulary),
+        events=int((log.sequences.timestamps_us >= fitted.cut_us).sum()),
+    )
+    return (bundle if kept else old), window
 
 
 def mean_reciprocal_rank(scorer: Scorer, positions: Positions, batch: int = 128) -> float:

@@ -1,0 +1,114 @@
+"""Facts of how a version came to be, kept in its manifest and in its row under the same keys.
+
+Versions of earlier releases lack keys; they read as the defaults here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Figures = Mapping[str, Mapping[str, float]]  # a ranking or group -> a metric -> its value
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of the data, its limit, and whether it is within."""
+
+    name: str  # the key in [training] that holds the limit
+    value: float
+    limit: float
+    passed: bool
+    meaning: str
+
+    def __str__(self) -> str:
+        mark = "ok" if self.passed else "FAILED"
+        return f"{mark}: {self.meaning}: {self.value:,.6g} (training.{self.name} = {self.limit:,g})"
+
+
+@dataclass(frozen=True)
+class AdoptedSetting:
+    """A value that a search found, and the one that was configured when it was adopted."""
+
+    value: Any
+    configured: Any
+
+
+Adopted = Mapping[str, Mapping[str, AdoptedSetting]]  # section -> key
+
+
+@dataclass(frozen=True)
+class WindowPass:
+    """What became of the short pass over the test window after the verdict."""
+
+    learned: bool  # False where there was no pass, or where it did harm
+    mrr_before: float | None = None  # served MRR@20 on a sample of the window
+    mrr_after: float | None = None
+    new_items: int | None = None  # that got rows of their own
+    events: int | None = None  # of the window
+
+
+@dataclass(frozen=True)
+class EvaluationWindow:
+    """The newest events, by which the version was judged."""
+
+    from_us: int = 0
+    positions: int = 0  # that were ranked
+    training: WindowPass = WindowPass(learned=False)
+
+
+@dataclass(frozen=True)
+class VersionFacts:
+    """What a version keeps of its training."""
+
+    adopted: Adopted = field(default_factory=dict)
+    checks: Sequence[Check] = ()
+    judged_against: str | None = None  # the champion's version
+    metrics: Figures = field(default_factory=dict)  # by ranking, with intervals
+    breakdown: Figures = field(default_factory=dict)  # by group of positions
+    validation: Figures = field(default_factory=dict)  # by ranking
+    learning_curve: Mapping[str, Any] = field(default_factory=dict)  # as LearningCurve.plain
+    blends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # as Blend.plain
+    cold_started_us: int = 0  # when its weights, or its champion's, were last started from nothing
+    network_bytes: int | None = None
+    item_matrix: Figures = field(default_factory=dict)  # cost of each form of the item table
+    peak_mib: float | None = None  # memory of the training's process
+    window: EvaluationWindow = EvaluationWindow()
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # section -> key
+    data_end_us: int = 0  # of the newest event that was learned; 0 = unknown
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; `from_json` takes it back."""
+        window, done = self.window, asdict(self.window.training)
+        return {
+            **vars(self),
+            "adopted": {
+                section: {key: asdict(one) for key, one in values.items()}
+                for section, values in self.adopted.items()
+            },
+            "checks": [asdict(check) for check in self.checks],
+            "window": {
+                "from_us": window.from_us,
+                "positions": window.positions,
+                **{key: value for key, value in done.items() if value is not None},
+            },
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> VersionFacts:
+        """The facts of a manifest or row of this or an earlier release."""
+        known = {key: facts[key] for key in cls.__dataclass_fields__ if facts.get(key) is not None}
+        if "adopted" in known:
+            known["adopted"] = {
+                section: {key: AdoptedSetting(**one) for key, one in values.items()}
+                for section, values in known["adopted"].items()
+            }
+        if "checks" in known:
+            known["checks"] = tuple(Check(**check) for check in known["checks"])
+        if "window" in known:
+            window = dict(known["window"])
+            from_us, positions = window.pop("from_us", 0), window.pop("positions", 0)
+            done = WindowPass(**{"learned": False, **window})
+            known["window"] = EvaluationWindow(from_us, positions, done)
+        return cls(**known)
