@@ -101,9 +101,11 @@ class Dashboard:
         page.wait_for_load_state("load")
         return page
 
-    def audit(self, action):
+    def audit(self, action, actor="root"):
+        """Subjects of the audit log's lines of `actor`, newest first."""
         with self.database.connect() as connection:
-            return [line.subject for line in audit_rows.list_audit(connection, action=action)]
+            lines = audit_rows.list_audit(connection, actor=actor, action=action)
+        return [line.subject for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +210,7 @@ def test_a_training_is_asked_for_watched_and_its_version_rolled_back(dashboard):
     with dashboard.database.connect() as connection:
         assert version_rows.champion_name(connection)[0] == first.version
     assert dashboard.audit("model.promote") == [newest.version]
+    assert dashboard.audit("model.promote", "cli") == [first.version]  # by the gate
     assert dashboard.audit("model.rollback") == [first.version]
 
     for version in (first.version, newest.version):
