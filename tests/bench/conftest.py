@@ -1,6 +1,8 @@
 """`recsys bench …` within this process, since each new one loads for seconds."""
 
 import json
+import os
+from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
@@ -22,15 +24,14 @@ SMALL = {
 @pytest.fixture
 def measure(tmp_path, monkeypatch):
     """measure("ingest", "--events", 5_000): what the command prints as JSON, of a small network."""
-    for name, value in SMALL.items():
-        monkeypatch.setenv(name, value)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RECSYS_")}
     monkeypatch.chdir(tmp_path)
     register(app)
 
     def run(*arguments: object) -> dict:
-        done = CliRunner().invoke(
-            app, ["bench", *map(str, arguments), "--json"], catch_exceptions=False
-        )
+        words = ["bench", *map(str, arguments), "--json"]
+        with patch.dict(os.environ, {**kept, **SMALL}, clear=True):  # a command may set variables
+            done = CliRunner().invoke(app, words, catch_exceptions=False)
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout.splitlines()[-1])
 
