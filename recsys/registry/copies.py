@@ -43,10 +43,10 @@ def fetch_version(root: Path, version: str, manifest_sha256: str, files: ModelFi
         part.mkdir()
         _fetch_file(part, version, MANIFEST, files, MAX_MANIFEST_BYTES)
         manifest = read_manifest(part, version, manifest_sha256)
-        for name, said in manifest["files"].items():
+        for name, listed in manifest["files"].items():
             if Path(name).name != name:
                 raise ModelFileError(f"version {version}: {MANIFEST} names a file elsewhere")
-            _fetch_file(part, version, name, files, int(said["bytes"]))
+            _fetch_file(part, version, name, files, int(listed["bytes"]))
             check_file(part, version, name, manifest)
         part.rename(root / version)
     except OSError as error:

@@ -14,7 +14,7 @@ from recsys.errors import ModelFileError
 from recsys.storage.entities.version_rows import VERSION_NAME
 
 FORMAT = 3
-FORMATS = (1, 2, FORMAT)  # that are read; see model/earlier_formats.py
+FORMATS = (1, 2, FORMAT)  # that are read; see recsys.models.lstm.earlier_formats
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 
@@ -53,15 +53,15 @@ def check_file(folder: Path, version: str, name: str, manifest: dict[str, Any]) 
     """Raises ModelFileError where the file is not the one that was written."""
     if Path(name).name != name:
         raise ModelFileError(f"version {version}: {MANIFEST} names a file outside its folder")
-    said = manifest["files"][name]
+    listed = manifest["files"][name]
     try:
         with open(folder / name, "rb") as file:
-            same = os.fstat(file.fileno()).st_size == int(said["bytes"])
+            same = os.fstat(file.fileno()).st_size == int(listed["bytes"])
             digest = hashlib.file_digest(file, "sha256").hexdigest() if same else ""
     except OSError as error:
         kind = type(error).__name__
         raise ModelFileError(f"version {version}: {name} cannot be read ({kind})") from None
-    if digest != said["sha256"]:
+    if digest != listed["sha256"]:
         raise ModelFileError(f"version {version}: {name} is damaged (its SHA-256 differs)")
 
 

@@ -113,8 +113,8 @@ def read_version(
         first = manifest["format"] == 1
         if first:
             manifest = manifest_of_1(manifest)
-        words = orjson.loads((folder / "vocabulary.json").read_bytes())
-        vocabulary = Vocabulary(words["item_ids"])
+        names = orjson.loads((folder / "vocabulary.json").read_bytes())
+        vocabulary = Vocabulary(names["item_ids"])
         stored = mapped_tensors(folder / "rankers.safetensors")
         arrays = {name: tensor.numpy() for name, tensor in stored.items()}
         if first:
@@ -141,7 +141,7 @@ def read_version(
         return Bundle(
             version=version,
             vocabulary=vocabulary,
-            event_types=list(words["event_types"]),
+            event_types=list(names["event_types"]),
             network=network,
             rankers=rankers,
             repeats=RepeatPolicy(**manifest["repeats"]),
@@ -151,7 +151,7 @@ def read_version(
             input_event_types=tuple(manifest["input_event_types"]),
             facts=VersionFacts.from_json(manifest["facts"]),
             blends={name: Blend(**blend) for name, blend in manifest["blends"].items()},
-            categories=list(words.get("categories", ())),
+            categories=list(names.get("categories", ())),
             light=light,
         )
     except ModelFileError as error:  # of a file alone, by whoever reads it
@@ -170,8 +170,8 @@ def known_items(root: Path, version: str, manifest_sha256: str) -> frozenset[str
     manifest = read_manifest(folder, version, manifest_sha256)
     check_file(folder, version, "vocabulary.json", manifest)
     try:
-        words = orjson.loads((folder / "vocabulary.json").read_bytes())
-        return frozenset(words["item_ids"])
+        names = orjson.loads((folder / "vocabulary.json").read_bytes())
+        return frozenset(names["item_ids"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ModelFileError(f"version {version}: its vocabulary cannot be read") from None
 
