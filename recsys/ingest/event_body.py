@@ -71,7 +71,7 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
         item_id=item_id,
         event_type=_text(raw, "event_type", MAX_TYPE_LENGTH) or DEFAULT_EVENT_TYPE,
         timestamp_us=_timestamp(raw.get("timestamp"), now_us),
-        **{one.name: _detail(one, raw) for one in DETAIL_FIELDS},
+        **{one.name: _detail(one, raw) for one in DETAIL_FIELDS if one.rest_name in raw},
     )
 
 

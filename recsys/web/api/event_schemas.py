@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
 from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS, POSTED_FIELDS, EventField
 from recsys.events.times import rfc3339
-from recsys.web.fields import Id, Strict, TypeName
+from recsys.web.fields import Strict, Text
 
 # As `recsys.ingest.event_body` checks them; these say it to who reads the API's document.
 _POSTED: dict[str, Any] = {
-    "text": Id | None,
     "time": str | int | None,
     "number": float | None,
     "object": dict[str, Any] | None,
@@ -25,11 +24,13 @@ _STORED_ORDER = sorted(EVENT_FIELDS, key=lambda one: one.name != "event_id")  # 
 
 def _posted(field: EventField) -> Any:
     """Type and default of a field that is posted."""
+    text = Annotated[str, Field(min_length=1, max_length=field.max_length), Text]
     if field.name == "item_id":
-        return Id, ...
+        return text, ...
     if field.name == "event_type":
-        return TypeName, DEFAULT_EVENT_TYPE
-    return _POSTED[field.kind], Field(None, description=field.description)
+        return text, DEFAULT_EVENT_TYPE
+    kind = text | None if field.kind == "text" else _POSTED[field.kind]
+    return kind, Field(None, description=field.description)
 
 
 def _stored(field: EventField) -> Any:
