@@ -14,18 +14,17 @@ from sqlalchemy import Connection, case, delete, func, or_, select
 
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.storage.engine.database import Database, upsert
+from recsys.storage.entities import key_values
+from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.schema.tables import (
     active_users,
     event_counts,
     events,
-    installation,
     service_counts,
 )
 
 SPANS = (300, 3_600, 86_400)  # seconds of a slot
 KEPT_DAYS = {300: 2, 3_600: 400, 86_400: 4_000}
-MARK = "events_counted_to"  # the row id up to which events need no second look
-NEWEST = "events_counted_newest"  # the newest row id that was counted
 LATE_US = 600 * 1_000_000  # a transaction older than this has ended
 MAX_STRETCHES = 8  # of days that are counted one by one
 UNCOUNTED = 100_000  # newer rows that are counted for the live figure
@@ -57,7 +56,7 @@ def count_events(database: Database, now_us: int) -> int:
     because a transaction that began earlier may still be about to show its own.
     """
     with database.connect() as connection:
-        fresh = events.c.id > _read(connection, MARK)
+        fresh = events.c.id > key_values.get_number(connection, InstallationKey.EVENTS_COUNTED_TO)
         day = events.c.timestamp_us - events.c.timestamp_us % DAY_US
         days = sorted(connection.execute(select(day).where(fresh).distinct()).scalars())
         settled = case((events.c.received_at_us < now_us - LATE_US, events.c.id))
@@ -77,16 +76,21 @@ def count_events(database: Database, now_us: int) -> int:
         if hours:
             connection.execute(event_counts.insert(), hours)
             connection.execute(active_users.insert(), users)
-        for name, value in ((MARK, reached), (NEWEST, newest)):
+        for key, value in (
+            (InstallationKey.EVENTS_COUNTED_TO, reached),
+            (InstallationKey.EVENTS_COUNTED_NEWEST, newest),
+        ):
             if value is not None:
-                _write(connection, name, int(value))
+                key_values.put(connection, key, int(value))
     return len(days)
 
 
 def begin_again(connection: Connection) -> None:
     """Forget what was counted, and how far."""
     put_counts(connection, 0, [], [])
-    connection.execute(delete(installation).where(installation.c.name.in_((MARK, NEWEST))))
+    key_values.forget(
+        connection, InstallationKey.EVENTS_COUNTED_TO, InstallationKey.EVENTS_COUNTED_NEWEST
+    )
 
 
 def put_counts(
@@ -108,7 +112,9 @@ def event_total(connection: Connection, own: bool = True) -> EventTotal:
     counted = connection.execute(select(func.sum(event_counts.c.events))).scalar() or 0
     if not own:
         return EventTotal(int(counted), True)
-    newer = select(events.c.id).where(events.c.id > _read(connection, NEWEST))
+    newer = select(events.c.id).where(
+        events.c.id > key_values.get_number(connection, InstallationKey.EVENTS_COUNTED_NEWEST)
+    )
     # In their order, so that an index is gone along whatever the planner knows of the table.
     newer = newer.order_by(events.c.id).limit(UNCOUNTED)
     more = connection.execute(select(func.count()).select_from(newer.subquery())).scalar_one()
@@ -248,33 +254,3 @@ def _stretches(days: list[int]) -> list[tuple[int, int]]:
         else:
             found.append((day, day + DAY_US))
     return found if len(found) <= MAX_STRETCHES else [(found[0][0], found[-1][1])]
-
-
-def _read(connection: Connection, name: str) -> int:
-    return int(read_text(connection, name) or 0)
-
-
-def _write(connection: Connection, name: str, value: int) -> None:
-    write_text(connection, name, str(value))
-
-
-def forget_text(connection: Connection, name: str) -> None:
-    """Let go of what was kept under a name."""
-    connection.execute(delete(installation).where(installation.c.name == name))
-
-
-def read_text(connection: Connection, name: str) -> str | None:
-    """What was kept under a name."""
-    statement = select(installation.c.value).where(installation.c.name == name)
-    found: str | None = connection.execute(statement).scalar()
-    return found
-
-
-def write_text(connection: Connection, name: str, value: str) -> None:
-    """Keep a text under a name."""
-    statement = upsert(connection, installation).values(name=name, value=value)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"], set_={"value": statement.excluded.value}
-        )
-    )

@@ -25,14 +25,14 @@ from recsys.storage.dashboard import activity_rows, catalogue_views, visitor_vie
 from recsys.storage.dashboard.catalogue_views import ItemEvents
 from recsys.storage.dashboard.visitor_views import Place, Visitor, VisitorPage
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows
+from recsys.storage.entities import event_rows, key_values
 from recsys.storage.entities.event_reading import read_newest, read_sample
+from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.event_source import EventSource
 from recsys.storage.external.mapped_rows import MappedRows
 
 NEWEST_ROWS = 50_000  # of a mapped table in which one item's events are looked for
 KEPT_DAYS = 400  # that are counted of a mapped table
-STATE = "mapped_counted"
 OPEN_DAYS = 3  # the newest, whose users are told apart whatever happens
 MAX_HELD = 20_000_000  # users of days that are told apart, eight bytes each
 
@@ -200,12 +200,12 @@ def count_activity(source: EventSource, database: Database, now_us: int) -> int:
     """
     rows = source.rows()
     with database.connect() as connection:
-        kept = activity_rows.read_text(connection, STATE)
+        kept = key_values.get_text(connection, InstallationKey.EXTERNAL_COUNTED)
     if rows is None:
         if kept is not None:
             with database.begin() as connection:
                 activity_rows.begin_again(connection)
-                activity_rows.forget_text(connection, STATE)
+                key_values.forget(connection, InstallationKey.EXTERNAL_COUNTED)
         return activity_rows.count_events(database, now_us)
     with database.connect() as connection:
         hidden = source.hidden(connection)
@@ -230,7 +230,7 @@ def count_activity(source: EventSource, database: Database, now_us: int) -> int:
         if not known:
             activity_rows.begin_again(connection)
         activity_rows.put_counts(connection, since_us, hours, users)
-        activity_rows.write_text(connection, STATE, orjson.dumps(state).decode())
+        key_values.put(connection, InstallationKey.EXTERNAL_COUNTED, orjson.dumps(state).decode())
     return len(users)
 
 

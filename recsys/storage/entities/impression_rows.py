@@ -16,17 +16,17 @@ from sqlalchemy import Connection, delete, func, or_, select
 
 from recsys.events.times import HOUR_US
 from recsys.storage.engine.database import upsert
+from recsys.storage.entities import key_values
+from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.schema.tables import (
     answer_counts,
     attributed_clicks,
     events,
     impressions,
-    installation,
 )
 
 MAX_PAGES = 100  # of one answer that can be followed back
 CHUNK = 500  # ids a statement
-WATERMARK = "attributed_until_us"
 WHOLE = ""  # the source that stands for the answer as a whole
 EMPTY = "empty"  # stands in for the source where an answer held nothing
 
@@ -129,7 +129,7 @@ def attribute_clicks(
     Without `last` it goes on where an earlier run ended, less `overlap_us`: an answer may be stored
     after its click, and rows may become visible out of order. An event is counted once all the same.
     """
-    watermark = _watermark(connection)
+    watermark = key_values.get_number(connection, InstallationKey.ATTRIBUTED_UNTIL_US)
     # A clock that was set back does not leave out what comes until it is where it was.
     since, id_ = last or (min(watermark, now_us) - overlap_us, -1)
     pending = connection.execute(
@@ -179,7 +179,9 @@ def attribute_clicks(
     _count(connection, clicks, "clicks")
     more = len(pending) == limit
     reached = pending[-1].received_at_us if more else now_us
-    _set_watermark(connection, min(max(watermark, reached), now_us))
+    key_values.put(
+        connection, InstallationKey.ATTRIBUTED_UNTIL_US, min(max(watermark, reached), now_us)
+    )
     return Looked(len(pending), (reached, pending[-1].id) if more else None)
 
 
@@ -315,20 +317,6 @@ def _count(connection: Connection, more: Counter[Key], column: str) -> None:
     ]
     if rows:
         connection.execute(statement, rows)
-
-
-def _watermark(connection: Connection) -> int:
-    statement = select(installation.c.value).where(installation.c.name == WATERMARK)
-    return int(connection.execute(statement).scalar() or 0)
-
-
-def _set_watermark(connection: Connection, value: int) -> None:
-    statement = upsert(connection, installation).values(name=WATERMARK, value=str(value))
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["name"], set_={"value": statement.excluded.value}
-        )
-    )
 
 
 def _row(one: Impression) -> dict[str, Any]:

@@ -9,10 +9,10 @@ import numpy as np
 from sqlalchemy import Connection, select
 
 from recsys.events.identity import hash_texts
-from recsys.storage.engine.database import Database, upsert
-from recsys.storage.schema.tables import installation, removed_sequences
-
-DATABASE_ID = "database_id"
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import key_values
+from recsys.storage.entities.key_values import InstallationKey
+from recsys.storage.schema.tables import removed_sequences
 
 
 def note_removed(connection: Connection, keys: Sequence[str], now_us: int) -> None:
@@ -37,12 +37,11 @@ def removed_since(database: Database, last: int) -> tuple[int, list[int]]:
 
 def database_id(database: Database) -> str:
     """A name of this very database, made when it is first asked for."""
-    wanted = select(installation.c.value).where(installation.c.name == DATABASE_ID)
     with database.connect() as connection:
-        found = connection.execute(wanted).scalar_one_or_none()
-    if found is None:
-        with database.begin() as connection:
-            made = upsert(connection, installation).values(name=DATABASE_ID, value=uuid.uuid4().hex)
-            connection.execute(made.on_conflict_do_nothing(index_elements=["name"]))
-            found = connection.execute(wanted).scalar_one()
-    return str(found)
+        known = key_values.get_text(connection, InstallationKey.DATABASE_ID)
+    if known is not None:
+        return known
+    with database.begin() as connection:
+        return key_values.get_or_put(
+            connection, InstallationKey.DATABASE_ID, lambda: uuid.uuid4().hex
+        )

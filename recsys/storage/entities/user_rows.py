@@ -16,20 +16,19 @@ from recsys.errors import ConflictError, InputError
 from recsys.events.identity import sequence_key
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
-from recsys.storage.entities import event_rows, impression_rows, removal_rows
+from recsys.storage.entities import event_rows, impression_rows, key_values, removal_rows
 from recsys.storage.entities.impression_rows import Impression
+from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.entities.stamps import bump
 from recsys.storage.schema.tables import (
     aliases,
     events,
     impressions,
-    installation,
     rejected_events,
     tombstones,
     users,
 )
 
-TOMBSTONE_KEY = "tombstone_key"
 CHUNK = 500
 QUARANTINE_PAGE = 10_000
 
@@ -264,15 +263,10 @@ def pseudonym(connection: Connection, user_id: str) -> str:
 
 def _tombstone_key(connection: Connection) -> bytes:
     """The installation's own key, made when it is first needed."""
-    statement = upsert(connection, installation).values(
-        name=TOMBSTONE_KEY, value=secrets.token_hex(32)
+    made = key_values.get_or_put(
+        connection, InstallationKey.TOMBSTONE_KEY, lambda: secrets.token_hex(32)
     )
-    wanted = select(installation.c.value).where(installation.c.name == TOMBSTONE_KEY)
-    found = connection.execute(wanted).scalar()
-    if found is None:
-        connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
-        found = connection.execute(wanted).scalar_one()
-    return bytes.fromhex(found)
+    return bytes.fromhex(made)
 
 
 def _hash(key: bytes, name: str) -> str:

@@ -7,14 +7,13 @@ somebody else in the same database. From this list it knows what a restore may d
 from __future__ import annotations
 
 import orjson
-from sqlalchemy import Connection, MetaData, inspect, select
+from sqlalchemy import Connection, MetaData, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from recsys.errors import ConflictError
-from recsys.storage.engine.database import upsert
+from recsys.storage.entities import key_values
+from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.schema.tables import installation, metadata
-
-TABLES = "tables"  # the row of `installation` that holds the names
 
 
 def present(connection: Connection) -> set[str]:
@@ -28,12 +27,8 @@ def record(connection: Connection) -> None:
     if installation.name not in names:  # it came with revision 0002
         return
     value = orjson.dumps(sorted(names)).decode()
-    written = select(installation.c.value).where(installation.c.name == TABLES)
-    if connection.execute(written).scalar_one_or_none() != value:
-        statement = upsert(connection, installation).values(name=TABLES, value=value)
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["name"], set_={"value": value})
-        )
+    if key_values.get_text(connection, InstallationKey.TABLES) != value:
+        key_values.put(connection, InstallationKey.TABLES, value)
 
 
 def recorded(connection: Connection) -> list[str]:
@@ -46,8 +41,7 @@ def recorded(connection: Connection) -> list[str]:
     if found.has_table(installation.name) and columns <= {
         column["name"] for column in found.get_columns(installation.name)
     }:
-        written = select(installation.c.value).where(installation.c.name == TABLES)
-        value = connection.execute(written).scalar_one_or_none()
+        value = key_values.get_text(connection, InstallationKey.TABLES)
         if value is not None:
             return [str(name) for name in orjson.loads(value)]
     raise ConflictError(

@@ -36,11 +36,10 @@ from sqlalchemy import (
 
 from recsys.errors import ConflictError, InputError, StorageUnavailableError
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import job_rows, version_rows
-from recsys.storage.entities.removal_rows import DATABASE_ID
+from recsys.storage.entities import job_rows, key_values, version_rows
+from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.schema import migrate, own_tables
 from recsys.storage.schema.tables import (
-    installation,
     job_runs,
     leases,
     metadata,
@@ -237,7 +236,7 @@ def _settle(connection: Connection, floor: int, now_us: int) -> None:
         .values(state="failed", error="it ran when the backup was made", finished_at_us=now_us)
     )
     # Sequence files know their database by this name; those of before are of another one now.
-    connection.execute(delete(installation).where(installation.c.name == DATABASE_ID))
+    key_values.forget(connection, InstallationKey.DATABASE_ID)
 
 
 def refuse_unless_empty(database: Database, replace: bool) -> None:
