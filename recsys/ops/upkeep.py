@@ -36,7 +36,7 @@ from recsys.storage.entities import (
 from recsys.storage.entities.event_reading import read_frame
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.event_source import EventSource
-from recsys.storage.external import mapped_items
+from recsys.storage.external import external_items
 
 PRUNE_ROWS = 5_000
 ATTRIBUTION_ROWS = 5_000
@@ -140,7 +140,7 @@ def copy_items(settings: Settings, database: Database, now: datetime, say: Say) 
     """Copy item metadata that `events.items_query` gives; how many items were new or different."""
     if not settings.events.items_query:
         return 0
-    done = mapped_items.copy_items(settings, database, to_us(now))
+    done = external_items.copy_items(settings, database, to_us(now))
     if done.rejected:
         say(f"{done.rejected:,} of {done.read:,} items left out; the first: {done.problem}")
     return done.changed

@@ -25,7 +25,7 @@ from recsys.sequence_store.segments import Columns, Segment, sort_columns, write
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_reading import STORE_COLUMNS, read_batches
 from recsys.storage.entities.user_rows import Tombstones
-from recsys.storage.external.mapped_rows import Chunk, MappedRows
+from recsys.storage.external.external_rows import Chunk, ExternalRows
 from recsys.storage.external.mapping import Mapping
 
 BLOCK_ROWS = 500_000  # whose texts are held at once
@@ -80,14 +80,14 @@ def build_segment(
 
 
 def build_mapped_segment(
-    folder: Path, name: str, part: MappedRange, rows: MappedRows | None = None
+    folder: Path, name: str, part: MappedRange, rows: ExternalRows | None = None
 ) -> Built:
     """Write the new rows of a chunk of a mapped table as a segment.
 
     Raises ConfigError where its order column is not unique.
     """
     mapping = part.mapping
-    own = rows or MappedRows(mapping)
+    own = rows or ExternalRows(mapping)
     batches = own.batches(part.now_us, part.chunk, hidden=part.hidden)
     try:
         return written(folder, name, _rows(batches, mapping.identity, part.known))

@@ -57,7 +57,7 @@ from recsys.storage.engine.database import Database
 from recsys.storage.entities import removal_rows
 from recsys.storage.entities.event_reading import all_aliases, id_span
 from recsys.storage.entities.user_rows import Tombstones
-from recsys.storage.external.mapped_rows import Chunk, MappedRows
+from recsys.storage.external.external_rows import Chunk, ExternalRows
 from recsys.storage.external.mapping import Mapping
 
 CHUNK_IDS = 1_000_000  # ids a segment: what bounds the memory of building
@@ -88,7 +88,7 @@ class SequenceStore:
         self,
         folder: Path,
         processes: int = 2,
-        mapped: MappedRows | None = None,
+        mapped: ExternalRows | None = None,
         read_ranges: ReadRanges | None = None,
         chunk_ids: int | None = None,
         large_events: int = LARGE_EVENTS,
@@ -234,7 +234,7 @@ class SequenceStore:
         return manifest
 
     def _read_mapped(
-        self, database: Database, mapped: MappedRows, manifest: Manifest, items: list[str]
+        self, database: Database, mapped: ExternalRows, manifest: Manifest, items: list[str]
     ) -> Manifest:
         mapping = mapped.mapping
         last = mapped.end()

@@ -22,11 +22,11 @@ from recsys.storage.entities import event_rows, user_rows
 from recsys.storage.entities.event_rows import History, HistoryEvent
 from recsys.storage.entities.stamps import read_stamps
 from recsys.storage.entities.user_rows import Tombstones, UserSummary
-from recsys.storage.external.mapped_history import MappedHistory
-from recsys.storage.external.mapped_rows import MappedRows
+from recsys.storage.external.external_database import ExternalDatabase
+from recsys.storage.external.external_history import ExternalHistory
+from recsys.storage.external.external_rows import ExternalRows
 from recsys.storage.external.readiness import Reflection
 from recsys.storage.external.reflection import reflect
-from recsys.storage.external.source_database import SourceDatabase
 from recsys.storage.schema.tables import item_categories
 
 MOST_COUNTED = 20_000  # items of a mapped table among which those of a category are looked for
@@ -37,7 +37,7 @@ class _Mapped:
     """What is made at the first need: the mapping, held against its table."""
 
     reflection: Reflection
-    rows: MappedRows
+    rows: ExternalRows
 
 
 class EventSource:
@@ -48,17 +48,17 @@ class EventSource:
         self._settings, self._database = settings, database
         self._lock = threading.Lock()
         self._mapped: _Mapped | None = None
-        self._history: MappedHistory | None = None
+        self._history: ExternalHistory | None = None
         self._hidden: tuple[int, Tombstones] | None = None
         chosen = settings.events
         self.replica: Replica | None = None
         if settings.database.replica_url.get_secret_value():
             self.replica = Replica(settings.database, settings.serving.threads)
-        self._source: SourceDatabase | None = None
+        self._source: ExternalDatabase | None = None
         if chosen.mapped:
             url = chosen.url.get_secret_value() or settings.database.url.get_secret_value()
             threads = max(5, settings.serving.threads)
-            self._source = SourceDatabase(url, chosen.timeout_seconds, threads)
+            self._source = ExternalDatabase(url, chosen.timeout_seconds, threads)
 
     @property
     def is_mapped(self) -> bool:
@@ -85,17 +85,17 @@ class EventSource:
         mapped = self._resolved()
         return mapped.reflection if mapped else None
 
-    def rows(self) -> MappedRows | None:
+    def rows(self) -> ExternalRows | None:
         """The mapped table in bulk; None where there is none. Raises as `reflection`."""
         mapped = self._resolved()
         return mapped.rows if mapped else None
 
-    def serving(self) -> MappedHistory | None:
+    def serving(self) -> ExternalHistory | None:
         """The mapped table at request time. Raises ConfigError where an index is missing."""
         mapped = self._resolved()
         if mapped is not None and self._history is None:
             assert self._source is not None
-            self._history = MappedHistory(mapped.reflection, self._source)
+            self._history = ExternalHistory(mapped.reflection, self._source)
         return self._history
 
     def _resolved(self) -> _Mapped | None:
@@ -109,7 +109,7 @@ class EventSource:
                 except SourceUnavailableError:
                     self._source.leave()
                     raise
-                self._mapped = _Mapped(found, MappedRows(found.mapping, self._source))
+                self._mapped = _Mapped(found, ExternalRows(found.mapping, self._source))
             return self._mapped
 
     def close(self) -> None:

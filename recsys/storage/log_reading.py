@@ -22,7 +22,7 @@ from recsys.storage.entities.event_reading import (
     read_frame,
 )
 from recsys.storage.event_source import EventSource
-from recsys.storage.external.mapped_rows import MappedRows
+from recsys.storage.external.external_rows import ExternalRows
 
 OWN_COLUMNS = f"{SEQUENCE_COLUMNS}, event_id"
 
@@ -66,7 +66,7 @@ def export_batches(settings: Settings, database: Database, now_us: int) -> Itera
 
 
 def _mapped_batches(
-    source: EventSource, rows: MappedRows, database: Database, now_us: int, since_us: int = 0
+    source: EventSource, rows: ExternalRows, database: Database, now_us: int, since_us: int = 0
 ) -> Iterator[pa.RecordBatch]:
     with database.connect() as connection:
         hidden = source.hidden(connection)

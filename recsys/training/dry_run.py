@@ -20,8 +20,8 @@ from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_reading import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.event_source import EventSource
-from recsys.storage.external.mapped_history import check_serving
-from recsys.storage.external.mapped_rows import Tally, reason_kind
+from recsys.storage.external.external_history import check_serving
+from recsys.storage.external.external_rows import Tally, reason_kind
 from recsys.training.baseline_analysis import analyse_baselines
 
 MAX_REASONS = 20

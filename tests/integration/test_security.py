@@ -341,7 +341,7 @@ REVIEWED = {
         "f'INSERT INTO staged_events VALUES ({marks})'", "_STAGING.format(float=floating)", "_MOVE",
     },
     "recsys/storage/entities/event_reading.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
-    "recsys/storage/external/source_database.py": {
+    "recsys/storage/external/external_database.py": {
         "f'PRAGMA {pragma}'", "f'SET LOCAL statement_timeout = {self._count_ms}'", "statement",
         "query",  # compiled by mapping.py
     },
@@ -360,7 +360,7 @@ REVIEWED = {
         "f'CREATE TABLE events_p{number} PARTITION OF events FOR VALUES FROM ({first}) TO ({end})'",
     },
     # What the configuration says: trusted, run in a read-only transaction.
-    "recsys/storage/external/mapped_items.py": {
+    "recsys/storage/external/external_items.py": {
         "f'SELECT * FROM ({escaped(query)}) AS q LIMIT 0'", "escaped(query)",
     },
     "recsys/storage/external/reflection.py": {"f'SELECT * FROM ({escaped(settings.query)}) AS q LIMIT 0'"},

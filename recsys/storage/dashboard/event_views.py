@@ -29,7 +29,7 @@ from recsys.storage.entities import event_rows, key_values
 from recsys.storage.entities.event_reading import read_newest, read_sample
 from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.event_source import EventSource
-from recsys.storage.external.mapped_rows import MappedRows
+from recsys.storage.external.external_rows import ExternalRows
 
 NEWEST_ROWS = 50_000  # of a mapped table in which one item's events are looked for
 KEPT_DAYS = 400  # that are counted of a mapped table
@@ -75,7 +75,7 @@ def visitors_like(
 
 
 def _newest_visitors(
-    source: EventSource, rows: MappedRows, connection: Connection, now_us: int
+    source: EventSource, rows: ExternalRows, connection: Connection, now_us: int
 ) -> list[Visitor]:
     """Whose events are among the newest, the last first; counted among those alone."""
     table = rows.newest(now_us, visitor_views.SCANNED, source.hidden(connection))
@@ -289,7 +289,7 @@ class _Counts:
         days = [{"day_us": day * DAY_US, "users": number} for day, number in sorted(users.items())]
         return hours, days
 
-    def mark(self, rows: MappedRows) -> dict[str, Any]:
+    def mark(self, rows: ExternalRows) -> dict[str, Any]:
         """Where the next count begins: the day before the newest, and its place in the index; nothing
         where no row was counted.
         """

@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import select
 
+from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapping import Mapping
-from recsys.storage.external.source_database import SourceDatabase
 from recsys.storage.external.table_facts import Found
 
 READER = "recsys_reader"  # the account in the statements that are printed
@@ -41,7 +41,7 @@ class Reflection:
         return "user" if "user" in self.mapping.columns else "session"
 
 
-def judged(reflection: Reflection, source: SourceDatabase) -> Reflection:
+def judged(reflection: Reflection, source: ExternalDatabase) -> Reflection:
     """The same with what is missing, and the statements that would mend it."""
     mapping = reflection.mapping
     warnings: list[str] = []
@@ -104,7 +104,7 @@ def _grant(mapping: Mapping, table: str, quote: Any) -> str:
     return f"{usage}GRANT SELECT ON {table} TO {READER};"
 
 
-def time_of_one_user(reflection: Reflection, source: SourceDatabase) -> float | None:
+def time_of_one_user(reflection: Reflection, source: ExternalDatabase) -> float | None:
     """Seconds that a view or query takes for the newest events of one user; None where it is empty."""
     mapping = reflection.mapping
     rows = mapping.source()

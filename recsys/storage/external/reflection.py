@@ -18,16 +18,16 @@ from recsys.config import EventsSettings
 from recsys.errors import ConfigError, InputError, shown
 from recsys.ingest.timestamps import check_timezone
 from recsys.storage.external.column_kinds import kinds_of
+from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapping import KEYS, MappedColumn, Mapping
 from recsys.storage.external.operator_sql import check_sql, escaped
 from recsys.storage.external.readiness import Reflection, judged
-from recsys.storage.external.source_database import SourceDatabase
 from recsys.storage.external.table_facts import columns_of, indexes_of, is_base_table, tables_in
 
 SAMPLE_ROWS = 1_000
 
 
-def reflect(settings: EventsSettings, source: SourceDatabase) -> Reflection:
+def reflect(settings: EventsSettings, source: ExternalDatabase) -> Reflection:
     """Resolve `settings`. Raises ConfigError naming the key and its value, SourceUnavailableError."""
     check_sql(settings)
     if settings.timezone:
@@ -59,7 +59,7 @@ def _wanted(settings: EventsSettings) -> dict[str, str]:
 
 def _mapping(
     settings: EventsSettings,
-    source: SourceDatabase,
+    source: ExternalDatabase,
     schema: str | None,
     name: str,
     columns: dict[str, MappedColumn],

@@ -11,7 +11,7 @@ from recsys.config import Settings
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.event_source import EventSource
-from recsys.storage.external.source_database import parse_source_url
+from recsys.storage.external.external_database import parse_source_url
 from recsys.storage.schema import migrate
 
 KINDS = ("sqlite", "postgresql", "mysql")

@@ -33,7 +33,7 @@ def visits(request, tmp_path_factory):
 
     from sqlalchemy import create_engine, make_url, text
 
-    from recsys.storage.external.source_database import parse_source_url
+    from recsys.storage.external.external_database import parse_source_url
 
     server = request.getfixturevalue("postgres_server")
     name = f"map_visits_{uuid.uuid4().hex[:10]}"

@@ -292,7 +292,7 @@ def test_the_index_is_used_for_whole_numbers_asked_for_as_text(click_tables, own
         clicks.run("SELECT 1")
         from sqlalchemy import create_engine
 
-        from recsys.storage.external.source_database import parse_source_url
+        from recsys.storage.external.external_database import parse_source_url
 
         engine = create_engine(parse_source_url(clicks.url))
         with engine.connect() as connection:

@@ -14,7 +14,7 @@ from recsys.sequence_store import store
 from recsys.sequence_store.segments import read_manifest
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.entities import user_rows
-from recsys.storage.external import mapped_rows
+from recsys.storage.external import external_rows
 from recsys.training.run import Run
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
@@ -37,7 +37,7 @@ def load(own, tiny_shop, tmp_path):
 def test_the_same_log_gives_the_same_bytes_in_every_database(
     click_tables, store_of, tmp_path, own, load, tiny_shop, monkeypatch
 ):
-    monkeypatch.setattr(mapped_rows, "CHUNK_ROWS", 1_000)
+    monkeypatch.setattr(external_rows, "CHUNK_ROWS", 1_000)
     monkeypatch.setattr(store, "CHUNK_IDS", 1_000)
     SequenceStore(tmp_path / "own", 1).update(own)
     expected = files(tmp_path / "own")
@@ -82,7 +82,7 @@ def test_what_is_new_is_read_alone_and_late_rows_are_found(
 def test_without_an_order_column_the_time_tells_what_is_new(
     tmp_path, own, tiny_shop, clicks, store_of, monkeypatch
 ):
-    monkeypatch.setattr(mapped_rows, "CHUNK_ROWS", 700)
+    monkeypatch.setattr(external_rows, "CHUNK_ROWS", 700)
     settings = clicks.settings(tmp_path / "models", order_column="", look_back_seconds=7_200)
     store = store_of(settings, own)
     events = tiny_shop.events.sort_by("timestamp_us")

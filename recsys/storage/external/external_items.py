@@ -15,8 +15,8 @@ from recsys.ingest.item_files import item_of
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
+from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.operator_sql import check_query, escaped
-from recsys.storage.external.source_database import SourceDatabase
 
 KEY = "events.items_query"
 BATCH = 2_000  # rows compared and stored together
@@ -42,7 +42,7 @@ def copy_items(settings: Settings, database: Database, now_us: int) -> Copied:
     query = settings.events.items_query
     check_query("items_query", query)
     url = settings.events.url.get_secret_value() or settings.database.url.get_secret_value()
-    source = SourceDatabase(url, settings.events.timeout_seconds)
+    source = ExternalDatabase(url, settings.events.timeout_seconds)
     read = changed = rejected = 0
     problem = None
     with source.connect() as connection:

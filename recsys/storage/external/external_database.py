@@ -48,7 +48,7 @@ PLAIN_DIALECTS: dict[str, Dialect] = {
 }
 
 
-class SourceDatabase:
+class ExternalDatabase:
     """One database that is only read. Nothing connects at construction."""
 
     def __init__(self, url: str, timeout_seconds: float = 2.0, pool_size: int = 5) -> None:

@@ -30,8 +30,8 @@ from recsys.ingest.event_parser import EventParser
 from recsys.ingest.layouts import MEANINGS, ColumnMap, ReadOptions
 from recsys.ingest.raw_rows import RawChunk
 from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapping import KEYS, Mapping
-from recsys.storage.external.source_database import SourceDatabase
 
 CHUNK_ROWS = 1_000_000
 NEWEST_SECONDS = 3.0
@@ -56,12 +56,12 @@ class Tally:
     examples: dict[str, str] = field(default_factory=dict)  # reason -> the first row's own
 
 
-class MappedRows:
+class ExternalRows:
     """The rows of one mapping."""
 
-    def __init__(self, mapping: Mapping, source: SourceDatabase | None = None) -> None:
+    def __init__(self, mapping: Mapping, source: ExternalDatabase | None = None) -> None:
         self.mapping = mapping
-        self.source = source or SourceDatabase(mapping.url, mapping.timeout_seconds)
+        self.source = source or ExternalDatabase(mapping.url, mapping.timeout_seconds)
         self._newest: dict[int, tuple[float, pa.Table]] = {}
         self._newest_lock = threading.Lock()
 

@@ -20,8 +20,8 @@ from recsys.events.fields import MAX_FUTURE_SECONDS
 from recsys.storage.engine.hot_select import HotSelect
 from recsys.storage.entities.event_rows import History, HistoryEvent
 from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.readiness import Reflection, time_of_one_user
-from recsys.storage.external.source_database import SourceDatabase
 from recsys.text_rules import FORBIDDEN_CHARACTERS
 
 READ = ("user", "session", "item", "event_type", "timestamp", "order", "event_id", "value")
@@ -48,10 +48,10 @@ class Known:
     last_us: int | None
 
 
-class MappedHistory:
+class ExternalHistory:
     """Short reads of one mapping."""
 
-    def __init__(self, reflection: Reflection, source: SourceDatabase) -> None:
+    def __init__(self, reflection: Reflection, source: ExternalDatabase) -> None:
         """Raises ConfigError where the newest events of a user are not found through an index."""
         self._reflection, self._source = reflection, source
         self._mapping = reflection.mapping
@@ -234,7 +234,7 @@ class MappedHistory:
         return wanted
 
 
-def check_serving(reflection: Reflection, source: SourceDatabase) -> None:
+def check_serving(reflection: Reflection, source: ExternalDatabase) -> None:
     """Raise ConfigError where a user's newest events would not be found through an index."""
     mapping = reflection.mapping
     key = "events.query" if mapping.query else "events.table"
