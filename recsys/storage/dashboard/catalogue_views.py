@@ -14,7 +14,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from recsys.errors import InputError
-from recsys.storage.engine.skip_scan import values_from
+from recsys.storage.engine.short_selects import values_from
 from recsys.storage.entities.item_rows import StoredItem, stored_item
 from recsys.storage.schema.tables import (
     attributed_clicks,

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from recsys.storage.engine.skip_scan import values_from
+from recsys.storage.engine.short_selects import values_from
 from recsys.storage.entities import event_rows
 from recsys.storage.schema.tables import aliases, events, impressions
 

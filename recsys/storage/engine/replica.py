@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from recsys.config import DatabaseSettings
 from recsys.errors import ConfigError, RecsysError
 from recsys.storage.engine.database import Database, descriptor_of
-from recsys.storage.engine.hot_select import HotSelect
+from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.engine.watchdog import Watchdog
 
 RETRY_SECONDS = 2.0  # for which a standby is left alone that was away
@@ -30,9 +30,9 @@ BEHIND_SECONDS = 0.1  # or that was behind
 READ_SECONDS = 1.0  # that a read may take, whatever the server does
 POLL_SECONDS = 0.0005
 _START: ColumnElement[Any] = literal_column("'0/0'::pg_lsn")
-_WRITTEN = HotSelect(select(func.pg_wal_lsn_diff(func.pg_current_wal_flush_lsn(), _START)))
+_WRITTEN = CompiledSelect(select(func.pg_wal_lsn_diff(func.pg_current_wal_flush_lsn(), _START)))
 # Null on a server that is no standby, or is one no longer.
-_REPLAYED = HotSelect(
+_REPLAYED = CompiledSelect(
     select(
         case(
             (
@@ -43,7 +43,7 @@ _REPLAYED = HotSelect(
     )
 )
 _SYSTEM: ColumnElement[Any] = literal_column("(pg_control_system()).system_identifier")
-_IDENTITY = HotSelect(select(_SYSTEM, func.current_database()))
+_IDENTITY = CompiledSelect(select(_SYSTEM, func.current_database()))
 
 Found = TypeVar("Found")
 

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from recsys.events.fields import EVENT_COLUMNS, Event
 from recsys.events.identity import user_bucket
 from recsys.storage.engine.database import upsert
-from recsys.storage.engine.hot_select import HotSelect
+from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.schema.tables import aliases, events, item_categories
 
 MAX_SEEN_EVENTS = 10_000  # newest events that are searched for items already seen
@@ -97,7 +97,7 @@ def _newest(condition: ColumnElement[bool], limit: Any) -> Select[Any]:
     )
 
 
-def _hot(condition: ColumnElement[bool], *buckets: str) -> HotSelect:
+def _hot(condition: ColumnElement[bool], *buckets: str) -> CompiledSelect:
     """The newest events under `condition`, all of which lie in one of the named `buckets`.
 
     PostgreSQL then looks into the partitions of those alone. SQLite has one table, and is not told:
@@ -106,7 +106,7 @@ def _hot(condition: ColumnElement[bool], *buckets: str) -> HotSelect:
     limit: Any = bindparam("row_limit")
     within = events.c.user_bucket.in_([bindparam(name) for name in buckets])
     narrow = _newest(and_(condition, within), limit) if buckets else None
-    return HotSelect(_newest(condition, limit), narrow)
+    return CompiledSelect(_newest(condition, limit), narrow)
 
 
 # Built once: the statement cache then knows them by identity, and a request pays no compilation.
@@ -139,16 +139,18 @@ def _of_each(newest: Select[Any]) -> Select[Any]:
     return select(found).select_from(_OWNED.join(found, true()))
 
 
-def _hot_of_each(condition: ColumnElement[bool]) -> HotSelect:
+def _hot_of_each(condition: ColumnElement[bool]) -> CompiledSelect:
     limit: Any = bindparam("row_limit")
     each = _of_each(_newest(condition, limit))
     latest = [each.selected_columns[name].desc() for name in ("timestamp_us", "id")]
-    return HotSelect(each.order_by(*latest).limit(limit))
+    return CompiledSelect(each.order_by(*latest).limit(limit))
 
 
 _OF_USERS = _hot_of_each(_OWNED_USER)
 _OF_SESSIONS_WITH_USER = _hot_of_each(_OWNED_SESSION)
-_ALIASES = HotSelect(select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner")))
+_ALIASES = CompiledSelect(
+    select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner"))
+)
 
 
 def history_statements() -> dict[str, tuple[Select[tuple[object, ...]], str]]:
@@ -188,7 +190,9 @@ def history(
     reads = 0
     shared = {"user": user_id, "user_bucket": user_bucket(user_id or ""), "row_limit": limit}
 
-    def read(one: HotSelect, owners: Sequence[str], together: HotSelect | None = None) -> None:
+    def read(
+        one: CompiledSelect, owners: Sequence[str], together: CompiledSelect | None = None
+    ) -> None:
         nonlocal reads
         reads += len(owners)
         if together is not None and len(owners) > 1 and connection.dialect.name == "postgresql":

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.storage.engine import advisory_lock
-from recsys.storage.engine.hot_select import HotSelect
+from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.stamps import COLUMNS, Stamps, bump
 from recsys.storage.schema.tables import api_keys, stamps
 
@@ -96,7 +96,7 @@ def find_key(connection: Connection, key: str) -> KeyRow | None:
     return found
 
 
-_BY_ID = HotSelect(
+_BY_ID = CompiledSelect(
     select(*COLUMNS, api_keys).select_from(
         stamps.outerjoin(api_keys, api_keys.c.key_id == bindparam("key"))
     )

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, select
 
-from recsys.storage.engine.hot_select import HotSelect
+from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.schema import tables
 
 
@@ -26,7 +26,7 @@ class Stamps(NamedTuple):
 
 
 COLUMNS = tuple(tables.stamps.c[name] for name in Stamps._fields)
-_READ = HotSelect(select(*COLUMNS))
+_READ = CompiledSelect(select(*COLUMNS))
 
 
 def read_stamps(connection: Connection) -> Stamps:

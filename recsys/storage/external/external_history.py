@@ -17,7 +17,8 @@ from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null,
 
 from recsys.errors import ConfigError, InputError
 from recsys.events.fields import MAX_FUTURE_SECONDS
-from recsys.storage.engine.hot_select import HotSelect
+from recsys.events.frame import FORBIDDEN_CHARACTERS
+from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.event_rows import History, HistoryEvent
 from recsys.storage.entities.user_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
@@ -193,11 +194,11 @@ class ExternalHistory:
         )
 
     @cached_property
-    def _statements(self) -> dict[tuple[str, bool], HotSelect]:
+    def _statements(self) -> dict[tuple[str, bool], CompiledSelect]:
         """Built once, by whose events are asked for and whether only those that no user has."""
         owners = [name for name in ("user", "session") if name in self._mapping.columns]
         return {
-            (owner, unowned): HotSelect(self._select(owner, unowned))
+            (owner, unowned): CompiledSelect(self._select(owner, unowned))
             for owner in owners
             for unowned in (False, True)
         }
@@ -212,12 +213,12 @@ class ExternalHistory:
         return statement.limit(bindparam("row_limit"))
 
     @cached_property
-    def _spans(self) -> dict[str, HotSelect]:
+    def _spans(self) -> dict[str, CompiledSelect]:
         mapping, source = self._mapping, self._mapping.source()
         moment = mapping.column(source, "timestamp")
         counted: list[ColumnElement[Any]] = [func.count(), func.min(moment), func.max(moment)]
         return {
-            owner: HotSelect(
+            owner: CompiledSelect(
                 select(*counted).where(*self._owned(source, owner, owner == "session"))
             )
             for owner in ("user", "session")

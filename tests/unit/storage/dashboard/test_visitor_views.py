@@ -8,7 +8,7 @@ from recsys.ingest.item_body import check_item
 from recsys.storage.dashboard import catalogue_views, visitor_views
 from recsys.storage.dashboard.catalogue_views import ItemQuery
 from recsys.storage.dashboard.visitor_views import Place, recent_visitors, visitors_like
-from recsys.storage.engine.skip_scan import values_from
+from recsys.storage.engine.short_selects import values_from
 from recsys.storage.entities import event_rows, impression_rows, item_rows, user_rows
 from recsys.storage.entities.impression_rows import Impression
 from recsys.storage.schema.tables import events
