@@ -173,16 +173,15 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     import pandas  # noqa: F401 - loaded before the clock starts, as in a training
 
     from recsys.sequence_store.store import SequenceStore
-    from recsys.storage.event_source import EventSource
+    from recsys.storage.external.external_events import ExternalEvents
     from recsys.training.dry_run import check_log
 
     settings, files = _settings(url), Path(folder) / "sequences"
     database = Database(url)
     if what != "raw":
         migrate.upgrade(database)
-    source = EventSource(settings, database)
+    source = ExternalEvents(settings, database)
     mapped = source.rows()
-    assert mapped is not None
     started = time.perf_counter()
     found: dict[str, Any] = {}
     if what == "raw":

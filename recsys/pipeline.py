@@ -42,7 +42,7 @@ from recsys.storage.entities import item_rows, rejected_rows, version_rows
 from recsys.storage.entities.event_import import ImportSummary, import_chunks, replay
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.entities.stamps import Stamps
-from recsys.storage.log_reading import export_batches, frame_since
+from recsys.storage.events_source import open_events_source
 from recsys.tracing import traced
 from recsys.training.compare import ComparisonData, NetworkComparison, compare_networks
 from recsys.training.data_checks import check_before_training
@@ -107,7 +107,10 @@ def export_events(settings: Settings, database: Database, path: Path, now: datet
     Of a mapped table in that of its chunks, without users who were erased.
     """
     with writing(path) as write:
-        return sum(write(batch) for batch in export_batches(settings, database, to_us(now)))
+        return sum(
+            write(batch)
+            for batch in open_events_source(settings, database).export_batches(to_us(now))
+        )
 
 
 def check_events(
@@ -305,7 +308,7 @@ def recommend_all(settings: Settings, database: Database, k: int, path: Path, no
     recommender = Recommender(settings, database, time.monotonic)
     with closing(recommender), writing(path) as write:
         recommender.require_model()
-        user_ids = users_of(frame_since(settings, database, now_us))
+        user_ids = users_of(open_events_source(settings, database).frame_since(now_us))
         rows = 0
         for at in range(0, len(user_ids), ANSWERS):
             asked = [

@@ -55,7 +55,7 @@ def import_(
     from recsys.ingest.event_files import ColumnMap, ReadOptions, file_size
     from recsys.pipeline import import_events
     from recsys.storage.engine.database import open_database
-    from recsys.storage.event_source import EventSource
+    from recsys.storage.events_source import open_events_source
 
     options = ReadOptions(
         columns=ColumnMap.parse(columns),
@@ -67,7 +67,7 @@ def import_(
     )
     settings = settings_of(config)
     database = open_database(settings)
-    EventSource(settings, database).check_writable()
+    open_events_source(settings, database).check_writable()
     size = file_size(path)
     with progress_bar(f"{path.name} ({size / 1e6:.1f} MB)", None) as (progress, task):
 

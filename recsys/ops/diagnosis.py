@@ -28,7 +28,7 @@ from recsys.storage.engine.database import Connection, Database
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities import job_rows, key_rows, lease_rows, rejected_rows, version_rows
 from recsys.storage.entities.model_files import open_model_files
-from recsys.storage.event_source import EventSource
+from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.schema import migrate
 
 GIB = 2**30
@@ -194,14 +194,13 @@ def _own_table(
     if not settings.events.mapped:
         return
     try:
-        with closing(EventSource(settings, database)) as source:
+        with closing(ExternalEvents(settings, database)) as source:
             reflection = source.reflection()
             source.serving()
     except RecsysError as error:
         advice = "see [events] and docs/own-table.md; recsys events check tries the mapping"
         yield Finding("own table", "fail", str(error), advice)
         return
-    assert reflection is not None
     found = f"{reflection.mapping.shown_name} is read through its indexes"
     if reflection.mapping.chunked:
         yield Finding("own table", "ok", found)

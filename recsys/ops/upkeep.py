@@ -23,7 +23,8 @@ from recsys.registry import (
     sweep_unregistered,
 )
 from recsys.sequence_store.training_window import open_store
-from recsys.storage.dashboard import activity_rows, event_views, quality_rows, size_rows
+from recsys.storage.dashboard import activity_rows, quality_rows, size_rows
+from recsys.storage.dashboard.event_views import open_event_views
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import (
     account_rows,
@@ -35,7 +36,7 @@ from recsys.storage.entities import (
 )
 from recsys.storage.entities.event_reading import read_frame
 from recsys.storage.entities.model_files import open_model_files
-from recsys.storage.event_source import EventSource
+from recsys.storage.events_source import open_events_source
 from recsys.storage.external import external_items
 
 PRUNE_ROWS = 5_000
@@ -194,8 +195,8 @@ def count_activity(settings: Settings, database: Database, now: datetime) -> int
         activity_rows.prune_service_counts(connection, now_us)
         idle_us, life_us = auth.session_idle_minutes * 60e6, auth.session_hours * HOUR_US
         account_rows.delete_old_sessions(connection, now_us, round(idle_us), round(life_us))
-    with closing(EventSource(settings, database)) as source:
-        return event_views.count_activity(source, database, now_us)
+    with closing(open_events_source(settings, database)) as source:
+        return open_event_views(source, settings, database).count_activity(now_us)
 
 
 def report_quality(settings: Settings, database: Database, now: datetime, say: Say) -> int:
@@ -214,10 +215,9 @@ def report_quality(settings: Settings, database: Database, now: datetime, say: S
             known = known_items(settings.registry.path, champion.version, champion.manifest_sha256)
         except ModelFileError as error:
             say(f"unknown items are not counted: {error}")
-    with closing(EventSource(settings, database)) as source:
-        sample, newest = event_views.read_samples(
-            source, database, QUALITY_EVENTS, total, to_us(now)
-        )
+    with closing(open_events_source(settings, database)) as source:
+        views = open_event_views(source, settings, database)
+        sample, newest = views.samples(QUALITY_EVENTS, total, to_us(now))
     facts = {
         "total": total,
         "champion": None if champion is None else champion.version,

@@ -10,8 +10,7 @@ from recsys.events.frame import EventFrame
 from recsys.events.times import DAY_US
 from recsys.sequence_store.store import ReadRanges, SequenceStore
 from recsys.storage.engine.database import Database
-from recsys.storage.event_source import EventSource
-from recsys.storage.log_reading import frame_since
+from recsys.storage.events_source import open_events_source
 
 Say = Callable[[str], None]
 
@@ -23,7 +22,8 @@ def open_store(
     read_ranges: ReadRanges | None = None,
 ) -> SequenceStore:
     """Open the sequence files in the registry's folder: of the mapped table, or of the service's own."""
-    rows = EventSource(settings, database).rows()
+    external = open_events_source(settings, database).external
+    rows = external.rows() if external else None
     return SequenceStore(settings.registry.path / ".sequences", processes, rows, read_ranges)
 
 
@@ -55,7 +55,7 @@ def training_frame(settings: Settings, database: Database, now_us: int, say: Say
     except (ConflictError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         say(f"no sequence files ({reason}): the database is read instead")
-        return frame_since(settings, database, now_us, since_us)
+        return open_events_source(settings, database).frame_since(now_us, since_us)
 
 
 def window_start_us(settings: Settings, now_us: int) -> int:

@@ -17,7 +17,7 @@ from recsys.serving.answers import Request
 from recsys.serving.item_snapshot import ItemSnapshot
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.event_rows import History
-from recsys.storage.event_source import EventSource
+from recsys.storage.events_source import EventsSource
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def filters_of(
     request: Request,
     history: History,
     snapshot: ItemSnapshot,
-    source: EventSource,
+    source: EventsSource,
 ) -> Filters:
     """The filters that the request asks for, with the items seen in its history."""
     excluded = set(request.exclude_items).union(request.shown_before)

@@ -14,7 +14,7 @@ from recsys.serving.answers import Request
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import event_rows
 from recsys.storage.entities.event_rows import History, HistoryEvent
-from recsys.storage.event_source import EventSource
+from recsys.storage.events_source import EventsSource
 
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
 MAX_MERGED = 10_000  # users whose merged ids are kept
@@ -43,7 +43,7 @@ def past_events(
     connection: Connection,
     request: Request,
     bundle: Bundle | None,
-    source: EventSource,
+    source: EventsSource,
     merged: MergedKeys,
     stamp: int,
 ) -> tuple[History, str | None]:

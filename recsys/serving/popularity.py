@@ -10,7 +10,7 @@ from recsys.errors import StorageUnavailableError
 from recsys.events.times import DAY_US, MINUTE_US
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import follower_rows
-from recsys.storage.event_source import EventSource
+from recsys.storage.events_source import EventsSource
 
 KEEP_SECONDS = 60.0
 RETRY_SECONDS = 5.0  # for which nothing is counted after a count has failed
@@ -35,7 +35,7 @@ class Popularity:
     away. Only item counts are held, no user's state.
     """
 
-    def __init__(self, clock: Callable[[], float], source: EventSource) -> None:
+    def __init__(self, clock: Callable[[], float], source: EventsSource) -> None:
         self._clock = clock
         self._source = source
         self._lock = threading.Lock()

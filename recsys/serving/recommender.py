@@ -20,7 +20,7 @@ from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import version_rows
 from recsys.storage.entities.model_files import open_model_files
-from recsys.storage.event_source import EventSource
+from recsys.storage.events_source import open_events_source
 
 
 class Recommender:
@@ -44,7 +44,7 @@ class Recommender:
             control=serving.control_share > 0,
             files=self._files,
         )
-        self.source = EventSource(settings, database)
+        self.source = open_events_source(settings, database)
         self.popularity = Popularity(clock, self.source)
         self.followers = FollowerTable()
         self.catalogue = Catalogue()

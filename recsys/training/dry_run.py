@@ -19,7 +19,7 @@ from recsys.events.times import rfc3339, to_us
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_reading import SEQUENCE_COLUMNS, read_batches
-from recsys.storage.event_source import EventSource
+from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.external.external_history import check_serving
 from recsys.storage.external.external_rows import Tally, reason_kind
 from recsys.training.baseline_analysis import analyse_baselines
@@ -133,9 +133,8 @@ def _read_mapped(
     on_progress: OnProgress,
 ) -> dict[str, Any]:
     """Read all rows; what the mapping came to, as plain values."""
-    source = EventSource(settings, database)
+    source = ExternalEvents(settings, database)
     reflection, rows = source.reflection(), source.rows()
-    assert reflection is not None and rows is not None
     mapping = reflection.mapping
     for batch in rows.batches(now_us, tally=tally):
         sample.append(batch)

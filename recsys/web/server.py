@@ -23,7 +23,7 @@ from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.ops.scheduler_watch import SchedulerWatch
 from recsys.ops.webhook import Webhook
 from recsys.storage.engine.database import open_database
-from recsys.storage.event_source import EventSource
+from recsys.storage.external.external_events import ExternalEvents
 from recsys.web import prometheus_metrics
 from recsys.web.app import create_app
 from recsys.web.patience import HEAD_SECONDS, SEND_SECONDS, Lingering, PatientUnreader, half_arrived
@@ -241,7 +241,7 @@ def _child_exit(_server: Any, worker: Any) -> None:
 def _check_source(settings: Settings) -> None:
     """Raise ConfigError where a mapped table cannot be served from."""
     if settings.events.mapped:
-        source = EventSource(settings, open_database(settings))
+        source = ExternalEvents(settings, open_database(settings))
         # One that is away now may be back at the first request.
         with suppress(SourceUnavailableError):
             source.serving()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from flask import current_app, g, request
@@ -12,6 +13,7 @@ from recsys.events.times import SteadyClock
 from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
+from recsys.storage.dashboard.event_views import EventViews, open_event_views
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.account_rows import SessionRow
 from recsys.storage.entities.audit_rows import Actor
@@ -30,6 +32,11 @@ class Services:
     impressions: Impressions
     activity: Activity
     usage: Usage
+
+    @cached_property
+    def event_views(self) -> EventViews:
+        """The dashboard's lists and counts of events."""
+        return open_event_views(self.recommender.source, self.settings, self.database)
 
     def close(self) -> None:
         """Write what waits to be written: the requests are done."""

@@ -5,12 +5,12 @@ import tomllib
 import uuid
 from pathlib import Path
 
+from recsys.storage.external.source_database import parse_source_url
 from sqlalchemy import create_engine, make_url, text
 
 from recsys.config import EventsSettings, Settings
 from recsys.storage.engine.database import Database
-from recsys.storage.event_source import EventSource
-from recsys.storage.external.external_database import parse_source_url
+from recsys.storage.external.external_events import ExternalEvents
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-table.md").read_text()
 
@@ -38,7 +38,7 @@ def test_the_worked_example(postgres_server, tmp_path):
         )
         keys["url"] = url
         own = Database(f"sqlite:///{tmp_path}/recsys.db")
-        source = EventSource(Settings(events=keys), own)
+        source = ExternalEvents(Settings(events=keys), own)
         reflection = source.reflection()
         assert [reflection.grant, *reflection.create_index] == statements.strip().splitlines()
         rows = [r for b in source.rows().batches(2 * 10**15) for r in b.to_pylist()]

@@ -18,7 +18,6 @@ from recsys.storage.engine.short_selects import values_from
 from recsys.storage.entities.item_rows import StoredItem, stored_item
 from recsys.storage.schema.tables import (
     attributed_clicks,
-    events,
     impressions,
     item_categories,
     items,
@@ -101,33 +100,6 @@ class ItemEvents:
     since_us: int | None  # when the first to arrive of them happened; None without events
     looked_at: int
     steps: list[tuple[int, str, int]]  # where the step begins (µs), event type, events
-
-
-def item_events(connection: Connection, item_id: str, step_us: int) -> ItemEvents:
-    """Events of an item by time and type, among the NEWEST_EVENTS that arrived last."""
-    by_arrival = select(events.c.id).order_by(events.c.id.desc())
-    first = connection.execute(by_arrival.offset(NEWEST_EVENTS - 1).limit(1)).scalar()
-    looked_at = NEWEST_EVENTS
-    if first is None:  # there are fewer
-        first = 0
-        looked_at = int(connection.execute(select(func.count()).select_from(events)).scalar_one())
-    if not looked_at:
-        return ItemEvents(None, 0, [])
-    among = events.c.id >= first
-    oldest = select(events.c.timestamp_us).where(among).order_by(events.c.id).limit(1)
-    # By id, so that an index is gone along whatever the planner knows of the table.
-    newest = select(events.c.timestamp_us, events.c.event_type, events.c.item_id).where(among)
-    part = newest.order_by(events.c.id.desc()).limit(NEWEST_EVENTS).subquery()
-    step = (part.c.timestamp_us - part.c.timestamp_us % step_us).label("step")
-    statement = (
-        select(step, part.c.event_type, func.count())
-        .where(part.c.item_id == item_id)
-        .group_by(step, part.c.event_type)
-        .order_by(step.desc(), part.c.event_type.desc())
-        .limit(MAX_STEPS)
-    )
-    rows = [(int(row[0]), row[1], int(row[2])) for row in connection.execute(statement)]
-    return ItemEvents(int(connection.execute(oldest).scalar_one()), looked_at, rows[::-1])
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,14 @@ class Stored:
     accepted: bool  # False: it was there before, or twice in the request
 
 
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """A page of events, the newest first."""
+
+    events: list[Event]
+    next_before: int | None  # by which the next page is asked for; None: this is the last
+
+
 def insert_events(
     connection: Connection, posted: Sequence[Event], received_at_us: int
 ) -> list[Stored]:
@@ -300,13 +308,16 @@ def events_of(user_id: str, merged: Collection[str]) -> ColumnElement[bool]:
 
 def user_events(
     connection: Connection, user_id: str, limit: int, before_id: int | None = None
-) -> list[dict[str, object]]:
+) -> EventPage:
     """A page of a user's events, newest arrival first; `before_id` is the last id of the page before."""
     owned = events_of(user_id, merged_into(connection, user_id))
-    statement = select(events).where(owned).order_by(events.c.id.desc()).limit(limit)
+    statement = select(*(events.c[name] for name in EVENT_COLUMNS), events.c.id).where(owned)
+    statement = statement.order_by(events.c.id.desc()).limit(limit)
     if before_id is not None:
         statement = statement.where(events.c.id < before_id)
-    return [dict(row._mapping) for row in connection.execute(statement)]
+    rows = connection.execute(statement).all()
+    found = [Event(**{name: getattr(row, name) for name in EVENT_COLUMNS}) for row in rows]
+    return EventPage(found, int(rows[-1].id) if len(rows) == limit else None)
 
 
 def delete_before(connection: Connection, before_us: int, limit: int) -> int:

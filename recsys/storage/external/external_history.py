@@ -17,7 +17,6 @@ from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null,
 
 from recsys.errors import ConfigError, InputError
 from recsys.events.fields import MAX_FUTURE_SECONDS
-from recsys.events.frame import FORBIDDEN_CHARACTERS
 from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.event_rows import History, HistoryEvent
 from recsys.storage.entities.user_rows import Tombstones

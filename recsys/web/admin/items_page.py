@@ -12,7 +12,7 @@ from recsys.commands import catalogue
 from recsys.errors import InputError, NotFoundError
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.serving.answers import RankedItem
-from recsys.storage.dashboard import catalogue_views, event_views
+from recsys.storage.dashboard import catalogue_views
 from recsys.storage.dashboard.catalogue_views import ItemEvents, ItemQuery, Position
 from recsys.storage.entities import item_rows
 from recsys.text_rules import text_problem
@@ -101,8 +101,7 @@ def show() -> str:
     with shared.database.connect() as connection:
         item = item_rows.get_items(connection, [item_id]).get(item_id)
         exposure = exposures.exposure(connection)
-        source = shared.recommender.source
-        counted = event_views.item_events(source, connection, item_id, HOUR_US, now)
+        counted = shared.event_views.item_events(connection, item_id, HOUR_US, now_us=now)
     if item is None and not known and not counted.steps:
         raise NotFoundError("item", item_id)
     places, clicks = exposure.shown.total(), exposure.clicked.total()

@@ -14,8 +14,8 @@ from recsys.config.exclude_seen import check_exclude_seen
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.serving.answers import Request
 from recsys.serving.top_k import filtered_items
-from recsys.storage.dashboard import event_views, visitor_views
-from recsys.storage.dashboard.visitor_views import Place
+from recsys.storage.dashboard import visitor_views
+from recsys.storage.dashboard.visitor_views import EventPosition
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import event_rows, impression_rows, item_rows, user_rows
 from recsys.text_rules import text_problem
@@ -43,15 +43,13 @@ def index() -> str:
     if asked is not None:
         _check("q", asked)
     before = read_number(request.args.get("cursor"))
-    source = services().recommender.source
+    views = services().event_views
     with services().database.connect() as connection:
         if asked is not None:
-            found = event_views.visitors_like(source, connection, asked, 50, now_us())
+            found = views.visitors_like(connection, asked, 50, now_us=now_us())
             next_id, scanned = None, 0
         else:
-            page = event_views.recent_visitors(
-                source, connection, PAGE_ROWS, before, kind, now_us=now_us()
-            )
+            page = views.recent_visitors(connection, PAGE_ROWS, before, kind, now_us=now_us())
             found, next_id, scanned = page.visitors, page.next_id, page.scanned
         items = item_rows.get_items(connection, [one.last_item_id for one in found])
     more = None if next_id is None else write_cursor(str(next_id))
@@ -80,15 +78,14 @@ def show() -> Any:
         else shared.settings.sequences.session_gap_minutes * 60
     )
     with shared.database.connect() as connection:
-        source = shared.recommender.source
-        count = event_views.count_events(source, connection, user_id, session_id, COUNTED)
+        count = shared.event_views.count_events(connection, user_id, session_id, COUNTED)
         merged = () if user_id is None else event_rows.merged_into(connection, user_id)
         target = visitor_views.merged_to(connection, key)
         if not count and not merged and target is None:
             if user_rows.is_erased(connection, [key]):
                 return render_template("admin/user_erased.html", name=key[2:]), 410
             raise NotFoundError("user" if user_id is not None else "session", key[2:])
-        rows = event_views.time_line(source, connection, user_id, session_id, MOMENTS + 1, before)
+        rows = shared.event_views.time_line(connection, user_id, session_id, MOMENTS + 1, before)
         answers = visitor_views.answers_to(connection, user_id, session_id, ANSWERS)
         shown = rows[:MOMENTS]
         items = item_rows.get_items(connection, {row["item_id"] for row in shown})
@@ -207,8 +204,7 @@ def erase_user() -> str:
 def _check_known(connection: Connection, key: str) -> None:
     """Raises NotFoundError where 'u:<user_id>' or 's:<session_id>' has no event."""
     user_id, session_id = (key[2:], None) if key.startswith("u:") else (None, key[2:])
-    source = services().recommender.source
-    if not event_views.count_events(source, connection, user_id, session_id, 1):
+    if not services().event_views.count_events(connection, user_id, session_id, 1):
         raise NotFoundError("user" if key.startswith("u:") else "session", key[2:])
 
 
@@ -232,7 +228,7 @@ def _check(name: str, value: str | None) -> None:
         raise InputError(name, value, problem)
 
 
-def _place(cursor: str | None) -> Place | None:
+def _place(cursor: str | None) -> EventPosition | None:
     """Where a page of a time line goes on. Raises InputError."""
     text = read_cursor(cursor)
     if text is None:
@@ -241,4 +237,4 @@ def _place(cursor: str | None) -> Place | None:
     for part in (time_us, row_id):
         if not (part.isascii() and part.isdigit() and len(part) < 19):
             raise InputError("cursor", cursor, "expected the next_cursor of an earlier page")
-    return Place(int(time_us), int(row_id))
+    return EventPosition(int(time_us), int(row_id))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
-from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS, POSTED_FIELDS, EventField
+from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS, POSTED_FIELDS, Event, EventField
 from recsys.events.times import rfc3339
 from recsys.web.fields import Strict, Text
 
@@ -52,9 +51,9 @@ class StoredEvent(create_model("StoredEvent", **_STORED_MODEL)):  # type: ignore
     pass
 
 
-def stored_event(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of `events` as a StoredEvent has it."""
-    return {one.rest_name: _answered(one, row[one.name]) for one in _STORED_ORDER}
+def stored_event(event: Event) -> dict[str, Any]:
+    """An event as a StoredEvent has it."""
+    return {one.rest_name: _answered(one, getattr(event, one.name)) for one in _STORED_ORDER}
 
 
 def _answered(field: EventField, value: Any) -> Any:

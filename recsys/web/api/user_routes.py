@@ -102,10 +102,10 @@ def get_user_events(user_id: str, query: PageQuery) -> dict[str, Any]:
     before = read_number(query.cursor)
     with services().database.connect() as connection:
         source = services().recommender.source
-        rows, more = source.user_events(connection, user_id, query.limit, before)
+        page = source.user_events(connection, user_id, query.limit, before)
     return {
-        "events": [stored_event(row) for row in rows],
-        "next_cursor": None if more is None else write_cursor(str(more)),
+        "events": [stored_event(event) for event in page.events],
+        "next_cursor": None if page.next_before is None else write_cursor(str(page.next_before)),
     }
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import create_engine, make_url, text
 from recsys.config import Settings
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.engine.database import Database
-from recsys.storage.event_source import EventSource
 from recsys.storage.external.external_database import parse_source_url
+from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.schema import migrate
 
 KINDS = ("sqlite", "postgresql", "mysql")
@@ -98,7 +98,7 @@ class ClickTable:
 
 
 def store_of(settings, database, processes=1):
-    rows = EventSource(settings, database).rows()
+    rows = ExternalEvents(settings, database).rows()
     return SequenceStore(settings.registry.path / ".sequences", processes, mapped=rows)
 
 

@@ -13,9 +13,11 @@ from recsys.config import Settings
 from recsys.errors import InputError
 from recsys.events.times import DAY_US, HOUR_US, from_us, to_us
 from recsys.ops import diagnosis, upkeep
-from recsys.storage.dashboard import activity_rows, event_views
+from recsys.storage.dashboard import activity_rows
+from recsys.storage.dashboard.external_event_views import ExternalEventViews
+from recsys.storage.dashboard.visitor_views import EventPosition
 from recsys.storage.entities import item_rows
-from recsys.storage.event_source import EventSource
+from recsys.storage.external.external_events import ExternalEvents
 
 
 @pytest.fixture
@@ -140,21 +142,21 @@ def test_pages_show_the_rows_of_the_table(shop, own, tiny_shop, Service, add_acc
 def test_a_time_line_is_paged(shop, own, tiny_shop):
     settings, _ = shop
     often, events = Counter(filter(None, tiny_shop.events["user_id"].to_pylist())).most_common(1)[0]
-    with closing(EventSource(settings, own)) as source, own.connect() as connection:
-        seen, before = [], None
-        while rows := event_views.time_line(source, connection, often, None, 7, before):
+    with closing(ExternalEvents(settings, own)) as source, own.connect() as connection:
+        views, seen, before = ExternalEventViews(source), [], None
+        while rows := views.time_line(connection, often, None, 7, before):
             seen += rows
-            before = event_views.Place(rows[-1]["timestamp_us"], rows[-1]["id"])
-        whole = event_views.time_line(source, connection, often, None, 10_000)
-        assert event_views.count_events(source, connection, often, None, 10_000) == events
-        page = event_views.recent_visitors(source, connection, 20, now_us=to_us(datetime.now(UTC)))
+            before = EventPosition(rows[-1]["timestamp_us"], rows[-1]["id"])
+        whole = views.time_line(connection, often, None, 10_000)
+        assert views.count_events(connection, often, None, 10_000) == events
+        page = views.recent_visitors(connection, 20, now_us=to_us(datetime.now(UTC)))
     assert [row["event_id"] for row in seen] == [row["event_id"] for row in whole]
     assert len(seen) == events
     last = [one.last_event_us for one in page.visitors]
     assert last == sorted(last, reverse=True) and len(last) == 20
 
 
-def test_rows_in_any_order_are_counted_whole(shop, clicks, own, tiny_shop, tmp_path, monkeypatch):
+def test_rows_in_any_order_are_counted_whole(shop, clicks, own, tiny_shop, tmp_path):
     settings, now = shop
     days = pa.table(
         {
@@ -167,8 +169,9 @@ def test_rows_in_any_order_are_counted_whole(shop, clicks, own, tiny_shop, tmp_p
         }
     )
     clicks.fill(days, first=2_000_000)
-    monkeypatch.setattr(event_views, "MAX_HELD", 10)  # days are closed after the only chunk
-    upkeep.count_activity(settings, own, now)
+    with closing(ExternalEvents(settings, own)) as source:
+        # Days are closed after the only chunk.
+        ExternalEventViews(source, max_held=10).count_activity(to_us(now))
     _, users = counted(own)
     assert [number >= 60 for _, number in users[-10:]] == [True] * 10
 
@@ -190,10 +193,10 @@ def test_a_table_that_was_emptied_and_filled_again_is_counted_anew(shop, clicks,
 
 def test_pages_far_back_are_refused(shop, own, tiny_shop):
     settings, _ = shop
-    far = event_views.Place(1, 10**17)
+    far = EventPosition(1, 10**17)
     with (
-        closing(EventSource(settings, own)) as source,
+        closing(ExternalEvents(settings, own)) as source,
         own.connect() as connection,
         pytest.raises(InputError, match="cursor"),
     ):
-        event_views.time_line(source, connection, "shopper-000001", None, 7, far)
+        ExternalEventViews(source).time_line(connection, "shopper-000001", None, 7, far)

@@ -4,7 +4,7 @@ import pytest
 
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
-from recsys.storage.event_source import EventSource
+from recsys.storage.external.external_events import ExternalEvents
 
 VISITS = (
     """CREATE TABLE visits (id bigint PRIMARY KEY, visitor int, sku text, at timestamp, zoned
@@ -54,7 +54,7 @@ def visits(request, tmp_path_factory):
 
 def reflected(url, own, **changed):
     keys = {**RIGHT, **changed, "url": url}
-    source = EventSource(Settings(events=keys), own)
+    source = ExternalEvents(Settings(events=keys), own)
     try:
         return source.reflection()
     finally:
@@ -179,7 +179,7 @@ def test_a_mistake_is_named(visits, own, mistake):
 )
 def test_what_settings_alone_tell_is_told_at_once(own, keys, expected):
     with pytest.raises(ConfigError, match=expected):
-        EventSource(Settings(events=keys), own)
+        ExternalEvents(Settings(events=keys), own)
 
 
 def test_a_database_that_is_not_there_is_no_mistake_of_the_mapping(own, tmp_path):
@@ -204,7 +204,7 @@ def test_views_queries_and_every_kind_of_time_give_the_same_events(visits, own):
     ]
     found = []
     for way in ways:
-        source = EventSource(Settings(events={**RIGHT, **way, "url": visits}), own)
+        source = ExternalEvents(Settings(events={**RIGHT, **way, "url": visits}), own)
         rows = source.rows()
         table = pa.Table.from_batches(rows.batches(2_000_000_000_000_000)).sort_by("position")
         found.append(table)
@@ -214,7 +214,7 @@ def test_views_queries_and_every_kind_of_time_give_the_same_events(visits, own):
         assert newest[-1].timestamp_us == table["timestamp_us"][44].as_py()
         source.close()
     assert all(table == found[0] for table in found[1:])
-    local = EventSource(
+    local = ExternalEvents(
         Settings(
             events={**RIGHT, "timestamp_column": "at", "timezone": "Europe/Berlin", "url": visits}
         ),
@@ -230,7 +230,7 @@ def test_uuids_are_one_text_everywhere(visits, own):
     import pyarrow as pa
 
     settings = Settings(events={**RIGHT, "user_column": "account", "url": visits})
-    source = EventSource(settings, own)
+    source = ExternalEvents(settings, own)
     users = pa.Table.from_batches(source.rows().batches(2_000_000_000_000_000))["user_id"]
     canonical = "00000000-0000-0000-0000-00000000000a"
     assert set(users.to_pylist()) == {canonical}

@@ -11,9 +11,9 @@ from bench.drills.fault_stage import own_postgres
 from recsys.config import Settings
 from recsys.events.times import to_us
 from recsys.sequence_store.store import SequenceStore
-from recsys.storage.dashboard import event_views
+from recsys.storage.dashboard.external_event_views import ExternalEventViews
 from recsys.storage.engine.database import Database
-from recsys.storage.event_source import EventSource
+from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.schema import migrate
 from recsys.training.dry_run import check_log
 
@@ -58,18 +58,19 @@ def test_the_server_hears_nothing_but_reads(tiny_shop, tmp_path):
         )
         with (
             closing(Database(f"sqlite:///{tmp_path}/own.db")) as own,
-            closing(EventSource(settings, own)) as source,
+            closing(ExternalEvents(settings, own)) as source,
         ):
             migrate.upgrade(own)
             now_us = to_us(datetime.now(UTC))
             check_log(settings, own, datetime.now(UTC))
             assert SequenceStore(tmp_path / "s", 1, mapped=source.rows()).update(own).rows > 1_000
-            event_views.count_activity(source, own, now_us)
+            views = ExternalEventViews(source)
+            views.count_activity(now_us)
             with own.connect() as connection:
                 user = known["user_id"][0].as_py()
                 assert source.history(connection, user_id=user).events
-                assert event_views.time_line(source, connection, user, None, 10)
-                assert event_views.recent_visitors(source, connection, 10, now_us=now_us).visitors
+                assert views.time_line(connection, user, None, 10)
+                assert views.recent_visitors(connection, 10, now_us=now_us).visitors
                 assert source.popular_items(connection, 0)
         log = (server.folder / "log").read_text()
     heard = re.findall(r"by=reader LOG:  (?:statement|execute [^:]*): (.*)", log)

@@ -13,9 +13,9 @@ from recsys import pipeline
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.events.times import to_us
 from recsys.serving.answers import Request
-from recsys.storage import event_source
 from recsys.storage.entities import item_rows
-from recsys.storage.event_source import EventSource
+from recsys.storage.external import external_events
+from recsys.storage.external.external_events import ExternalEvents
 from recsys.web.server import serve
 
 MANY = 5_000
@@ -146,7 +146,7 @@ def test_an_erased_user_is_nobody_and_the_receipt_says_what_stays(shop, clicks, 
 
 def test_without_an_index_it_is_not_served_from(clicks, own, tmp_path, tiny_shop, Service):
     clicks.fill(tiny_shop.events.slice(0, 100))
-    source = EventSource(clicks.settings(tmp_path / "models"), own)
+    source = ExternalEvents(clicks.settings(tmp_path / "models"), own)
     quote = "`" if clicks.kind == "mysql" else '"'
     with pytest.raises(ConfigError) as caught:
         source.serving()
@@ -156,7 +156,7 @@ def test_without_an_index_it_is_not_served_from(clicks, own, tmp_path, tiny_shop
     assert statement in str(caught.value)
     assert source.rows() is not None  # training needs none
     clicks.run(statement.rstrip(";"))
-    assert EventSource(clicks.settings(tmp_path / "models"), own).serving() is not None
+    assert ExternalEvents(clicks.settings(tmp_path / "models"), own).serving() is not None
     source.close()
 
 
@@ -178,10 +178,10 @@ def test_a_slow_view_is_not_served_from(click_tables, own, tmp_path, tiny_shop):
             """CREATE VIEW slow AS SELECT * FROM "Click Log"
                 WHERE pg_sleep(0.02) IS NOT NULL""",
         )
-        quick = EventSource(clicks.settings(tmp_path / "models", table="quick"), own)
+        quick = ExternalEvents(clicks.settings(tmp_path / "models", table="quick"), own)
         assert quick.serving() is not None
         quick.close()
-        slow = EventSource(clicks.settings(tmp_path / "models", table="slow"), own)
+        slow = ExternalEvents(clicks.settings(tmp_path / "models", table="slow"), own)
         with pytest.raises(ConfigError, match=r"events\.table = 'slow': the newest events of one"):
             slow.serving()
         slow.close()
@@ -192,7 +192,7 @@ def test_a_slow_answer_of_the_table_is_not_waited_for(click_tables, own, tmp_pat
         clicks.fill(tiny_shop.events)
         clicks.index()
         settings = clicks.settings(tmp_path / "models", timeout_seconds=0.2)
-        source = EventSource(settings, own)
+        source = ExternalEvents(settings, own)
         user = some_user(tiny_shop)
         with own.connect() as connection:
             assert source.history(connection, user).events
@@ -219,7 +219,7 @@ def test_with_the_source_away_the_answer_is_degraded(
     source = service.app.extensions["recsys"].recommender.source
     with (
         pytest.raises(SourceUnavailableError, match="away just now"),
-        source._source.connect(counting=True),
+        source.external_database.connect(counting=True),
     ):
         pass
     assert answer["sequence_length"] == 0 and len(answer["items"]) == 3
@@ -243,14 +243,14 @@ def test_a_table_that_is_away_from_the_start_is_tried_rarely(
             tries.append(1)
             raise SourceUnavailableError("the mapped event table is away")
 
-        source = EventSource(clicks.settings(tmp_path / "models"), own)
-        monkeypatch.setattr(event_source, "reflect", away)
+        source = ExternalEvents(clicks.settings(tmp_path / "models"), own)
+        monkeypatch.setattr(external_events, "reflect", away)
         for _ in range(3):
             with pytest.raises(SourceUnavailableError):
                 source.serving()
         assert len(tries) == 1
         monkeypatch.undo()
-        source._source._away_until = 0.0
+        source.external_database._away_until = 0.0
         assert source.serving() is not None
         source.close()
 
@@ -274,7 +274,7 @@ def test_the_index_is_used_for_whole_numbers_asked_for_as_text(click_tables, own
             "order_column": "id",
             "timezone": "Europe/Berlin",
         }
-        source = EventSource(clicks.settings(tmp_path / "models", **keys), own)
+        source = ExternalEvents(clicks.settings(tmp_path / "models", **keys), own)
         table = source.serving()
         plans = []
 
@@ -287,7 +287,7 @@ def test_the_index_is_used_for_whole_numbers_asked_for_as_text(click_tables, own
         for asked in ("007", "7.0", "x", "99999999999", "-0", ""):
             assert table.newest("user", asked, 3, hidden).events == []
         select = table._select("user", False)
-        compiled = select.compile(dialect=source._source.plain_dialect)
+        compiled = select.compile(dialect=source.external_database.plain_dialect)
         sql = str(compiled).replace(":owner", "7").replace(":row_limit", "3")
         clicks.run("SELECT 1")
         from sqlalchemy import create_engine
@@ -320,7 +320,7 @@ def test_whole_numbers_of_64_bits_are_found_in_sqlite(click_tables, own, tmp_pat
             "session_column": "",
             "order_column": "id",
         }
-        source = EventSource(clicks.settings(tmp_path / "models", **keys), own)
+        source = ExternalEvents(clicks.settings(tmp_path / "models", **keys), own)
         with own.connect() as connection:
             for user, wanted in ((2**63 - 1, ["a"]), (2**31, ["b"]), (2**63, [])):
                 found = source.history(connection, str(user)).events
@@ -353,10 +353,10 @@ def test_no_connection_can_write(shop, clicks, tiny_shop):
     quote = "`" if clicks.kind == "mysql" else '"'
     source = shop().app.extensions["recsys"].recommender.source
     assert source.serving() is not None
-    for way in (source._source.connect, source._source.read):
+    for way in (source.external_database.connect, source.external_database.read):
         with pytest.raises(SourceUnavailableError), way() as connection:
             connection.execute(text(f"DELETE FROM {quote}Click Log{quote}"))
-        source._source._away_until = 0.0
+        source.external_database._away_until = 0.0
     assert shop().get(f"/users/{some_user(tiny_shop)}")["events"] > 0
 
 
@@ -364,14 +364,14 @@ def test_the_grant_that_is_printed_is_enough(click_tables, own, tmp_path, tiny_s
     with click_tables("postgresql") as clicks:
         clicks.fill(tiny_shop.events.slice(0, 500))
         clicks.index()
-        grant = EventSource(clicks.settings(tmp_path / "m"), own).reflection().grant
+        grant = ExternalEvents(clicks.settings(tmp_path / "m"), own).reflection().grant
         clicks.run("DROP ROLE IF EXISTS recsys_reader")
         clicks.run("CREATE ROLE recsys_reader LOGIN", *grant.rstrip(";").split("; "))
         url = clicks.url.replace("postgres@", "recsys_reader@")
         settings = clicks.settings(tmp_path / "models", url=url)
         try:
             assert store_of(settings, own).update(own).rows == 500
-            source = EventSource(settings, own)
+            source = ExternalEvents(settings, own)
             assert source.serving() is not None
             source.close()
         finally:

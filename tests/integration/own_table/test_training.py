@@ -170,7 +170,7 @@ def test_posts_beside_the_table_count_once(tmp_path, own, load, tiny_shop, two_c
 
 
 def test_imports_are_refused_where_they_would_not_count(own, two_clicks, tmp_path):
-    from recsys.storage.event_source import EventSource
+    from recsys.storage.external.external_events import ExternalEvents
 
     with pytest.raises(ConflictError, match=r"events\.accept_posts"):
-        EventSource(two_clicks.settings(tmp_path / "models"), own).check_writable()
+        ExternalEvents(two_clicks.settings(tmp_path / "models"), own).check_writable()

@@ -11,10 +11,10 @@ from recsys.events.fields import Event
 from recsys.events.times import MINUTE_US
 from recsys.serving.popularity import KEEP_SECONDS, RETRY_SECONDS, Popularity
 from recsys.storage.entities import event_rows
-from recsys.storage.event_source import EventSource
+from recsys.storage.entities.own_events import OwnEvents
 
 
-class Source(EventSource):
+class Source(OwnEvents):
     """The log of events, which can be slow or away; `counts` are those begun."""
 
     def __init__(self, database):

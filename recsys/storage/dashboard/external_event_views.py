@@ -1,0 +1,233 @@
+"""Events of an external table as the dashboard shows them (`dashboard.event_views`).
+
+One visitor's events come through the index that answers use, lists from the newest rows, and the refresh
+job counts rows by hour and users by day as it does those of the service's own table.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import orjson
+import pyarrow.compute as pc
+from sqlalchemy import Connection
+
+from recsys.errors import SourceUnavailableError
+from recsys.events.fields import EVENT_COLUMNS
+from recsys.events.frame import EventFrame, EventFrameBuilder
+from recsys.events.times import DAY_US
+from recsys.storage.dashboard import activity_rows
+from recsys.storage.dashboard.catalogue_views import MAX_STEPS, ItemEvents
+from recsys.storage.dashboard.external_activity import MAX_HELD, ActivityCounts
+from recsys.storage.dashboard.own_event_views import OwnEventViews
+from recsys.storage.dashboard.visitor_views import (
+    COUNTED,
+    SCANNED,
+    EventPosition,
+    Visitor,
+    VisitorPage,
+)
+from recsys.storage.entities import event_rows, key_values
+from recsys.storage.entities.key_values import InstallationKey
+from recsys.storage.external.external_events import ExternalEvents
+
+NEWEST_ROWS = 50_000  # in which one item's events are looked for
+KEPT_DAYS = 400  # that are counted
+
+
+class ExternalEventViews:
+    """Lists and counts of an external table."""
+
+    def __init__(self, source: ExternalEvents, max_held: int = MAX_HELD) -> None:
+        """`max_held`: users of days that are told apart while they are counted, eight bytes each."""
+        self._source, self._max_held = source, max_held
+
+    def recent_visitors(
+        self,
+        connection: Connection,
+        limit: int,
+        before_id: int | None = None,
+        kind: str | None = None,
+        *,
+        now_us: int,
+    ) -> VisitorPage:
+        """One page, of the newest rows."""
+        found = self._newest_visitors(connection, now_us)
+        wanted = [
+            one for one in found if kind is None or (kind == "registered") == bool(one.user_id)
+        ]
+        return VisitorPage(wanted[:limit], None, SCANNED)
+
+    def visitors_like(
+        self, connection: Connection, prefix: str, limit: int, *, now_us: int
+    ) -> list[Visitor]:
+        """Those among the newest rows, and the user of that very id."""
+        recent = self._newest_visitors(connection, now_us)
+        found = [one for one in recent if one.name.startswith(prefix)][:limit]
+        if not any(one.user_id == prefix for one in found):
+            newest = self.time_line(connection, prefix, None, 1)
+            if newest:
+                count = self.count_events(connection, prefix, None, COUNTED)
+                event = newest[0]
+                one = Visitor(prefix, None, event["timestamp_us"], event["item_id"], count)
+                found.insert(0, one)
+        return sorted(found, key=lambda one: one.name != prefix)
+
+    def _newest_visitors(self, connection: Connection, now_us: int) -> list[Visitor]:
+        """Whose events are among the newest, the last first; counted among those alone."""
+        hidden = self._source.hidden(connection)
+        table = self._source.rows().newest(now_us, SCANNED, hidden)
+        table = table.sort_by([("timestamp_us", "descending"), ("position", "descending")])
+        last: dict[tuple[str | None, str | None], tuple[int, str]] = {}
+        events: Counter[tuple[str | None, str | None]] = Counter()
+        columns = ("user_id", "session_id", "timestamp_us", "item_id")
+        for user_id, session_id, at_us, item_id in zip(
+            *(table[name].to_pylist() for name in columns), strict=True
+        ):
+            owner = (user_id, None) if user_id is not None else (None, session_id)
+            last.setdefault(owner, (at_us, item_id))
+            events[owner] += 1
+        return [Visitor(*owner, *last[owner], min(events[owner], COUNTED)) for owner in last]
+
+    def count_events(
+        self, connection: Connection, user_id: str | None, session_id: str | None, limit: int
+    ) -> int:
+        """How many events a user (with those merged in) or a session has; `limit` at most."""
+        return min(self._known_events(connection, user_id, session_id), limit)
+
+    def _known_events(
+        self, connection: Connection, user_id: str | None, session_id: str | None
+    ) -> int:
+        keys, hidden = _keys(connection, user_id, session_id), self._source.hidden(connection)
+        return self._source.serving().known(keys, hidden).events
+
+    def time_line(
+        self,
+        connection: Connection,
+        user_id: str | None,
+        session_id: str | None,
+        limit: int,
+        before: EventPosition | None = None,
+    ) -> list[dict[str, Any]]:
+        """The newest `limit` events before a position, newest first; an event's `id` is how many
+        events are as new as it.
+        """
+        skipped = 0 if before is None else before.row_id
+        keys, hidden = _keys(connection, user_id, session_id), self._source.hidden(connection)
+        found, _ = self._source.serving().page(keys, limit, skipped, hidden)
+        return [
+            {
+                **dict.fromkeys(EVENT_COLUMNS),
+                **row.event._asdict(),
+                "id": skipped + at,
+                "user_id": row.user_id,
+            }
+            for at, row in enumerate(found, 1)
+        ]
+
+    def item_events(
+        self, connection: Connection, item_id: str, step_us: int, *, now_us: int
+    ) -> ItemEvents:
+        """Events of an item by time and type, among the newest NEWEST_ROWS rows."""
+        rows = self._source.rows()
+        try:
+            table = rows.newest(now_us, NEWEST_ROWS, self._source.hidden(connection))
+        except SourceUnavailableError:  # the rest of the page needs no table of the user's
+            table = None
+        if table is None or not table.num_rows:
+            return ItemEvents(None, 0, [])
+        since_us = int(pc.min(table["timestamp_us"]).as_py())
+        own = table.filter(pc.equal(table["item_id"], item_id))
+        counts: Counter[tuple[int, str]] = Counter(
+            (at_us - at_us % step_us, event_type)
+            for at_us, event_type in zip(
+                own["timestamp_us"].to_pylist(), own["event_type"].to_pylist(), strict=True
+            )
+        )
+        steps = [
+            (step, event_type, number) for (step, event_type), number in sorted(counts.items())
+        ]
+        return ItemEvents(since_us, table.num_rows, steps[-MAX_STEPS:])
+
+    def samples(self, events: int, total: int, now_us: int) -> tuple[EventFrame, EventFrame]:
+        """Twice the newest `events` events: whole users would be a read of the whole table."""
+        with self._source.database.connect() as connection:
+            hidden = self._source.hidden(connection)
+        builder = EventFrameBuilder()
+        table = self._source.rows().newest(now_us, events, hidden)
+        if table.num_rows:
+            builder.append(table)
+        frame = builder.build()
+        return frame, frame
+
+    def count_activity(self, now_us: int) -> int:
+        """Bring events by hour and users by day up to date; how many days were counted anew.
+
+        The newest two days or so are counted anew each time, along the table's index; a row that comes
+        with an older time is not counted. What was counted of another table goes.
+        """
+        database, rows = self._source.database, self._source.rows()
+        with database.connect() as connection:
+            kept = key_values.get_text(connection, InstallationKey.EXTERNAL_COUNTED)
+            hidden = self._source.hidden(connection)
+        state: dict[str, Any] = orjson.loads(kept or "{}")
+        known = state.get("of") == rows.mapping.fingerprint and not rows.lies_behind(state["end"])
+        since_us = max(0, now_us - now_us % DAY_US - KEPT_DAYS * DAY_US)
+        mark: str | None = None
+        if known:
+            since_us, mark = int(state["day_us"]), state["mark"]
+        end = rows.end()
+        if end is None:
+            return 0
+        counts = ActivityCounts(since_us, self._max_held)
+        for chunk in rows.chunks(mark, end) if rows.mapping.chunked else [None]:
+            for batch in rows.batches(now_us, chunk, since_us, hidden):
+                counts.add(batch)
+            counts.close_days()
+        hours, users = counts.rows()
+        place = counts.mark(rows) or {"day_us": since_us, "mark": rows.mapping.mark(end)}
+        state = {"of": rows.mapping.fingerprint, "end": rows.mapping.mark(end), **place}
+        with database.begin() as connection:
+            if not known:
+                activity_rows.begin_again(connection)
+            activity_rows.put_counts(connection, since_us, hours, users)
+            key_values.put(
+                connection, InstallationKey.EXTERNAL_COUNTED, orjson.dumps(state).decode()
+            )
+        return len(users)
+
+
+class CombinedEventViews(ExternalEventViews):
+    """An external table beside which posted events are taken: lists are of the table, a visitor's
+    events are counted in both.
+    """
+
+    def __init__(self, source: ExternalEvents, posted: OwnEventViews) -> None:
+        super().__init__(source)
+        self._posted = posted
+
+    def count_events(
+        self, connection: Connection, user_id: str | None, session_id: str | None, limit: int
+    ) -> int:
+        posted = self._posted.count_events(connection, user_id, session_id, limit)
+        return min(posted + self._known_events(connection, user_id, session_id), limit)
+
+    def time_line(
+        self,
+        connection: Connection,
+        user_id: str | None,
+        session_id: str | None,
+        limit: int,
+        before: EventPosition | None = None,
+    ) -> list[dict[str, Any]]:
+        """Of a visitor whom the table does not know, the posted events."""
+        known = self._known_events(connection, user_id, session_id)
+        chosen = super().time_line if known else self._posted.time_line
+        return chosen(connection, user_id, session_id, limit, before)
+
+
+def _keys(connection: Connection, user_id: str | None, session_id: str | None) -> list[str]:
+    if user_id is None:
+        return [f"s:{session_id}"]
+    return [f"u:{user_id}", *event_rows.merged_into(connection, user_id)]

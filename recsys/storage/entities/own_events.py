@@ -1,0 +1,83 @@
+"""The service's own table as the source of events (`storage.events_source`)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import pyarrow as pa
+from sqlalchemy import Connection
+
+from recsys.config import Settings
+from recsys.events.frame import EventFrame
+from recsys.storage.engine.database import Database
+from recsys.storage.engine.replica import Replica
+from recsys.storage.entities import event_rows, user_rows
+from recsys.storage.entities.event_reading import EXPORT_COLUMNS, read_batches, read_frame
+from recsys.storage.entities.event_rows import EventPage, History
+from recsys.storage.entities.user_rows import UserSummary
+
+
+class OwnEvents:
+    """Events of the `events` table; histories come from a standby where there is one."""
+
+    external = None
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        """Raises ConfigError where `database.replica_url` is no PostgreSQL address."""
+        self.database = database
+        self.replica: Replica | None = None
+        if settings.database.replica_url.get_secret_value():
+            self.replica = Replica(settings.database, settings.serving.threads)
+
+    def check_writable(self) -> None:
+        """Posted events always count."""
+
+    def history(
+        self,
+        connection: Connection,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        limit: int = 50,
+        merged: Sequence[str] | None = None,
+    ) -> History:
+        def ask(where: Connection) -> History:
+            return event_rows.history(where, user_id, session_id, limit, merged)
+
+        return self.replica.read(connection, ask) if self.replica else ask(connection)
+
+    def seen_items(
+        self,
+        connection: Connection,
+        user_id: str | None,
+        session_id: str | None,
+        event_types: Collection[str] | None,
+    ) -> set[str]:
+        return event_rows.seen_items(connection, user_id, session_id, event_types)
+
+    def popular_items(
+        self,
+        connection: Connection,
+        since_us: int,
+        category: str | None = None,
+        limit: int = 100,
+        until_us: int | None = None,
+    ) -> list[tuple[str, int]]:
+        return event_rows.popular_items(connection, since_us, category, limit, until_us)
+
+    def summary(self, connection: Connection, user_id: str) -> UserSummary:
+        return user_rows.user_summary(connection, user_id)
+
+    def user_events(
+        self, connection: Connection, user_id: str, limit: int, before: int | None = None
+    ) -> EventPage:
+        return event_rows.user_events(connection, user_id, limit, before)
+
+    def frame_since(self, now_us: int, since_us: int = 0) -> EventFrame:
+        return read_frame(self.database, since_us=since_us)
+
+    def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
+        return read_batches(self.database, EXPORT_COLUMNS, in_order=True)
+
+    def close(self) -> None:
+        if self.replica is not None:
+            self.replica.close()

@@ -1,0 +1,256 @@
+"""An external table as the source of events (`storage.events_source`)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Connection, select
+
+from recsys.config import Settings
+from recsys.errors import ConflictError, SourceUnavailableError
+from recsys.events.fields import EVENT_COLUMNS, Event
+from recsys.events.frame import EventFrame, EventFrameBuilder
+from recsys.events.identity import hash_texts, mixed, positions_of
+from recsys.storage.engine.database import Database
+from recsys.storage.engine.replica import Replica
+from recsys.storage.entities import event_rows, user_rows
+from recsys.storage.entities.event_reading import all_aliases
+from recsys.storage.entities.event_rows import EventPage, History, HistoryEvent
+from recsys.storage.entities.stamps import read_stamps
+from recsys.storage.entities.user_rows import Tombstones, UserSummary
+from recsys.storage.external.external_database import ExternalDatabase
+from recsys.storage.external.external_history import ExternalHistory
+from recsys.storage.external.external_rows import ExternalRows
+from recsys.storage.external.readiness import Reflection
+from recsys.storage.external.reflection import reflect
+from recsys.storage.schema.tables import item_categories
+
+MAX_COUNTED = 20_000  # items of the table among which those of a category are looked for
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """What is made at the first need: the mapping, held against its table."""
+
+    reflection: Reflection
+    rows: ExternalRows
+
+
+class ExternalEvents:
+    """Events of a table that `[events]` maps. Nothing connects at construction."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        """`database`: the service's own, with aliases, tombstones and the catalogue.
+
+        Raises ConfigError where `events.url` is no address, MissingExtraError.
+        """
+        self.database = database
+        self._settings = settings.events
+        url = settings.events.url.get_secret_value() or settings.database.url.get_secret_value()
+        threads = max(5, settings.serving.threads)
+        self.external_database = ExternalDatabase(url, settings.events.timeout_seconds, threads)
+        self._lock = threading.Lock()
+        self._resolved: _Resolved | None = None
+        self._history: ExternalHistory | None = None
+        self._hidden: tuple[int, Tombstones] | None = None
+
+    @property
+    def external(self) -> ExternalEvents:
+        return self
+
+    @property
+    def replica(self) -> Replica | None:
+        return None
+
+    def check_writable(self) -> None:
+        raise ConflictError(
+            "events are read from a table of your own (events.table), so none are taken here; "
+            "events.accept_posts allows it where both have an event id"
+        )
+
+    def reflection(self) -> Reflection:
+        """The mapping held against its table. Raises ConfigError, SourceUnavailableError."""
+        return self._resolve().reflection
+
+    def rows(self) -> ExternalRows:
+        """The table in bulk. Raises as `reflection`."""
+        return self._resolve().rows
+
+    def serving(self) -> ExternalHistory:
+        """The table at request time. Raises as `reflection`, and ConfigError without its index."""
+        reflection = self.reflection()
+        if self._history is None:
+            self._history = ExternalHistory(reflection, self.external_database)
+        return self._history
+
+    def hidden(self, connection: Connection) -> Tombstones:
+        """Who was erased, read anew when anybody is."""
+        stamp = read_stamps(connection).tombstones
+        if self._hidden is None or self._hidden[0] != stamp:
+            self._hidden = (stamp, Tombstones(connection))
+        return self._hidden[1]
+
+    def _resolve(self) -> _Resolved:
+        with self._lock:
+            if self._resolved is None:
+                self.external_database.refuse_if_away()
+                try:
+                    found = reflect(self._settings, self.external_database)
+                except SourceUnavailableError:
+                    self.external_database.leave()
+                    raise
+                rows = ExternalRows(found.mapping, self.external_database)
+                self._resolved = _Resolved(found, rows)
+            return self._resolved
+
+    def close(self) -> None:
+        self.external_database.close()
+
+    def history(
+        self,
+        connection: Connection,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        limit: int = 50,
+        merged: Sequence[str] | None = None,
+    ) -> History:
+        table, hidden = self.serving(), self.hidden(connection)
+        if user_id is not None and merged is None:
+            merged = event_rows.merged_into(connection, user_id)
+        parts = [
+            table.newest(owner, key, limit, hidden, unowned=unowned)
+            for owner, key, unowned in _owners(user_id, session_id, merged or ())
+        ]
+        return joined(parts, limit, by_event_id=self._settings.accept_posts)
+
+    def seen_items(
+        self,
+        connection: Connection,
+        user_id: str | None,
+        session_id: str | None,
+        event_types: Collection[str] | None,
+    ) -> set[str]:
+        table, hidden = self.serving(), self.hidden(connection)
+        merged = event_rows.merged_into(connection, user_id) if user_id is not None else ()
+        found: set[str] = set()
+        for owner, key, _ in _owners(user_id, session_id, merged):
+            found |= table.seen_items(owner, key, event_types, hidden)
+        return found
+
+    def popular_items(
+        self,
+        connection: Connection,
+        since_us: int,
+        category: str | None = None,
+        limit: int = 100,
+        until_us: int | None = None,
+    ) -> list[tuple[str, int]]:
+        """Empty where no index leads with the time."""
+        counted = limit if category is None else MAX_COUNTED
+        counts = self.serving().popular(since_us, until_us, counted)
+        if category is not None:
+            within = select(item_categories.c.item_id).where(item_categories.c.category == category)
+            kept = set(connection.execute(within).scalars())
+            counts = [(item_id, events) for item_id, events in counts if item_id in kept]
+        return sorted(counts, key=lambda one: (-one[1], one[0]))[:limit]
+
+    def summary(self, connection: Connection, user_id: str) -> UserSummary:
+        own = user_rows.user_summary(connection, user_id)
+        keys = [f"u:{user_id}", *own.merged]
+        found = self.serving().known(keys, self.hidden(connection))
+        firsts = [us for us in (own.first_event_us, found.first_us) if us is not None]
+        lasts = [us for us in (own.last_event_us, found.last_us) if us is not None]
+        return UserSummary(
+            user_id,
+            own.events + found.events,
+            min(firsts, default=None),
+            max(lasts, default=None),
+            own.merged,
+        )
+
+    def user_events(
+        self, connection: Connection, user_id: str, limit: int, before: int | None = None
+    ) -> EventPage:
+        table = self.serving()
+        keys = [f"u:{user_id}", *event_rows.merged_into(connection, user_id)]
+        found, more = table.page(keys, limit, before, self.hidden(connection))
+        events = [
+            Event(user_id=row.user_id, value=row.value, **row.event._asdict()) for row in found
+        ]
+        return EventPage(events, more)
+
+    def frame_since(self, now_us: int, since_us: int = 0) -> EventFrame:
+        builder = EventFrameBuilder()
+        for batch in self._batches(now_us, since_us):
+            builder.append(batch)
+        return self._built(builder)
+
+    def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches(now_us):
+            columns = [batch.column(name) for name in EVENT_COLUMNS]
+            yield pa.record_batch(columns, names=EVENT_COLUMNS)
+
+    def _batches(self, now_us: int, since_us: int = 0) -> Iterator[pa.RecordBatch]:
+        rows = self.rows()
+        with self.database.connect() as connection:
+            hidden = self.hidden(connection)
+        if since_us > 0:
+            yield from rows.batches(now_us, since_us=since_us, hidden=hidden)
+            return
+        for chunk in rows.chunks(None, rows.end()):
+            yield from rows.batches(now_us, chunk, hidden=hidden)
+
+    def _built(self, builder: EventFrameBuilder) -> EventFrame:
+        frame = builder.build(all_aliases(self.database))
+        if self.rows().mapping.identity == "order":
+            return frame
+        return replace(frame, positions=_content_positions(frame))
+
+
+def joined(parts: Sequence[History], limit: int, *, by_event_id: bool) -> History:
+    """The newest `limit` events of several reads; `by_event_id`: those of one id count once."""
+    complete = all(part.complete for part in parts)
+    filled = [part for part in parts if part.events]
+    if len(filled) <= 1:
+        return History(filled[0].events if filled else [], complete)
+    events = [one for part in filled for one in part.events]
+    if by_event_id:
+        unique: dict[str, HistoryEvent] = {}
+        for one in events:
+            unique.setdefault(one.event_id, one)
+        events = list(unique.values())
+    events.sort(key=lambda one: one.timestamp_us)
+    return History(events[-limit:], complete and len(events) <= limit)
+
+
+def _owners(
+    user_id: str | None, session_id: str | None, merged: Sequence[str]
+) -> list[tuple[str, str, bool]]:
+    """(which column, key, only what no user owns) of each read that an answer takes."""
+    if user_id is None:
+        return [] if session_id is None else [("session", session_id, False)]
+    keys = dict.fromkeys([f"u:{user_id}", *merged])
+    if session_id is not None:
+        keys[f"s:{session_id}"] = None
+    return [
+        ("session", key[2:], True) if key.startswith("s:") else ("user", key[2:], False)
+        for key in keys
+    ]
+
+
+def _content_positions(frame: EventFrame) -> np.ndarray:
+    """Positions as the sequence files have them for a table without an order column."""
+    users, items = hash_texts(frame.user_keys), hash_texts(frame.item_ids)
+    types = hash_texts(frame.type_names)
+    hashes = mixed(
+        users[frame.users],
+        frame.sessions,
+        items[frame.items],
+        types[frame.event_types],
+        frame.timestamps_us.view(np.uint64),
+    )
+    return positions_of(hashes, repeats=True)
