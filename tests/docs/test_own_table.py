@@ -5,11 +5,11 @@ import tomllib
 import uuid
 from pathlib import Path
 
-from recsys.storage.external.source_database import parse_source_url
 from sqlalchemy import create_engine, make_url, text
 
 from recsys.config import EventsSettings, Settings
 from recsys.storage.engine.database import Database
+from recsys.storage.external.external_database import parse_source_url
 from recsys.storage.external.external_events import ExternalEvents
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-table.md").read_text()
