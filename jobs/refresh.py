@@ -17,7 +17,7 @@ from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.ops import upkeep
 from recsys.ops.guard import guard_champion
 from recsys.storage.engine.database import Database
-from recsys.storage.engine.planner_statistics import analyse
+from recsys.storage.engine.database_health import analyse
 
 
 @dataclass

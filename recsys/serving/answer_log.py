@@ -120,7 +120,7 @@ class Impressions:
         refused = False
         try:
             with self._database.begin() as connection:
-                advisory_lock.share(connection)
+                advisory_lock.lock_shared(connection)
                 left = user_rows.without_erased(connection, batch)
                 impression_rows.insert_impressions(connection, left)
         except Exception as error:

@@ -334,9 +334,9 @@ TAKES_SQL = {
 # Each text of SQL that is not a constant, as its source has it; what it is made of was looked at.
 REVIEWED = {
     # A name, a type, a pragma or a number of this project's own, or of its tables.
-    "recsys/storage/engine/database_health.py": {"f'{explain} {compiled}'"},
+    "recsys/storage/engine/database_health.py": {"f'ANALYZE {table}'", "f'{explain} {compiled}'"},
     "recsys/storage/engine/database.py": {"f'PRAGMA {pragma}'"},
-    "recsys/storage/engine/hot_select.py": {"text"},  # a compiled statement
+    "recsys/storage/engine/short_selects.py": {"text"},  # a compiled statement
     "recsys/storage/entities/event_import.py": {
         "f'INSERT INTO staged_events VALUES ({marks})'", "_STAGING.format(float=floating)", "_MOVE",
     },
@@ -350,7 +350,6 @@ REVIEWED = {
         "f'INSERT INTO \"{table.name}\" ({names}) VALUES ({marks})'",
         "f'COPY \"{table.name}\" ({names}) FROM STDIN (FORMAT csv)'",
     },
-    "recsys/storage/engine/planner_statistics.py": {"f'ANALYZE {table}'"},
     "migrations/versions/0002_answers_and_erasure.py": {"f'{name} IS NOT NULL'"},
     "migrations/versions/0005_events_by_bucket.py": {
         "f'ALTER SEQUENCE {owned} RENAME TO events_moving_id_seq'",

@@ -12,9 +12,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
 from sqlalchemy import Connection as Connection
@@ -30,37 +30,10 @@ from sqlalchemy.exc import (
 from recsys.config import Settings
 from recsys.errors import ConfigError, StorageUnavailableError
 from recsys.storage.engine.failures import translated
-from recsys.storage.engine.watchdog import Watchdog, hang_up
+from recsys.storage.engine.timeouts import Timeouts, descriptor_of, is_silent
+from recsys.storage.engine.watchdog import Watchdog
 
-LEAST_SECONDS = 2.0  # for which a server that says nothing is waited for
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
-
-
-class Patience(NamedTuple):
-    """Seconds that a request waits for a database that is slow.
-
-    For one that says nothing at all it waits no longer than for a `read`.
-    """
-
-    read: float  # `Database.read`
-    transaction: float  # `Database.begin`
-    query: float  # `Database.connect`
-    erasure: float  # `Database.begin(long=True)`
-
-    @property
-    def doubt(self) -> float:
-        """After which the server is asked whether it says anything, and for which that may take."""
-        return self.read / 2
-
-    @classmethod
-    def of(cls, settings: Settings) -> Patience:
-        """For processes that serve: short reads may take as long as a lock may, and as what is
-        asked of a mapped table and a standby meanwhile.
-        """
-        short = max(LEAST_SECONDS, settings.database.busy_timeout_seconds)
-        short += 3 * settings.events.timeout_seconds if settings.events.mapped else 0
-        short += LEAST_SECONDS if settings.database.replica_url.get_secret_value() else 0
-        return cls(short, 3 * short, 12 * short, 60 * short)
 
 
 class Database:
@@ -72,12 +45,12 @@ class Database:
         pool_size: int = 5,
         busy_timeout_seconds: float = 5.0,
         connect_args: Mapping[str, object] | None = None,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
         synchronous: Literal["full", "normal"] = "full",
     ) -> None:
         """`pool_size`: connections that are kept; as many again open where those are in use.
-        `connect_args`: for PostgreSQL's driver, beside its own. `patience`: with a PostgreSQL that
-        accepts and never answers; without one it is waited for. `synchronous`: of SQLite.
+        `connect_args`: for PostgreSQL's driver, beside its own. `timeouts`: with a PostgreSQL that
+        accepts and never answers; without them it is waited for. `synchronous`: of SQLite.
 
         Raises ConfigError where `url` is not one of SQLite or PostgreSQL.
         """
@@ -87,9 +60,9 @@ class Database:
         self._synchronous = synchronous
         self._local = threading.local()
         self._generation = 0
-        self._patience = None if self.url.get_backend_name() == "sqlite" else patience
+        self._timeouts = None if self.url.get_backend_name() == "sqlite" else timeouts
         self._watchdog = (
-            Watchdog(self._is_silent, self._patience.doubt) if self._patience else Watchdog()
+            Watchdog(self._is_silent, self._timeouts.probe) if self._timeouts else Watchdog()
         )
         self.engine = self._engine(pool_size)
         # Reading needs no transaction of its own: without one PostgreSQL is asked once, not thrice.
@@ -118,11 +91,11 @@ class Database:
         `long`: one of minutes, such as an erasure. Raises StorageUnavailableError where the database
         is locked, full, read-only or cannot be reached, InputError for a value that it cannot hold.
         """
-        patience = self._patience
-        seconds = patience and (patience.erasure if long else patience.transaction)
+        timeouts = self._timeouts
+        seconds = timeouts and (timeouts.erasure if long else timeouts.transaction)
         with (
             translated(),
-            self._patient(),
+            self._watched(),
             self.engine.connect() as connection,
             self._bounded(connection, seconds),
             connection.begin(),
@@ -136,10 +109,10 @@ class Database:
         """A connection for reading. In SQLite all of the block sees one view of the data, in
         PostgreSQL each statement the newest.
         """
-        seconds = self._patience and self._patience.query
+        seconds = self._timeouts and self._timeouts.query
         with (
             translated(),
-            self._patient(),
+            self._watched(),
             self._reading.connect() as connection,
             self._bounded(connection, seconds),
         ):
@@ -154,7 +127,7 @@ class Database:
         Each statement sees the newest data. A connection on which a read fails is let go, and one
         that lay idle is probed first, so that a restart of the database is noticed.
         """
-        with translated(), self._patient():
+        with translated(), self._watched():
             held: Connection | None = getattr(self._local, "connection", None)
             if held is None or not self._is_usable(held):
                 self._let_go()
@@ -163,7 +136,7 @@ class Database:
                 held = self.engine.connect().execution_options(**options)
                 self._local.connection, self._local.generation = held, self._generation
             try:
-                with self._bounded(held, self._patience and self._patience.read):
+                with self._bounded(held, self._timeouts and self._timeouts.read):
                     yield held
             except (DBAPIError, StorageUnavailableError):
                 self._let_go()
@@ -171,15 +144,15 @@ class Database:
             self._local.used_at = time.monotonic()
 
     @contextmanager
-    def _patient(self) -> Iterator[None]:
+    def _watched(self) -> Iterator[None]:
         """A server that says nothing is not waited for until it answers again."""
         self._refuse_silent()
         started = time.monotonic()
         try:
             yield
         except (OperationalError, InterfaceError, DisconnectionError):
-            patience = self._patience
-            if patience is not None and time.monotonic() - started >= patience.doubt:
+            timeouts = self._timeouts
+            if timeouts is not None and time.monotonic() - started >= timeouts.probe:
                 self._watchdog.doubt()
             raise
 
@@ -188,31 +161,9 @@ class Database:
             raise StorageUnavailableError("the database does not answer")
 
     def _is_silent(self) -> bool:
-        """Whether the server lets a new connection wait. One that refuses it is not silent."""
-        assert self._patience is not None
-        seconds, dialect = self._patience.doubt, self.engine.dialect
-        arguments, options = dialect.create_connect_args(self.url)
-        options = {**options, **self._connect_args, "connect_timeout": max(2, round(seconds))}
-        waited = threading.Event()
-
-        def give_up(descriptor: int) -> None:
-            waited.set()
-            hang_up(descriptor)
-
-        try:
-            with closing(dialect.connect(*arguments, **options)) as driver:
-                end = threading.Timer(seconds, give_up, [driver.fileno()])
-                end.start()
-                try:
-                    driver.cursor().execute("SELECT 1")
-                finally:
-                    end.cancel()
-                    end.join()
-        except Exception as error:  # whatever it is, a server that says so is there
-            return waited.is_set() or isinstance(
-                error, dialect.loaded_dbapi.errors.ConnectionTimeout
-            )
-        return False
+        assert self._timeouts is not None
+        arguments = (self.engine.dialect, self.url, self._connect_args, self._timeouts.probe)
+        return is_silent(*arguments)
 
     @contextmanager
     def _bounded(self, connection: Connection, seconds: float | None) -> Iterator[None]:
@@ -236,7 +187,7 @@ class Database:
         if self.dialect == "sqlite" or time.monotonic() - used_at <= IDLE_SECONDS:
             return True
         try:
-            with self._bounded(held, self._patience and self._patience.read):
+            with self._bounded(held, self._timeouts and self._timeouts.read):
                 held.exec_driver_sql("SELECT 1")
         except (DBAPIError, StorageUnavailableError):
             return False
@@ -303,7 +254,7 @@ class Database:
         used_at = record.info.get("used_at")
         if used_at is None or time.monotonic() - used_at < IDLE_SECONDS:
             return
-        seconds = self._patience.read if self._patience else None
+        seconds = self._timeouts.read if self._timeouts else None
         try:
             with self._bounded(connection, seconds), connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
@@ -329,14 +280,14 @@ class Database:
 def open_database(settings: Settings, held: int = 0) -> Database:
     """The configured database; nothing connects yet.
 
-    `held`: threads that serve, each with a connection of its own and with `Patience`.
+    `held`: threads that serve, each with a connection of its own and with `Timeouts`.
     """
     chosen = settings.database
     return Database(
         chosen.url.get_secret_value(),
         chosen.pool_size + held,
         chosen.busy_timeout_seconds,
-        patience=Patience.of(settings) if held else None,
+        timeouts=Timeouts.of(settings) if held else None,
         synchronous=chosen.synchronous,
     )
 
@@ -360,18 +311,6 @@ def parse_url(url: str) -> URL:
     if backend == "sqlite":
         return parsed.set(drivername="sqlite")
     raise ConfigError("database.url", backend, expected)
-
-
-def descriptor_of(connection: Connection | Any) -> int:
-    """The socket under a connection of SQLAlchemy's or psycopg's own.
-
-    Raises StorageUnavailableError where it is closed.
-    """
-    driver = connection.connection if isinstance(connection, Connection) else connection
-    try:
-        return int(getattr(driver, "driver_connection", driver).fileno())
-    except Exception as error:  # psycopg's own, which SQLAlchemy does not see here
-        raise StorageUnavailableError("the connection to the database is lost") from error
 
 
 def _note_use(_connection: Any, record: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a database says of its own condition: plans, sizes, its clock."""
+"""The health of a database: query plans, sizes, clock, free connections; and its planner's statistics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, func, select, text
 
@@ -14,10 +15,12 @@ from recsys.storage.entities.event_rows import history_statements
 from recsys.storage.schema.tables import events
 
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "glusterfs", "ceph", "afs")
+ANALYSED_TABLES = ("events", "items", "item_categories", "impressions", "job_runs")
+SAMPLED_ROWS = 1_000  # of each index, in SQLite; PostgreSQL samples by itself
 
 
 @dataclass(frozen=True)
-class Size:
+class DatabaseSize:
     """How much a database holds."""
 
     bytes: int
@@ -61,7 +64,7 @@ def newest_receipt_us(connection: Connection) -> int | None:
     return connection.execute(newest).scalar_one_or_none()
 
 
-def size(database: Database, connection: Connection) -> Size:
+def size(database: Database, connection: Connection) -> DatabaseSize:
     """Sizes that take no count over a table."""
     if database.dialect == "postgresql":
         held = text("SELECT pg_database_size(current_database())")
@@ -69,7 +72,7 @@ def size(database: Database, connection: Connection) -> Size:
             "SELECT coalesce(sum(greatest(reltuples, 0)), 0) FROM pg_inherits "
             "JOIN pg_class ON oid = inhrelid WHERE inhparent = 'events'::regclass"
         )
-        return Size(
+        return DatabaseSize(
             int(connection.execute(held).scalar_one()),
             max(0, int(connection.execute(estimate).scalar_one())),
             0,
@@ -78,7 +81,7 @@ def size(database: Database, connection: Connection) -> Size:
     smallest = connection.execute(select(func.min(events.c.id))).scalar_one()
     file = database.file
     log = Path(f"{file}-wal") if file is not None else None
-    return Size(
+    return DatabaseSize(
         file.stat().st_size if file is not None else 0,
         0 if largest is None or smallest is None else int(largest) - int(smallest) + 1,
         log.stat().st_size if log is not None and log.exists() else 0,
@@ -103,3 +106,16 @@ def network_file_system(path: Path) -> str | None:
         if inside and len(mounted) >= len(best):
             best, kind = mounted, found
     return kind if kind.startswith(NETWORK_FILE_SYSTEMS) else None
+
+
+def analyse(database: Database) -> dict[str, Any]:
+    """Refresh the planner's statistics of the tables that requests read.
+
+    Writers wait for one table's sample at most.
+    """
+    for table in ANALYSED_TABLES:
+        with database.begin() as connection:
+            if database.dialect == "sqlite":
+                connection.execute(text(f"PRAGMA analysis_limit={SAMPLED_ROWS}"))
+            connection.execute(text(f"ANALYZE {table}"))
+    return {"tables": len(ANALYSED_TABLES)}

@@ -1,4 +1,4 @@
-"""What a database's driver complains of, in this project's own words."""
+"""Database drivers' errors, translated into this project's own."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from sqlalchemy.exc import DBAPIError
 
 from recsys.config import DatabaseSettings
 from recsys.errors import ConfigError, RecsysError
-from recsys.storage.engine.database import Database, descriptor_of
+from recsys.storage.engine.database import Database
 from recsys.storage.engine.short_selects import CompiledSelect
+from recsys.storage.engine.timeouts import descriptor_of
 from recsys.storage.engine.watchdog import Watchdog
 
 RETRY_SECONDS = 2.0  # for which a standby is left alone that was away
@@ -45,7 +46,7 @@ _REPLAYED = CompiledSelect(
 _SYSTEM: ColumnElement[Any] = literal_column("(pg_control_system()).system_identifier")
 _IDENTITY = CompiledSelect(select(_SYSTEM, func.current_database()))
 
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 class Replica:
@@ -77,7 +78,7 @@ class Replica:
         self._watch = Watchdog()
         self.note: Callable[[str], None] = lambda outcome: None  # 'replica', 'behind' or 'away'
 
-    def read(self, primary: Connection, ask: Callable[[Connection], Found]) -> Found:
+    def read(self, primary: Connection, ask: Callable[[Connection], Answer]) -> Answer:
         """What `ask` finds in the standby, or in the primary where that is newer.
 
         `primary`: a connection without a transaction. Raises what `ask` raises of the primary.

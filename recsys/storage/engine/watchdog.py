@@ -1,4 +1,4 @@
-"""Cuts connections that wait for too long: a server that is stopped keeps no time-out itself."""
+"""A watchdog that cuts connections past their deadline: a stopped server keeps no time-out itself."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LOOK_SECONDS = 0.25
 ASK_AGAIN_SECONDS = 1.0
 
 
-class Block(NamedTuple):
-    """What is done on a socket; times are of time.monotonic."""
+class BoundedBlock(NamedTuple):
+    """A block of work on a socket, with its deadline; times are of time.monotonic."""
 
     descriptor: int
     begun: float
@@ -39,7 +39,7 @@ class Watchdog:
         self._is_silent, self._ask_seconds = is_silent, ask_seconds
         self._asked_at = -math.inf
         self._doubted = threading.Event()
-        self._blocks: dict[object, Block] = {}
+        self._blocks: dict[object, BoundedBlock] = {}
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
@@ -49,7 +49,7 @@ class Watchdog:
         """What the block does on the socket fails, once it has taken `seconds` (and a look)."""
         block, now = object(), time.monotonic()
         with self._lock:
-            self._blocks[block] = Block(descriptor, now, now + seconds)
+            self._blocks[block] = BoundedBlock(descriptor, now, now + seconds)
             self._begin()
         try:
             yield

@@ -126,7 +126,7 @@ def import_chunks(
             accepted = 0
             for first in range(0, last, MOVE_ROWS):
                 with _transaction(connection, write=True):
-                    advisory_lock.share(connection)
+                    advisory_lock.lock_shared(connection)
                     now_erased = Tombstones(connection)
                     if now_erased != tombstones:
                         tombstones = now_erased

@@ -123,7 +123,7 @@ def id_span(database: Database, settled: bool = False) -> tuple[int, int]:
     waits = settled and database.dialect == "postgresql"  # SQLite has one writer at a time
     with database.begin() if waits else database.connect() as connection:
         if waits:
-            advisory_lock.exclude(connection)
+            advisory_lock.lock_exclusive(connection)
         first, last = connection.execute(_SPAN).one()
     return (0, -1) if last is None else (int(first), int(last))
 

@@ -22,7 +22,7 @@ def add_rejections(
 
     A row of the same source and place is there only once.
     """
-    advisory_lock.share(connection)
+    advisory_lock.lock_shared(connection)
     erased = Tombstones(connection)
     statement = upsert(connection, rejected_events).on_conflict_do_nothing(
         index_elements=["source", "position", "raw_hash"]

@@ -61,7 +61,7 @@ def merge(connection: Connection, user_id: str, other: str, now_us: int) -> str:
     Merging into a user who was merged elsewhere goes to where that one went; the user it ends at is
     returned. Raises ConflictError where that would be a circle, or where the user was erased.
     """
-    advisory_lock.share(connection)  # an erasure sees this merge, or this sees the tombstone
+    advisory_lock.lock_shared(connection)  # an erasure sees this merge, or this sees the tombstone
     advisory_lock.take_turns(connection, "merges")  # two at once could close a circle
     if is_erased(connection, [f"u:{user_id}", other]):
         raise ConflictError("the user was erased")
@@ -101,7 +101,7 @@ def settled_quarantine(connection: Connection) -> int:
 
     Raises StorageUnavailableError where some other write takes too long to wait for.
     """
-    advisory_lock.exclude(connection)
+    advisory_lock.lock_exclusive(connection)
     return connection.execute(select(func.max(rejected_events.c.id))).scalar() or 0
 
 
@@ -122,7 +122,7 @@ def erase(
     `scan`: of a moment before; what has come into quarantine since is read here. Raises
     StorageUnavailableError where some other write takes too long to wait for.
     """
-    advisory_lock.exclude(connection)
+    advisory_lock.lock_exclusive(connection)
     merged = event_rows.merged_into(connection, user_id)
     keys = [f"u:{user_id}", *merged]
     ids = [key[2:] for key in keys if key.startswith("u:")]

@@ -74,7 +74,7 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     posted: list[PostedEvent] = []
     if good:
         with services().database.begin() as connection:
-            advisory_lock.share(connection)
+            advisory_lock.lock_shared(connection)
             erased = user_rows.is_erased(connection, {key for _, e in good for key in _keys(e)})
             for index, event in good:
                 if erased.intersection(_keys(event)):

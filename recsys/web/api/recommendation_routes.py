@@ -224,7 +224,7 @@ def post_impressions(body: ImpressionIn) -> dict[str, Any]:
         shown=tuple(body.items),
     )
     with shared.database.begin() as connection:
-        advisory_lock.share(connection)
+        advisory_lock.lock_shared(connection)
         if not user_rows.without_erased(connection, [one]):
             raise ConflictError("the user was erased")
         impression_rows.insert_impressions(connection, [one])

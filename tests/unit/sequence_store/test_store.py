@@ -144,7 +144,7 @@ def test_a_slow_writer_of_low_ids_is_waited_for(store, database, load, tiny_shop
     store.update(database)
     slow, found = check_event({"user_id": "slow", "item_id": "P0001"}, to_us(NOW)), []
     with database.begin() as connection:
-        advisory_lock.share(connection)
+        advisory_lock.lock_shared(connection)
         event_rows.insert_events(connection, [slow], to_us(NOW))
         load(900, 1_900)  # many more ids than are looked back at
         reading = threading.Thread(target=lambda: found.append(store.update(database).new_rows))

@@ -11,7 +11,8 @@ from sqlalchemy import make_url
 
 from recsys.config import Settings
 from recsys.errors import StorageUnavailableError
-from recsys.storage.engine.database import Database, Patience, open_database
+from recsys.storage.engine.database import Database, open_database
+from recsys.storage.engine.timeouts import Timeouts
 
 
 @pytest.mark.parametrize(("chosen", "level"), [({}, 2), ({"synchronous": "normal"}, 1)])
@@ -38,21 +39,21 @@ def test_a_connection_that_is_lost_is_told_of_and_let_go(database_url):
 
 
 def test_patience_covers_what_is_asked_of_others_meanwhile():
-    bare = Patience.of(Settings(database={"busy_timeout_seconds": 0}))
+    bare = Timeouts.of(Settings(database={"busy_timeout_seconds": 0}))
     assert 0 < bare.read < bare.transaction < bare.query
     columns = {"user_column": "u", "item_column": "i", "timestamp_column": "t"}
     source = {"table": "clicks", "timeout_seconds": 4, **columns}
-    mapped = Patience.of(Settings(database={"busy_timeout_seconds": 0}, events=source))
+    mapped = Timeouts.of(Settings(database={"busy_timeout_seconds": 0}, events=source))
     assert mapped.read > bare.read + 4
 
 
-SHORT = Patience(read=2, transaction=60, query=60, erasure=60)
+SHORT = Timeouts(read=2, transaction=60, query=60, erasure=60)
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_slow_statement_is_no_silent_server(database_url):
     """It is cut in its time, and nobody else is refused meanwhile or afterwards."""
-    with closing(Database(database_url, patience=SHORT._replace(transaction=3))) as database:
+    with closing(Database(database_url, timeouts=SHORT._replace(transaction=3))) as database:
         begun = threading.Event()
 
         def wait_long():
@@ -115,7 +116,7 @@ def test_a_server_that_says_nothing_is_given_up_for_all_and_taken_up_again(datab
     direct = make_url(database_url)
     with closing(Line(direct.host or "127.0.0.1", direct.port)) as line:
         url = direct.set(host="127.0.0.1", port=line.port).render_as_string(hide_password=False)
-        with closing(Database(url, patience=SHORT)) as database:
+        with closing(Database(url, timeouts=SHORT)) as database:
             refused = []
 
             def ask(enter, entered):
@@ -153,7 +154,7 @@ def test_a_server_that_says_nothing_is_given_up_for_all_and_taken_up_again(datab
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_read_begins_no_transaction_after_its_connection_was_lost(database_url):
-    with closing(Database(database_url, patience=SHORT)) as database:
+    with closing(Database(database_url, timeouts=SHORT)) as database:
         with database.read() as connection:
             connection.connection.driver_connection.close()
         for _ in range(2):

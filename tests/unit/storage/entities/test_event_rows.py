@@ -5,9 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from recsys.errors import InputError, StorageUnavailableError
-from recsys.events.fields import Event
 from recsys.events.identity import user_bucket
-from recsys.storage.engine import planner_statistics
+from recsys.ingest.event_body import Event
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import event_rows
 from recsys.storage.schema.tables import aliases
@@ -209,15 +208,3 @@ def test_what_the_database_cannot_hold_is_bad_input(database):
     with pytest.raises(InputError) as caught:
         store(database, event("hidden\0", 1))
     assert "hidden" not in str(caught.value) and "INSERT" not in str(caught.value)
-
-
-def test_statistics_keep_writers_waiting_for_one_table_at_most(database):
-    from sqlalchemy import event as listen
-
-    commits = []
-    listen.listen(database.engine, "commit", commits.append)
-    assert planner_statistics.analyse(database) == {"tables": len(planner_statistics.TABLES)}
-    assert len(commits) == len(planner_statistics.TABLES)
-    if database.dialect == "sqlite":
-        with database.begin() as connection:
-            assert connection.exec_driver_sql("PRAGMA analysis_limit").scalar() == 1_000
