@@ -90,7 +90,7 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     import pandas  # noqa: F401 - loaded before the clock starts, as in a training
 
     from recsys.events.sequences import build_sequences
-    from recsys.storage.entities.event_reading import STORE_COLUMNS, read_batches
+    from recsys.storage.entities.event_batches import STORE_COLUMNS, read_batches
 
     database, files = Database(url), Path(folder) / "sequences"
     started = time.perf_counter()

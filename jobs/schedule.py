@@ -34,7 +34,7 @@ from recsys.config import Settings
 from recsys.errors import ConfigError, RecsysError
 from recsys.events.times import from_us, to_us
 from recsys.storage.engine.database import Database, open_database
-from recsys.storage.entities import job_rows
+from recsys.storage.entities import job_rows, schedule_rows
 from recsys.storage.entities.job_rows import RunRow
 from recsys.storage.schema import migrate
 
@@ -190,7 +190,7 @@ class Scheduler:
     def _claim_due(self) -> None:
         now = datetime.now(UTC)
         with self._database.connect() as connection:
-            held = {row["job"]: row for row in job_rows.list_schedules(connection)}
+            held = {row.job: row for row in schedule_rows.list_schedules(connection)}
             # A slot claimed while a clock was days ahead does not stop those until then.
             until_us = to_us(now + CLOCK_STEP)
             last = {j: job_rows.last_slot_us(connection, j, until_us) for j in self._slots}
@@ -200,10 +200,10 @@ class Scheduler:
         for job, own in self._slots.items():
             row = held[job]
             # Slots before the schedule was first written, or taken up again, were never due.
-            begun_us = min(row["created_at_us"] or row["updated_at_us"], to_us(now))
+            begun_us = min(row.created_at_us or row.updated_at_us, to_us(now))
             since_us = max(last[job] or 0, begun_us)
             due = own.last(from_us(since_us), now)
-            if due is not None and not row["paused"]:
+            if due is not None and not row.paused:
                 with self._database.begin() as connection:
                     run_id = job_rows.claim_slot(connection, job, to_us(due), now_us())
                 log.info("slot due", job=job, run_id=run_id, at=due.isoformat())
@@ -215,8 +215,8 @@ class Scheduler:
             for job, own in self._slots.items():
                 due = own.next(now)
                 next_us = None if due is None else to_us(due)
-                job_rows.put_schedule(connection, job, own.line, next_us, now_us())
-            job_rows.keep_schedules(connection, list(self._slots))
+                schedule_rows.put_schedule(connection, job, own.line, next_us, now_us())
+            schedule_rows.keep_schedules(connection, list(self._slots))
 
     def _running(self) -> list[RunRow]:
         with self._database.connect() as connection:

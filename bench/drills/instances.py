@@ -27,7 +27,7 @@ from bench.drills.chaos import INTERVAL_SECONDS, Say, Stage, begun, make_stage, 
 from bench.load import Connection, request_bytes
 from bench.servers import running
 from recsys.storage.entities import key_rows, version_rows
-from recsys.storage.entities.event_reading import read_batches
+from recsys.storage.entities.event_batches import read_batches
 
 INSTANCES = 3
 SCHEDULERS = 2

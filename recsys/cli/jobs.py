@@ -25,12 +25,12 @@ def list_(
     """
     from recsys.events.times import from_us, rfc3339
     from recsys.storage.engine.database import open_database
-    from recsys.storage.entities import job_rows, lease_rows
+    from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 
     settings = settings_of(config)
     zone = ZoneInfo(settings.schedule.timezone)
     with open_database(settings).connect() as connection:
-        schedules = job_rows.list_schedules(connection)
+        schedules = schedule_rows.list_schedules(connection)
         runs = job_rows.list_runs(connection, limit)
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
 
@@ -40,8 +40,8 @@ def list_(
     lines = [
         f"scheduler  {lease.holder or 'none leads'}, last heard of {local(lease.renewed_at_us)}",
         *(
-            f"{row['job']:<10} {row['trigger']:<24} next {local(row['next_run_us'])}"
-            + (" (paused)" if row["paused"] else "")
+            f"{row.job:<10} {row.trigger:<24} next {local(row.next_run_us)}"
+            + (" (paused)" if row.paused else "")
             for row in schedules
         ),
     ]
@@ -52,7 +52,7 @@ def list_(
     ]
     shown = {
         "scheduler": vars(lease),
-        "schedules": schedules,
+        "schedules": [vars(row) for row in schedules],
         "runs": [vars(run) for run in runs],
     }
     show(shown, as_json, "\n".join(lines))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from recsys.errors import NotFoundError
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import job_rows
+from recsys.storage.entities import job_rows, schedule_rows
 from recsys.storage.entities.account_rows import ROLES
 from recsys.storage.entities.audit_rows import Actor, add_audit
 from recsys.storage.entities.job_rows import JOBS, RunRow
+from recsys.storage.entities.schedule_rows import ScheduleRow
 
 
 def run_job(database: Database, actor: Actor, job: str, now_us: int) -> RunRow:
@@ -36,13 +35,13 @@ def cancel_run(database: Database, actor: Actor, run_id: int, now_us: int) -> Ru
 
 def set_paused(
     database: Database, actor: Actor, job: str, paused: bool, now_us: int
-) -> dict[str, Any]:
+) -> ScheduleRow:
     """Pause a job's schedule or let it go on; its row. Raises NotFoundError where it has none."""
     with database.begin() as connection:
-        job_rows.set_paused(connection, job, paused, now_us)
+        schedule_rows.set_paused(connection, job, paused, now_us)
         action = "job.pause" if paused else "job.resume"
         add_audit(connection, actor, action, job, now_us)
-        return job_rows.get_schedule(connection, job)
+        return schedule_rows.get_schedule(connection, job)
 
 
 def _requested_by(actor: Actor) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from recsys.config import Settings
 from recsys.events.times import rfc3339
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import user_rows, version_rows
+from recsys.storage.entities import erasure_rows, tombstone_rows, user_rows, version_rows
 from recsys.storage.entities.audit_rows import Actor, add_audit
 
 
@@ -19,7 +19,7 @@ def merge(database: Database, actor: Actor, user_id: str, other: str, now_us: in
     with database.begin() as connection:
         target = user_rows.merge(connection, user_id, other, now_us)
         kind = "session" if other.startswith("s:") else "user"
-        subject = user_rows.pseudonym(connection, target)
+        subject = tombstone_rows.pseudonym(connection, target)
         add_audit(connection, actor, "user.merge", subject, now_us, {"merged": kind})
     return target
 
@@ -33,12 +33,12 @@ def erase(
     the user back. The audit log knows the user by the beginning of that hash alone.
     """
     with database.begin() as connection:
-        until = user_rows.settled_quarantine(connection)
+        until = erasure_rows.settled_quarantine(connection)
     with database.connect() as connection:
-        scan = user_rows.scan_quarantine(connection, user_id, until)
+        scan = erasure_rows.scan_quarantine(connection, user_id, until)
     with database.begin(long=True) as connection:
-        removed = user_rows.erase(connection, user_id, now_us, scan)
-        erased = user_rows.tombstone_name(connection, user_id)
+        removed = erasure_rows.erase(connection, user_id, now_us, scan)
+        erased = tombstone_rows.tombstone_name(connection, user_id)
         add_audit(connection, actor, "user.erase", erased, now_us, {"removed": removed})
     with database.connect() as connection:
         versions = version_rows.list_versions(connection, limit=10_000)
@@ -68,8 +68,8 @@ def erase(
 def allow_again(database: Database, actor: Actor, user_id: str, now_us: int) -> None:
     """Accept new events of an erased user. Raises InputError where the user was not erased."""
     with database.begin() as connection:
-        user_rows.allow_again(connection, user_id)
-        subject = user_rows.pseudonym(connection, user_id)
+        tombstone_rows.allow_again(connection, user_id)
+        subject = tombstone_rows.pseudonym(connection, user_id)
         add_audit(connection, actor, "user.allow", subject, now_us)
 
 

@@ -26,7 +26,14 @@ from recsys.registry import read_version
 from recsys.storage.engine import database_health
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities import job_rows, key_rows, lease_rows, rejected_rows, version_rows
+from recsys.storage.entities import (
+    job_rows,
+    key_rows,
+    lease_rows,
+    rejected_rows,
+    schedule_rows,
+    version_rows,
+)
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.schema import migrate
@@ -306,7 +313,7 @@ def _scheduler(
         yield Finding("scheduler", "fail", found, "start one: recsys schedule")
     else:
         yield Finding("scheduler", "ok", f"{lease.holder} leads, heard of {silent:.0f} s ago")
-    paused = [row["job"] for row in job_rows.list_schedules(connection) if row["paused"]]
+    paused = [row.job for row in schedule_rows.list_schedules(connection) if row.paused]
     if paused:
         yield Finding("schedules", "warn", f"paused: {', '.join(paused)}", "resume when done")
     bad = {

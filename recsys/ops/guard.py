@@ -17,7 +17,7 @@ from recsys.errors import ConflictError
 from recsys.events.times import HOUR_US, to_us
 from recsys.serving.uplift import uplift
 from recsys.storage.engine.database import Connection, Database
-from recsys.storage.entities import impression_rows, version_rows
+from recsys.storage.entities import answer_count_rows, version_rows
 from recsys.storage.entities.audit_rows import GUARD
 
 STRICT_Z = 3.290527
@@ -45,8 +45,8 @@ def guard_champion(
         version = latest[0]["version"]
         since_us = (latest[0]["deployed_at_us"] // HOUR_US + 1) * HOUR_US
         by = ("hour_us", "arm", "model_version")
-        whole = impression_rows.counts(connection, since_us, to_us(now), by)
-        empty = impression_rows.empty_answers(connection, since_us, to_us(now), version)
+        whole = answer_count_rows.counts(connection, since_us, to_us(now), by)
+        empty = answer_count_rows.empty_answers(connection, since_us, to_us(now), version)
         found = verdict_in_service(
             [
                 row

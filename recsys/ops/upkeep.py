@@ -28,13 +28,14 @@ from recsys.storage.dashboard.event_views import open_event_views
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import (
     account_rows,
+    click_rows,
     event_rows,
-    follower_rows,
     impression_rows,
+    item_rows,
     job_rows,
     version_rows,
 )
-from recsys.storage.entities.event_reading import read_frame
+from recsys.storage.entities.event_batches import read_frame
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.events_source import open_events_source
 from recsys.storage.external import external_items
@@ -134,7 +135,7 @@ def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
         frame = read_frame(database, since_us)
     steps = recent_steps(frame, champion.vocabulary, champion.session_gap_seconds)
     with database.begin() as connection:
-        return follower_rows.replace_followers(connection, steps)
+        return item_rows.replace_followers(connection, steps)
 
 
 def copy_items(settings: Settings, database: Database, now: datetime, say: Say) -> int:
@@ -164,7 +165,7 @@ def attribute_clicks(database: Database, now: datetime) -> int:
     looked_at, last = 0, None
     while True:
         with database.begin() as connection:
-            count, last = impression_rows.attribute_clicks(
+            count, last = click_rows.attribute_clicks(
                 connection, to_us(now), ATTRIBUTION_OVERLAP_US, ATTRIBUTION_ROWS, last
             )
         looked_at += count

@@ -23,8 +23,8 @@ from recsys.events.frame import Codes
 from recsys.events.identity import USER_BUCKETS, hash_texts, key_hashes, mixed, positions_of
 from recsys.sequence_store.segments import Columns, Segment, sort_columns, write_segment
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.event_reading import STORE_COLUMNS, read_batches
-from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.entities.event_batches import STORE_COLUMNS, read_batches
+from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_rows import Chunk, ExternalRows
 from recsys.storage.external.mapping import Mapping
 

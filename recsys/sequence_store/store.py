@@ -54,9 +54,9 @@ from recsys.sequence_store.segments import (
     write_manifest,
 )
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import removal_rows
-from recsys.storage.entities.event_reading import all_aliases, id_span
-from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.entities import erasure_rows, key_values
+from recsys.storage.entities.event_batches import all_aliases, id_span
+from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_rows import Chunk, ExternalRows
 from recsys.storage.external.mapping import Mapping
 
@@ -117,7 +117,7 @@ class SequenceStore:
         started = time.perf_counter()
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            database_id = removal_rows.database_id(database)
+            database_id = key_values.database_id(database)
             if self._mapped is not None:
                 database_id += f" {self._mapped.mapping.fingerprint}"
             before, items, rebuilt = self._trusted(database, database_id, say)
@@ -135,7 +135,7 @@ class SequenceStore:
             manifest, _ = read_manifest(self._folder)
         except SequenceFileError:
             return False  # nothing there that is ever read
-        return removal_rows.removed_since(database, manifest.removals)[0] != manifest.removals
+        return erasure_rows.removed_since(database, manifest.removals)[0] != manifest.removals
 
     def frame(self, database: Database, since_us: int = 0) -> EventFrame:
         """The event frame of all events since `since_us`, by bucket, user, time and position.
@@ -175,7 +175,7 @@ class SequenceStore:
 
     def _take_out(self, database: Database, manifest: Manifest, items: list[str]) -> Manifest:
         """Take erased users out of every segment that holds them."""
-        last, gone = removal_rows.removed_since(database, manifest.removals)
+        last, gone = erasure_rows.removed_since(database, manifest.removals)
         if last == manifest.removals:
             return manifest
         hashes = np.array(gone, np.uint64)

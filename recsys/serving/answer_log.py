@@ -18,7 +18,7 @@ from recsys.errors import InputError, RecsysError
 from recsys.serving.answers import Answer
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import impression_rows, user_rows
+from recsys.storage.entities import impression_rows, tombstone_rows
 from recsys.storage.entities.impression_rows import Impression
 
 log = structlog.get_logger(__name__)
@@ -121,7 +121,7 @@ class Impressions:
         try:
             with self._database.begin() as connection:
                 advisory_lock.lock_shared(connection)
-                left = user_rows.without_erased(connection, batch)
+                left = tombstone_rows.without_erased(connection, batch)
                 impression_rows.insert_impressions(connection, left)
         except Exception as error:
             if isinstance(error, RecsysError) and not isinstance(error, InputError):

@@ -21,7 +21,7 @@ from recsys.serving.context import RankingContext
 from recsys.serving.popularity import LONGEST, Followers
 from recsys.serving.recommender import Recommender
 from recsys.storage.entities import item_rows
-from recsys.storage.entities.event_rows import HistoryEvent
+from recsys.storage.entities.history_rows import HistoryEvent
 
 
 def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:

@@ -13,7 +13,7 @@ from recsys.serving.filters import Filters, filters_of, filters_without_database
 from recsys.serving.history import encoded, given_events, past_events
 from recsys.serving.popularity import Followers
 from recsys.serving.recommender import Recommender
-from recsys.storage.entities.event_rows import HistoryEvent
+from recsys.storage.entities.history_rows import HistoryEvent
 from recsys.storage.entities.stamps import Stamps, read_stamps
 
 DATABASE_AWAY = "the database cannot be reached: stored history and filters are left out"

@@ -16,7 +16,7 @@ from recsys.models.ranking import Bounds
 from recsys.serving.answers import Request
 from recsys.serving.item_snapshot import ItemSnapshot
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities.event_rows import History
+from recsys.storage.entities.history_rows import History
 from recsys.storage.events_source import EventsSource
 
 

@@ -12,8 +12,8 @@ from recsys.models.bundle import Bundle
 from recsys.models.ranking import encode_history
 from recsys.serving.answers import Request
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import event_rows
-from recsys.storage.entities.event_rows import History, HistoryEvent
+from recsys.storage.entities import history_rows
+from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.events_source import EventsSource
 
 EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
@@ -35,7 +35,7 @@ class MergedKeys:
         kept = self._held[1]
         found = kept.get(user_id)
         if found is None:
-            found = kept[user_id] = event_rows.merged_into(connection, user_id)
+            found = kept[user_id] = history_rows.merged_into(connection, user_id)
         return found
 
 

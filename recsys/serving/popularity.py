@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from recsys.errors import StorageUnavailableError
 from recsys.events.times import DAY_US, MINUTE_US
 from recsys.storage.engine.database import Connection, Database
-from recsys.storage.entities import follower_rows
+from recsys.storage.entities import item_rows
 from recsys.storage.events_source import EventsSource
 
 KEEP_SECONDS = 60.0
@@ -111,5 +111,5 @@ class FollowerTable:
     def at(self, connection: Connection, stamp: int) -> Followers:
         """The followers counted at `stamp`, which was read from the database before this call."""
         if self._held[0] != stamp:
-            self._held = (stamp, follower_rows.all_followers(connection))
+            self._held = (stamp, item_rows.all_followers(connection))
         return self._held[1]

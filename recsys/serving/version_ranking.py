@@ -23,7 +23,7 @@ from recsys.serving.answers import Candidate
 from recsys.serving.filters import Filters
 from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.event_rows import HistoryEvent
+from recsys.storage.entities.history_rows import HistoryEvent
 
 RECENT_DAYS = 7  # as `recsys.models.popular.PopularRecent` counts
 GROWTH = 8  # how many times more items are ranked where filters left too few

@@ -17,7 +17,8 @@ from recsys.config import Settings
 from recsys.events.frame import EventFrame
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities.event_rows import EventPage, History
+from recsys.storage.entities.event_rows import EventPage
+from recsys.storage.entities.history_rows import History
 from recsys.storage.entities.own_events import OwnEvents
 from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.combined_events import CombinedEvents
@@ -53,7 +54,7 @@ class EventsSource(Protocol):
         """The newest `limit` events of a user (of the ids merged into it too), or of a session.
 
         With both, the session's events that no user owns yet are read along. `merged`: what
-        `event_rows.merged_into` said, where the caller knows it.
+        `history_rows.merged_into` said, where the caller knows it.
         """
 
     def seen_items(

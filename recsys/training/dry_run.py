@@ -18,7 +18,7 @@ from recsys.events.sequences import build_sequences
 from recsys.events.times import rfc3339, to_us
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.event_reading import SEQUENCE_COLUMNS, read_batches
+from recsys.storage.entities.event_batches import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.external.external_history import check_serving
 from recsys.storage.external.external_rows import Tally, reason_kind

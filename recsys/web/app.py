@@ -21,7 +21,7 @@ from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import job_rows, lease_rows
+from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 from recsys.web import admin, problem_details, prometheus_metrics
 from recsys.web.api import (
     event_routes,
@@ -175,7 +175,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
                 runs = job_rows.state_counts(connection, now - DAY_US)
                 ends = job_rows.last_ends(connection, now - FAILURES_DAYS * DAY_US)
                 schedules = {
-                    r["job"]: r["created_at_us"] for r in job_rows.list_schedules(connection)
+                    r.job: r.created_at_us for r in schedule_rows.list_schedules(connection)
                 }
         except RecsysError:
             return None

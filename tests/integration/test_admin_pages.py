@@ -7,7 +7,7 @@ import pytest
 from recsys.events.times import DAY_US, from_us
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows
-from recsys.storage.entities import account_rows, job_rows, lease_rows
+from recsys.storage.entities import account_rows, job_rows, lease_rows, schedule_rows
 from recsys.web.services import now_us
 
 
@@ -110,7 +110,7 @@ def test_models_are_listed_shown_promoted(service, visitor, tiny_shop):
 def test_jobs_are_asked_for_paused_and_cancelled(service, visitor):
     now = now_us()
     with service.database.begin() as connection:
-        job_rows.put_schedule(connection, "prune", "30 4 * * * UTC", now + 3_600_000_000, now)
+        schedule_rows.put_schedule(connection, "prune", "30 4 * * * UTC", now + 3_600_000_000, now)
     post(visitor, "/admin/jobs/refresh/run")
     assert "already requested" in post(visitor, "/admin/jobs/refresh/run", 409)
     post(visitor, "/admin/jobs/nonsense/run", 404)

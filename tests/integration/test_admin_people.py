@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from recsys.ingest.event_body import check_event
-from recsys.storage.entities import audit_rows, event_rows, impression_rows
+from recsys.storage.entities import audit_rows, click_rows, event_rows
 from recsys.web.admin.what_if_page import MAX_STEPS, address
 from recsys.web.cursors import write_cursor
 
@@ -143,7 +143,7 @@ def test_an_answer_is_replayed(desk):
     shown = [answer["items"][0]["item_id"], clicked]
     desk.service.post("/impressions", {"recommendation_id": rid, "items": shown})
     with desk.database.begin() as connection:
-        impression_rows.attribute_clicks(connection, 2**53, 2**52, 100)
+        click_rows.attribute_clicks(connection, 2**53, 2**52, 100)
     page = desk.get("users/answer", recommendation_id=rid)
     rows = re.findall(r"<tr.*?</tr>", page.partition("<tbody>")[2], re.DOTALL)
     assert "shown, no click" in rows[0] and ">view<" in rows[1] and "not shown" in rows[2]

@@ -13,11 +13,13 @@ from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
     account_rows,
     audit_rows,
+    erasure_rows,
     event_rows,
     item_rows,
     job_rows,
     key_rows,
-    user_rows,
+    schedule_rows,
+    tombstone_rows,
     version_rows,
 )
 from recsys.storage.schema import migrate
@@ -168,7 +170,7 @@ def service(database, tmp_path, Service, settings_for, add_account, version_row)
             version_rows.add_version(connection, version_row(FIRST))
             version_rows.add_version(connection, version_row(SECOND))
             version_rows.deploy(connection, FIRST, 1, "test", "the first")
-            job_rows.put_schedule(connection, "retrain", "0 3 * * *", None, 0)
+            schedule_rows.put_schedule(connection, "retrain", "0 3 * * *", None, 0)
             item_rows.put_items(connection, [check_item({"item_id": "i1"})], 1)
             guest = check_event({"session_id": "guest", "item_id": "i1"}, 10**15)
             event_rows.insert_events(connection, [guest], 1)
@@ -182,18 +184,18 @@ def prepare(database, way):
         for run in job_rows.list_runs(connection, state="requested"):
             job_rows.finish_run(connection, run.id, "cancelled", 1)
         run_id = job_rows.request_run(connection, "prune", "cli", 1)
-        job_rows.set_paused(connection, "retrain", False, 1)
+        schedule_rows.set_paused(connection, "retrain", False, 1)
         account_rows.set_role(connection, "ada", "viewer")
         account_rows.set_disabled(connection, "ada", False, 1)
-        user_rows.erase(connection, "gone", 1)
+        erasure_rows.erase(connection, "gone", 1)
         return {
             "way": way,
             "run": run_id,
             "next_run": run_id + 1,
             "key": key_rows.key_id_of(key_rows.create_key(connection, "old", ["read"], 1)),
-            "ada": user_rows.pseudonym(connection, "ada"),
-            "gone": user_rows.pseudonym(connection, "gone"),
-            "erased": user_rows.tombstone_name(connection, "gone"),
+            "ada": tombstone_rows.pseudonym(connection, "ada"),
+            "gone": tombstone_rows.pseudonym(connection, "gone"),
+            "erased": tombstone_rows.tombstone_name(connection, "gone"),
         }
 
 

@@ -34,15 +34,16 @@ from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
+    erasure_rows,
     item_rows,
     job_rows,
     key_rows,
     lease_rows,
-    user_rows,
+    tombstone_rows,
     version_rows,
 )
+from recsys.storage.entities.key_values import database_id
 from recsys.storage.entities.model_files import DatabaseFiles
-from recsys.storage.entities.removal_rows import database_id
 from recsys.storage.entities.stamps import read_stamps
 from recsys.storage.schema import migrate, own_tables, table_copy
 from recsys.storage.schema.tables import events, metadata, tombstones
@@ -62,7 +63,7 @@ def filled(database, tmp_path, tiny_shop, publish, settings_for):
     with database.begin() as connection:
         item_rows.put_items(connection, tiny_shop.shop.items, 1)
         key_rows.create_key(connection, "shop", ["read"], 1)
-        user_rows.erase(connection, "shopper-000009", 1)
+        erasure_rows.erase(connection, "shopper-000009", 1)
         job_rows.request_run(connection, "retrain", "cli", 1)
         seen = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
         lease_rows.take_lease(connection, seen, "elsewhere:1:x", 1)
@@ -136,7 +137,7 @@ def test_a_restored_service_answers_as_before(filled, target, tmp_path):
         new |= {"timestamp_us": 9, "event_id": "n", "received_at_us": 9}
         made_id = connection.execute(insert(events).values(new).returning(events.c.id)).scalar_one()
         assert made_id == top + 1
-        assert user_rows.is_erased(connection, ["u:shopper-000009"])
+        assert tombstone_rows.is_erased(connection, ["u:shopper-000009"])
         assert lease_rows.read_lease(connection, lease_rows.SCHEDULER).holder is None
         assert [run.state for run in job_rows.list_runs(connection)] == ["failed"]
         assert min(read_stamps(connection)) > max(rows(database, "stamps")[0])

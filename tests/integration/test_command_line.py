@@ -22,7 +22,7 @@ import pytest
 from recsys.cli import app, main
 from recsys.cli.register import register
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import account_rows, audit_rows, job_rows, lease_rows
+from recsys.storage.entities import account_rows, audit_rows, job_rows, lease_rows, schedule_rows
 from recsys.storage.entities.passwords import is_password
 from recsys.storage.schema import migrate
 
@@ -455,7 +455,7 @@ def test_steering_jobs_leaves_lines_in_the_audit_log(lone_shell):
     shell.run("jobs", "cancel", run_id, status=1)
     database = Database(shell.environment["RECSYS_DATABASE__URL"])
     with database.begin() as connection:  # as a scheduler writes them
-        job_rows.put_schedule(connection, "retrain", "0 3 * * *", None, 0)
+        schedule_rows.put_schedule(connection, "retrain", "0 3 * * *", None, 0)
     database.close()
     shell.run("jobs", "pause", "retrain")
     shell.run("jobs", "resume", "retrain")

@@ -13,7 +13,7 @@ from werkzeug.serving import make_server
 
 from recsys.ingest.event_body import check_event
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows, impression_rows, item_rows, key_rows
+from recsys.storage.entities import click_rows, event_rows, history_rows, item_rows, key_rows
 from recsys.storage.schema import migrate
 from recsys.web.app import create_app
 from tests.integration.test_dashboard import used
@@ -183,7 +183,7 @@ def test_an_answer_is_replayed_with_its_click(desk):
     desk.api("POST", "/events", {**event, "recommendation_id": answer["recommendation_id"]})
     desk.app.extensions["recsys"].impressions.flush()
     with desk.database.begin() as connection:
-        impression_rows.attribute_clicks(connection, 2**53, 2**52, 100)
+        click_rows.attribute_clicks(connection, 2**53, 2**52, 100)
     page = desk.log_in("viewer")
     page.get_by_role("link", name="Users").click()
     page.get_by_placeholder("recommendation_id").fill(answer["recommendation_id"])
@@ -212,7 +212,7 @@ def test_a_user_is_erased_for_good(desk):
     dialog.get_by_role("button", name="Erase for good").click()
     expect(page.get_by_role("heading", name="Receipt of an erasure")).to_be_visible()
     with desk.database.connect() as connection:
-        assert not event_rows.history(connection, "shopper-000003").events
+        assert not history_rows.history(connection, "shopper-000003").events
     page.goto(f"{desk.base}/admin/users?q=shopper-000003")
     expect(page.get_by_text("id begins with that")).to_be_visible()
 

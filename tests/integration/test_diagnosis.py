@@ -14,7 +14,7 @@ from recsys.ops import diagnosis
 from recsys.ops.diagnosis import examine
 from recsys.storage.engine import database_health
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import job_rows, lease_rows
+from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 from recsys.storage.schema import migrate
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -125,7 +125,7 @@ def test_a_silent_scheduler_and_failed_and_paused_jobs_are_found(healthy):
     with database.begin() as connection:
         run_id = job_rows.request_run(connection, "retrain", "cli", to_us(NOW))
         job_rows.finish_run(connection, run_id, "failed", to_us(NOW), None, "no")
-        job_rows.put_schedule(connection, "retrain", "0 3 * * *", None, to_us(NOW))
+        schedule_rows.put_schedule(connection, "retrain", "0 3 * * *", None, to_us(NOW))
         connection.execute(text("UPDATE job_schedules SET paused = true"))
     found = states(settings, database, now=NOW + timedelta(minutes=10))
     assert (found["scheduler"], found["runs"], found["schedules"]) == ("fail", "warn", "warn")

@@ -19,7 +19,13 @@ from recsys.errors import InputError, RecsysError
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_import, event_rows, rejected_rows, user_rows
+from recsys.storage.entities import (
+    erasure_rows,
+    event_import,
+    history_rows,
+    rejected_rows,
+    user_rows,
+)
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 OPTIONS = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="s")
@@ -180,13 +186,13 @@ def test_who_is_erased_during_an_import_does_not_come_back(database, tmp_path, m
     def erase_meanwhile(stage, rows):
         if (stage, rows) == ("store", 200):
             with database.begin() as connection:
-                assert user_rows.erase(connection, "gone", to_us(NOW))["events"] == 100
+                assert erasure_rows.erase(connection, "gone", to_us(NOW))["events"] == 100
 
     options = ReadOptions(unit="s")
     summary = pipeline.import_events(database, path, options, NOW, on_progress=erase_meanwhile)
     assert (summary.read, summary.accepted, summary.skipped) == (300, 250, 50)
     with database.connect() as connection:
-        assert event_rows.history(connection, "gone", limit=10).events == []
+        assert history_rows.history(connection, "gone", limit=10).events == []
         assert user_rows.user_summary(connection, "here").events == 150
 
 
@@ -202,7 +208,7 @@ def test_a_bad_row_of_who_is_erased_while_the_file_is_read_is_not_kept(database,
 
     def chunks():
         with database.begin() as connection:
-            user_rows.erase(connection, "gone", to_us(NOW))
+            erasure_rows.erase(connection, "gone", to_us(NOW))
         yield from read_events(path, ReadOptions(unit="s"), to_us(NOW))
 
     summary = event_import.import_chunks(database, chunks(), path.name, to_us(NOW))

@@ -20,7 +20,7 @@ from recsys import tracing
 from recsys.cli import main
 from recsys.cli.terminal import set_up_logging
 from recsys.config import Settings
-from recsys.storage.entities import item_rows, job_rows, lease_rows
+from recsys.storage.entities import item_rows, job_rows, lease_rows, schedule_rows
 from recsys.web import prometheus_metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -128,7 +128,7 @@ def test_a_job_fails_until_its_next_run_goes_well_and_backups_grow_old(database,
         assert figures(service, "recsys_job_failing") == failing
         assert figures(service, "recsys_backup_age_seconds") == {(): math.inf}
         with database.begin() as connection:
-            job_rows.put_schedule(connection, "backup", "0 1 * * *", None, now - 2 * hour)
+            schedule_rows.put_schedule(connection, "backup", "0 1 * * *", None, now - 2 * hour)
         (age,) = figures(service, "recsys_backup_age_seconds").values()
         assert 2 * 3_600 <= age < 3 * 3_600
         with database.begin() as connection:

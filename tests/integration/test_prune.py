@@ -11,8 +11,8 @@ from recsys.errors import ConflictError
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
 from recsys.ops import upkeep
-from recsys.storage.entities import event_rows, impression_rows, version_rows
-from recsys.storage.entities.event_reading import id_span
+from recsys.storage.entities import click_rows, event_rows, impression_rows, version_rows
+from recsys.storage.entities.event_batches import id_span
 from recsys.storage.entities.impression_rows import Impression
 
 NOW = datetime.now(UTC)
@@ -107,4 +107,4 @@ def test_clicks_that_come_from_no_known_answer_hold_nothing_up(database, monkeyp
     assert upkeep.attribute_clicks(database, NOW) == 51
     assert upkeep.attribute_clicks(database, NOW) == 50  # those of the overlap, once more
     with database.connect() as connection:
-        assert [click["item_id"] for click in impression_rows.clicks_of(connection, "r1")] == ["a"]
+        assert [click["item_id"] for click in click_rows.clicks_of(connection, "r1")] == ["a"]

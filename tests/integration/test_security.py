@@ -340,7 +340,7 @@ REVIEWED = {
     "recsys/storage/entities/event_import.py": {
         "f'INSERT INTO staged_events VALUES ({marks})'", "_STAGING.format(float=floating)", "_MOVE",
     },
-    "recsys/storage/entities/event_reading.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
+    "recsys/storage/entities/event_batches.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
     "recsys/storage/external/external_database.py": {
         "f'PRAGMA {pragma}'", "f'SET LOCAL statement_timeout = {self._count_ms}'", "statement",
         "query",  # compiled by mapping.py

@@ -11,7 +11,7 @@ from recsys.events.fields import Event
 from recsys.ops import upkeep
 from recsys.serving.active_model import in_control
 from recsys.serving.answers import Request
-from recsys.storage.entities import event_rows, item_rows
+from recsys.storage.entities import event_rows, history_rows, item_rows
 from recsys.web.services import now_us
 
 PAGE = {"Origin": "https://shop.example"}
@@ -226,8 +226,8 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
     again = load()
     assert (again.accepted, again.duplicates, again.rejected) == (0, 1, 0)
     with service.database.connect() as connection:
-        assert event_rows.history(connection, "u/1").events == []
-        assert len(event_rows.history(connection, "neighbour").events) == 2
+        assert history_rows.history(connection, "u/1").events == []
+        assert len(history_rows.history(connection, "neighbour").events) == 2
         everything = connection.exec_driver_sql("SELECT raw FROM rejected_events").all()
     assert not any("u/1" in row.raw for row in everything)
     service.post("/users/other/merge", {"from": "u/1"}, status=409)

@@ -25,7 +25,14 @@ from recsys.registry import FORMAT, read_version
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import item_rows, job_rows, key_rows, user_rows, version_rows
+from recsys.storage.entities import (
+    erasure_rows,
+    item_rows,
+    job_rows,
+    key_rows,
+    user_rows,
+    version_rows,
+)
 from recsys.storage.schema import migrate
 from recsys.storage.schema.tables import events
 
@@ -65,7 +72,7 @@ def fill(database, tiny_shop, publish, folder):
             connection.execute(insert(events), one)
         job_rows.request_run(connection, "retrain", "cli", 1)
         user_rows.merge(connection, "u1", "s:guest", 1)
-        user_rows.erase(connection, "u8", 1)
+        erasure_rows.erase(connection, "u8", 1)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from recsys.storage.dashboard.visitor_views import (
     Visitor,
     VisitorPage,
 )
-from recsys.storage.entities import event_rows, key_values
+from recsys.storage.entities import history_rows, key_values
 from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.external.external_events import ExternalEvents
 
@@ -230,4 +230,4 @@ class CombinedEventViews(ExternalEventViews):
 def _keys(connection: Connection, user_id: str | None, session_id: str | None) -> list[str]:
     if user_id is None:
         return [f"s:{session_id}"]
-    return [f"u:{user_id}", *event_rows.merged_into(connection, user_id)]
+    return [f"u:{user_id}", *history_rows.merged_into(connection, user_id)]

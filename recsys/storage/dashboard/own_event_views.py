@@ -22,8 +22,8 @@ from recsys.storage.dashboard.visitor_views import (
 )
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.short_selects import values_from
-from recsys.storage.entities import event_rows, key_values
-from recsys.storage.entities.event_reading import read_newest, read_sample
+from recsys.storage.entities import history_rows, key_values
+from recsys.storage.entities.event_batches import read_newest, read_sample
 from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.schema.tables import events
 
@@ -189,7 +189,7 @@ def _parts(
     yield _own(user_id, session_id, owned=True)
     if user_id is None:
         return
-    for key in event_rows.merged_into(connection, user_id)[:MAX_MERGED]:
+    for key in history_rows.merged_into(connection, user_id)[:MAX_MERGED]:
         yield _own(key[2:], None) if key.startswith("u:") else _own(None, key[2:])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, text
 
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.event_rows import history_statements
+from recsys.storage.entities.history_rows import history_statements
 from recsys.storage.schema.tables import events
 
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "9p", "fuse.sshfs", "glusterfs", "ceph", "afs")

@@ -31,7 +31,7 @@ from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.failures import translated
 from recsys.storage.entities import rejected_rows
-from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.entities.tombstone_rows import Tombstones
 
 MOVE_ROWS = 50_000
 REPLAY_ROWS = 10_000

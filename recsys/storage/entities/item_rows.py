@@ -1,4 +1,4 @@
-"""Items as rows."""
+"""Items as rows, and the followers of those that the champion does not know."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from sqlalchemy import Connection, bindparam, delete, func, or_, select
 from recsys.ingest.item_body import Item
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities.stamps import bump
-from recsys.storage.schema.tables import item_categories, items
+from recsys.storage.schema.tables import followers, item_categories, items
 
 CHUNK = 500  # ids a statement
+INSERT_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +223,25 @@ def stored_item(row: Any) -> StoredItem:
 def _chunks(item_ids: Sequence[str]) -> Iterable[list[str]]:
     for at in range(0, len(item_ids), CHUNK):
         yield list(item_ids[at : at + CHUNK])
+
+
+def replace_followers(connection: Connection, steps: Iterable[tuple[str, str, float]]) -> int:
+    """Put `steps` (item id, next item id, share) in place of all there are; how many."""
+    rows = [{"item_id": a, "next_item_id": b, "share": share} for a, b, share in steps]
+    gone = connection.execute(delete(followers)).rowcount
+    for at in range(0, len(rows), INSERT_ROWS):
+        connection.execute(followers.insert(), rows[at : at + INSERT_ROWS])
+    if gone or rows:
+        bump(connection, "followers")
+    return len(rows)
+
+
+def all_followers(connection: Connection) -> dict[str, list[tuple[str, float]]]:
+    """(next item id, share) by item id, the largest share first."""
+    statement = select(followers).order_by(
+        followers.c.item_id, followers.c.share.desc(), followers.c.next_item_id
+    )
+    found: dict[str, list[tuple[str, float]]] = {}
+    for row in connection.execute(statement):
+        found.setdefault(row.item_id, []).append((row.next_item_id, row.share))
+    return found

@@ -1,4 +1,4 @@
-"""Runs of jobs and their schedules as rows."""
+"""Runs of jobs as rows: requested, claimed, running, ended; and their log lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, case, delete, func, select, true, update
 from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
-from recsys.storage.schema.tables import job_run_lines, job_runs, job_schedules
+from recsys.storage.schema.tables import job_run_lines, job_runs
 
 JOBS = ("retrain", "refresh", "prune", "tune", "backup")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
@@ -312,50 +312,6 @@ def last_ends(connection: Connection, failures_since_us: int) -> dict[str, LastE
     )
     statement = select(job_runs.c.job, func.max(good), func.max(bad)).group_by(job_runs.c.job)
     return {row[0]: LastEnds(row[1], row[2]) for row in connection.execute(statement)}
-
-
-def put_schedule(
-    connection: Connection, job: str, trigger: str, next_run_us: int | None, now_us: int
-) -> None:
-    """Write down when a job runs next, for those who do not schedule."""
-    values = {"trigger": trigger, "next_run_us": next_run_us, "updated_at_us": now_us}
-    statement = upsert(connection, job_schedules).values(job=job, created_at_us=now_us, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_=values))
-
-
-def keep_schedules(connection: Connection, jobs: list[str]) -> None:
-    """Forget the schedules of other jobs: they are configured no more."""
-    connection.execute(delete(job_schedules).where(job_schedules.c.job.not_in(jobs)))
-
-
-def list_schedules(connection: Connection) -> list[dict[str, Any]]:
-    rows = connection.execute(select(job_schedules).order_by(job_schedules.c.job))
-    return [dict(row._mapping) for row in rows]
-
-
-def set_paused(connection: Connection, job: str, paused: bool, now_us: int) -> None:
-    """Pause a job's schedule, or let it go on from its next slot: those meanwhile are not made up for.
-
-    Runs can be asked for all the same. Raises NotFoundError where the job has no schedule.
-    """
-    values: dict[str, Any] = {"paused": paused, "updated_at_us": now_us}
-    if not paused:
-        values["created_at_us"] = now_us
-    statement = update(job_schedules).where(
-        job_schedules.c.job == job, job_schedules.c.paused != paused
-    )
-    if connection.execute(statement.values(values)).rowcount == 0:
-        known = select(job_schedules.c.job).where(job_schedules.c.job == job)
-        if connection.execute(known).scalar() is None:
-            raise NotFoundError("schedule", job)
-
-
-def get_schedule(connection: Connection, job: str) -> dict[str, Any]:
-    """Raises NotFoundError where the job has no schedule."""
-    row = connection.execute(select(job_schedules).where(job_schedules.c.job == job)).first()
-    if row is None:
-        raise NotFoundError("schedule", job)
-    return dict(row._mapping)
 
 
 def _insert(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from enum import StrEnum
 
 from sqlalchemy import Connection, delete, select
 
-from recsys.storage.engine.database import upsert
+from recsys.storage.engine.database import Database, upsert
 from recsys.storage.schema.tables import installation
 
 
@@ -60,3 +61,13 @@ def forget(connection: Connection, *keys: InstallationKey) -> None:
     """Delete the values of `keys`."""
     names = [key.value for key in keys]
     connection.execute(delete(installation).where(installation.c.name.in_(names)))
+
+
+def database_id(database: Database) -> str:
+    """A name of this very database, by which sequence files know it; made when it is first asked for."""
+    with database.connect() as connection:
+        known = get_text(connection, InstallationKey.DATABASE_ID)
+    if known is not None:
+        return known
+    with database.begin() as connection:
+        return get_or_put(connection, InstallationKey.DATABASE_ID, lambda: uuid.uuid4().hex)

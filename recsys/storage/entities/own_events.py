@@ -11,9 +11,10 @@ from recsys.config import Settings
 from recsys.events.frame import EventFrame
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities import event_rows, user_rows
-from recsys.storage.entities.event_reading import EXPORT_COLUMNS, read_batches, read_frame
-from recsys.storage.entities.event_rows import EventPage, History
+from recsys.storage.entities import event_rows, history_rows, user_rows
+from recsys.storage.entities.event_batches import EXPORT_COLUMNS, read_batches, read_frame
+from recsys.storage.entities.event_rows import EventPage
+from recsys.storage.entities.history_rows import History
 from recsys.storage.entities.user_rows import UserSummary
 
 
@@ -41,7 +42,7 @@ class OwnEvents:
         merged: Sequence[str] | None = None,
     ) -> History:
         def ask(where: Connection) -> History:
-            return event_rows.history(where, user_id, session_id, limit, merged)
+            return history_rows.history(where, user_id, session_id, limit, merged)
 
         return self.replica.read(connection, ask) if self.replica else ask(connection)
 
@@ -52,7 +53,7 @@ class OwnEvents:
         session_id: str | None,
         event_types: Collection[str] | None,
     ) -> set[str]:
-        return event_rows.seen_items(connection, user_id, session_id, event_types)
+        return history_rows.seen_items(connection, user_id, session_id, event_types)
 
     def popular_items(
         self,

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select, update
 from recsys.ingest.raw_rows import Rejection
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
-from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.schema.tables import rejected_events
 
 

@@ -13,8 +13,8 @@ from recsys.config import Settings
 from recsys.events.frame import EventFrame, EventFrameBuilder
 from recsys.events.identity import key_hashes, mixed
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities.event_reading import SEQUENCE_COLUMNS, read_batches
-from recsys.storage.entities.event_rows import History
+from recsys.storage.entities.event_batches import SEQUENCE_COLUMNS, read_batches
+from recsys.storage.entities.history_rows import History
 from recsys.storage.entities.own_events import OwnEvents
 from recsys.storage.external.external_events import MAX_COUNTED, ExternalEvents, joined
 

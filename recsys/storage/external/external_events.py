@@ -17,11 +17,13 @@ from recsys.events.frame import EventFrame, EventFrameBuilder
 from recsys.events.identity import hash_texts, mixed, positions_of
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities import event_rows, user_rows
-from recsys.storage.entities.event_reading import all_aliases
-from recsys.storage.entities.event_rows import EventPage, History, HistoryEvent
+from recsys.storage.entities import history_rows, user_rows
+from recsys.storage.entities.event_batches import all_aliases
+from recsys.storage.entities.event_rows import EventPage
+from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.entities.stamps import read_stamps
-from recsys.storage.entities.user_rows import Tombstones, UserSummary
+from recsys.storage.entities.tombstone_rows import Tombstones
+from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.external_history import ExternalHistory
 from recsys.storage.external.external_rows import ExternalRows
@@ -120,7 +122,7 @@ class ExternalEvents:
     ) -> History:
         table, hidden = self.serving(), self.hidden(connection)
         if user_id is not None and merged is None:
-            merged = event_rows.merged_into(connection, user_id)
+            merged = history_rows.merged_into(connection, user_id)
         parts = [
             table.newest(owner, key, limit, hidden, unowned=unowned)
             for owner, key, unowned in _owners(user_id, session_id, merged or ())
@@ -135,7 +137,7 @@ class ExternalEvents:
         event_types: Collection[str] | None,
     ) -> set[str]:
         table, hidden = self.serving(), self.hidden(connection)
-        merged = event_rows.merged_into(connection, user_id) if user_id is not None else ()
+        merged = history_rows.merged_into(connection, user_id) if user_id is not None else ()
         found: set[str] = set()
         for owner, key, _ in _owners(user_id, session_id, merged):
             found |= table.seen_items(owner, key, event_types, hidden)
@@ -176,7 +178,7 @@ class ExternalEvents:
         self, connection: Connection, user_id: str, limit: int, before: int | None = None
     ) -> EventPage:
         table = self.serving()
-        keys = [f"u:{user_id}", *event_rows.merged_into(connection, user_id)]
+        keys = [f"u:{user_id}", *history_rows.merged_into(connection, user_id)]
         found, more = table.page(keys, limit, before, self.hidden(connection))
         events = [
             Event(user_id=row.user_id, value=row.value, **row.event._asdict()) for row in found

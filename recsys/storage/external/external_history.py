@@ -18,8 +18,8 @@ from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null,
 from recsys.errors import ConfigError, InputError
 from recsys.events.fields import MAX_FUTURE_SECONDS
 from recsys.storage.engine.short_selects import CompiledSelect
-from recsys.storage.entities.event_rows import History, HistoryEvent
-from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.entities.history_rows import History, HistoryEvent
+from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.readiness import Reflection, time_of_one_user
 from recsys.text_rules import FORBIDDEN_CHARACTERS

@@ -29,7 +29,7 @@ from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
 from recsys.ingest.event_parser import EventParser
 from recsys.ingest.layouts import MEANINGS, ColumnMap, ReadOptions
 from recsys.ingest.raw_rows import RawChunk
-from recsys.storage.entities.user_rows import Tombstones
+from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapping import KEYS, Mapping
 

@@ -12,8 +12,9 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.commands import job_control
 from recsys.events.times import from_us
-from recsys.storage.entities import job_rows, lease_rows
+from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 from recsys.storage.entities.job_rows import ENDED, JOBS, RunRow
+from recsys.storage.entities.schedule_rows import ScheduleRow
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.problems import scheduler_silence_us
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, with_query
@@ -46,7 +47,7 @@ CONSEQUENCE = {
 def index() -> str:
     """Schedules and the history of runs."""
     settings, found = services().settings, _runs()
-    scheduled = {row["job"]: row for row in found["schedules"]}
+    scheduled = {row.job: row for row in found["schedules"]}
     lease = found["lease"]
     zone = ZoneInfo(settings.schedule.timezone)
     return render_template(
@@ -136,9 +137,9 @@ def _runs() -> dict[str, Any]:
     job, state = choice("job", JOBS), choice("state", STATES)
     with services().database.connect() as connection:
         rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
-        schedules = job_rows.list_schedules(connection)
+        schedules = schedule_rows.list_schedules(connection)
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-    scheduled = _fingerprint([[(row["job"], row["paused"]) for row in schedules], _heard_of(lease)])
+    scheduled = _fingerprint([[(row.job, row.paused) for row in schedules], _heard_of(lease)])
     cursor = write_cursor(str(rows[-1].id)) if len(rows) == PAGE_ROWS else None
     fingerprint = _fingerprint([(row.id, row.state, row.stage, row.progress) for row in rows])
     live = with_query(shown=fingerprint, scheduled=scheduled).replace(
@@ -192,11 +193,11 @@ def _seconds(row: RunRow, now: int | None = None) -> float | None:
     return None if not row.started_at_us or not end_us else (end_us - row.started_at_us) / 1e6
 
 
-def _in_zone(row: dict[str, Any] | None, zone: ZoneInfo) -> str:
+def _in_zone(row: ScheduleRow | None, zone: ZoneInfo) -> str:
     """The next run as the schedule's own zone says it."""
-    if row is None or row["next_run_us"] is None:
+    if row is None or row.next_run_us is None:
         return ""
-    moment: datetime = from_us(row["next_run_us"]).astimezone(zone)
+    moment: datetime = from_us(row.next_run_us).astimezone(zone)
     return f"{moment:%a %Y-%m-%d %H:%M}"
 
 

@@ -12,7 +12,7 @@ from recsys.serving.uplift import rate, uplift
 from recsys.storage.dashboard import activity_rows, size_rows
 from recsys.storage.dashboard.size_rows import Growth
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import impression_rows, lease_rows, version_rows
+from recsys.storage.entities import answer_count_rows, lease_rows, version_rows
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.charts import Chart, Series
@@ -119,8 +119,8 @@ def _click_through(connection: Connection, chosen: TimeRange) -> dict[str, Any]:
     """By version, newest first, with intervals; and the champion's uplift over the control."""
     since = chosen.since_us - chosen.since_us % HOUR_US
     until = chosen.until_us
-    rows = impression_rows.counts(connection, since, until, ("model_version", "arm"))
-    hourly = impression_rows.counts(connection, since, until, ("hour_us", "arm"))
+    rows = answer_count_rows.counts(connection, since, until, ("model_version", "arm"))
+    hourly = answer_count_rows.counts(connection, since, until, ("hour_us", "arm"))
     rows.sort(key=lambda row: (row["model_version"], row["arm"]), reverse=True)
     plotted = []
     for row in rows[:MAX_VERSIONS]:

@@ -17,7 +17,13 @@ from recsys.serving.top_k import filtered_items
 from recsys.storage.dashboard import visitor_views
 from recsys.storage.dashboard.visitor_views import EventPosition
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import event_rows, impression_rows, item_rows, user_rows
+from recsys.storage.entities import (
+    click_rows,
+    history_rows,
+    impression_rows,
+    item_rows,
+    tombstone_rows,
+)
 from recsys.text_rules import text_problem
 from recsys.web.admin import time_line
 from recsys.web.admin.access import PREFIX, done, flash, view
@@ -79,10 +85,10 @@ def show() -> Any:
     )
     with shared.database.connect() as connection:
         count = shared.event_views.count_events(connection, user_id, session_id, COUNTED)
-        merged = () if user_id is None else event_rows.merged_into(connection, user_id)
+        merged = () if user_id is None else history_rows.merged_into(connection, user_id)
         target = visitor_views.merged_to(connection, key)
         if not count and not merged and target is None:
-            if user_rows.is_erased(connection, [key]):
+            if tombstone_rows.is_erased(connection, [key]):
                 return render_template("admin/user_erased.html", name=key[2:]), 410
             raise NotFoundError("user" if user_id is not None else "session", key[2:])
         rows = shared.event_views.time_line(connection, user_id, session_id, MOMENTS + 1, before)
@@ -160,7 +166,7 @@ def answer() -> str:
         if found is None:
             raise NotFoundError("stored answer", given)
         clicks: dict[str, list[dict[str, Any]]] = {}
-        for click in impression_rows.clicks_of(connection, given):
+        for click in click_rows.clicks_of(connection, given):
             clicks.setdefault(click["item_id"], []).append(click)
         ids = {item_id for item_id, _, _ in found.items}
         ids.update(why["item_id"] for each in (found.reasons or {}).values() for why in each)

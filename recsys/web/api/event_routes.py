@@ -11,7 +11,7 @@ from recsys.errors import AccessError, InputError
 from recsys.events.fields import Event
 from recsys.ingest.event_body import check_event
 from recsys.storage.engine import advisory_lock
-from recsys.storage.entities import event_rows, user_rows
+from recsys.storage.entities import event_rows, tombstone_rows
 from recsys.web.api.event_schemas import EventIn
 from recsys.web.api_keys import from_page
 from recsys.web.fields import MAX_ROWS
@@ -75,7 +75,9 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     if good:
         with services().database.begin() as connection:
             advisory_lock.lock_shared(connection)
-            erased = user_rows.is_erased(connection, {key for _, e in good for key in _keys(e)})
+            erased = tombstone_rows.is_erased(
+                connection, {key for _, e in good for key in _keys(e)}
+            )
             for index, event in good:
                 if erased.intersection(_keys(event)):
                     results[index].update(event_id=event.event_id, error="the user was erased")

@@ -9,8 +9,9 @@ from pydantic import BaseModel
 
 from recsys.commands import job_control
 from recsys.events.times import rfc3339
-from recsys.storage.entities import job_rows, lease_rows
+from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 from recsys.storage.entities.job_rows import RunRow
+from recsys.storage.entities.schedule_rows import ScheduleRow
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.fields import PageQuery
 from recsys.web.operations import operation
@@ -62,7 +63,7 @@ def list_jobs(query: PageQuery) -> dict[str, Any]:
     """Schedules, and runs from the newest on."""
     before = read_number(query.cursor)
     with services().database.connect() as connection:
-        schedules = job_rows.list_schedules(connection)
+        schedules = schedule_rows.list_schedules(connection)
         runs = job_rows.list_runs(connection, query.limit, before)
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     return {
@@ -129,12 +130,12 @@ def cancel_run(run_id: int) -> dict[str, Any]:
     return _run(job_control.cancel_run(services().database, actor(), run_id, now_us()))
 
 
-def _schedule(row: dict[str, Any]) -> dict[str, Any]:
+def _schedule(row: ScheduleRow) -> dict[str, Any]:
     return {
-        "job": row["job"],
-        "trigger": row["trigger"],
-        "next_run_at": rfc3339(row["next_run_us"]),
-        "paused": bool(row["paused"]),
+        "job": row.job,
+        "trigger": row.trigger,
+        "next_run_at": rfc3339(row.next_run_us),
+        "paused": row.paused,
     }
 
 

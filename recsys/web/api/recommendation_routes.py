@@ -17,7 +17,7 @@ from recsys.ingest.row_conditions import Condition
 from recsys.serving.answers import Boost, Request
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.engine import advisory_lock
-from recsys.storage.entities import impression_rows, user_rows
+from recsys.storage.entities import answer_count_rows, click_rows, impression_rows, tombstone_rows
 from recsys.storage.entities.impression_rows import Impression
 from recsys.web.api.answer_schemas import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (
@@ -164,7 +164,7 @@ def replay(recommendation_id: str) -> dict[str, Any]:
         if found is None:
             raise NotFoundError("stored answer", recommendation_id)
         clicked = {
-            row["item_id"] for row in impression_rows.clicks_of(connection, found.recommendation_id)
+            row["item_id"] for row in click_rows.clicks_of(connection, found.recommendation_id)
         }
     reasons = found.reasons or {}
     return {
@@ -225,7 +225,7 @@ def post_impressions(body: ImpressionIn) -> dict[str, Any]:
     )
     with shared.database.begin() as connection:
         advisory_lock.lock_shared(connection)
-        if not user_rows.without_erased(connection, [one]):
+        if not tombstone_rows.without_erased(connection, [one]):
             raise ConflictError("the user was erased")
         impression_rows.insert_impressions(connection, [one])
     return {"recommendation_id": one.recommendation_id}
@@ -244,8 +244,8 @@ def click_through(query: ReportQuery) -> dict[str, Any]:
     until = now_us()
     since = (until // HOUR_US - query.hours + 1) * HOUR_US
     with services().database.connect() as connection:
-        rows = impression_rows.counts(connection, since, until, list(dict.fromkeys(query.by)))
-        hourly = impression_rows.counts(connection, since, until, ("hour_us", "arm"))
+        rows = answer_count_rows.counts(connection, since, until, list(dict.fromkeys(query.by)))
+        hourly = answer_count_rows.counts(connection, since, until, ("hour_us", "arm"))
     return {
         "since": rfc3339(since),
         "until": rfc3339(until),

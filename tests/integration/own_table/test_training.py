@@ -13,7 +13,7 @@ from recsys.ingest.event_files import ReadOptions
 from recsys.sequence_store import store
 from recsys.sequence_store.segments import read_manifest
 from recsys.sequence_store.store import SequenceStore
-from recsys.storage.entities import user_rows
+from recsys.storage.entities import erasure_rows
 from recsys.storage.external import external_rows
 from recsys.training.run import Run
 
@@ -141,7 +141,7 @@ def test_an_erased_user_is_hidden_from_training_and_exports(
     gone = tiny_shop.events["user_id"].drop_null()[0].as_py()
     rows = tiny_shop.events["user_id"].to_pylist().count(gone)
     with own.begin() as connection:
-        user_rows.erase(connection, gone, 1)
+        erasure_rows.erase(connection, gone, 1)
     store.update(own)
     assert len(store.frame(own)) == tiny_shop.events.num_rows - rows
     store.forget()  # built anew from the table, which still holds the rows

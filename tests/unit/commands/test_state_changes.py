@@ -18,10 +18,10 @@ DATA = {
         *("rejected_rows.mark_replayed", "event_import.replay"),
     },
     "what is counted and derived from them": {
-        *("impression_rows.attribute_clicks", "follower_rows.replace_followers"),
+        *("click_rows.attribute_clicks", "item_rows.replace_followers"),
     },
     "an installation's own name and key, made when they are first asked for": {
-        *("removal_rows.database_id", "user_rows.is_erased", "user_rows.without_erased"),
+        *("key_values.database_id", "tombstone_rows.is_erased", "tombstone_rows.without_erased"),
     },
     "what time takes": {
         *("event_rows.delete_before", "impression_rows.delete_impressions_before"),
@@ -31,7 +31,7 @@ DATA = {
     "runs and schedules as the scheduler keeps them": {
         *("job_rows.claim_slot", "job_rows.assign_run", "job_rows.start_run", "job_rows.beat"),
         *("job_rows.finish_run", "job_rows.ask_to_stop", "job_rows.add_line"),
-        *("job_rows.put_schedule", "job_rows.keep_schedules"),
+        *("schedule_rows.put_schedule", "schedule_rows.keep_schedules"),
         *("lease_rows.take_lease", "lease_rows.renew_lease", "lease_rows.release_lease"),
     },
     "a session of the dashboard in use": {
@@ -120,5 +120,5 @@ def test_changes_of_state_are_made_by_commands_alone():
 
 def test_the_way_of_data_names_nothing_that_is_gone():
     found = writers()
-    assert {"version_rows.deploy", "user_rows.erase", "job_rows.request_run"} <= found
+    assert {"version_rows.deploy", "erasure_rows.erase", "job_rows.request_run"} <= found
     assert set().union(*DATA.values()) <= found

@@ -14,7 +14,7 @@ from recsys.events.fields import (
     event_table,
 )
 from recsys.ingest.layouts import MEANINGS
-from recsys.storage.entities.event_rows import HistoryEvent
+from recsys.storage.entities.history_rows import HistoryEvent
 from recsys.storage.schema.tables import events
 from recsys.web.api.event_schemas import EventIn, StoredEvent
 

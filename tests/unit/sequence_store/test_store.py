@@ -30,8 +30,8 @@ from recsys.sequence_store.segments import read_manifest, read_segment
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows, user_rows
-from recsys.storage.entities.event_reading import read_frame
+from recsys.storage.entities import erasure_rows, event_rows, user_rows
+from recsys.storage.entities.event_batches import read_frame
 from recsys.training.data_checks import check_frame
 from recsys.training.evaluate import window_positions
 from recsys.training.event_log import make_log
@@ -171,8 +171,8 @@ def test_merged_and_erased_users_are_followed(store, database, load):
         user_rows.merge(connection, users[0], f"u:{users[1]}", 1)
     agree(store, database)
     with database.begin() as connection:
-        user_rows.erase(connection, users[0], 2)
-        user_rows.erase(connection, users[2], 3)
+        erasure_rows.erase(connection, users[0], 2)
+        erasure_rows.erase(connection, users[2], 3)
     assert store.lags_behind_removals(database)
     before = len(store.frame(database))
     store.update(database)

@@ -17,7 +17,7 @@ from recsys.ops import upkeep
 from recsys.serving.all_users import answer_rows
 from recsys.serving.answers import Answer, Request
 from recsys.serving.recommender import Recommender
-from recsys.storage.entities import event_rows, item_rows, user_rows
+from recsys.storage.entities import erasure_rows, event_rows, item_rows, user_rows
 
 COLUMNS = (
     "user=user_id,item=item_id,timestamp=timestamp_us,event_type=event_type,session=session_id"
@@ -68,9 +68,9 @@ def shop(database, settings, tmp_path, tiny_shop, publish, now):
         item_rows.put_items(connection, [hidden], end_us)
         user_rows.merge(connection, "buyer", "s:anonymous", end_us)
     with database.begin() as connection:
-        until = user_rows.settled_quarantine(connection)
-        scan = user_rows.scan_quarantine(connection, "erased", until)
-        user_rows.erase(connection, "erased", end_us, scan)
+        until = erasure_rows.settled_quarantine(connection)
+        scan = erasure_rows.scan_quarantine(connection, "erased", until)
+        erasure_rows.erase(connection, "erased", end_us, scan)
     assert upkeep.refresh_followers(settings, database, lambda line: None) == 2
     return database
 

@@ -7,7 +7,7 @@ from recsys.ingest.event_body import check_event
 from recsys.ingest.item_body import check_item
 from recsys.storage.dashboard import catalogue_views
 from recsys.storage.dashboard.catalogue_views import ItemQuery
-from recsys.storage.entities import event_rows, impression_rows, item_rows
+from recsys.storage.entities import click_rows, event_rows, impression_rows, item_rows
 from recsys.storage.entities.impression_rows import Impression
 
 NOW = 1_760_000_000_000_000
@@ -72,7 +72,7 @@ def test_exposure_counts_what_was_shown_and_clicked(database):
         impression_rows.insert_impressions(connection, answers)
         click = {"user_id": "u1", "item_id": "a", "recommendation_id": "r2"}
         event_rows.insert_events(connection, [check_event(click, NOW)], NOW)
-        impression_rows.attribute_clicks(connection, NOW + 10, 1_000, 10)
+        click_rows.attribute_clicks(connection, NOW + 10, 1_000, 10)
         found = catalogue_views.exposure(connection)
         assert (found.answers, found.shown, found.clicked) == (2, {"a": 2, "b": 1}, {"a": 1})
         assert (found.since_us, found.until_us) == (NOW + 1, NOW + 2)

@@ -4,15 +4,17 @@ import select
 import socket
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 from sqlalchemy import make_url
 
 from recsys.config import Settings
 from recsys.errors import StorageUnavailableError
+from recsys.events.fields import Event
 from recsys.storage.engine.database import Database, open_database
 from recsys.storage.engine.timeouts import Timeouts
+from recsys.storage.entities import event_rows, history_rows
 
 
 @pytest.mark.parametrize(("chosen", "level"), [({}, 2), ({"synchronous": "normal"}, 1)])
@@ -163,3 +165,23 @@ def test_a_read_begins_no_transaction_after_its_connection_was_lost(database_url
                 driver = connection.connection.driver_connection
         assert driver.autocommit
         assert driver.info.transaction_status == 0  # idle
+
+
+def test_as_many_connections_as_were_asked_for_can_be_in_use(database_url):
+    with closing(Database(database_url, pool_size=20)) as database, ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(database.connect())
+        view = Event("u", None, "a", "view", 1, None, None, None, None)
+        with database.begin() as connection:
+            event_rows.insert_events(connection, [view], 1)
+        with database.connect() as connection:
+            (found,) = history_rows.history(connection, user_id="u").events
+        assert found.item_id == "a"
+
+
+def test_an_absent_server_is_unavailable_and_shows_no_password():
+    database = Database("postgresql://me:hunter2@127.0.0.1:1/nothing", busy_timeout_seconds=1)
+    with pytest.raises(StorageUnavailableError) as caught, database.connect():
+        pass
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.retry_after_seconds > 0

@@ -1,15 +1,11 @@
-import random
-from contextlib import ExitStack, closing
+"""Events as rows."""
 
 import pytest
-from sqlalchemy import text
 
 from recsys.errors import InputError, StorageUnavailableError
-from recsys.events.identity import user_bucket
-from recsys.ingest.event_body import Event
+from recsys.events.fields import Event
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows
-from recsys.storage.schema.tables import aliases
+from recsys.storage.entities import event_rows, history_rows
 
 
 def event(item: str, at: int, user: str | None = "u", session: str | None = None, **more) -> Event:
@@ -25,14 +21,7 @@ def store(database, *events):
 
 def items(database, **owner):
     with database.connect() as connection:
-        return [row.item_id for row in event_rows.history(connection, **owner).events]
-
-
-def test_history_is_in_order_of_time_then_arrival_and_keeps_repeats(database):
-    store(database, event("b", 5), event("a", 3), event("c", 5), event("a", 9), event("a", 9))
-    assert items(database, user_id="u") == ["a", "b", "c", "a", "a"]
-    assert items(database, user_id="u", limit=2) == ["a", "a"]
-    assert items(database, user_id="nobody") == []
+        return [row.item_id for row in history_rows.history(connection, **owner).events]
 
 
 def test_a_retry_is_a_duplicate_and_stores_nothing(database):
@@ -55,105 +44,11 @@ def test_more_rows_than_a_statement_takes(database):
     assert items(database, user_id="u", limit=3) == ["i4004", "i4005", "i4006"]
 
 
-def test_a_session_and_a_user_of_the_same_name_are_apart(database):
-    store(database, event("a", 1, user="7"), event("b", 2, user=None, session="7"))
-    assert items(database, user_id="7") == ["a"]
-    assert items(database, session_id="7") == ["b"]
-    assert items(database, user_id="7", session_id="7") == ["a", "b"]
-
-
-def test_ids_merged_into_a_user_are_read_with_it(database):
-    store(
-        database,
-        event("a", 1, user=None, session="s"),
-        event("b", 2, user="old"),
-        event("c", 3),
-    )
-    with database.begin() as connection:
-        for key in ("s:s", "u:old"):
-            connection.execute(
-                aliases.insert(), {"alias_key": key, "user_id": "u", "created_at_us": 0}
-            )
-    assert items(database, user_id="u") == ["a", "b", "c"]
-
-
-def test_a_user_with_many_merged_ids_is_read_whole(database):
-    rng = random.Random(5)
-    users = ["u", "other", *(f"old{n}" for n in range(300))]
-    sessions = ["mine", "foreign", *(f"s{n}" for n in range(600))]
-    posted = [
-        event(
-            f"i{n}",
-            rng.randrange(900),
-            rng.choice([None, None, "u", "other", rng.choice(users)]),
-            rng.choice(sessions),
-            event_id=f"e{n:04}",
-            event_type=rng.choice(["view", "purchase"]),
-        )
-        for n in range(3_000)
-    ]
-    store(database, *posted)
-    merged = {*(f"u:old{n}" for n in range(300)), *(f"s:s{n}" for n in range(600))}
-    with database.begin() as connection:
-        for key in merged:
-            connection.execute(
-                aliases.insert(), {"alias_key": key, "user_id": "u", "created_at_us": 0}
-            )
-    wanted = [
-        one
-        for _, _, one in sorted((one.timestamp_us, at, one) for at, one in enumerate(posted))
-        if one.user_id == "u"
-        or f"u:{one.user_id}" in merged
-        or (one.user_id is None and (f"s:{one.session_id}" in merged or one.session_id == "mine"))
-    ]
-    assert 1_500 < len(wanted) < 3_000
-    with database.connect() as connection:
-        for limit in (1, 70, len(wanted), len(wanted) + 1):
-            found = event_rows.history(connection, "u", "mine", limit)
-            assert [one.event_id for one in found.events] == [
-                one.event_id for one in wanted[-limit:]
-            ]
-            assert found.complete == (limit > len(wanted))
-        for types in (None, ["purchase"], ["view", "purchase"], []):
-            assert event_rows.seen_items(connection, "u", "mine", types) == {
-                one.item_id for one in wanted if types is None or one.event_type in types
-            }
-        assert event_rows.seen_items(connection, None, "mine", None) == {
-            one.item_id for one in posted if one.session_id == "mine"
-        }
-
-
-def test_seen_items_by_type(database):
-    store(database, event("a", 1), event("b", 2, event_type="purchase"))
-    with database.connect() as connection:
-        assert event_rows.seen_items(connection, "u", None, ["purchase"]) == {"b"}
-        assert event_rows.seen_items(connection, "u", None, None) == {"a", "b"}
-        assert event_rows.seen_items(connection, None, None, None) == set()
-
-
 def test_popular_items_in_a_window(database):
     store(database, event("a", 1), event("a", 2), event("b", 50), event("c", 60), event("c", 61))
     with database.connect() as connection:
         assert event_rows.popular_items(connection, 50) == [("c", 2), ("b", 1)]
         assert event_rows.popular_items(connection, 0, limit=1) == [("a", 2)]
-
-
-def test_the_history_query_uses_the_index(database):
-    store(database, *[event(f"i{n}", n, user=f"u{n % 37}") for n in range(8_000)])
-    query = (
-        f"SELECT item_id FROM events WHERE user_id = 'u5' AND user_bucket IN ({user_bucket('u5')}) "
-        "ORDER BY timestamp_us DESC, id DESC LIMIT 10"
-    )
-    with database.begin() as connection:
-        connection.execute(text("ANALYZE"))
-        explain = "EXPLAIN QUERY PLAN " if database.dialect == "sqlite" else "EXPLAIN "
-        plan = " ".join(str(row) for row in connection.execute(text(explain + query)))
-    index = {"sqlite": "ix_events_user", "postgresql": "_user_id_timestamp_us_id_idx"}
-    assert plan.count(index[database.dialect]) == 1
-    assert "SCAN events" not in plan
-    assert "Seq Scan" not in plan
-    assert "Sort" not in plan
-    assert "TEMP B-TREE" not in plan
 
 
 def test_old_events_go_in_batches(database):
@@ -175,22 +70,6 @@ def test_a_locked_sqlite_file_is_unavailable_and_loses_nothing(tmp_path):
         with pytest.raises(StorageUnavailableError, match="locked"):
             store(other, event("b", 2))
     assert items(other, user_id="u") == ["a"]
-
-
-def test_as_many_connections_as_were_asked_for_can_be_in_use(database_url):
-    with closing(Database(database_url, pool_size=20)) as database, ExitStack() as stack:
-        for _ in range(30):
-            stack.enter_context(database.connect())
-        store(database, event("a", 1))
-        assert items(database, user_id="u") == ["a"]
-
-
-def test_an_absent_server_is_unavailable_and_shows_no_password():
-    database = Database("postgresql://me:hunter2@127.0.0.1:1/nothing", busy_timeout_seconds=1)
-    with pytest.raises(StorageUnavailableError) as caught, database.connect():
-        pass
-    assert "hunter2" not in str(caught.value)
-    assert caught.value.retry_after_seconds > 0
 
 
 def test_a_server_that_takes_no_writes_is_unavailable(database, read_only):
