@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from recsys.storage.engine.database import Database
-from recsys.storage.schema import own_tables
+from recsys.storage.schema import recorded_tables
 from recsys.storage.schema.tables import metadata
 
 
@@ -19,7 +19,7 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
-        own_tables.record(connection)
+        recorded_tables.record(connection)
 
 
 given: Connection | None = context.config.attributes.get("connection")

@@ -202,17 +202,17 @@ def _own_table(
         return
     try:
         with closing(ExternalEvents(settings, database)) as source:
-            reflection = source.reflection()
+            resolved = source.resolved()
             source.serving()
     except RecsysError as error:
         advice = "see [events] and docs/own-table.md; recsys events check tries the mapping"
         yield Finding("own table", "fail", str(error), advice)
         return
-    found = f"{reflection.mapping.shown_name} is read through its indexes"
-    if reflection.mapping.chunked:
+    found = f"{resolved.mapping.shown_name} is read through its indexes"
+    if resolved.mapping.chunked:
         yield Finding("own table", "ok", found)
     else:
-        found = f"no index leads with what {reflection.mapping.shown_name} is read along"
+        found = f"no index leads with what {resolved.mapping.shown_name} is read along"
         advice = "each training reads all of it; index the order or time column"
         yield Finding("own table", "warn", found, advice)
 

@@ -20,8 +20,8 @@ from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_batches import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.external.external_events import ExternalEvents
-from recsys.storage.external.external_history import check_serving
 from recsys.storage.external.external_rows import Tally, reason_kind
+from recsys.storage.external.serving_checks import check_serving
 from recsys.training.baseline_analysis import analyse_baselines
 
 MAX_REASONS = 20
@@ -134,13 +134,13 @@ def _read_mapped(
 ) -> dict[str, Any]:
     """Read all rows; what the mapping came to, as plain values."""
     source = ExternalEvents(settings, database)
-    reflection, rows = source.reflection(), source.rows()
-    mapping = reflection.mapping
+    resolved, rows = source.resolved(), source.rows()
+    mapping = resolved.mapping
     for batch in rows.batches(now_us, tally=tally):
         sample.append(batch)
         on_progress("read", tally.read)
     try:
-        check_serving(reflection, rows.source)
+        check_serving(resolved, rows.source)
         refused = None
     except ConfigError as error:
         refused = str(error)
@@ -156,9 +156,9 @@ def _read_mapped(
         "new_rows_by": mapping.columns[mapping.along].name,
         "served": refused is None,
         "serving_refused": refused,
-        "warnings": reflection.warnings,
-        "create_index": reflection.create_index,
-        "grant": reflection.grant,
+        "warnings": resolved.warnings,
+        "create_index": resolved.create_index,
+        "grant": resolved.grant,
     }
 
 

@@ -39,8 +39,8 @@ def test_the_worked_example(postgres_server, tmp_path):
         keys["url"] = url
         own = Database(f"sqlite:///{tmp_path}/recsys.db")
         source = ExternalEvents(Settings(events=keys), own)
-        reflection = source.reflection()
-        assert [reflection.grant, *reflection.create_index] == statements.strip().splitlines()
+        resolved = source.resolved()
+        assert [resolved.grant, *resolved.create_index] == statements.strip().splitlines()
         rows = [r for b in source.rows().batches(2 * 10**15) for r in b.to_pylist()]
         assert [(row["user_id"], row["item_id"]) for row in rows] == [("7", "tea"), ("7", "cup")]
         assert rows[0]["timestamp_us"] == 1_735_689_600_000_000  # midnight in UTC

@@ -362,7 +362,7 @@ REVIEWED = {
     "recsys/storage/external/external_items.py": {
         "f'SELECT * FROM ({escaped(query)}) AS q LIMIT 0'", "escaped(query)",
     },
-    "recsys/storage/external/reflection.py": {"f'SELECT * FROM ({escaped(settings.query)}) AS q LIMIT 0'"},
+    "recsys/storage/external/mapping_resolution.py": {"f'SELECT * FROM ({escaped(settings.query)}) AS q LIMIT 0'"},
     "recsys/storage/external/mapping.py": {
         "escaped(self.query)", "f'({self.where})'",
         # Where a chunk of the configured table begins and ends: numbers, times, and texts quoted here.

@@ -41,7 +41,7 @@ class EventTotal:
 
 
 @dataclass(frozen=True)
-class Uses:
+class UsageCount:
     """How often, and in which slot last: of five minutes where that was in the last two days."""
 
     number: int
@@ -184,11 +184,11 @@ def service_counts_by_slot(
 
 def uses_by_name(
     connection: Connection, kind: str, since_us: int, until_us: int
-) -> dict[str, Uses]:
+) -> dict[str, UsageCount]:
     """What was counted of one kind in [since_us, until_us), by name."""
     counts = service_counts.c
     recent = until_us - KEPT_DAYS[300] * DAY_US
-    last: dict[str, Uses] = {}
+    last: dict[str, UsageCount] = {}
     for span, from_us in ((3_600, since_us), (300, max(since_us, recent))):
         statement = (
             select(counts.name, func.sum(counts.number), func.max(counts.slot_us))
@@ -201,8 +201,8 @@ def uses_by_name(
             .group_by(counts.name)
         )
         for name, number, slot_us in connection.execute(statement):
-            known = last.get(name, Uses(int(number), 0))
-            last[name] = Uses(known.number, max(known.last_us, int(slot_us)))
+            known = last.get(name, UsageCount(int(number), 0))
+            last[name] = UsageCount(known.number, max(known.last_us, int(slot_us)))
     return last
 
 

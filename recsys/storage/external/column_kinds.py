@@ -1,4 +1,4 @@
-"""Of which kind each column is, by its type or a sample of its values, and whether that will do."""
+"""Infer the kind of each mapped column, by its type or a sample of its values, and check it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from recsys.storage.external.mapping import (
 )
 
 
-def kinds_of(
+def infer_kinds(
     draft: Mapping, sample: dict[str, list[Any]], settings: EventsSettings
 ) -> dict[str, MappedColumn]:
     """The columns with the kinds they really have, by name; `sample`: values by meaning.

@@ -27,8 +27,8 @@ from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.external_history import ExternalHistory
 from recsys.storage.external.external_rows import ExternalRows
-from recsys.storage.external.readiness import Reflection
-from recsys.storage.external.reflection import reflect
+from recsys.storage.external.mapping_resolution import resolve_mapping
+from recsys.storage.external.serving_checks import ResolvedMapping
 from recsys.storage.schema.tables import item_categories
 
 MAX_COUNTED = 20_000  # items of the table among which those of a category are looked for
@@ -36,9 +36,9 @@ MAX_COUNTED = 20_000  # items of the table among which those of a category are l
 
 @dataclass(frozen=True)
 class _Resolved:
-    """What is made at the first need: the mapping, held against its table."""
+    """The mapping, held against its table at the first need, and the rows it gives."""
 
-    reflection: Reflection
+    mapping: ResolvedMapping
     rows: ExternalRows
 
 
@@ -74,19 +74,19 @@ class ExternalEvents:
             "events.accept_posts allows it where both have an event id"
         )
 
-    def reflection(self) -> Reflection:
+    def resolved(self) -> ResolvedMapping:
         """The mapping held against its table. Raises ConfigError, SourceUnavailableError."""
-        return self._resolve().reflection
+        return self._resolve().mapping
 
     def rows(self) -> ExternalRows:
-        """The table in bulk. Raises as `reflection`."""
+        """The table in bulk. Raises as `resolved`."""
         return self._resolve().rows
 
     def serving(self) -> ExternalHistory:
-        """The table at request time. Raises as `reflection`, and ConfigError without its index."""
-        reflection = self.reflection()
+        """The table at request time. Raises as `resolved`, and ConfigError without its index."""
+        resolved = self.resolved()
         if self._history is None:
-            self._history = ExternalHistory(reflection, self.external_database)
+            self._history = ExternalHistory(resolved, self.external_database)
         return self._history
 
     def hidden(self, connection: Connection) -> Tombstones:
@@ -101,7 +101,7 @@ class ExternalEvents:
             if self._resolved is None:
                 self.external_database.refuse_if_away()
                 try:
-                    found = reflect(self._settings, self.external_database)
+                    found = resolve_mapping(self._settings, self.external_database)
                 except SourceUnavailableError:
                     self.external_database.leave()
                     raise
@@ -163,7 +163,7 @@ class ExternalEvents:
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         own = user_rows.user_summary(connection, user_id)
         keys = [f"u:{user_id}", *own.merged]
-        found = self.serving().known(keys, self.hidden(connection))
+        found = self.serving().span(keys, self.hidden(connection))
         firsts = [us for us in (own.first_event_us, found.first_us) if us is not None]
         lasts = [us for us in (own.last_event_us, found.last_us) if us is not None]
         return UserSummary(

@@ -1,4 +1,4 @@
-"""The mapped table at request time: the newest events of one user or session, through an index.
+"""An external table at request time: the newest events of one user or session, through an index.
 
 The id that was asked for is turned into the column's type, so that the index is used; one that the
 type cannot hold is nobody's. Values come back as the driver gives them and become the same texts and
@@ -15,22 +15,21 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null, or_, select
 
-from recsys.errors import ConfigError, InputError
+from recsys.errors import InputError
 from recsys.events.fields import MAX_FUTURE_SECONDS
 from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
-from recsys.storage.external.readiness import Reflection, time_of_one_user
+from recsys.storage.external.serving_checks import ResolvedMapping, check_serving
 from recsys.text_rules import FORBIDDEN_CHARACTERS
 
 READ = ("user", "session", "item", "event_type", "timestamp", "order", "event_id", "value")
 MAX_SEEN_EVENTS = 10_000
 MAX_SKIPPED = 100_000  # events before a page
-SLOWEST_SECONDS = 0.25  # that a view may take for the newest events of one user
 
 
-class Row(NamedTuple):
+class ExternalEvent(NamedTuple):
     """One event of the table."""
 
     user_id: str | None
@@ -40,8 +39,8 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a mapped table holds of one user."""
+class EventSpan:
+    """How many events an external table holds of one user, and from when to when."""
 
     events: int
     first_us: int | None
@@ -51,12 +50,12 @@ class Known:
 class ExternalHistory:
     """Short reads of one mapping."""
 
-    def __init__(self, reflection: Reflection, source: ExternalDatabase) -> None:
+    def __init__(self, resolved: ResolvedMapping, source: ExternalDatabase) -> None:
         """Raises ConfigError where the newest events of a user are not found through an index."""
-        self._reflection, self._source = reflection, source
-        self._mapping = reflection.mapping
+        self._resolved, self._source = resolved, source
+        self._mapping = resolved.mapping
         self._columns = [name for name in READ if name in self._mapping.columns]
-        check_serving(reflection, source)
+        check_serving(resolved, source)
 
     def newest(
         self, owner: str, key: str, limit: int, hidden: Tombstones, *, unowned: bool = False
@@ -71,14 +70,14 @@ class ExternalHistory:
 
     def page(
         self, keys: Sequence[str], limit: int, before: int | None, hidden: Tombstones
-    ) -> tuple[list[Row], int | None]:
+    ) -> tuple[list[ExternalEvent], int | None]:
         """A page of events, newest first, of 'u:<user_id>' and 's:<session_id>'; what the next page
         is asked by. `before` is the number of events that came before.
         """
         skipped = before or 0
         if skipped > MAX_SKIPPED:
             raise InputError("cursor", skipped, f"expected a page among the first {MAX_SKIPPED:,}")
-        found: list[Row] = []
+        found: list[ExternalEvent] = []
         for key in keys:
             owner = "session" if key.startswith("s:") else "user"
             wanted = skipped + limit + 1
@@ -95,18 +94,18 @@ class ExternalHistory:
         rows, _ = self._newest(owner, key, MAX_SEEN_EVENTS, hidden, False)
         return {row.event.item_id for row in rows if types is None or row.event.event_type in types}
 
-    def known(self, keys: Sequence[str], hidden: Tombstones) -> Known:
+    def span(self, keys: Sequence[str], hidden: Tombstones) -> EventSpan:
         """How many events there are of 'u:<user_id>' and 's:<session_id>', and from when to when."""
         events, times = 0, []
         for key in keys:
             owner = "session" if key.startswith("s:") else "user"
-            if hidden.covers(key) or (asked := self._asked(owner, key[2:])) is None:
+            if hidden.covers(key) or (asked := self._key(owner, key[2:])) is None:
                 continue
             with self._source.connect(counting=True) as connection:
                 row = self._spans[owner](connection, owner=asked)[0]
             events += int(row[0])
             times += [us for us in map(self._mapping.micros, row[1:]) if us is not None]
-        return Known(events, min(times, default=None), max(times, default=None))
+        return EventSpan(events, min(times, default=None), max(times, default=None))
 
     def popular(self, since_us: int, until_us: int | None, limit: int) -> list[tuple[str, int]]:
         """(item id, events) with most events in [since_us, until_us), most first.
@@ -129,15 +128,15 @@ class ExternalHistory:
 
     @cached_property
     def _has_time_index(self) -> bool:
-        return not self._reflection.is_table or self._reflection.has_index("timestamp")
+        return not self._resolved.is_table or self._resolved.has_index("timestamp")
 
     def has(self, owner: str) -> bool:
         """Whether events of a 'user' or 'session' can be asked for."""
         if owner not in self._mapping.columns:
             return False
-        return not self._reflection.is_table or self._reflection.has_index(owner, "timestamp")
+        return not self._resolved.is_table or self._resolved.has_index(owner, "timestamp")
 
-    def _asked(self, owner: str, key: str) -> object | None:
+    def _key(self, owner: str, key: str) -> object | None:
         return self._mapping.key(owner, key) if self.has(owner) else None
 
     def _newest(
@@ -148,9 +147,9 @@ class ExternalHistory:
         hidden: Tombstones,
         unowned: bool,
         hot: bool = True,
-    ) -> tuple[list[Row], bool]:
+    ) -> tuple[list[ExternalEvent], bool]:
         """`hot`: for an answer, whose time-outs make all answers leave the table alone for a while."""
-        asked = self._asked(owner, key)
+        asked = self._key(owner, key)
         if asked is None or hidden.covers(f"{owner[0]}:{key}"):
             return [], True
         statement = self._statements[owner, unowned and "user" in self._mapping.columns]
@@ -172,7 +171,7 @@ class ExternalHistory:
         rows.sort(key=lambda row: row.place)
         return rows, len(found) < limit
 
-    def _row(self, values: tuple[Any, ...]) -> Row | None:
+    def _row(self, values: tuple[Any, ...]) -> ExternalEvent | None:
         """A row as an event; None where a training would leave it out."""
         mapping, given = self._mapping, dict(zip(self._columns, values, strict=True))
         user, session, item, event_type, event_id = (
@@ -188,7 +187,7 @@ class ExternalHistory:
             event_id = str(order) if "order" in given else f"{us}-{item}"
         event = HistoryEvent(item, event_type, us, session, event_id)
         value = given.get("value")
-        return Row(
+        return ExternalEvent(
             user, event, (us, order, item, event_type), None if value is None else float(value)
         )
 
@@ -232,20 +231,3 @@ class ExternalHistory:
             nobody = user == "" if mapping.columns["user"].kind == "text" else null()
             wanted.append(or_(user.is_(None), nobody))
         return wanted
-
-
-def check_serving(reflection: Reflection, source: ExternalDatabase) -> None:
-    """Raise ConfigError where a user's newest events would not be found through an index."""
-    mapping = reflection.mapping
-    key = "events.query" if mapping.query else "events.table"
-    if reflection.is_table:
-        if not reflection.has_index(reflection.owner, "timestamp"):
-            statement = reflection.create_index[0]
-            problem = f"serving needs an index to find a user's newest events: {statement}"
-            raise ConfigError(key, mapping.shown_name, problem)
-        return
-    seconds = time_of_one_user(reflection, source)
-    if seconds is not None and seconds > SLOWEST_SECONDS:
-        problem = f"the newest events of one user took {seconds:.2f} s; expected at most "
-        problem += f"{SLOWEST_SECONDS:g}: index what the view reads by user and time"
-        raise ConfigError(key, mapping.shown_name, problem)

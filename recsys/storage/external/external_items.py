@@ -1,4 +1,4 @@
-"""Item metadata of the user's own table, copied: rows that differ from what is stored are stored."""
+"""Copy the item metadata of `events.items_query`: rows that differ from what is stored are stored."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ COLUMNS = ("item_id", "title", "categories", "price", "image", "available")
 
 
 @dataclass(frozen=True)
-class Copied:
-    """What a copy did."""
+class CopyResult:
+    """How many rows a copy read, changed and rejected."""
 
     read: int
     changed: int  # new or different, and stored
@@ -33,7 +33,7 @@ class Copied:
     problem: str | None = None  # of the first row rejected
 
 
-def copy_items(settings: Settings, database: Database, now_us: int) -> Copied:
+def copy_items(settings: Settings, database: Database, now_us: int) -> CopyResult:
     """Read `events.items_query` whole and store what is new or different.
 
     Items that are gone from there stay: say `available` in the query. Columns other than COLUMNS
@@ -60,7 +60,7 @@ def copy_items(settings: Settings, database: Database, now_us: int) -> Copied:
             read += len(rows)
             changed += _store(database, items, now_us)
     source.close()
-    return Copied(read, changed, rejected, problem)
+    return CopyResult(read, changed, rejected, problem)
 
 
 def _columns(connection: Connection, query: str) -> dict[str, str]:

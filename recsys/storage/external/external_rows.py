@@ -1,4 +1,4 @@
-"""The mapped table in bulk: bounded chunks along its order or time, as columns of events.
+"""An external table in bulk: bounded chunks along its order or time, as columns of events.
 
 A chunk's bounds are found in the index that it is read along, so that each holds as many rows
 whatever their numbers are. Rows go through the same checks as those of a file: what a file's import

@@ -1,4 +1,4 @@
-"""`[events]` resolved against a real table: which column means what, of which kind, and how SQL says so.
+"""The mapping of an external table: which column means what, its kind, and how SQL writes its values.
 
 The one text of an id, everywhere: a whole number is its decimal digits, a UUID its lower-case
 hyphenated form, text is itself. A request's id is turned into the column's type, never the column into
@@ -97,14 +97,14 @@ class Mapping:
 
     @property
     def identity(self) -> Literal["order", "content", "event_id"]:
-        """By what a row is known again: its order, its event id, or all that it says."""
+        """What makes two rows the same event: their order, their event id, or their whole content."""
         if self.by_event_id:
             return "event_id"
         return "order" if "order" in self.columns else "content"
 
     @property
     def fingerprint(self) -> str:
-        """Changes where other rows, or the same otherwise, would be read."""
+        """A hash of the mapping, which changes where other rows, or the same otherwise, would be read."""
         plain = (
             re.sub(r"://[^@/]*@", "://", self.url),
             self.schema,

@@ -1,4 +1,4 @@
-"""What taking the schema back to an older revision would lose."""
+"""The data that a downgrade of the schema would lose."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from sqlalchemy import Connection, column, create_engine, func, inspect, select,
 
 from recsys.errors import InputError
 from recsys.storage.engine.database import Database
-from recsys.storage.schema import migrate, own_tables
+from recsys.storage.schema import migrate, recorded_tables
 
 BASE = "base"  # no table at all
 
 
 @dataclass(frozen=True)
-class Losses:
-    """What is there and would be no more."""
+class DowngradeLoss:
+    """The rows and values that a downgrade would delete."""
 
     before: str  # the revision that is there
     tables: dict[str, int]  # name -> rows
     columns: dict[str, int]  # table.column -> rows with a value
 
 
-def losses(database: Database, revision: str) -> Losses:
+def losses(database: Database, revision: str) -> DowngradeLoss:
     """What going back to `revision` ('base': none) would lose; nothing is changed.
 
     Raises InputError where it is not an older one than the database's, RecsysError where that is of
@@ -46,7 +46,7 @@ def losses(database: Database, revision: str) -> Losses:
             for lost in sorted(names - kept[name]):
                 counted = select(func.count(column(lost))).select_from(table(name, column(lost)))
                 columns[f"{name}.{lost}"] = connection.execute(counted).scalar_one()
-    return Losses(before, tables, columns)
+    return DowngradeLoss(before, tables, columns)
 
 
 def _schema_of(revision: str) -> dict[str, set[str]]:
@@ -66,5 +66,5 @@ def _columns(connection: Connection) -> dict[str, set[str]]:
     found = inspect(connection)
     return {
         name: {one["name"] for one in found.get_columns(name)}
-        for name in sorted(own_tables.present(connection))
+        for name in sorted(recorded_tables.present(connection))
     }

@@ -56,7 +56,7 @@ def reflected(url, own, **changed):
     keys = {**RIGHT, **changed, "url": url}
     source = ExternalEvents(Settings(events=keys), own)
     try:
-        return source.reflection()
+        return source.resolved()
     finally:
         source.close()
 
@@ -234,7 +234,7 @@ def test_uuids_are_one_text_everywhere(visits, own):
     users = pa.Table.from_batches(source.rows().batches(2_000_000_000_000_000))["user_id"]
     canonical = "00000000-0000-0000-0000-00000000000a"
     assert set(users.to_pylist()) == {canonical}
-    table = source.reflection()
+    table = source.resolved()
     assert table.mapping.key("user", canonical) is not None
     assert table.mapping.key("user", canonical.upper()) is None
     assert table.mapping.key("user", canonical.replace("-", "")) is None

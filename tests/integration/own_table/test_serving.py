@@ -244,7 +244,7 @@ def test_a_table_that_is_away_from_the_start_is_tried_rarely(
             raise SourceUnavailableError("the mapped event table is away")
 
         source = ExternalEvents(clicks.settings(tmp_path / "models"), own)
-        monkeypatch.setattr(external_events, "reflect", away)
+        monkeypatch.setattr(external_events, "resolve_mapping", away)
         for _ in range(3):
             with pytest.raises(SourceUnavailableError):
                 source.serving()
@@ -364,7 +364,7 @@ def test_the_grant_that_is_printed_is_enough(click_tables, own, tmp_path, tiny_s
     with click_tables("postgresql") as clicks:
         clicks.fill(tiny_shop.events.slice(0, 500))
         clicks.index()
-        grant = ExternalEvents(clicks.settings(tmp_path / "m"), own).reflection().grant
+        grant = ExternalEvents(clicks.settings(tmp_path / "m"), own).resolved().grant
         clicks.run("DROP ROLE IF EXISTS recsys_reader")
         clicks.run("CREATE ROLE recsys_reader LOGIN", *grant.rstrip(";").split("; "))
         url = clicks.url.replace("postgres@", "recsys_reader@")

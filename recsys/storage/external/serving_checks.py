@@ -1,4 +1,4 @@
-"""What stands between a mapping that can be read and serving: indexes, keys, rights.
+"""Checks of whether an external table can be served from: its indexes, keys and rights.
 
 The statements that would mend it are for the owner of the table. Without an index by which the newest
 events of a user are found the mapping can be trained from but not served from.
@@ -12,20 +12,22 @@ from typing import Any
 
 from sqlalchemy import select
 
+from recsys.errors import ConfigError
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapping import Mapping
-from recsys.storage.external.table_facts import Found
+from recsys.storage.external.table_catalog import TableIndex
 
+SLOWEST_SECONDS = 0.25  # that a view may take for the newest events of one user
 READER = "recsys_reader"  # the account in the statements that are printed
 
 
 @dataclass(frozen=True)
-class Reflection:
-    """A mapping that can be read, and what stands between it and serving."""
+class ResolvedMapping:
+    """A mapping held against its table, with the advice of what its owner should add."""
 
     mapping: Mapping
     is_table: bool  # indexes of a view or query cannot be seen
-    indexes: list[Found]
+    indexes: list[TableIndex]
     warnings: list[str] = field(default_factory=list)
     create_index: list[str] = field(default_factory=list)  # statements for the table's owner
     grant: str = ""
@@ -41,16 +43,16 @@ class Reflection:
         return "user" if "user" in self.mapping.columns else "session"
 
 
-def judged(reflection: Reflection, source: ExternalDatabase) -> Reflection:
-    """The same with what is missing, and the statements that would mend it."""
-    mapping = reflection.mapping
+def with_advice(resolved: ResolvedMapping, source: ExternalDatabase) -> ResolvedMapping:
+    """`resolved` with a warning for what is missing, and the statements that would add it."""
+    mapping = resolved.mapping
     warnings: list[str] = []
     statements: list[str] = []
     quote = source.plain_dialect.identifier_preparer.quote_identifier
     table = ".".join(quote(part) for part in (mapping.schema, mapping.table) if part)
 
     def missing(*meanings: str) -> bool:
-        if not reflection.is_table or reflection.has_index(*meanings):
+        if not resolved.is_table or resolved.has_index(*meanings):
             return False
         listed = ", ".join(quote(mapping.columns[meaning].name) for meaning in meanings)
         lacking = ("text", "longtext", "mediumtext", "blob")
@@ -62,30 +64,30 @@ def judged(reflection: Reflection, source: ExternalDatabase) -> Reflection:
         return True
 
     ordered = "order" in mapping.columns
-    if missing(reflection.owner, "timestamp"):
+    if missing(resolved.owner, "timestamp"):
         warnings.append("serving needs an index on the user and time; training does not")
-    has_sessions = reflection.owner == "user" and "session" in mapping.columns
+    has_sessions = resolved.owner == "user" and "session" in mapping.columns
     if has_sessions and missing("session", "timestamp"):
         warnings.append("a session's events are not read at request time without an index")
     if missing(mapping.along):
         warnings.append("without an index along which to read, each update reads the whole table")
-    if ordered and reflection.is_table and not reflection.has_index("timestamp"):
+    if ordered and resolved.is_table and not resolved.has_index("timestamp"):
         warnings.append(
             "popular items of the last days are not counted without an index on the time"
         )
-    if ordered and reflection.is_table:
+    if ordered and resolved.is_table:
         name = mapping.columns["order"].name
-        if not any(one.unique and one.columns == (name,) for one in reflection.indexes):
+        if not any(one.unique and one.columns == (name,) for one in resolved.indexes):
             warnings.append(f"no key says that {name} is unique; reading stops where it is not")
-    if not reflection.is_table:
+    if not resolved.is_table:
         warnings.append("indexes cannot be seen behind a view or query; a user's events are timed")
     if mapping.dialect != "postgresql":
         named = [s.replace("INDEX ON", f"INDEX recsys_{n} ON") for n, s in enumerate(statements, 1)]
         statements = named
-    return Reflection(
+    return ResolvedMapping(
         mapping,
-        reflection.is_table,
-        reflection.indexes,
+        resolved.is_table,
+        resolved.indexes,
         warnings,
         list(dict.fromkeys(statements)),
         _grant(mapping, table, quote),
@@ -104,11 +106,11 @@ def _grant(mapping: Mapping, table: str, quote: Any) -> str:
     return f"{usage}GRANT SELECT ON {table} TO {READER};"
 
 
-def time_of_one_user(reflection: Reflection, source: ExternalDatabase) -> float | None:
+def seconds_of_one_user(resolved: ResolvedMapping, source: ExternalDatabase) -> float | None:
     """Seconds that a view or query takes for the newest events of one user; None where it is empty."""
-    mapping = reflection.mapping
+    mapping = resolved.mapping
     rows = mapping.source()
-    owner, moment = mapping.column(rows, reflection.owner), mapping.column(rows, "timestamp")
+    owner, moment = mapping.column(rows, resolved.owner), mapping.column(rows, "timestamp")
     with source.connect() as connection:
         some = connection.execute(
             select(owner).where(owner.is_not(None), *mapping.wanted()).limit(1)
@@ -119,3 +121,20 @@ def time_of_one_user(reflection: Reflection, source: ExternalDatabase) -> float 
         statement = select(moment).where(owner == some, *mapping.wanted())
         connection.execute(statement.order_by(moment.desc()).limit(100)).all()
         return time.perf_counter() - started
+
+
+def check_serving(resolved: ResolvedMapping, source: ExternalDatabase) -> None:
+    """Raise ConfigError where a user's newest events would not be found through an index."""
+    mapping = resolved.mapping
+    key = "events.query" if mapping.query else "events.table"
+    if resolved.is_table:
+        if not resolved.has_index(resolved.owner, "timestamp"):
+            statement = resolved.create_index[0]
+            problem = f"serving needs an index to find a user's newest events: {statement}"
+            raise ConfigError(key, mapping.shown_name, problem)
+        return
+    seconds = seconds_of_one_user(resolved, source)
+    if seconds is not None and seconds > SLOWEST_SECONDS:
+        problem = f"the newest events of one user took {seconds:.2f} s; expected at most "
+        problem += f"{SLOWEST_SECONDS:g}: index what the view reads by user and time"
+        raise ConfigError(key, mapping.shown_name, problem)

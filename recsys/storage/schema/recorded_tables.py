@@ -1,4 +1,4 @@
-"""Which tables of a database are this project's: each migration writes their names down.
+"""The list of this project's tables, which each migration writes into the database.
 
 An older release does not know the tables that a newer one has added, and must never touch those of
 somebody else in the same database. From this list it knows what a restore may drop.

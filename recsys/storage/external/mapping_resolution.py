@@ -1,4 +1,4 @@
-"""Hold `[events]` against the table it names, and say what is wrong with it, key by key.
+"""Resolve `[events]` against the table it names; what is wrong is told key by key.
 
 Types come from the database's own catalogue, except in SQLite and of a query, where a column has the
 type of its values. An index is looked for along which the table is read, and one by which the newest
@@ -17,17 +17,17 @@ from sqlalchemy.exc import DBAPIError
 from recsys.config import EventsSettings
 from recsys.errors import ConfigError, InputError, shown
 from recsys.ingest.timestamps import check_timezone
-from recsys.storage.external.column_kinds import kinds_of
+from recsys.storage.external.column_kinds import infer_kinds
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapping import KEYS, MappedColumn, Mapping
 from recsys.storage.external.operator_sql import check_sql, escaped
-from recsys.storage.external.readiness import Reflection, judged
-from recsys.storage.external.table_facts import columns_of, indexes_of, is_base_table, tables_in
+from recsys.storage.external.serving_checks import ResolvedMapping, with_advice
+from recsys.storage.external.table_catalog import columns_of, indexes_of, is_base_table, tables_in
 
 SAMPLE_ROWS = 1_000
 
 
-def reflect(settings: EventsSettings, source: ExternalDatabase) -> Reflection:
+def resolve_mapping(settings: EventsSettings, source: ExternalDatabase) -> ResolvedMapping:
     """Resolve `settings`. Raises ConfigError naming the key and its value, SourceUnavailableError."""
     check_sql(settings)
     if settings.timezone:
@@ -42,14 +42,14 @@ def reflect(settings: EventsSettings, source: ExternalDatabase) -> Reflection:
         wanted = _wanted(settings)
         draft = _mapping(settings, source, schema or None, name, declared, wanted)
         sample = _sample(connection, draft, settings)
-        columns = kinds_of(draft, sample, settings)
+        columns = infer_kinds(draft, sample, settings)
         is_table = not settings.query and is_base_table(connection, schema or None, name)
         indexes = indexes_of(connection, schema or None, name) if is_table else []
     mapping = _mapping(settings, source, schema or None, name, columns, wanted)
-    reflection = Reflection(mapping, is_table, indexes)
-    if is_table and not reflection.has_index(mapping.along):
+    resolved = ResolvedMapping(mapping, is_table, indexes)
+    if is_table and not resolved.has_index(mapping.along):
         mapping = _mapping(settings, source, schema or None, name, columns, wanted, chunked=False)
-    return judged(Reflection(mapping, is_table, indexes), source)
+    return with_advice(ResolvedMapping(mapping, is_table, indexes), source)
 
 
 def _wanted(settings: EventsSettings) -> dict[str, str]:

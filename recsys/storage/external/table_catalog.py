@@ -1,4 +1,4 @@
-"""What the database's own catalogue says of a table: columns, indexes, and what else there is."""
+"""Columns and indexes of a table, from the catalog of its database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recsys.storage.external.mapping import Kind, MappedColumn
 
 
 @dataclass(frozen=True)
-class Found:
+class TableIndex:
     """An index or key: its columns in order."""
 
     columns: tuple[str, ...]
@@ -57,7 +57,7 @@ def is_base_table(connection: Connection, schema: str | None, name: str) -> bool
     return name in inspect(connection).get_table_names(schema)
 
 
-def indexes_of(connection: Connection, schema: str | None, name: str) -> list[Found]:
+def indexes_of(connection: Connection, schema: str | None, name: str) -> list[TableIndex]:
     """Indexes and keys of plain columns that hold every row."""
     if connection.dialect.name == "mysql":
         query = """SELECT index_name, column_name, sub_part, non_unique
@@ -74,12 +74,12 @@ def indexes_of(connection: Connection, schema: str | None, name: str) -> list[Fo
                 if row[2] is not None or row[1] is None:  # of a part of the text, or an expression
                     break
                 plain.append(row[1])
-            found.append(Found(tuple(plain), not rows[0][3] and len(plain) == len(rows)))
+            found.append(TableIndex(tuple(plain), not rows[0][3] and len(plain) == len(rows)))
         return found
     seen = inspect(connection)
-    found = [Found(tuple(seen.get_pk_constraint(name, schema)["constrained_columns"]), True)]
+    found = [TableIndex(tuple(seen.get_pk_constraint(name, schema)["constrained_columns"]), True)]
     for one in seen.get_unique_constraints(name, schema):
-        found.append(Found(tuple(one["column_names"]), True))
+        found.append(TableIndex(tuple(one["column_names"]), True))
     for index in seen.get_indexes(name, schema):
         options = index.get("dialect_options", {})
         kind = options.get("postgresql_using", "btree")
@@ -90,7 +90,7 @@ def indexes_of(connection: Connection, schema: str | None, name: str) -> list[Fo
             if part is None:
                 break
             columns.append(part)
-        found.append(Found(tuple(columns), bool(index["unique"])))
+        found.append(TableIndex(tuple(columns), bool(index["unique"])))
     return [one for one in found if one.columns]
 
 
