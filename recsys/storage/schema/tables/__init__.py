@@ -1,0 +1,74 @@
+"""All tables. Times are whole microseconds since 1970 UTC in a BIGINT: exact, and the same in both
+databases; such a column's name ends in `_us`.
+"""
+
+from recsys.storage.schema.tables.access_tables import (
+    accounts,
+    admin_sessions,
+    api_keys,
+    audit_log,
+    login_failures,
+)
+from recsys.storage.schema.tables.answer_tables import answer_counts, attributed_clicks, impressions
+from recsys.storage.schema.tables.event_tables import (
+    aliases,
+    events,
+    item_categories,
+    items,
+    rejected_events,
+    removed_sequences,
+    tombstones,
+    users,
+)
+from recsys.storage.schema.tables.figure_tables import (
+    active_users,
+    event_counts,
+    installation,
+    quality_reports,
+    service_counts,
+    stamps,
+    storage_sizes,
+)
+from recsys.storage.schema.tables.job_tables import job_run_lines, job_runs, job_schedules, leases
+from recsys.storage.schema.tables.model_tables import (
+    deployments,
+    followers,
+    model_files,
+    model_versions,
+)
+from recsys.storage.schema.tables.table_types import metadata
+
+__all__ = [
+    "accounts",
+    "active_users",
+    "admin_sessions",
+    "aliases",
+    "answer_counts",
+    "api_keys",
+    "attributed_clicks",
+    "audit_log",
+    "deployments",
+    "event_counts",
+    "events",
+    "followers",
+    "impressions",
+    "installation",
+    "item_categories",
+    "items",
+    "job_run_lines",
+    "job_runs",
+    "job_schedules",
+    "leases",
+    "login_failures",
+    "metadata",
+    "model_files",
+    "model_versions",
+    "quality_reports",
+    "rejected_events",
+    "removed_sequences",
+    "service_counts",
+    "stamps",
+    "storage_sizes",
+    "tombstones",
+    "users",
+]
