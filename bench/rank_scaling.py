@@ -34,8 +34,8 @@ from recsys.errors import TrainingError
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import start_cold, train_network
+from recsys.models.lstm.initial_weights import start_cold
+from recsys.models.lstm.trainer import Trainer, train_network
 from recsys.sequence_store.store import CHUNK_IDS, ReadRanges, SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks

@@ -28,11 +28,10 @@ from recsys.events.identity import user_bucket
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.times import DAY_US
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.models.blend import Blend
+from recsys.models.blend import BLEND, Blend
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.rankers import fit_rankers
-from recsys.models.ranking import BLEND
 from recsys.models.version_facts import VersionFacts
 from recsys.registry import write_version
 from recsys.storage.engine.database import Database
@@ -121,7 +120,7 @@ def _bundle(settings: Settings, items: int) -> Bundle:
         session_gap_seconds=settings.sequences.session_gap_minutes * 60,
         input_event_types=(),
         facts=VersionFacts(),
-        blends={BLEND: Blend({"lstm": 0.7, "session_knn": 0.3}, 0.3, 0.5, 0.4)},
+        blends={BLEND: Blend({trainer.network.shape.body: 0.7, "session_knn": 0.3}, 0.3, 0.5, 0.4)},
     )
 
 

@@ -29,11 +29,11 @@ from recsys.events.sequences import Sequences
 from recsys.events.time_split import cut_for_share, events_before
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.lstm.copy_head import KEY_WIDTH
+from recsys.models.lstm.initial_weights import start_cold
+from recsys.models.lstm.network_scorer import NetworkScorer
 from recsys.models.lstm.precision import gemm_gflops
-from recsys.models.lstm.scoring import NetworkScorer
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import Progress, start_cold, train_network
-from recsys.models.ranking import LSTM
+from recsys.models.lstm.trainer import Schedule, Trainer, train_network
+from recsys.models.lstm.training_progress import Progress
 from recsys.models.version_facts import VersionFacts
 from recsys.training.dataset import make_dataset
 from recsys.training.evaluate import scorer_of, window_positions
@@ -114,7 +114,8 @@ def run_until(
     curve: list[dict[str, float]] = []
 
     def rank(_scorer: NetworkScorer) -> float:
-        ranks = rank_positions(positions, scorer_of(bundle, LSTM), len(dataset.vocabulary)).ranks
+        network = scorer_of(bundle, bundle.network_name)
+        ranks = rank_positions(positions, network, len(dataset.vocabulary)).ranks
         figures = {"recall@20": recall(ranks, K), "mrr@20": reciprocal_rank(ranks, K)}
         curve.append({name: round(float(each.mean()), 4) for name, each in figures.items()})
         return float(len(curve))  # never a reason to stop early
@@ -200,7 +201,9 @@ def _timed(
     start_seconds = time.perf_counter() - started
     weights = np.ones(sequences.event_count, np.float32)
     before = gemm_gflops(trainer.product)
-    curve = train_network(sequences, weights, trainer, None, on_progress, epochs=epochs)
+    curve = train_network(
+        sequences, weights, trainer, None, on_progress, schedule=Schedule(epochs=epochs)
+    )
     gflops = (before + gemm_gflops(trainer.product)) / 2
     width, items = settings.model.width, rows - FIRST_ITEM
     full = items <= settings.training.full_softmax_items

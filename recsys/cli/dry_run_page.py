@@ -6,13 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-NAMES = {
-    "popular": "popular",
-    "popular_recent": "popular, last 7 days",
-    "transitions": "transitions",
-    "sequential_rules": "sequential rules",
-    "session_knn": "session kNN",
-}
+from recsys.models.rankers import LABELS
+
 BAR_HEIGHT, LABEL_WIDTH, PLOT_WIDTH, VALUE_WIDTH = 24, 190, 380, 170
 COLUMN_PLOT = (760, 150)
 MAX_COLUMNS = 120
@@ -41,7 +36,7 @@ def text_of(report: dict[str, Any]) -> str:
                 f"{row[m]:>12.3f} ({row[m + '_low']:.3f}-{row[m + '_high']:.3f})"
                 for m in ("recall@20", "mrr@20")
             )
-            lines.append(f"  {NAMES.get(name, name):<22}{cells}")
+            lines.append(f"  {LABELS.get(name, name):<22}{cells}")
         lines.append("")
     for warning in source.get("warnings", []):
         lines.append(f"note: {warning}")
@@ -112,7 +107,7 @@ def html_of(report: dict[str, Any]) -> str:
         rows = sorted(signal["results"].items(), key=lambda one: -one[1]["recall@20"])
         for metric, title in (("recall@20", "Next item among the first 20"), ("mrr@20", "MRR@20")):
             bars = [
-                (NAMES.get(name, name), row[metric], row[f"{metric}_low"], row[f"{metric}_high"])
+                (LABELS.get(name, name), row[metric], row[f"{metric}_low"], row[f"{metric}_high"])
                 for name, row in rows
             ]
             said = f"{signal['positions']:,} next items, among all {signal['catalogue']:,} items; "

@@ -15,6 +15,7 @@ from recsys.config.loading import (
 )
 from recsys.config.process import guard_ray, started_by_torchrun
 from recsys.config.sections import (
+    NETWORKS,
     SECRET_KEYS,
     AuthSettings,
     DatabaseSettings,
@@ -33,6 +34,7 @@ from recsys.config.sections import (
 )
 
 __all__ = [
+    "NETWORKS",
     "SECRET_KEYS",
     "AuthSettings",
     "DatabaseSettings",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -27,6 +27,8 @@ ENV_PREFIX = "RECSYS_"
 MAX_SECRET_BYTES = 65_536
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
+Network = Literal["lstm", "gru", "sasrec"]
+NETWORKS: tuple[str, ...] = get_args(Network)
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -154,7 +156,7 @@ class SequencesSettings(_Section):
 
 
 class ModelSettings(_Section):
-    network: Literal["lstm", "gru", "sasrec"] = "lstm"
+    network: Network = "lstm"
     width: int = Field(128, ge=4, le=1_024, multiple_of=2)
     layers: int = Field(1, ge=1, le=4)
     channels: tuple[Literal["event_type", "gap", "session", "category"], ...] = (

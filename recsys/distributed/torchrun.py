@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from recsys.models.lstm.follower_rank import follow
 from recsys.models.lstm.process_group import joined
+from recsys.models.lstm.trainer import follow
 
 Result = TypeVar("Result")
 

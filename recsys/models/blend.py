@@ -1,14 +1,14 @@
-"""What the network and the rankers say, as one ranking.
+"""Blend: scores of the network and of rankers, weighted and added up to one ranking.
 
 Legend: B histories, T time, V vocabulary rows.
 
-    share of item j = (1 - g) * (w_lstm * softmax(sharpness * scores)_j + sum of w_r * votes_r(j))
+    share of item j = (1 - g) * (w_n * softmax(sharpness * scores)_j + sum of w_r * votes_r(j))
                       + g * pointer(j),        g = sigmoid(gate + gate_shift)
 
 A network is surer of what it was trained on than it has a right to be, and its copy gate has
 learned to lean on that. Both are put right on data it has not seen: `sharpness` multiplies its
 scores (temperature scaling, Guo et al. 2017), `gate_shift` is added to the gate's logit. Votes of a
-ranker are divided by their sum. The softmax is taken over the SHARPEST best scores, so that a flat
+ranker are divided by their sum (`recsys.models.ranker.vote_shares`). The softmax is taken over the SHARPEST best scores, so that a flat
 tail of a large catalogue does not dilute them; below them the shares go on falling. `recency` times
 the logarithm of an item's recent count is added to its score: popularity that moves on between
 trainings.
@@ -23,18 +23,18 @@ from typing import Any
 import numpy as np
 
 from recsys.events.array_types import Float32Array, Int64Array
-from recsys.models.ranker import Votes
+from recsys.models.ranker import Votes, vote_shares
 
-NETWORK = "lstm"  # the network's name among the sources, whatever its body
+BLEND = "blend"  # the name of the ranking that blends the network with rankers
 SHARPEST = 200
 NOTHING = -1e8  # a gate below it has nothing to copy
 
 
 @dataclass(frozen=True)
 class Blend:
-    """How much each voice counts; the weights are shares that sum to one."""
+    """Component weights, which sum to one, and the network's calibration."""
 
-    weights: Mapping[str, float]  # NETWORK and rankers' names
+    weights: Mapping[str, float]  # the network's and rankers' names
     sharpness: float = 1.0
     gate_shift: float = 0.0
     recency: float = 0.0
@@ -45,9 +45,10 @@ class Blend:
 
 
 @dataclass(frozen=True)
-class Voices:
-    """What is blended for B histories; arrays as in `recsys.models.lstm.scoring.Predictions`."""
+class Components:
+    """Component scores for B histories; arrays as in `recsys.models.lstm.network_scorer.Predictions`."""
 
+    network: str  # the network's name among the weights: its body
     scores: Float32Array  # (B, V); -inf where an item may not come next
     pointed: Int64Array  # (B, T)
     shares: Float32Array  # (B, T)
@@ -56,45 +57,55 @@ class Voices:
     recent: Float32Array | None = None  # (V,) log(1 + recent count)
 
 
-def blended(blend: Blend, voices: Voices) -> Float32Array:
+def blended(blend: Blend, components: Components) -> Float32Array:
     """Shares (B, V), -inf where an item may not come next."""
-    total = np.zeros_like(voices.scores)
-    _add_copies(total, blend, voices)
+    total = np.zeros_like(components.scores)
+    _add_copies(total, blend, components)
     for name, weight in blend.weights.items():
         if weight:
-            total += _voice(name, blend, voices)
-    total[np.isneginf(voices.scores)] = -np.inf
+            total += _weighted_scores(name, blend, components)
+    total[np.isneginf(components.scores)] = -np.inf
     return total
 
 
-def blended_by_source(blend: Blend, voices: Voices) -> dict[str, Float32Array]:
-    """Each voice's part of the shares, (B, V), -inf where an item may not come next.
+def blended_by_source(blend: Blend, components: Components) -> dict[str, Float32Array]:
+    """What each component adds to the shares, (B, V); -inf where an item may not come next.
 
     Copies count for the network.
     """
-    parts = {name: _voice(name, blend, voices) for name, weight in blend.weights.items() if weight}
-    _add_copies(parts.setdefault(NETWORK, np.zeros_like(voices.scores)), blend, voices)
-    barred = np.isneginf(voices.scores)
+    parts = {
+        name: _weighted_scores(name, blend, components)
+        for name, weight in blend.weights.items()
+        if weight
+    }
+    _add_copies(
+        parts.setdefault(components.network, np.zeros_like(components.scores)), blend, components
+    )
+    excluded = np.isneginf(components.scores)
     for part in parts.values():
-        part[barred] = -np.inf
+        part[excluded] = -np.inf
     return parts
 
 
-def _voice(name: str, blend: Blend, voices: Voices) -> Float32Array:
-    if name == NETWORK:
-        part = softmax_of_best(with_recency(voices.scores, blend, voices.recent), blend)
+def _weighted_scores(name: str, blend: Blend, components: Components) -> Float32Array:
+    """The component's shares (B, V) times its weight and 1 - g."""
+    if name == components.network:
+        part = softmax_of_best(with_recency(components.scores, blend, components.recent), blend)
     else:
-        part = np.zeros_like(voices.scores)
-        for row, (items, found) in enumerate(voices.votes[name]):
-            kept = np.where(np.isfinite(voices.scores[row, items]), found, np.float32(0))
-            part[row, items] = kept / max(float(kept.sum()), 1e-12)
-    part *= np.float32(blend.weights[name]) * (1.0 - gate_of(voices.gate, blend))[:, None]
+        part = np.zeros_like(components.scores)
+        for row, votes in enumerate(components.votes[name]):
+            part[row, votes[0]] = vote_shares(votes, components.scores[row])
+    part *= np.float32(blend.weights[name]) * (1.0 - gate_of(components.gate, blend))[:, None]
     return part
 
 
-def _add_copies(total: Float32Array, blend: Blend, voices: Voices) -> None:
+def _add_copies(total: Float32Array, blend: Blend, components: Components) -> None:
     rows = np.arange(len(total))[:, None]
-    np.add.at(total, (rows, voices.pointed), gate_of(voices.gate, blend)[:, None] * voices.shares)
+    np.add.at(
+        total,
+        (rows, components.pointed),
+        gate_of(components.gate, blend)[:, None] * components.shares,
+    )
 
 
 def gate_of(logits: Float32Array, blend: Blend) -> Float32Array:
@@ -106,6 +117,7 @@ def gate_of(logits: Float32Array, blend: Blend) -> Float32Array:
 
 
 def with_recency(scores: Float32Array, blend: Blend, recent: Float32Array | None) -> Float32Array:
+    """Network scores (B, V) plus `recency` times log(1 + recent count) (V,)."""
     if recent is None or blend.recency == 0:
         return scores
     return scores + np.float32(blend.recency) * recent

@@ -14,9 +14,8 @@ from recsys.events.vocabulary import Vocabulary
 from recsys.models.blend import Blend
 from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.lstm.network import NextItemNetwork
-from recsys.models.lstm.scoring import NetworkScorer
+from recsys.models.lstm.network_scorer import NetworkScorer
 from recsys.models.ranker import Ranker
-from recsys.models.session_knn import SessionKnn
 from recsys.models.version_facts import VersionFacts
 
 
@@ -35,10 +34,15 @@ class Bundle:
     session_gap_seconds: float
     input_event_types: tuple[str, ...]  # empty = all
     facts: VersionFacts
-    blends: Mapping[str, Blend] = field(default_factory=dict)  # 'lstm' alone, and 'blend'
+    blends: Mapping[str, Blend] = field(default_factory=dict)  # the network, BLEND
     categories: list[str] = field(default_factory=list)  # code 1.. in order; code 0 is missing
     light: ItemMatrix | None = None  # the item table in int8, as the version's file holds it
     matrix: ItemMatrix | None = None  # what the catalogue is scanned with, if not with the table
+
+    @property
+    def network_name(self) -> str | None:
+        """The network's name as a ranking, a component and a source: its body."""
+        return None if self.network is None else self.network.shape.body
 
     @cached_property
     def scorer(self) -> NetworkScorer | None:
@@ -62,16 +66,13 @@ class Bundle:
             return 0
         return sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
 
-    def voice(self, name: str) -> Ranker:
-        """A ranker as a voice of a blend: the copy head sees to copies, so it adds none itself."""
-        return self._voices[name]
+    def component(self, name: str) -> Ranker:
+        """A ranker as a component of a blend."""
+        return self._components[name]
 
     @cached_property
-    def _voices(self) -> dict[str, Ranker]:
-        return {
-            name: replace(ranker, copy_share=0.0) if isinstance(ranker, SessionKnn) else ranker
-            for name, ranker in self.rankers.items()
-        }
+    def _components(self) -> dict[str, Ranker]:
+        return {name: ranker.as_component() for name, ranker in self.rankers.items()}
 
 
 def compacted(bundle: Bundle, kind: str) -> Bundle:

@@ -13,16 +13,20 @@ from recsys.events.large_arrays import count_codes
 from recsys.events.sequences import Sequences
 from recsys.events.times import DAY_US
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.ranker import Votes
+from recsys.models.ranker import Ranker, Votes
 
 RECENT_US = 7 * DAY_US
 
 
 @dataclass(frozen=True)
-class Popular:
+class Popular(Ranker):
     """Counts over the whole log."""
 
     name: ClassVar[str] = "popular"
+    label: ClassVar[str] = "popular"
+    blendable: ClassVar[bool] = False  # a blend has `recency` for what is popular
+    uses_order: ClassVar[bool] = False
+    all_events: ClassVar[bool] = True
     counts: Float32Array  # (V,)
 
     @classmethod
@@ -46,6 +50,7 @@ class PopularRecent(Popular):
     """Counts over the log's last seven days."""
 
     name: ClassVar[str] = "popular_recent"
+    label: ClassVar[str] = "popular, last 7 days"
 
     @classmethod
     def fit(cls, sequences: Sequences, rows: int) -> Self:

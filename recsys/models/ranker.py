@@ -1,9 +1,18 @@
-"""What a ranker is: past sequences in, votes for the next item out. No training, numpy only."""
+"""Ranker: fitted to past sequences by counting, gives votes for the next item. No training, numpy only.
+
+What else there is to know of a ranker (its label, whether it may be blended, what is chosen for it
+on validation) are attributes of its class, so that a new one is its own file and a line in
+`recsys.models.rankers`.
+
+Legend: T events of one history, V vocabulary rows.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,28 +25,60 @@ Votes = tuple[Int32Array, Float32Array]
 NO_VOTES: Votes = (np.empty(0, np.int32), np.empty(0, np.float32))
 
 
-class Ranker(Protocol):
+@dataclass(frozen=True)
+class Ranker(ABC):
     """A ranking fitted to sequences of vocabulary indices."""
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # in configuration, reports, answers and files
+    label: ClassVar[str]  # for people
+    blendable: ClassVar[bool] = True  # whether it may be a component of a blend
+    uses_order: ClassVar[bool] = True  # False: it ranks the same whatever the history
+    all_events: ClassVar[bool] = False  # fitted to every event, not only to the newest
+    # Field -> values tried on validation, in this order; the first is the field's default.
+    search_space: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    untuned_name: ClassVar[str | None] = None  # in comparisons, with the defaults of search_space
 
     @classmethod
+    @abstractmethod
     def fit(cls, sequences: Sequences, rows: int) -> Self:
         """`rows` = V, the vocabulary's rows."""
-        ...
 
+    @abstractmethod
     def votes(self, history: Int32Array) -> Votes:
         """Distinct item indices with a score above 0 each, in any order, for one history (T,)."""
-        ...
 
+    @abstractmethod
     def arrays(self) -> dict[str, AnyArray]:
         """All its state, for saving."""
-        ...
 
     @classmethod
+    @abstractmethod
     def from_arrays(cls, arrays: Mapping[str, AnyArray]) -> Self:
         """The ranker that `arrays` came from. Raises KeyError where one is missing."""
-        ...
+
+    def as_component(self) -> Self:
+        """The ranker as a component of a blend, whose copy head already scores earlier items."""
+        return self
+
+    def tuned_like(self, other: Ranker | None) -> Self:
+        """This ranker with what validation chose for `other`, if that is one of its kind."""
+        if not self.search_space or type(other) is not type(self):
+            return self
+        return replace(self, **{key: getattr(other, key) for key in self.search_space})
+
+    def untuned(self) -> Self:
+        """This ranker with the defaults of its search space."""
+        if not self.search_space:
+            return self
+        return replace(self, **{key: values[0] for key, values in self.search_space.items()})
+
+
+def vote_shares(votes: Votes, scores: Float32Array) -> Float32Array:
+    """Votes divided by their sum, 0 for items whose score (V,) is -inf: they may not come next."""
+    items, found = votes
+    kept = np.where(np.isfinite(scores[items]), found, np.float32(0))
+    shares: Float32Array = (kept / max(float(kept.sum()), 1e-12)).astype(np.float32, copy=False)
+    return shares
 
 
 def add_up(items: Int32Array, weights: NDArray[np.floating[Any]]) -> Votes:

@@ -1,4 +1,4 @@
-"""Every ranker that needs no training, by name: fitted to the same sequences, and their votes as scores.
+"""The list of rankers, fitted to the same sequences, and their votes as scores.
 
 Legend: B histories, V vocabulary rows.
 """
@@ -6,7 +6,6 @@ Legend: B histories, V vocabulary rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -19,39 +18,31 @@ from recsys.models.sequential_rules import SequentialRules
 from recsys.models.session_knn import SessionKnn
 from recsys.models.transitions import Transitions
 
+# From the simplest to the strongest; a ranker's class says the rest of it.
 RANKERS: dict[str, type[Ranker]] = {
     kind.name: kind for kind in (Popular, PopularRecent, Transitions, SequentialRules, SessionKnn)
 }
+# In the order in which a blend's weights are searched: the strongest ranker first.
+BLENDABLE = tuple(name for name, kind in reversed(RANKERS.items()) if kind.blendable)
+LABELS = {name: kind.label for name, kind in RANKERS.items()}
 
 
 def fit_rankers(
     sequences: Sequences,
     rows: int,
     limit: int,
-    settings: Mapping[str, Ranker] | None = None,
+    tuned: Mapping[str, Ranker] | None = None,
 ) -> dict[str, Ranker]:
-    """Every ranker, fitted to sequences of vocabulary indices, with the settings of `settings`.
+    """Every ranker, fitted to sequences of vocabulary indices, with what was chosen for `tuned`.
 
-    What counts steps and sessions is fitted to the newest `limit` events: it needs some 250 bytes
-    of memory for each.
+    A ranker that counts steps or sessions is fitted to the newest `limit` events: it needs some 250
+    bytes of memory for each.
     """
-    newest = sequences.newest(limit)
-    fitted: dict[str, Ranker] = {
-        name: kind.fit(sequences if issubclass(kind, Popular) else newest, rows)
+    newest, chosen = sequences.newest(limit), tuned or {}
+    return {
+        name: kind.fit(sequences if kind.all_events else newest, rows).tuned_like(chosen.get(name))
         for name, kind in RANKERS.items()
     }
-    knn = fitted["session_knn"]
-    assert isinstance(knn, SessionKnn)
-    fitted["session_knn"] = with_choices(knn, settings or {})
-    return fitted
-
-
-def with_choices(knn: SessionKnn, settings: Mapping[str, Ranker]) -> SessionKnn:
-    """`knn` with what was chosen on validation for the one among `settings`, if there is one."""
-    chosen = settings.get("session_knn")
-    if not isinstance(chosen, SessionKnn):
-        return knn
-    return replace(knn, order_decay=chosen.order_decay, copy_share=chosen.copy_share)
 
 
 def dense_scores(ranker: Ranker, histories: Histories, rows: int) -> Float32Array:

@@ -1,9 +1,9 @@
 """A bundle's ranking of histories: the one way from history to scores, in training and serving.
 
 `scores` ranks whole batches over the whole catalogue. `best` gives the same top k of one history
-without touching most of it: one pass of products over the item matrix finds the items whose score
-by the network could matter, those and the voted and copied ones are scored exactly, and they alone
-are blended. An item outside of them has less than the k-th of them by every voice.
+without touching most of it: one pass of products over the item matrix finds the candidates by the
+network's score, which are scored exactly beside those of the rankers and of the copy head, and they
+alone are blended. Every component gives an item outside of them less than the k-th of them.
 
 Legend: B histories, V vocabulary rows, C candidates.
 """
@@ -21,24 +21,14 @@ from numpy.typing import NDArray
 from recsys.events.array_types import BoolArray, Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.blend import (
-    NETWORK,
-    SHARPEST,
-    Blend,
-    Voices,
-    blended,
-    blended_by_source,
-)
+from recsys.models.blend import SHARPEST, Blend, Components, blended, blended_by_source
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.inference import Reading
+from recsys.models.lstm.inference import NetworkState
 from recsys.models.lstm.kernels import add_scaled, largest
 from recsys.models.ranker import Votes
 from recsys.models.rankers import dense_scores
 
-SLACK = 56  # candidates beyond those wanted: a compact matrix may misplace some at the edge
-LSTM = NETWORK
-BLEND = "blend"
-BLENDED = ("session_knn", "sequential_rules", "transitions")  # the rankers a blend may hold
+SLACK = 56  # candidates beyond k: a compact item matrix may misplace some at the edge
 
 
 def scores(
@@ -59,35 +49,45 @@ def scores(
         bundle.repeats.mask(found, histories)
         return found
     blend = bundle.blends[name]
-    return blended(blend, voices_of(bundle, histories, _rankers_in(blend), recent))
+    return blended(blend, components_of(bundle, histories, _rankers_in(bundle, blend), recent))
 
 
 def scores_by_source(
     bundle: Bundle, histories: Histories, recent: Float32Array | None = None
 ) -> dict[str, Float32Array]:
-    """The parts (B, V) that add up to the scores the bundle serves, by the voice they come from."""
+    """The parts (B, V) that add up to the scores the bundle serves, by their source."""
     if bundle.ranking in bundle.rankers:
         return {bundle.ranking: scores(bundle, histories)}
     blend = bundle.blends[bundle.ranking]
-    return blended_by_source(blend, voices_of(bundle, histories, _rankers_in(blend), recent))
+    return blended_by_source(
+        blend, components_of(bundle, histories, _rankers_in(bundle, blend), recent)
+    )
 
 
-def voices_of(
+def components_of(
     bundle: Bundle,
     histories: Histories,
     names: Sequence[str],
     recent: Float32Array | None = None,
-) -> Voices:
-    """What the network and the rankers called `names` say of each history."""
-    assert bundle.scorer is not None
-    said = bundle.scorer.predict(histories)
+) -> Components:
+    """Component scores of the network and the rankers called `names` for each history."""
+    assert bundle.scorer is not None and bundle.network_name is not None
+    found = bundle.scorer.predict(histories)
     votes = {
-        name: [bundle.voice(name).votes(histories[row]) for row in range(len(histories))]
+        name: [bundle.component(name).votes(histories[row]) for row in range(len(histories))]
         for name in names
     }
     if recent is None:
         recent = bundle.recent
-    return Voices(said.scores, said.pointed, said.shares, said.gate, votes, recent)
+    return Components(
+        network=bundle.network_name,
+        scores=found.scores,
+        pointed=found.pointed,
+        shares=found.shares,
+        gate=found.gate,
+        votes=votes,
+        recent=recent,
+    )
 
 
 def rankings(bundle: Bundle) -> list[str]:
@@ -95,8 +95,8 @@ def rankings(bundle: Bundle) -> list[str]:
     return [*bundle.blends, *bundle.rankers]
 
 
-def _rankers_in(blend: Blend) -> list[str]:
-    return [name for name, weight in blend.weights.items() if weight and name != NETWORK]
+def _rankers_in(bundle: Bundle, blend: Blend) -> list[str]:
+    return [n for n, weight in blend.weights.items() if weight and n != bundle.network_name]
 
 
 def encode_history(
@@ -130,43 +130,42 @@ def encode_history(
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """Which rows may be shown."""
+class Mask:
+    """Which items may be recommended."""
 
     allowed: BoolArray | None = None  # (V,); None = all
-    barred: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
+    excluded: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
-    def open(self) -> bool:
-        """Whether everything may be shown."""
-        return self.allowed is None and len(self.barred) == 0
+    def allows_all(self) -> bool:
+        return self.allowed is None and len(self.excluded) == 0
 
-    def close(self, values: Float32Array, rows: Int64Array | None = None) -> None:
-        """Set to -inf what may not be shown; values (V,), or (C,) of `rows` (C,), which ascend."""
+    def apply(self, values: Float32Array, rows: Int64Array | None = None) -> None:
+        """Set to -inf, in place, what is masked: values (V,), or (C,) of `rows` (C,), which ascend."""
         if self.allowed is not None:
             values[~(self.allowed if rows is None else self.allowed[rows])] = -np.inf
-        if len(self.barred):
-            values[self.barred if rows is None else np.isin(rows, self.barred)] = -np.inf
+        if len(self.excluded):
+            values[self.excluded if rows is None else np.isin(rows, self.excluded)] = -np.inf
 
 
-EVERYTHING = Bounds()
+ALLOW_ALL = Mask()
 
 
 @dataclass(frozen=True)
-class Read:
-    """One history as a bundle has read it: all of an answer that depends on the history alone."""
+class HistoryState:
+    """All of an answer that depends on the history alone: the network's state and rankers' votes."""
 
-    reading: Reading
+    network: NetworkState
     votes: Mapping[str, Votes]
 
 
-def read_history(bundle: Bundle, history: Histories) -> Read | None:
-    """Read one history (B = 1); None where the bundle serves a ranker, which has nothing to keep."""
+def history_state(bundle: Bundle, history: Histories) -> HistoryState | None:
+    """The state after one history (B = 1); None where the bundle serves a ranker, which has none."""
     if bundle.ranking in bundle.rankers or bundle.scorer is None:
         return None
-    names = _rankers_in(bundle.blends[bundle.ranking])
-    votes = {name: bundle.voice(name).votes(history[0]) for name in names}
-    return Read(bundle.scorer.read(history), votes)
+    names = _rankers_in(bundle, bundle.blends[bundle.ranking])
+    votes = {name: bundle.component(name).votes(history[0]) for name in names}
+    return HistoryState(bundle.scorer.state(history), votes)
 
 
 def best(
@@ -174,15 +173,15 @@ def best(
     history: Histories,
     k: int,
     recent: Float32Array | None = None,
-    bounds: Bounds = EVERYTHING,
+    mask: Mask = ALLOW_ALL,
     factors: Float32Array | None = None,
-    read: Read | None = None,
+    state: HistoryState | None = None,
 ) -> list[tuple[int, float, str]]:
     """(row, score, source) of the k best items after one history (B = 1), best first.
 
-    `factors` (V,) multiply the scores; `recent` as in `scores`; `read`: what `read_history` gave for
-    this very history and bundle, where it is at hand. The source of an item is the voice that gives
-    it most. Where a ranker serves, an item without a vote is left out.
+    `factors` (V,) multiply the scores; `recent` as in `scores`; `state`: what `history_state` gave
+    for this very history and bundle, where it is at hand. The source of an item is the component
+    that gives it most. Where a ranker serves, an item without a vote is left out.
     """
     if factors is not None:
         parts = scores_by_source(bundle, history, recent)
@@ -196,13 +195,13 @@ def best(
         kept = bundle.repeats.allows(rows, history[0]) & (rows >= FIRST_ITEM) & (votes > 0)
         parts = {bundle.ranking: np.where(kept, votes, np.float32(-np.inf))[None]}
     else:
-        read = read or read_history(bundle, history)
-        assert read is not None
-        rows, parts = _blended_candidates(bundle, history, k, recent, bounds, read)
+        state = state or history_state(bundle, history)
+        assert state is not None
+        rows, parts = _blended_candidates(bundle, history, k, recent, mask, state)
     names = list(parts)
     table = np.stack([parts[name][0] for name in names])  # (sources, C)
     total = table.sum(axis=0)
-    bounds.close(total, rows)
+    mask.apply(total, rows)
     if bundle.ranking in bundle.rankers:
         total[total <= 0] = -np.inf
     return [
@@ -216,44 +215,45 @@ def _blended_candidates(
     history: Histories,
     k: int,
     recent: Float32Array | None,
-    bounds: Bounds,
-    known: Read,
+    mask: Mask,
+    state: HistoryState,
 ) -> tuple[Int64Array, dict[str, Float32Array]]:
-    """Candidate rows (C,), ascending, and each voice's part of their shares (1, C)."""
-    assert bundle.scorer is not None
+    """Candidate rows (C,), ascending, and what each component adds to their shares (1, C)."""
+    assert bundle.scorer is not None and bundle.network_name is not None
     blend = bundle.blends[bundle.ranking]
     if recent is None:
         recent = bundle.recent
-    read, votes = known.reading, known.votes
-    scan = bundle.scorer.scan(read.state)
+    network, votes = state.network, state.votes
+    scan = bundle.scorer.scan(network.vector)
     if blend.recency:
         add_scaled(scan, np.float32(blend.recency), recent)
     scan[:FIRST_ITEM] = -np.inf
     bundle.repeats.mask(scan[None], history)
     chosen: list[NDArray[np.integer[Any]]] = [
         largest(scan, SHARPEST + SLACK),
-        read.pointed,
+        network.pointed,
         *(v[0] for v in votes.values()),
     ]
-    if not bounds.open:
-        bounds.close(scan)
+    if not mask.allows_all:
+        mask.apply(scan)
         chosen.append(largest(scan, k + SLACK))
     elif k > SHARPEST:
         chosen.append(largest(scan, k + SLACK))
     rows = distinct(np.concatenate(chosen))
     rows = rows[np.searchsorted(rows, FIRST_ITEM) :]
-    exact = bundle.scorer.score(read.state, rows)
+    exact = bundle.scorer.score(network.vector, rows)
     exact[~bundle.repeats.allows(rows, history[0])] = -np.inf
-    pointed = read.pointed >= FIRST_ITEM
-    voices = Voices(
-        exact[None],
-        np.searchsorted(rows, read.pointed[pointed])[None],
-        read.shares[pointed][None],
-        np.array([read.gate], np.float32),
-        {n: [(np.searchsorted(rows, v[0]).astype(np.int32), v[1])] for n, v in votes.items()},
-        recent[rows],
+    pointed = network.pointed >= FIRST_ITEM
+    components = Components(
+        network=bundle.network_name,
+        scores=exact[None],
+        pointed=np.searchsorted(rows, network.pointed[pointed])[None],
+        shares=network.shares[pointed][None],
+        gate=np.array([network.gate], np.float32),
+        votes={n: [(np.searchsorted(rows, v[0]).astype(np.int32), v[1])] for n, v in votes.items()},
+        recent=recent[rows],
     )
-    return rows, blended_by_source(blend, voices)
+    return rows, blended_by_source(blend, components)
 
 
 def distinct(rows: NDArray[np.integer[Any]]) -> Int64Array:

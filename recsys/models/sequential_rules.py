@@ -15,7 +15,7 @@ import numpy as np
 
 from recsys.events.array_types import AnyArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
-from recsys.models.ranker import NO_VOTES, Votes, add_up, gather, strongest
+from recsys.models.ranker import NO_VOTES, Ranker, Votes, add_up, gather, strongest
 from recsys.models.transitions import steps_apart
 
 WINDOW = 10
@@ -23,10 +23,11 @@ KEEP = 500
 
 
 @dataclass(frozen=True)
-class SequentialRules:
+class SequentialRules(Ranker):
     """Rules a -> b weighted by 1 / steps between them, summed over the log."""
 
     name: ClassVar[str] = "sequential_rules"
+    label: ClassVar[str] = "sequential rules"
     offsets: Int64Array  # (V + 1,)
     items: Int32Array
     weights: Float32Array

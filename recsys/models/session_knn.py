@@ -23,7 +23,7 @@ Two additions, both settings that validation chooses, both off in the paper's ra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
@@ -31,7 +31,7 @@ import numpy as np
 from recsys.events.array_types import AnyArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.ranker import NO_VOTES, Votes, add_up, gather
+from recsys.models.ranker import NO_VOTES, Ranker, Votes, add_up, gather
 
 RECENT_SESSIONS = 500  # M: sessions looked at for each item
 NEIGHBOURS = 100  # K
@@ -39,10 +39,16 @@ WINDOW = 10  # newest items of the history that are matched
 
 
 @dataclass(frozen=True)
-class SessionKnn:
+class SessionKnn(Ranker):
     """The index of a log's sessions. An item twice in a session counts at its last place."""
 
     name: ClassVar[str] = "session_knn"
+    label: ClassVar[str] = "session kNN"
+    search_space: ClassVar[Mapping[str, tuple[float, ...]]] = {
+        "order_decay": (0.0, 1.5, 3.0, 6.0),
+        "copy_share": (0.0, 0.3, 0.6, 1.0),
+    }
+    untuned_name: ClassVar[str | None] = "vmis_knn"  # the paper's
     item_offsets: Int64Array  # (V + 1,)
     item_sessions: Int32Array  # sessions of each item, newest first, at most M
     item_places: Int32Array  # where in that session the item stands
@@ -132,6 +138,9 @@ class SessionKnn:
             )
         positive = scores > 0
         return candidates[positive], scores[positive]
+
+    def as_component(self) -> Self:
+        return replace(self, copy_share=0.0)
 
     def arrays(self) -> dict[str, AnyArray]:
         return {

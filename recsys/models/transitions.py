@@ -11,17 +11,18 @@ import numpy as np
 from recsys.events.array_types import AnyArray, Float32Array, Float64Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.ranker import NO_VOTES, Votes, strongest
+from recsys.models.ranker import NO_VOTES, Ranker, Votes, strongest
 
 KEEP = 500  # successors kept of each item
 TIE_BREAK = 0.01
 
 
 @dataclass(frozen=True)
-class Transitions:
+class Transitions(Ranker):
     """First-order Markov chain: counts of each direct successor."""
 
     name: ClassVar[str] = "transitions"
+    label: ClassVar[str] = "transitions"
     offsets: Int64Array  # (V + 1,)
     items: Int32Array
     weights: Float32Array

@@ -2,7 +2,7 @@
 
 A version is a folder `<registry.path>/<version>/`:
 
-    network.safetensors    the LSTM's weights (absent where none was trained)
+    network.safetensors    the network's weights (absent where none was trained)
     items.safetensors      its item table in int8, with a scale for each row
     rankers.safetensors    every ranker's arrays, named '<ranker>.<array>'
     vocabulary.json        item ids by index, event types and categories by code

@@ -14,7 +14,7 @@ from recsys.errors import ModelFileError
 from recsys.storage.entities.version_rows import VERSION_NAME
 
 FORMAT = 3
-FORMATS = (1, 2, FORMAT)  # that are read; see recsys.models.lstm.earlier_formats
+FORMATS = (1, 2, FORMAT)  # that are read; see recsys.registry.formats
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 16 * 2**20
 

@@ -18,16 +18,28 @@ from safetensors.numpy import save as save_arrays
 from recsys.errors import ModelFileError
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import Vocabulary
-from recsys.models.blend import Blend
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
-from recsys.models.lstm.earlier_formats import manifest_of_1, rankers_of_1, weights_of_1
+from recsys.models.lstm.checkpoint import (
+    mapped_tensors,
+    network_bytes,
+    network_from,
+    shape_plain,
+    weights_of_format_1,
+)
 from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.ranker import Ranker
 from recsys.models.rankers import RANKERS
 from recsys.models.version_facts import VersionFacts
 from recsys.registry.copies import fetch_version
 from recsys.registry.folders import part_of, sync_folder, write_durably
+from recsys.registry.formats import (
+    loaded_blends,
+    loaded_name,
+    manifest_of_1,
+    rankers_of_1,
+    stored_blends,
+    stored_name,
+)
 from recsys.registry.manifest import FORMAT, MANIFEST, check_file, check_name, read_manifest
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import version_rows
@@ -66,10 +78,10 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
     manifest = {
         "format": FORMAT,
         "version": bundle.version,
-        "ranking": bundle.ranking,
+        "ranking": stored_name(bundle.ranking, bundle.network_name),
         "network": shape_plain(bundle.network) if bundle.network is not None else None,
         "rankers": sorted(bundle.rankers),
-        "blends": {name: blend.plain() for name, blend in bundle.blends.items()},
+        "blends": stored_blends(bundle.blends, bundle.network_name),
         "repeats": bundle.repeats.plain(),
         "max_length": bundle.max_length,
         "session_gap_seconds": bundle.session_gap_seconds,
@@ -134,10 +146,13 @@ def read_version(
             if manifest["network"]["rows"] != len(vocabulary):
                 raise ModelFileError("the network is of another vocabulary")
             weights = mapped_tensors(folder / "network.safetensors")
-            network = network_from(weights_of_1(weights) if first else weights, manifest["network"])
+            if first:
+                weights = weights_of_format_1(weights)
+            network = network_from(weights, manifest["network"])
             if "items.safetensors" in manifest["files"]:
                 parts = mapped_tensors(folder / "items.safetensors")
                 light = ItemMatrix.stored(parts, network.item_bias.detach())
+        body = None if network is None else network.shape.body
         return Bundle(
             version=version,
             vocabulary=vocabulary,
@@ -145,12 +160,12 @@ def read_version(
             network=network,
             rankers=rankers,
             repeats=RepeatPolicy(**manifest["repeats"]),
-            ranking=str(manifest["ranking"]),
+            ranking=loaded_name(str(manifest["ranking"]), body),
             max_length=int(manifest["max_length"]),
             session_gap_seconds=float(manifest["session_gap_seconds"]),
             input_event_types=tuple(manifest["input_event_types"]),
             facts=VersionFacts.from_json(manifest["facts"]),
-            blends={name: Blend(**blend) for name, blend in manifest["blends"].items()},
+            blends=loaded_blends(manifest["blends"], body),
             categories=list(names.get("categories", ())),
             light=light,
         )

@@ -16,7 +16,7 @@ import numpy as np
 from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import LSTM, scores
+from recsys.models.ranking import scores
 from recsys.serving.answers import Candidate, Reason
 from recsys.serving.context import RankingContext
 from recsys.serving.history import past_read
@@ -37,7 +37,7 @@ def explain(
     bundle, history = context.bundle, context.history
     if bundle is None or history is None or len(history[0]) == 0:
         return {}
-    ranked_by = (*bundle.rankers, LSTM)
+    ranked_by = (*bundle.rankers, bundle.network_name)
     asked = [one for one in chosen if one.source in ranked_by and one.item_id in bundle.vocabulary]
     if not asked:
         return {}

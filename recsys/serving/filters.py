@@ -12,7 +12,7 @@ from recsys.config.exclude_seen import seen_types
 from recsys.errors import SourceUnavailableError
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import Bounds
+from recsys.models.ranking import Mask
 from recsys.serving.answers import Request
 from recsys.serving.item_snapshot import ItemSnapshot
 from recsys.storage.engine.database import Connection
@@ -43,18 +43,18 @@ class Filters:
             return f"already seen ({seen[item_id]})"
         return "left out by the request" if item_id in self.excluded else "not what was asked for"
 
-    def bounds(self, bundle: Bundle) -> Bounds:
+    def mask(self, bundle: Bundle) -> Mask:
         """The mask over a bundle's vocabulary rows."""
         allowed = None
         for one in self.allowed:
             inside = np.zeros(len(bundle.vocabulary), np.bool_)
             inside[self.snapshot.rows(bundle, one, one)] = True
             allowed = inside if allowed is None else allowed & inside
-        barred = self.snapshot.rows(bundle, "hidden", self.snapshot.hidden)
+        excluded_rows = self.snapshot.rows(bundle, "hidden", self.snapshot.hidden)
         if self.excluded:
             encoded = bundle.vocabulary.encode(self.excluded).astype(np.int64)
-            barred = np.concatenate((barred, encoded[encoded >= FIRST_ITEM]))
-        return Bounds(allowed, barred)
+            excluded_rows = np.concatenate((excluded_rows, encoded[encoded >= FIRST_ITEM]))
+        return Mask(allowed, excluded_rows)
 
     def row_factors(self, bundle: Bundle) -> np.ndarray | None:
         """What each row's score is multiplied by; None where there is no boost."""

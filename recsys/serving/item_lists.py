@@ -38,13 +38,13 @@ class ItemLists:
         bundle = self.champion()
         if bundle is None or item_id not in bundle.vocabulary:
             return self._popular_in_category(item_id, k, now_us)
-        if bundle.scorer is None:
+        if bundle.scorer is None or bundle.network_name is None:
             return self._transitions(bundle, item_id, k)
         index = bundle.vocabulary.index(item_id)
         cosines = bundle.scorer.similar(index)
         cosines[:FIRST_ITEM] = -np.inf
         cosines[index] = -np.inf
-        return self._ranked(bundle, cosines, k, "lstm")
+        return self._ranked(bundle, cosines, k, bundle.network_name)
 
     def following(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
         """What most often came right after the item; for an item newer than the model as `similar`."""

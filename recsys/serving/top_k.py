@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from recsys.config.exclude_seen import seen_types
-from recsys.models.ranking import LSTM
 from recsys.serving.answers import Answer, Candidate, FilteredItem, RankedItem, Reason, Request
 from recsys.serving.candidates import rank_candidates
 from recsys.serving.context import NO_MODEL, RankingContext, stored_context
@@ -98,7 +97,7 @@ def fallback_of(context: RankingContext, chosen: Iterable[Candidate]) -> str | N
         return "no_model" if context.degraded in (None, NO_MODEL) else "database"
     if context.degraded:
         return "database"
-    ranked = {LSTM, *bundle.rankers} - {"popular"}
+    ranked = {bundle.network_name, *bundle.rankers} - {"popular"}
     if all(one.source in ranked for one in chosen):
         return None
     if not past:

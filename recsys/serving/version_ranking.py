@@ -18,7 +18,7 @@ from recsys.errors import StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import Read, best, read_history
+from recsys.models.ranking import HistoryState, best, history_state
 from recsys.serving.answers import Candidate
 from recsys.serving.filters import Filters
 from recsys.serving.popularity import Popularity
@@ -27,7 +27,7 @@ from recsys.storage.entities.history_rows import HistoryEvent
 
 RECENT_DAYS = 7  # as `recsys.models.popular.PopularRecent` counts
 GROWTH = 8  # how many times more items are ranked where filters left too few
-MAX_CACHED = 2_000  # encoded histories that are cached
+MAX_CACHED = 2_000  # history states that are cached
 
 
 class VersionRanking:
@@ -37,7 +37,7 @@ class VersionRanking:
         self._database = database
         self._popularity = popularity
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
-        self._encoded: OrderedDict[tuple[object, ...], Read] = OrderedDict()
+        self._states: OrderedDict[tuple[object, ...], HistoryState] = OrderedDict()
         self._cache_lock = threading.Lock()
         # Rankings of several threads at once would hand the interpreter's lock to and fro at each
         # product; one after the other they are quicker, each and together. Nobody waits for the
@@ -57,13 +57,13 @@ class VersionRanking:
 
         history: `past` as the bundle reads it, one history (B = 1).
         """
-        recent, bounds = self.recent(bundle, now_us), filters.bounds(bundle)
+        recent, mask = self.recent(bundle, now_us), filters.mask(bundle)
         factors = filters.row_factors(bundle)
-        read = self._read(bundle, history, past)
+        state = self._state(bundle, history, past)
         given, wanted = 0, k
         while True:
             with self._turn:
-                ranked = best(bundle, history, wanted, recent, bounds, factors, read)
+                ranked = best(bundle, history, wanted, recent, mask, factors, state)
             for row, score, source in ranked[given:]:
                 yield Candidate(bundle.vocabulary.item_id(row), score, source)
             if len(ranked) < wanted:
@@ -94,19 +94,21 @@ class VersionRanking:
             self._recent_rows = {**others, bundle.version: known}
         return known[1] if known[1].any() else None
 
-    def _read(self, bundle: Bundle, history: Histories, past: list[HistoryEvent]) -> Read | None:
-        """The history as the bundle encodes it, cached under the version and the events just read."""
+    def _state(
+        self, bundle: Bundle, history: Histories, past: list[HistoryEvent]
+    ) -> HistoryState | None:
+        """The state after the history, cached under the version and the events just read."""
         key = (bundle.version, *past)
         with self._cache_lock:
-            found = self._encoded.get(key)
+            found = self._states.get(key)
             if found is not None:
-                self._encoded.move_to_end(key)
+                self._states.move_to_end(key)
                 return found
         with self._turn:
-            made = read_history(bundle, history)
+            made = history_state(bundle, history)
         if made is not None:
             with self._cache_lock:
-                self._encoded[key] = made
-                if len(self._encoded) > MAX_CACHED:
-                    self._encoded.popitem(last=False)
+                self._states[key] = made
+                if len(self._states) > MAX_CACHED:
+                    self._states.popitem(last=False)
         return made

@@ -21,7 +21,7 @@ from recsys.events.time_split import (
     tied_share,
 )
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
-from recsys.models.rankers import RANKERS
+from recsys.models.rankers import LABELS, RANKERS
 from recsys.training.metrics import ranker_ranks
 from recsys.training.report import RankedPositions, difference, summarise
 
@@ -31,14 +31,6 @@ ENOUGH = 200  # positions on which anything is said
 TIED = 0.5
 MARGIN = 0.1  # of popularity's figure, by which the lead's lower 95% bound must be ahead
 DRAWS = 400
-POPULARITY = ("popular", "popular_recent")
-NAMES = {
-    "popular": "popular",
-    "popular_recent": "popular of the last 7 days",
-    "transitions": "transitions",
-    "sequential_rules": "sequential rules",
-    "session_knn": "session kNN",
-}
 
 
 def analyse_baselines(frame: EventFrame, sequences: Sequences, seed: int) -> dict[str, Any]:
@@ -72,8 +64,8 @@ def analyse_baselines(frame: EventFrame, sequences: Sequences, seed: int) -> dic
         for name, kind in RANKERS.items()
     }
     table = summarise(ranked, positions, DRAWS, seed)
-    popular = max(POPULARITY, key=lambda name: table[name]["recall@20"])
-    ordered = max(set(RANKERS) - set(POPULARITY), key=lambda name: table[name]["recall@20"])
+    popular = max(_names(False), key=lambda name: table[name]["recall@20"])
+    ordered = max(_names(True), key=lambda name: table[name]["recall@20"])
     leads = difference(ranked[ordered].ranks, ranked[popular].ranks, positions.owners, DRAWS, seed)
     best, base = table[ordered]["recall@20"], table[popular]["recall@20"]
     # The best of several is ahead by chance now and then, and of few items 20 are many.
@@ -94,8 +86,12 @@ def analyse_baselines(frame: EventFrame, sequences: Sequences, seed: int) -> dic
         "times": round(best / base, 2) if base > 0 else None,
         "lead": {key: round(value, 4) for key, value in lead.items()},
         "carries_signal": carries,
-        "verdict": _verdict(NAMES[ordered], NAMES[popular], best, base, carries),
+        "verdict": _verdict(LABELS[ordered], LABELS[popular], best, base, carries),
     }
+
+
+def _names(uses_order: bool) -> list[str]:
+    return [name for name, kind in RANKERS.items() if kind.uses_order is uses_order]
 
 
 def _verdict(ordered: str, popular: str, best: float, base: float, carries: bool) -> str:

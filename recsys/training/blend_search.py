@@ -17,11 +17,10 @@ import numpy as np
 from recsys.events.array_types import AnyArray, BoolArray, Float32Array, Int64Array
 from recsys.events.time_split import Positions
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.blend import NETWORK, NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best
+from recsys.models.blend import NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best
 from recsys.models.bundle import Bundle
-from recsys.models.ranker import Ranker, Votes
-from recsys.models.ranking import voices_of
-from recsys.models.session_knn import SessionKnn
+from recsys.models.ranker import Ranker, Votes, vote_shares
+from recsys.models.ranking import components_of
 from recsys.training.metrics import ranker_ranks, recall, reciprocal_rank
 
 BEST = 100  # candidates taken from each component
@@ -32,9 +31,7 @@ GATE_SHIFTS = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 WEIGHTS = (0.0, 0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 RECENCY = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 ROUNDS = 2
-ORDER_DECAYS = (0.0, 1.5, 3.0, 6.0)
-COPY_SHARES = (0.0, 0.3, 0.6, 1.0)
-KNN_POSITIONS = 1_000
+RANKER_POSITIONS = 1_000  # of validation, on which a ranker is tuned
 MISSED = 1_000_000  # the rank of a target that is no candidate, or has no vote
 
 
@@ -42,6 +39,7 @@ MISSED = 1_000_000  # the rank of a target that is no candidate, or has no vote
 class Candidates:
     """The component scores of each position's candidates."""
 
+    network: str  # the network's name among a blend's weights
     scores: Float32Array  # (P, C) the network's; -inf in empty places
     best: Float32Array  # (P, S) its highest scores over the catalogue, for the softmax
     best_recent: Float32Array  # (P, S) log(1 + recent count) of those items
@@ -67,7 +65,7 @@ class Candidates:
         """Conservative ranks (P,) of the targets."""
         gate = gate_of(self.gate, blend)[:, None]
         share = self.network_share(blend.recency, blend.sharpness)
-        total = np.float32(blend.weights.get(NETWORK, 0.0)) * share
+        total = np.float32(blend.weights.get(self.network, 0.0)) * share
         for name, votes in self.votes.items():
             weight = blend.weights.get(name, 0.0)
             if weight:
@@ -96,6 +94,7 @@ def candidates_of(bundle: Bundle, positions: Positions, names: Sequence[str]) ->
         return np.concatenate(wide)
 
     return Candidates(
+        network=parts[0].network,
         scores=joined([p.scores for p in parts], -np.inf),
         best=np.concatenate([p.best for p in parts]),
         best_recent=np.concatenate([p.best_recent for p in parts]),
@@ -110,14 +109,18 @@ def candidates_of(bundle: Bundle, positions: Positions, names: Sequence[str]) ->
 def _part(
     bundle: Bundle, positions: Positions, first: int, last: int, names: Sequence[str]
 ) -> Candidates:
-    voices = voices_of(bundle, positions.histories.batch(first, last), names)
-    scores, count = voices.scores, last - first
+    components = components_of(bundle, positions.histories.batch(first, last), names)
+    scores, count = components.scores, last - first
     rows = np.arange(count)[:, None]
     keep = min(SHARPEST, scores.shape[1])
     order = np.argpartition(scores, scores.shape[1] - keep, axis=1)[:, -keep:]
     best = np.take_along_axis(scores, order, axis=1)
     strongest = np.take_along_axis(order, np.argsort(-best, axis=1)[:, :BEST], axis=1)
-    chosen = [strongest, voices.pointed, *(_strongest_votes(voices.votes[n]) for n in names)]
+    chosen = [
+        strongest,
+        components.pointed,
+        *(_strongest_votes(components.votes[n]) for n in names),
+    ]
     items = np.sort(np.concatenate(chosen, axis=1), axis=1)  # (P, C)
     # Doubles and padding give way to 0, which scores -inf.
     items[:, 1:][items[:, 1:] == items[:, :-1]] = 0
@@ -125,23 +128,27 @@ def _part(
     votes = {}
     for name in names:
         dense = np.zeros_like(scores)
-        for row, (voted, found) in enumerate(voices.votes[name]):
-            kept = np.where(np.isfinite(scores[row, voted]), found, np.float32(0))
-            dense[row, voted] = kept / max(float(kept.sum()), 1e-12)
+        for row, given in enumerate(components.votes[name]):
+            dense[row, given[0]] = vote_shares(given, scores[row])
         votes[name] = np.take_along_axis(dense, items, axis=1)
     copies = np.zeros_like(scores)
-    np.add.at(copies, (rows, voices.pointed), voices.shares)
-    recent = voices.recent if voices.recent is not None else np.zeros(scores.shape[1], np.float32)
+    np.add.at(copies, (rows, components.pointed), components.shares)
+    recent = (
+        components.recent
+        if components.recent is not None
+        else np.zeros(scores.shape[1], np.float32)
+    )
     hit = np.zeros(items.shape, np.bool_)
     for row in range(count):
         hit[row] = np.isin(items[row], positions.wanted(first + row))
     hit &= items >= FIRST_ITEM
     return Candidates(
+        network=components.network,
         scores=np.take_along_axis(scores, items, axis=1),
         best=best,
         best_recent=recent[order],
         copies=np.take_along_axis(copies, items, axis=1),
-        gate=voices.gate,
+        gate=components.gate,
         votes=votes,
         recent=recent[items],
         wanted=hit,
@@ -168,7 +175,7 @@ class RatedBlend:
 
 def calibrate(candidates: Candidates) -> RatedBlend:
     """Search the network's own sharpness, gate shift and recency; no ranker is blended in."""
-    return _search(candidates, Blend({NETWORK: 1.0}), ())
+    return _search(candidates, Blend({candidates.network: 1.0}), ())
 
 
 def choose_blend(candidates: Candidates, start: Blend) -> RatedBlend:
@@ -182,7 +189,8 @@ def _search(candidates: Candidates, start: Blend, names: Sequence[str]) -> Rated
     for _ in range(ROUNDS):
         before = best.objective
         for name in names:
-            best = _better(candidates, best, [_weighted(best.blend, name, w) for w in WEIGHTS])
+            tries = [_weighted(best.blend, name, w, candidates.network) for w in WEIGHTS]
+            best = _better(candidates, best, tries)
         best = _better(candidates, best, [replace(best.blend, sharpness=v) for v in SHARPNESS])
         if (candidates.gate > NOTHING).any():
             best = _better(
@@ -203,31 +211,32 @@ def _better(candidates: Candidates, best: RatedBlend, tries: Sequence[Blend]) ->
     return best
 
 
-def _weighted(blend: Blend, name: str, weight: float) -> Blend:
+def _weighted(blend: Blend, name: str, weight: float, network: str) -> Blend:
     """`blend` with the share of `name` set, the others' shares shrunk or grown in proportion."""
     others = {key: value for key, value in blend.weights.items() if key != name}
     total = sum(others.values())
     if total == 0:
-        others, total = {NETWORK: 1.0}, 1.0
+        others, total = {network: 1.0}, 1.0
     scale = (1.0 - weight) / total
     shares = {key: round(value * scale, 6) for key, value in others.items()}
     return replace(blend, weights={**shares, name: weight})
 
 
-def choose_session_knn(knn: SessionKnn, positions: Positions, bundle: Bundle) -> SessionKnn:
-    """The order decay, then the copy share, that rank a sample of validation best."""
-    sample = positions.sample(KNN_POSITIONS, np.random.default_rng(0))
-    best, objective = knn, ranker_metrics(knn, sample, bundle).objective
-    for decay in ORDER_DECAYS[1:]:
-        other = replace(knn, order_decay=decay)
-        found = ranker_metrics(other, sample, bundle).objective
-        if found > objective:
-            best, objective = other, found
-    for share in COPY_SHARES[1:]:
-        other = replace(best, copy_share=share)
-        found = ranker_metrics(other, sample, bundle).objective
-        if found > objective:
-            best, objective = other, found
+def tune_ranker(ranker: Ranker, positions: Positions, bundle: Bundle) -> Ranker:
+    """The values of the ranker's search space that rank a sample of validation best, one field after
+    the other.
+    """
+    if not ranker.search_space:
+        return ranker
+    sample = positions.sample(RANKER_POSITIONS, np.random.default_rng(0))
+    best, objective = ranker, ranker_metrics(ranker, sample, bundle).objective
+    for key, values in ranker.search_space.items():
+        start = best
+        for value in values[1:]:
+            other = replace(start, **{key: value})
+            found = ranker_metrics(other, sample, bundle).objective
+            if found > objective:
+                best, objective = other, found
     return best
 
 

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from recsys.config import Settings
+from recsys.config import NETWORKS, Settings
 from recsys.errors import InputError, NotEnoughDataError
 from recsys.events.time_split import Positions, baskets_from, positions_from
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
+from recsys.models.blend import BLEND
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.training_loop import LearningCurve
-from recsys.models.ranking import BLEND, LSTM
-from recsys.models.session_knn import SessionKnn
+from recsys.models.lstm.training_progress import LearningCurve
 from recsys.training.evaluate import scorer_of, window_positions
 from recsys.training.event_log import EventLog
 from recsys.training.fit import FittedModel, fit_model
@@ -37,7 +36,6 @@ from recsys.training.run import Run
 ExtraScorers = Callable[[Vocabulary], Mapping[str, Scorer]]
 
 RATES = (1.0, 0.3)  # shares of the learning rate that every network is tried with
-NETWORKS = ("lstm", "gru", "sasrec")
 
 
 @dataclass(frozen=True)
@@ -165,10 +163,10 @@ def _train_and_rank(
             raise NotEnoughDataError("no position is left to rank")
         assert earlier is None or _same(positions, earlier)
         earlier, rows = positions, len(bundle.vocabulary)
-        ranked[name] = rank_positions(positions, scorer_of(bundle, LSTM), rows)
+        ranked[name] = rank_positions(positions, scorer_of(bundle, name), rows)
         ranked[f"{name}_{BLEND}"] = rank_positions(positions, scorer_of(bundle, BLEND), rows)
         if served_by == "":
-            served_by = bundle.ranking if bundle.ranking != LSTM else name
+            served_by = bundle.ranking
             for ranking, scorer in {**baselines(bundle), **extra(bundle.vocabulary)}.items():
                 ranked[ranking] = rank_positions(positions, scorer, rows)
             served = served_by if served_by != BLEND else f"{name}_{BLEND}"
@@ -196,13 +194,15 @@ def _served_minus(found: _SeedResult, draws: int, seed: int) -> dict[str, Any]:
 
 
 def baselines(bundle: Bundle) -> dict[str, Scorer]:
-    """Every ranker of the bundle, and the paper's VMIS-kNN beside the tuned one."""
+    """Every ranker of the bundle, and beside one that was tuned the published one it is based on."""
     found = {name: scorer_of(bundle, name) for name in bundle.rankers}
-    knn = bundle.rankers["session_knn"]
-    if isinstance(knn, SessionKnn) and (knn.order_decay or knn.copy_share):
-        paper = replace(knn, order_decay=0.0, copy_share=0.0)
-        other = replace(bundle, rankers={**bundle.rankers, "vmis_knn": paper})
-        found["vmis_knn"] = scorer_of(other, "vmis_knn")
+    for ranker in bundle.rankers.values():
+        name, untuned = ranker.untuned_name, ranker.untuned()
+        if name is not None and any(
+            getattr(ranker, key) != getattr(untuned, key) for key in ranker.search_space
+        ):
+            other = replace(bundle, rankers={**bundle.rankers, name: untuned})
+            found[name] = scorer_of(other, name)
     return found
 
 

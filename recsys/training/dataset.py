@@ -23,7 +23,6 @@ from recsys.models.bundle import Bundle
 from recsys.models.lstm.trainer import Trainer
 from recsys.models.ranker import Ranker
 from recsys.models.rankers import fit_rankers
-from recsys.models.ranking import LSTM
 from recsys.models.version_facts import VersionFacts
 from recsys.training.event_log import EventLog
 
@@ -86,6 +85,7 @@ class Dataset:
     def bundle(self, version: str, trainer: Trainer) -> Bundle:
         """The trainer's network beside rankers of the fit part; no blend is chosen yet."""
         sequences = self.settings.sequences
+        name = trainer.network.shape.body
         return Bundle(
             version=version,
             vocabulary=self.vocabulary,
@@ -93,12 +93,12 @@ class Dataset:
             network=trainer.network,
             rankers=self.rankers(self.fit),
             repeats=self.repeats,
-            ranking=LSTM,
+            ranking=name,
             max_length=sequences.max_length,
             session_gap_seconds=sequences.session_gap_minutes * 60,
             input_event_types=sequences.input_event_types,
             facts=VersionFacts(),
-            blends={LSTM: Blend({LSTM: 1.0})},
+            blends={name: Blend({name: 1.0})},
             categories=self.categories,
         )
 

@@ -13,7 +13,7 @@ from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
 from recsys.models.bundle import Bundle, compacted
 from recsys.models.lstm.item_matrix import KINDS, ItemMatrix
-from recsys.models.ranking import LSTM, rankings, scores
+from recsys.models.ranking import rankings, scores
 from recsys.models.version_facts import Figures, VersionFacts
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.tracing import traced
@@ -78,7 +78,9 @@ def matrix_costs(log: EventLog, bundle: Bundle, cut_us: int) -> Figures:
     found = {}
     for kind in KINDS:
         held = compacted(bundle, kind)
-        ranked = rank_positions(positions, scorer_of(held, LSTM), len(bundle.vocabulary))
+        ranked = rank_positions(
+            positions, scorer_of(held, held.network_name), len(bundle.vocabulary)
+        )
         found[kind] = {
             "recall@20": float(recall(ranked.ranks, 20).mean()) if len(positions) else 0.0,
             "mrr@20": float(reciprocal_rank(ranked.ranks, 20).mean()) if len(positions) else 0.0,

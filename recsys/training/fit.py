@@ -25,30 +25,22 @@ from recsys.config import Settings
 from recsys.events.sequences import Sequences
 from recsys.events.times import DAY_US, to_us
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
-from recsys.models.blend import Blend
+from recsys.models.blend import BLEND, Blend
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
-from recsys.models.lstm.inherited_weights import start_from
-from recsys.models.lstm.scoring import NetworkScorer
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import (
-    WARM_RATE,
-    LearningCurve,
-    final_pass,
-    start_cold,
-    train_network,
-)
-from recsys.models.rankers import with_choices
-from recsys.models.ranking import BLEND, BLENDED, LSTM
-from recsys.models.session_knn import SessionKnn
+from recsys.models.lstm.initial_weights import start_cold, start_from
+from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.trainer import WARM_RATE, Schedule, Trainer, final_pass, train_network
+from recsys.models.lstm.training_progress import LearningCurve
+from recsys.models.rankers import BLENDABLE
 from recsys.tracing import traced
 from recsys.training.blend_search import (
     ValidationMetrics,
     calibrate,
     candidates_of,
     choose_blend,
-    choose_session_knn,
     ranker_metrics,
+    tune_ranker,
 )
 from recsys.training.dataset import Dataset, make_dataset
 from recsys.training.event_log import EventLog
@@ -199,9 +191,7 @@ def _refit(
         trainer,
         None,
         run.on_progress,
-        stage="refit",
-        epochs=epochs,
-        rate_share=1.0 if champion is None else WARM_RATE,
+        schedule=Schedule("refit", epochs, 1.0 if champion is None else WARM_RATE),
         checkpoint=checkpoint,
     )
     return trainer, curve
@@ -210,27 +200,28 @@ def _refit(
 def _choose_rankings(
     bundle: Bundle, dataset: Dataset, champion: Bundle | None
 ) -> tuple[Bundle, dict[str, ValidationMetrics]]:
-    """`bundle` with its session kNN and blends chosen, and each ranking's validation metrics.
+    """`bundle` with its rankers tuned and blends chosen, and each ranking's validation metrics.
 
-    A warm start keeps the `champion`'s session kNN, and all its choices where validation is too
+    A warm start keeps what was chosen for the `champion`'s rankers, and all its choices where validation is too
     small; a cold one then keeps the defaults, and there are no metrics.
     """
+    network = bundle.network_name
+    assert network is not None
     if not dataset.can_validate:
         blends = dict(champion.blends) if champion else {}
-        blends = {LSTM: Blend({LSTM: 1.0}), BLEND: Blend({LSTM: 1.0}), **blends}
+        blends = {network: Blend({network: 1.0}), BLEND: Blend({network: 1.0}), **blends}
         return replace(bundle, blends=blends), {}
-    rankers = dict(bundle.rankers)
-    knn = rankers["session_knn"]
-    assert isinstance(knn, SessionKnn)
-    if champion is None:
-        rankers["session_knn"] = choose_session_knn(knn, dataset.validation, bundle)
-    else:
-        rankers["session_knn"] = with_choices(knn, champion.rankers)
+    rankers = {
+        name: tune_ranker(ranker, dataset.validation, bundle)
+        if champion is None
+        else ranker.tuned_like(champion.rankers.get(name))
+        for name, ranker in bundle.rankers.items()
+    }
     bundle = replace(bundle, rankers=rankers)
-    candidates = candidates_of(bundle, dataset.validation, BLENDED)
+    candidates = candidates_of(bundle, dataset.validation, BLENDABLE)
     alone = calibrate(candidates).blend
     blend = choose_blend(candidates, alone).blend
-    bundle = replace(bundle, blends={LSTM: alone, BLEND: blend})
+    bundle = replace(bundle, blends={network: alone, BLEND: blend})
     metrics = {
         name: ValidationMetrics.of(candidates.ranks(each)) for name, each in bundle.blends.items()
     }

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from recsys.config import Settings
 from recsys.errors import NotEnoughDataError
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.scoring import NetworkScorer
-from recsys.models.lstm.training_loop import start_cold, train_network
+from recsys.models.lstm.initial_weights import start_cold
+from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.trainer import Schedule, train_network
 from recsys.models.version_facts import Adopted, AdoptedSetting
 from recsys.training.blend_search import K, calibrate, candidates_of
 from recsys.training.dataset import make_dataset
@@ -154,7 +155,7 @@ def _validation_mrr(
         trainer,
         validate,
         run.on_progress,
-        stage=f"trial {trial.number}",
+        schedule=Schedule(f"trial {trial.number}"),
     )
     return best
 

@@ -9,8 +9,7 @@ import numpy as np
 from recsys.config import Settings
 from recsys.events.time_split import Positions
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import final_pass
+from recsys.models.lstm.trainer import Trainer, final_pass
 from recsys.models.rankers import fit_rankers
 from recsys.models.version_facts import WindowPass
 from recsys.tracing import traced

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from recsys.models.lstm.batches import Inputs
-from recsys.models.lstm.network import InputTensors, NetworkShape, NextItemNetwork, channel_rows
+from recsys.models.lstm.batches import PaddedBatch
+from recsys.models.lstm.network import BatchTensors, NetworkShape, NextItemNetwork, channel_rows
 
 WIDTH = 8
 
@@ -29,14 +29,14 @@ def test_each_gate_of_each_step_matches_the_network():
     for channel in network.channels.values():
         torch.nn.init.normal_(channel.weight, std=0.3)
     network.eval()
-    inputs = Inputs(
+    inputs = PaddedBatch(
         items=np.array([[4, 7, 4]]),
         event_types=np.array([[1, 2, 0]]),
         gaps=np.array([[0, 5, 9]]),
         session_starts=np.array([[1, 0, 1]]),
     )
     with torch.no_grad():
-        _, y = network(InputTensors.of(inputs, torch.device("cpu")))
+        _, y = network(BatchTensors.of(inputs, torch.device("cpu")))
         states = y[0].numpy()  # (T, D)
 
     table = {name: value.detach().numpy() for name, value in network.state_dict().items()}

@@ -4,8 +4,7 @@ import numpy as np
 
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.events.sequences import Histories, Sequences
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import train_network
+from recsys.models.lstm.trainer import Trainer, train_network
 
 A, B, C, D, E = range(2, 7)
 

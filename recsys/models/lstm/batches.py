@@ -23,7 +23,7 @@ GRID = np.unique(np.concatenate((np.arange(1, 13), np.round(12 * 1.12 ** np.aran
 
 
 @dataclass(frozen=True)
-class Inputs:
+class PaddedBatch:
     """One right-padded batch; every array is (B, T)."""
 
     items: Int64Array  # item index, 0 = padding
@@ -35,16 +35,16 @@ class Inputs:
     def shape(self) -> tuple[int, ...]:
         return self.items.shape
 
-    def select(self, rows: Int64Array) -> Inputs:
+    def select(self, rows: Int64Array) -> PaddedBatch:
         """The rows at `rows`."""
-        return Inputs(
+        return PaddedBatch(
             self.items[rows], self.event_types[rows], self.gaps[rows], self.session_starts[rows]
         )
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    inputs: Inputs  # (B, T)
+    inputs: PaddedBatch  # (B, T)
     targets: Int64Array  # (B, T) the item after each input, 0 = not a target
     weights: Float32Array  # (B, T) weight of each target, 0 = not a target
 
@@ -59,7 +59,7 @@ def gap_buckets(seconds: Float64Array) -> Int64Array:
     return (np.minimum(exponents, GAP_BUCKETS - 2) + 1).astype(np.int64)
 
 
-def pad(histories: Histories, length: int) -> Inputs:
+def pad(histories: Histories, length: int) -> PaddedBatch:
     """The oldest `length` events of each history, padded on the right with 0."""
     index = histories.starts[:, None] + np.arange(length)  # (B, T)
     inside = index < histories.ends[:, None]  # (B, T)
@@ -74,7 +74,7 @@ def pad(histories: Histories, length: int) -> Inputs:
         known = inside[:, 1:] & (timestamps_us[:, 1:] > 0) & (timestamps_us[:, :-1] > 0)
         seconds = np.diff(timestamps_us, axis=1) / 1e6
         gaps[:, 1:] = np.where(known, gap_buckets(seconds), 0)
-    return Inputs(items=items, event_types=types, gaps=gaps, session_starts=starts)
+    return PaddedBatch(items=items, event_types=types, gaps=gaps, session_starts=starts)
 
 
 def _take(values: AnyArray, index: Int64Array) -> AnyArray:

@@ -1,9 +1,13 @@
-"""Weights as bytes and back. Nothing is ever unpickled: safetensors holds numbers only."""
+"""A network's weights, and a whole training, as bytes and back.
+
+Nothing is ever unpickled: safetensors holds numbers only.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +22,7 @@ from torch import Tensor
 
 from recsys.errors import ModelFileError
 from recsys.models.lstm.network import NetworkShape, NextItemNetwork
+from recsys.models.lstm.training_progress import EpochRecord, LearningCurve
 
 
 def network_bytes(network: NextItemNetwork) -> bytes:
@@ -61,9 +66,36 @@ def network_from(tensors: dict[str, Tensor], shape: dict[str, Any]) -> NextItemN
     return network
 
 
+def weights_of_format_1(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A network's tensors of model format 1, by the names they have now."""
+    renamed = {
+        "event_types.weight": "channels.event_type.weight",
+        "gaps.weight": "channels.gap.weight",
+        "session_starts.weight": "channels.session.weight",
+    }
+    named = {
+        renamed.get(name, f"body.{name}" if name.startswith("lstm.") else name): tensor
+        for name, tensor in weights.items()
+    }
+    rows = len(weights["items.weight"])
+    return {**named, "item_categories": torch.zeros(rows, dtype=torch.int32)}
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """A training after its last finished epoch: all that the rest of it depends on."""
+
+    tensors: dict[str, Tensor]  # of the trainer, as `plain`
+    plain: dict[str, Any]  # JSON-ready
+    rate_at: int  # steps of the learning rate's schedule
+    curve: LearningCurve
+    best: float  # validation figure so far; -inf where there is none
+    best_weights: dict[str, Tensor] | None
+
+
 @dataclass(frozen=True)
 class TrainingCheckpoint:
-    """The state of a training after its last finished epoch, in one file.
+    """The state of a training in one file.
 
     The file is the SHA-256 of what follows, the length of a JSON part, that part, and safetensors.
     It is read back only under the same `key`, which names the data and the settings.
@@ -72,10 +104,20 @@ class TrainingCheckpoint:
     path: Path
     key: str
 
-    def save(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def save(self, state: TrainingState) -> None:
         """Replace the file whole; a kill leaves the old one or the new one."""
+        tensors = {**state.tensors}
+        tensors |= {f"best.{name}": t for name, t in (state.best_weights or {}).items()}
+        facts = {
+            "key": self.key,
+            "trainer": state.plain,
+            "rate_at": state.rate_at,
+            "best": state.best if math.isfinite(state.best) else None,
+            "best_epoch": state.curve.best_epoch,
+            "epochs": [asdict(record) for record in state.curve.epochs],
+        }
         # The generator's state holds integers of 128 bits, which only this parser keeps.
-        text = json.dumps({"key": self.key, **facts}).encode()
+        text = json.dumps(facts).encode()
         numbers = save_tensors({name: t.contiguous().clone() for name, t in tensors.items()})
         content = len(text).to_bytes(8, "little") + text + numbers
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +128,7 @@ class TrainingCheckpoint:
             os.fsync(file.fileno())
         part.replace(self.path)
 
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def load(self) -> TrainingState | None:
         """The state, or None where there is none of this key or the file is damaged."""
         try:
             data = self.path.read_bytes()
@@ -99,7 +141,18 @@ class TrainingCheckpoint:
         facts: dict[str, Any] = json.loads(content[8 : 8 + size])
         if facts["key"] != self.key:
             return None
-        return load_tensors(content[8 + size :]), facts
+        tensors = load_tensors(content[8 + size :])
+        best = {n.removeprefix("best."): t for n, t in tensors.items() if n.startswith("best.")}
+        return TrainingState(
+            {name: tensor for name, tensor in tensors.items() if not name.startswith("best.")},
+            facts["trainer"],
+            int(facts["rate_at"]),
+            LearningCurve(
+                [EpochRecord(**one) for one in facts["epochs"]], int(facts["best_epoch"])
+            ),
+            -math.inf if facts["best"] is None else float(facts["best"]),
+            best,
+        )
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

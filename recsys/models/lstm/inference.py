@@ -16,24 +16,24 @@ from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.lstm import kernels
-from recsys.models.lstm.batches import Inputs, pad
+from recsys.models.lstm.batches import PaddedBatch, pad
 from recsys.models.lstm.bodies import Lstm
 from recsys.models.lstm.copy_head import NEVER
 from recsys.models.lstm.network import NextItemNetwork
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One history as the network has read it, before any item is scored."""
+class NetworkState:
+    """The network's state after one history, before any item is scored."""
 
-    state: Float32Array  # (D,); zero where the history holds no event
+    vector: Float32Array  # (D,); zero where the history holds no event
     pointed: Int64Array  # (T,) item at each place
     shares: Float32Array  # (T,) the pointer, summing to one or to zero
     gate: float  # logit of copying; very negative where there is nothing to copy
 
 
-class SingleReader:
-    """Reads histories one at a time with the weights as they are when it is made."""
+class HistoryEncoder:
+    """Encodes histories one at a time, with the weights as they are when it is made."""
 
     def __init__(self, network: NextItemNetwork, max_length: int, repeats: RepeatPolicy) -> None:
         self._network = network.eval()
@@ -56,13 +56,13 @@ class SingleReader:
             self._pointer = tuple(array(part) for part in (*parts, copy.distance))
             self._gate = array(copy.gate.weight)[0], float(array(copy.gate.bias)[0])
 
-    def read(self, history: Histories) -> Reading:
-        """Read one history (B = 1): its newest `max_length` events."""
+    def state(self, history: Histories) -> NetworkState:
+        """The state after one history (B = 1): after its newest `max_length` events."""
         seen = history.last(self._max_length)
         length = int(seen.ends[0] - seen.starts[0])
         if length == 0:
             nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
-            return Reading(np.zeros(self._table.shape[1], np.float32), *nothing, NEVER)
+            return NetworkState(np.zeros(self._table.shape[1], np.float32), *nothing, NEVER)
         inputs = pad(seen, length)
         items = inputs.items[0]
         x = kernels.embed(
@@ -70,15 +70,15 @@ class SingleReader:
         )  # (T, D)
         state = kernels.layer_norm(self._last(x)[None], *self._output_norm)[0]  # (D,)
         if self._network.copy_head is None:
-            return Reading(state, items, np.zeros(length, np.float32), NEVER)
-        barred = items < FIRST_ITEM
+            return NetworkState(state, items, np.zeros(length, np.float32), NEVER)
+        excluded = items < FIRST_ITEM
         if not self._repeats.current_may_recur:
-            barred |= items == items[-1]
-        if barred.all():
-            return Reading(state, items, np.zeros(length, np.float32), NEVER)
+            excluded |= items == items[-1]
+        if excluded.all():
+            return NetworkState(state, items, np.zeros(length, np.float32), NEVER)
         weight, bias = self._gate
-        shares = kernels.point(x, state, barred, *self._pointer)
-        return Reading(state, items, shares, float(weight @ state) + bias)
+        shares = kernels.point(x, state, excluded, *self._pointer)
+        return NetworkState(state, items, shares, float(weight @ state) + bias)
 
     def score(self, state: Float32Array, rows: Int64Array) -> Float32Array:
         """Exact scores (C,) of some rows (C,) for one state (D,)."""
@@ -89,7 +89,7 @@ class SingleReader:
         found: Float32Array = self._table @ state + self._bias
         return found
 
-    def _codes(self, inputs: Inputs) -> Int64Array:
+    def _codes(self, inputs: PaddedBatch) -> Int64Array:
         """(channels, T) rows of the channels' tables, in which all stand one below the other."""
         given = {
             "event_type": inputs.event_types,

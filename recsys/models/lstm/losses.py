@@ -12,6 +12,7 @@ of expected count one this is the full softmax, so both are one function.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,48 @@ class NegativeSampler:
     def log_expected(self, negatives: Int64Array) -> Float32Array:
         """The logarithm of the expected count of each of `negatives`; same shape."""
         return self._log_expected[negatives]
+
+
+@dataclass(frozen=True)
+class RowsInUse:
+    """The rows of the item table that one step needs, so that its cost does not grow with V."""
+
+    rows: Tensor | None  # (R,) ascending; None = every row
+    table: Tensor  # (R, D)
+    bias: Tensor  # (R,)
+    negatives: Int64Array  # (N,) numbered by the rows in use, ascending
+    log_expected: Float32Array  # (N,)
+
+    @classmethod
+    def whole(cls, table: Tensor, bias: Tensor) -> RowsInUse:
+        """Every row, and every item a negative: the full softmax."""
+        negatives = np.arange(FIRST_ITEM, len(table))
+        return cls(None, table, bias, negatives, np.zeros(len(negatives), np.float32))
+
+    @classmethod
+    def sampled(
+        cls,
+        table: Tensor,
+        bias: Tensor,
+        needed: Int64Array,
+        sampler: NegativeSampler,
+        rng: np.random.Generator,
+    ) -> RowsInUse:
+        """The rows `needed`, in any order and repeated, and those of negatives drawn by `rng`."""
+        drawn = sampler.draw(rng)
+        used = np.unique(np.concatenate((needed, drawn)))
+        rows = torch.from_numpy(used).to(table.device)
+        return cls(
+            rows,
+            table.detach().index_select(0, rows).requires_grad_(),
+            bias.detach().index_select(0, rows).requires_grad_(),
+            np.searchsorted(used, drawn),
+            sampler.log_expected(drawn),
+        )
+
+    def number(self, items: Int64Array) -> Int64Array:
+        """Items in use, of any shape, numbered by the rows in use."""
+        return items if self.rows is None else np.searchsorted(self.rows.cpu().numpy(), items)
 
 
 def accidental_hits(targets: Int64Array, negatives: Int64Array) -> tuple[Int64Array, Int64Array]:

@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.models.lstm.batches import GAP_BUCKETS, Inputs
-from recsys.models.lstm.bodies import BODIES
+from recsys.models.lstm.batches import GAP_BUCKETS, PaddedBatch
+from recsys.models.lstm.bodies import BODIES, ByteDropout, RowShare
 from recsys.models.lstm.copy_head import CopyHead
-from recsys.models.lstm.dropout import ByteDropout, RowShare
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,16 @@ def channel_rows(names: tuple[str, ...], event_types: int, categories: int) -> d
 
 
 @dataclass(frozen=True)
-class InputTensors:
-    """A batch as tensors, each (B, T); see `recsys.models.lstm.batches.Inputs`."""
+class BatchTensors:
+    """A batch as tensors, each (B, T); see `recsys.models.lstm.batches.PaddedBatch`."""
 
     items: Tensor
     channels: dict[str, Tensor]  # 'event_type', 'gap', 'session'
 
     @classmethod
-    def of(cls, inputs: Inputs, device: torch.device, items: Tensor | None = None) -> InputTensors:
+    def of(
+        cls, inputs: PaddedBatch, device: torch.device, items: Tensor | None = None
+    ) -> BatchTensors:
         """`items` stand in for the batch's own, where they are numbered otherwise."""
         channels = {
             "event_type": inputs.event_types,
@@ -110,9 +111,9 @@ class NextItemNetwork(nn.Module):
         }
 
     def forward(
-        self, inputs: InputTensors, table: Tensor | None = None, categories: Tensor | None = None
+        self, inputs: BatchTensors, table: Tensor | None = None, categories: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Inputs x and states y, both (B, T, D).
+        """PaddedBatch x and states y, both (B, T, D).
 
         `table` (R, D) and `categories` (R,) stand in for those of the network where `inputs.items`
         are numbered by their rows.

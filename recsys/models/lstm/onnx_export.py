@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.errors import MissingExtraError, ModelFileError
-from recsys.models.lstm.network import InputTensors, NextItemNetwork
+from recsys.models.lstm.network import BatchTensors, NextItemNetwork
 
 TOLERANCE = 1e-4
 OPSET = 17
@@ -41,7 +41,7 @@ class _NextItem(nn.Module):
         lengths: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         channels = {"event_type": event_types, "gap": gaps, "session": session_starts}
-        x, y = self.network(InputTensors(items, channels))  # (B, T, D)
+        x, y = self.network(BatchTensors(items, channels))  # (B, T, D)
         last = lengths - 1
         place = last[:, None, None].expand(-1, 1, y.shape[2])
         final = y.gather(1, place).squeeze(1)  # (B, D)

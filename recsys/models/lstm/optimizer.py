@@ -1,4 +1,7 @@
-"""AdamW (Loshchilov and Hutter 2019) on a table, over all rows or those that a step touched.
+"""AdamW (Loshchilov and Hutter 2019) for a network's parameters, its item table by row, and the
+learning rate's schedule.
+
+Legend: V vocabulary rows, R rows in use, D width.
 
 Dense optimisers read and write every row at every step, so a step's cost grows with the catalogue.
 With rows given, the moments of an untouched row stand still ("lazy" Adam): a deviation from AdamW,
@@ -10,10 +13,35 @@ spread out. That also halves the optimiser's memory. The bias corrections count 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from recsys.config import TrainingSettings
+from recsys.models.lstm.network import NextItemNetwork
+
+BETAS = (0.9, 0.98)
+LAST_RATE = 0.01  # of the peak, at the end of the cosine
+
+
+@dataclass
+class Rate:
+    """The learning rate: linear warm-up, then half a cosine down to LAST_RATE of the peak."""
+
+    peak: float
+    warmup: int
+    steps: int
+    at: int = 0
+
+    def next(self) -> float:
+        self.at += 1
+        if self.at <= self.warmup:
+            return self.peak * self.at / self.warmup
+        share = min(1.0, (self.at - self.warmup) / max(1, self.steps - self.warmup))
+        return self.peak * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 @dataclass
@@ -54,3 +82,70 @@ class TableAdamW:
         if rows is not None:
             self.second.index_copy_(0, rows, second)
             self.table.index_copy_(0, rows, values)
+
+
+class NetworkOptimizer:
+    """AdamW for the dense parameters of a network, and `TableAdamW` for its item table and bias."""
+
+    def __init__(self, network: NextItemNetwork, settings: TrainingSettings, lazy: bool) -> None:
+        """`lazy`: steps name the rows they use; see `TableAdamW`."""
+        self.clip = settings.gradient_clip
+        self.dense = list(network.dense_parameters().values())
+        decay = settings.weight_decay
+        groups = [
+            {"params": [p for p in self.dense if p.dim() > 1], "weight_decay": decay},
+            {"params": [p for p in self.dense if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        self._dense_adamw = torch.optim.AdamW(
+            groups, lr=settings.learning_rate, betas=BETAS, fused=True
+        )
+        table, bias = network.items.weight.data, network.item_bias.data
+        self._tables = {
+            "table": TableAdamW(table, BETAS, decay, lazy),
+            "bias": TableAdamW(bias, BETAS, 0.0, lazy),
+        }
+
+    def step(self, rows: Tensor | None, table: Tensor, bias: Tensor, rate: float) -> None:
+        """Clip all gradients together, then update every parameter and drop the dense gradients.
+
+        table (R, D) and bias (R,) hold the gradients of `rows` (R,), or of all rows (None).
+        """
+        assert table.grad is not None and bias.grad is not None
+        nn.utils.clip_grad_norm_([*self.dense, table, bias], self.clip)
+        for group in self._dense_adamw.param_groups:
+            group["lr"] = rate
+        self._dense_adamw.step()
+        self._dense_adamw.zero_grad(set_to_none=True)
+        self._tables["table"].step(rows, table.grad, rate)
+        self._tables["bias"].step(rows, bias.grad, rate)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """All moments by name, and the steps made; `restore` takes them back."""
+        tensors: dict[str, Tensor] = {}
+        steps = 0.0
+        for number, parameter in enumerate(self.dense):
+            moments = self._dense_adamw.state.get(parameter)
+            if moments:
+                tensors[f"first.{number}"] = moments["exp_avg"]
+                tensors[f"second.{number}"] = moments["exp_avg_sq"]
+                steps = float(moments["step"])
+        for name, part in self._tables.items():
+            tensors[f"{name}.second"] = part.second
+            if part.first is not None:
+                tensors[f"{name}.first"] = part.first
+        return tensors, {"steps": steps, "table_steps": self._tables["table"].steps}
+
+    def restore(self, tensors: Mapping[str, Tensor], steps: Mapping[str, float]) -> None:
+        """Take back what `state` gave, in a fresh optimizer. Raises KeyError where it does not fit."""
+        for number, parameter in enumerate(self.dense):
+            if f"first.{number}" in tensors:
+                self._dense_adamw.state[parameter] = {
+                    "step": torch.tensor(float(steps["steps"])),
+                    "exp_avg": tensors[f"first.{number}"].to(parameter.device),
+                    "exp_avg_sq": tensors[f"second.{number}"].to(parameter.device),
+                }
+        for name, part in self._tables.items():
+            part.second.copy_(tensors[f"{name}.second"])
+            part.steps = int(steps["table_steps"])
+            if part.first is not None:
+                part.first.copy_(tensors[f"{name}.first"])

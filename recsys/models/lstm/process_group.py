@@ -95,10 +95,10 @@ class TrainingGroup:
             parameter.grad = part.view_as(parameter).to(device) if had_one else None
         return float(summed[at])
 
-    def share_array(self, array: AnyArray | None, like: Mapping[str, Any]) -> AnyArray:
-        """Rank 0's `array` at every rank; `like` is what `described` says of it."""
+    def share_array(self, array: AnyArray | None, shape: Mapping[str, Any]) -> AnyArray:
+        """Rank 0's `array` at every rank; `shape` is what `array_shapes` gives for it."""
         if array is None:
-            array = _room(np.dtype(like["dtype"]), tuple(like["shape"]))
+            array = _empty(np.dtype(shape["dtype"]), tuple(shape["shape"]))
         flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         for at in range(0, len(flat), CHUNK_BYTES):
             part = flat[at : at + CHUNK_BYTES]
@@ -108,10 +108,10 @@ class TrainingGroup:
         return array
 
     def share_arrays(
-        self, arrays: Mapping[str, AnyArray], like: Mapping[str, Mapping[str, Any]]
+        self, arrays: Mapping[str, AnyArray], shapes: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, AnyArray]:
         """Rank 0's `arrays` at every rank, by name; others pass none of them."""
-        return {name: self.share_array(arrays.get(name), said) for name, said in like.items()}
+        return {name: self.share_array(arrays.get(name), one) for name, one in shapes.items()}
 
     def leave(self) -> None:
         """Rank 0 lets the others go, and waits a moment until they know."""
@@ -135,7 +135,7 @@ class TrainingGroup:
                 log.warning("a heartbeat of the training was not sent", kind=type(error).__name__)
 
 
-def described(arrays: Mapping[str, AnyArray]) -> dict[str, dict[str, Any]]:
+def array_shapes(arrays: Mapping[str, AnyArray]) -> dict[str, dict[str, Any]]:
     """Types and shapes, JSON-ready."""
     return {name: {"dtype": a.dtype.str, "shape": list(a.shape)} for name, a in arrays.items()}
 
@@ -173,18 +173,18 @@ def joined(timeout_seconds: float) -> Iterator[TrainingGroup | None]:
 
 def _join(timeout_seconds: float) -> None:
     """Wait for all ranks, which machines start at moments of their own, then be one of them."""
-    patience = timedelta(seconds=JOIN_SECONDS)
-    store, rank, size = next(iter(rendezvous("env://", timeout=patience)))
-    store.set_timeout(patience)
+    join_timeout = timedelta(seconds=JOIN_SECONDS)
+    store, rank, size = next(iter(rendezvous("env://", timeout=join_timeout)))
+    store.set_timeout(join_timeout)
     store.set(f"recsys/here/{rank}", "")
-    store.wait([f"recsys/here/{other}" for other in range(size)], patience)
+    store.wait([f"recsys/here/{other}" for other in range(size)], join_timeout)
     silence = timedelta(seconds=timeout_seconds)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=silence)
 
 
 @contextmanager
 def lost_ranks() -> Iterator[None]:
-    """What torch.distributed says of a lost or silent process, as this project's own error."""
+    """Turn torch.distributed's errors, which mean a lost or silent process, into TrainingError."""
     try:
         yield
     except RuntimeError as error:
@@ -194,7 +194,7 @@ def lost_ranks() -> Iterator[None]:
 _present: TrainingGroup | None = None
 
 
-def _room(dtype: np.dtype[Any], shape: tuple[int, ...]) -> AnyArray:
+def _empty(dtype: np.dtype[Any], shape: tuple[int, ...]) -> AnyArray:
     size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     if size <= MAPPED_BYTES:
         return np.empty(shape, dtype)

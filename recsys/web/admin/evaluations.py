@@ -7,6 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from recsys.config import NETWORKS
+from recsys.models.rankers import RANKERS
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import svg
 from recsys.web.admin.charts import Chart, Series
@@ -14,10 +16,7 @@ from recsys.web.admin.svg import Interval
 
 METRICS = ("recall@20", "mrr@20", "ndcg@10")
 # What may be promoted; see recsys.pipeline.
-RANKINGS = (
-    *("blend", "lstm", "gru", "sasrec", "session_knn", "sequential_rules"),
-    *("transitions", "popular", "popular_recent"),
-)
+RANKINGS = ("blend", *NETWORKS, *reversed(RANKERS))
 
 
 def served(row: VersionRow, metric: str) -> dict[str, float | None]:

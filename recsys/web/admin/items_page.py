@@ -9,6 +9,7 @@ from flask import Blueprint, render_template, request
 from werkzeug.wrappers import Response
 
 from recsys.commands import catalogue
+from recsys.config import NETWORKS
 from recsys.errors import InputError, NotFoundError
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.serving.answers import RankedItem
@@ -145,7 +146,7 @@ def _neighbours(find: Any, item_id: str, now: int) -> list[RankedItem]:
         found: list[RankedItem] = find(item_id, NEIGHBOURS, now)
     except NotFoundError:
         return []
-    return [one for one in found if one.score > 0 or one.source == "lstm"]
+    return [one for one in found if one.score > 0 or one.source in NETWORKS]
 
 
 def _only_in_the_model(text: str | None, listed: set[str]) -> list[str]:

@@ -32,7 +32,9 @@ class RankedItemOut(BaseModel):
     item_id: str
     rank: int
     score: float
-    source: str = Field(description="lstm, session_knn, transitions, popular, latest, …")
+    source: str = Field(
+        description="lstm, gru or sasrec, session_knn, transitions, popular, latest, …"
+    )
     item: ItemOut | None
     reason: list[ReasonOut] | None = Field(
         description="With explain: the past events that raised the item most"

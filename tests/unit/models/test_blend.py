@@ -3,10 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.models.blend import (
-    NETWORK,
     SHARPEST,
     Blend,
-    Voices,
+    Components,
     blended,
     blended_by_source,
     log_sum_of_best,
@@ -15,11 +14,12 @@ from recsys.models.blend import (
 ROWS = 9
 
 
-def voices(gate: float = 0.4) -> Voices:
+def components(gate: float = 0.4) -> Components:
     scores = np.array([[0, 0, 1.0, 2.0, -np.inf, 0.5, 3.0, 0.0, 1.5]], np.float32)
     scores[:, :2] = -np.inf
     votes = (np.array([3, 4, 7], np.int32), np.array([1.0, 8.0, 3.0], np.float32))
-    return Voices(
+    return Components(
+        network="lstm",
         scores=scores,
         pointed=np.array([[3, 5, 3, 0]]),
         shares=np.array([[0.2, 0.5, 0.3, 0.0]], np.float32),
@@ -30,10 +30,10 @@ def voices(gate: float = 0.4) -> Voices:
 
 
 def test_the_formula_item_by_item():
-    blend = Blend({NETWORK: 0.7, "session_knn": 0.3}, sharpness=0.5, gate_shift=0.2, recency=0.1)
-    given_voices = voices()
-    found = blended(blend, given_voices)[0]
-    logits = 0.5 * (given_voices.scores[0] + 0.1 * given_voices.recent)
+    blend = Blend({"lstm": 0.7, "session_knn": 0.3}, sharpness=0.5, gate_shift=0.2, recency=0.1)
+    given_components = components()
+    found = blended(blend, given_components)[0]
+    logits = 0.5 * (given_components.scores[0] + 0.1 * given_components.recent)
     softmax = np.exp(logits) / np.exp(logits).sum()
     gate = 1 / (1 + np.exp(-0.6))
     knn = {3: 0.25, 7: 0.75}  # item 4 may not come next: its vote is no part of the sum
@@ -49,18 +49,18 @@ def test_the_formula_item_by_item():
 
 
 def test_parts_add_up_to_the_whole():
-    blend = Blend({NETWORK: 0.4, "session_knn": 0.6}, gate_shift=-1.0)
-    parts = blended_by_source(blend, voices())
-    whole = blended(blend, voices())
+    blend = Blend({"lstm": 0.4, "session_knn": 0.6}, gate_shift=-1.0)
+    parts = blended_by_source(blend, components())
+    whole = blended(blend, components())
     finite = np.isfinite(whole)
     total = sum(parts.values())
     np.testing.assert_allclose(total[finite], whole[finite], rtol=1e-5)
-    assert set(parts) == {NETWORK, "session_knn"}
+    assert set(parts) == {"lstm", "session_knn"}
 
 
-def test_a_weight_of_one_is_that_voice_alone():
-    nothing_to_copy = voices(gate=-1e9)
-    knn = blended(Blend({NETWORK: 0.0, "session_knn": 1.0}), nothing_to_copy)[0]
+def test_a_weight_of_one_is_that_component_alone():
+    nothing_to_copy = components(gate=-1e9)
+    knn = blended(Blend({"lstm": 0.0, "session_knn": 1.0}), nothing_to_copy)[0]
     np.testing.assert_allclose(knn[[3, 7]], [0.25, 0.75])
     assert (knn[[2, 5, 6, 8]] == 0).all()
 
@@ -75,5 +75,5 @@ def test_a_large_catalogue_is_scaled_by_its_best(sharpness, seed):
 
 
 def test_plain_and_back():
-    blend = Blend({NETWORK: 0.4, "session_knn": 0.6}, 0.3, 1.0, 0.2)
+    blend = Blend({"lstm": 0.4, "session_knn": 0.6}, 0.3, 1.0, 0.2)
     assert Blend(**blend.plain()) == blend

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Histories, Sequences
 from recsys.events.times import DAY_US
 from recsys.models.popular import Popular, PopularRecent
-from recsys.models.rankers import RANKERS, dense_scores
+from recsys.models.rankers import BLENDABLE, RANKERS, dense_scores, fit_rankers
 from recsys.models.sequential_rules import SequentialRules
 from recsys.models.transitions import Transitions
 
@@ -131,3 +133,23 @@ def test_masking_takes_out_what_may_not_recur(current, seen, left):
     scores[:, :2] = -np.inf
     RepeatPolicy(current, seen).mask(scores, Histories.from_lists([[2, 3]]))
     assert set(np.flatnonzero(np.isfinite(scores[0])).tolist()) == left
+
+
+@pytest.mark.parametrize("kind", RANKERS.values(), ids=RANKERS)
+def test_a_ranker_describes_itself(kind):
+    assert kind.label and RANKERS[kind.name] is kind
+    assert (kind.name in BLENDABLE) is kind.blendable
+    ranker = kind.fit(log_of([2, 3, 4], [3, 4]), ROWS)
+    for key, values in kind.search_space.items():
+        assert getattr(ranker, key) == values[0]  # the default is what the search starts from
+
+
+def test_what_was_chosen_for_a_ranker_is_kept_when_it_is_fitted_anew():
+    log = log_of([2, 3, 4], [3, 4])
+    plain = fit_rankers(log, ROWS, 100)
+    tuned = {"session_knn": replace(plain["session_knn"], order_decay=3.0, copy_share=0.6)}
+    again = fit_rankers(log, ROWS, 100, tuned)["session_knn"]
+    assert (again.order_decay, again.copy_share) == (3.0, 0.6)
+    assert (again.untuned().order_decay, again.untuned().copy_share) == (0.0, 0.0)
+    assert again.as_component().copy_share == 0.0
+    assert plain["transitions"].tuned_like(again) is plain["transitions"]

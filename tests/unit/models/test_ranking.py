@@ -5,16 +5,16 @@ import pytest
 
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.blend import Blend
+from recsys.models.blend import BLEND, Blend
 from recsys.models.bundle import compacted
-from recsys.models.ranking import BLEND, Bounds, best, scores, scores_by_source, top_k
+from recsys.models.ranking import Mask, best, scores, scores_by_source, top_k
 
 HISTORIES = [[2, 3, 4], [9], [30, 2, 30, 7], [5, 6, 7, 8, 9, 10, 11, 12], [1, 8]]
 
 
-def by_the_whole_catalogue(bundle, history, k, bounds):
+def by_the_whole_catalogue(bundle, history, k, mask):
     row = scores(bundle, history)[0]
-    bounds.close(row)
+    mask.apply(row)
     if bundle.ranking in bundle.rankers:
         row[row <= 0] = -np.inf
     return [(int(i), float(row[i])) for i in top_k(row, k)]
@@ -36,10 +36,10 @@ def test_the_best_are_those_of_the_whole_catalogue(blended, items, ranking, monk
     history = Histories.from_lists([items])
     rows = len(bundle.vocabulary)
     allowed = np.arange(rows) % 3 == 0
-    for bounds in (Bounds(), Bounds(barred=np.array([4, 5, 6])), Bounds(allowed, np.array([9]))):
+    for mask in (Mask(), Mask(excluded=np.array([4, 5, 6])), Mask(allowed, np.array([9]))):
         for k in (1, 7, 40, rows):
-            found = best(bundle, history, k, bounds=bounds)
-            wanted = by_the_whole_catalogue(bundle, history, k, bounds)
+            found = best(bundle, history, k, mask=mask)
+            wanted = by_the_whole_catalogue(bundle, history, k, mask)
             if ranking == "blend":  # beyond the candidates there is more, asked for by a larger k
                 wanted = wanted[: len(found)]
                 assert len(found) >= min(k, 7)
@@ -59,7 +59,7 @@ def test_a_compact_matrix_finds_the_candidates_and_the_table_scores_them(blended
         assert score == pytest.approx(exact[row], rel=1e-3)
 
 
-def test_factors_multiply_what_all_voices_say(blended):
+def test_factors_multiply_what_every_component_adds(blended):
     history = Histories.from_lists([HISTORIES[0]])
     factors = np.ones(len(blended.vocabulary), np.float32)
     factors[20:30] = 1_000.0
@@ -75,11 +75,11 @@ def test_a_factor_of_nothing_takes_nothing_else_out(blended, ranking):
     bundle = replace(blended, ranking=ranking)
     history = Histories.from_lists([HISTORIES[0]])
     rows = len(bundle.vocabulary)
-    bounds = Bounds(barred=np.array([4, 5, 6]))
-    whole = best(bundle, history, rows, bounds=bounds, factors=np.ones(rows, np.float32))
+    mask = Mask(excluded=np.array([4, 5, 6]))
+    whole = best(bundle, history, rows, mask=mask, factors=np.ones(rows, np.float32))
     factors = np.ones(rows, np.float32)
     factors[: rows // 2] = 0.0
-    found = best(bundle, history, rows, bounds=bounds, factors=factors)
+    found = best(bundle, history, rows, mask=mask, factors=factors)
     kept = [(row, score, source) for row, score, source in whole if row >= rows // 2]
     assert found[: len(kept)] == kept
     assert all(row < rows // 2 and score == 0 for row, score, _ in found[len(kept) :])

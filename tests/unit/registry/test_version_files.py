@@ -14,7 +14,9 @@ import pytest
 
 from recsys.errors import ModelFileError
 from recsys.events.sequences import Histories
-from recsys.models.ranking import rankings, scores
+from recsys.models.blend import BLEND, Blend
+from recsys.models.lstm.trainer import Trainer
+from recsys.models.ranking import best, rankings, scores
 from recsys.registry import (
     delete_version,
     folder_bytes,
@@ -44,6 +46,35 @@ def test_saved_and_loaded_every_ranking_scores_the_same(written):
     assert set(rankings(loaded)) == set(rankings(bundle))
     for name in rankings(bundle):
         assert np.array_equal(scores(loaded, HISTORIES, name), scores(bundle, HISTORIES, name))
+
+
+def test_files_call_every_network_lstm_and_memory_by_its_body(tiny_shop, tmp_path):
+    shop = tiny_shop.bundle
+    model = tiny_shop.settings.model.model_copy(update={"network": "gru"})
+    rows = len(shop.vocabulary)
+    network = Trainer(
+        rows, len(shop.event_types) + 1, shop.max_length, model, tiny_shop.settings.training
+    ).network.eval()
+    blends = {
+        "gru": Blend({"gru": 1.0}),
+        BLEND: Blend({"gru": 0.7, "session_knn": 0.3}),
+    }
+    bundle = replace(shop, network=network, blends=blends, ranking="gru")
+    digest, _ = write_version(tmp_path, bundle)
+    manifest = orjson.loads((tmp_path / bundle.version / "manifest.json").read_bytes())
+    assert manifest["ranking"] == "lstm" and manifest["network"]["body"] == "gru"
+    assert {name: set(one["weights"]) for name, one in manifest["blends"].items()} == {
+        "lstm": {"lstm"},
+        "blend": {"lstm", "session_knn"},
+    }
+    loaded = read_version(tmp_path, bundle.version, digest)
+    assert (loaded.ranking, loaded.network_name, loaded.blends) == ("gru", "gru", blends)
+    assert "lstm" not in rankings(loaded)
+    history = Histories.from_lists([[2, 3, 4]])
+    assert {source for _, _, source in best(loaded, history, 5)} == {"gru"}
+    mixed = replace(loaded, ranking=BLEND)
+    sources = {source for _, _, source in best(mixed, history, rows)}
+    assert "gru" in sources and sources <= {"gru", "session_knn"}
 
 
 def test_padding_and_unknown_are_never_ranked(written):

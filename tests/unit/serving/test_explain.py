@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from recsys.events.times import SECOND_US
-from recsys.models.blend import NETWORK, Blend
+from recsys.models.blend import Blend
 from recsys.models.ranking import encode_history, scores
 from recsys.serving.explain import contributions, leave_one_out
 
 KINDS = {
-    "lstm": Blend({NETWORK: 1.0}, 0.5, -9.0),
-    "copy": Blend({NETWORK: 1.0}, 0.5, 3.0),
-    "blend": Blend({NETWORK: 0.5, "session_knn": 0.3, "transitions": 0.2}, 0.5, 0.0, 0.1),
+    "lstm": Blend({"lstm": 1.0}, 0.5, -9.0),
+    "copy": Blend({"lstm": 1.0}, 0.5, 3.0),
+    "blend": Blend({"lstm": 0.5, "session_knn": 0.3, "transitions": 0.2}, 0.5, 0.0, 0.1),
 }
 
 

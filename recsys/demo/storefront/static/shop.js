@@ -10,6 +10,8 @@ const known = new Map(); // item id -> item
 const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
 const SOURCES = {
   lstm: "for you",
+  gru: "for you",
+  sasrec: "for you",
   blend: "for you",
   session_knn: "similar visits",
   transitions: "often next",

@@ -9,7 +9,7 @@ from recsys.events.sequences import Histories
 from recsys.models.lstm import kernels
 from recsys.models.lstm.bodies import BODIES
 from recsys.models.lstm.network import NetworkShape, NextItemNetwork
-from recsys.models.lstm.scoring import NetworkScorer
+from recsys.models.lstm.network_scorer import NetworkScorer
 
 CHANNELS = {"event_type": 4, "gap": 27, "session": 2, "category": 5}
 HISTORIES = [[2], [5, 5], [1, 1], [3, 1, 4], list(range(2, 40)), [7, 8] * 40, []]
@@ -42,34 +42,34 @@ def history(items):
 @pytest.mark.parametrize("body", sorted(BODIES))
 @pytest.mark.parametrize("policy", [RepeatPolicy(True, True), RepeatPolicy(False, True)], ids=str)
 @pytest.mark.parametrize("items", HISTORIES, ids=lambda items: str(len(items)))
-def test_a_reading_is_what_the_batch_says(body, policy, items):
+def test_the_state_of_one_history_is_that_of_a_batch(body, policy, items):
     scorer = NetworkScorer(network(body, layers=2), 20, policy)
     batch = scorer.predict(history(items))
-    read = scorer.read(history(items))
+    state = scorer.state(history(items))
     rows = np.flatnonzero(np.isfinite(batch.scores[0]))
     known = any(item >= 2 for item in items[-20:])
     assert np.isneginf(batch.scores[0, :2]).all()
     if items:
         np.testing.assert_allclose(
-            scorer.score(read.state, rows), batch.scores[0, rows], rtol=1e-4, atol=1e-4
+            scorer.score(state.vector, rows), batch.scores[0, rows], rtol=1e-4, atol=1e-4
         )
         np.testing.assert_allclose(
-            scorer.scan(read.state)[rows], batch.scores[0, rows], rtol=1e-4, atol=1e-4
+            scorer.scan(state.vector)[rows], batch.scores[0, rows], rtol=1e-4, atol=1e-4
         )
-    assert read.gate == pytest.approx(float(batch.gate[0]), rel=1e-4, abs=1e-4)
-    if read.gate > -1e8:
+    assert state.gate == pytest.approx(float(batch.gate[0]), rel=1e-4, abs=1e-4)
+    if state.gate > -1e8:
         assert known
-        np.testing.assert_array_equal(read.pointed, batch.pointed[0])
-        np.testing.assert_allclose(read.shares, batch.shares[0], atol=1e-5)
-        assert read.shares.sum() == pytest.approx(1.0, abs=1e-5)
+        np.testing.assert_array_equal(state.pointed, batch.pointed[0])
+        np.testing.assert_allclose(state.shares, batch.shares[0], atol=1e-5)
+        assert state.shares.sum() == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize(("copy", "channels"), [(False, CHANNELS), (True, {}), (False, {})])
 def test_a_network_without_copy_head_or_channels_is_read_too(copy, channels):
     scorer = NetworkScorer(network(copy=copy, channels=channels), 20)
-    batch, read = scorer.predict(history([2, 9, 4])), scorer.read(history([2, 9, 4]))
-    np.testing.assert_allclose(scorer.scan(read.state)[2:], batch.scores[0, 2:], atol=1e-4)
-    assert (read.gate > -1e8) == copy
+    batch, state = scorer.predict(history([2, 9, 4])), scorer.state(history([2, 9, 4]))
+    np.testing.assert_allclose(scorer.scan(state.vector)[2:], batch.scores[0, 2:], atol=1e-4)
+    assert (state.gate > -1e8) == copy
 
 
 def test_the_scan_of_every_kind_of_matrix_is_its_batch(subtests):

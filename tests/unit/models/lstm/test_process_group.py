@@ -25,8 +25,8 @@ from recsys.config import ModelSettings, TrainingSettings
 from recsys.distributed.torchrun import with_ranks
 from recsys.errors import TrainingError
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import final_pass, start_cold, train_network
+from recsys.models.lstm.initial_weights import start_cold
+from recsys.models.lstm.trainer import Trainer, final_pass, train_network
 
 out, mode = Path(sys.argv[1]), sys.argv[2]
 rank = int(os.environ.get("RANK", "0"))

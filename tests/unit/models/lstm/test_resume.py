@@ -1,9 +1,11 @@
 """A training that is killed goes on after its last finished epoch, to the same weights."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ import torch
 
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.events.sequences import Sequences
-from recsys.models.lstm.checkpoint import TrainingCheckpoint
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import start_cold, train_network
+from recsys.models.lstm.checkpoint import TrainingCheckpoint, TrainingState
+from recsys.models.lstm.initial_weights import start_cold
+from recsys.models.lstm.trainer import Trainer, train_network
+from recsys.models.lstm.training_progress import EpochRecord, LearningCurve
 
 ROWS = 40
 
@@ -111,10 +114,12 @@ def test_the_best_epoch_is_remembered_across_the_break(tmp_path):
 def test_a_damaged_or_foreign_state_is_started_over(damage, tmp_path):
     path = tmp_path / "fit.bin"
     checkpoint = TrainingCheckpoint(path, "key")
-    checkpoint.save({"a": torch.ones(3)}, {"facts": [1, 2**100]})
-    tensors, facts = checkpoint.load()
-    assert torch.equal(tensors["a"], torch.ones(3))
-    assert facts["facts"] == [1, 2**100]
+    curve = LearningCurve([EpochRecord(1, 0.5, None, 2.0, 10.0)], 1)
+    state = TrainingState({"a": torch.ones(3)}, {"rng": [1, 2**100]}, 7, curve, -math.inf, {})
+    checkpoint.save(state)
+    loaded = checkpoint.load()
+    assert torch.equal(loaded.tensors["a"], torch.ones(3))
+    assert replace(loaded, tensors=state.tensors) == state
     data = bytearray(path.read_bytes())
     if damage == "other key":
         assert TrainingCheckpoint(path, "another").load() is None

@@ -7,13 +7,11 @@ import torch
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories, Sequences
-from recsys.models.lstm.bodies import BODIES
-from recsys.models.lstm.dropout import ByteDropout
-from recsys.models.lstm.embedding_init import LENGTH, neighbour_vectors
-from recsys.models.lstm.inherited_weights import start_from
+from recsys.models.lstm.bodies import BODIES, ByteDropout
+from recsys.models.lstm.initial_weights import LENGTH, cooccurrence_vectors, start_from
+from recsys.models.lstm.optimizer import Rate
 from recsys.models.lstm.precision import choose_device, choose_product, gemm_gflops
-from recsys.models.lstm.trainer import Rate, Trainer
-from recsys.models.lstm.training_loop import train_network
+from recsys.models.lstm.trainer import Trainer, train_network
 
 SETTINGS = TrainingSettings(
     epochs=2, batch_events=64, threads=1, negatives=16, full_softmax_items=1
@@ -53,19 +51,19 @@ def test_every_body_learns_under_the_same_loop_and_sees_no_future(body):
     assert found.scores.argmax(1).tolist() == [8, 22, 5]
     # What comes later changes nothing before it: pad on the right with other items.
     from recsys.models.lstm.batches import pad
-    from recsys.models.lstm.network import InputTensors
+    from recsys.models.lstm.network import BatchTensors
 
     short, long = (pad(Histories.from_lists([h]), len(h)) for h in ([5, 9, 3], [5, 9, 3, 17, 4]))
     trainer.network.eval()
     with torch.no_grad():
-        _, one = trainer.network(InputTensors.of(short, torch.device("cpu")))
-        _, two = trainer.network(InputTensors.of(long, torch.device("cpu")))
+        _, one = trainer.network(BatchTensors.of(short, torch.device("cpu")))
+        _, two = trainer.network(BatchTensors.of(long, torch.device("cpu")))
     torch.testing.assert_close(one, two[:, :3], atol=1e-5, rtol=1e-5)
 
 
 def test_neighbours_start_close_together():
-    vectors = neighbour_vectors(log(400, 3_000), 400, 16, seed=1)
-    assert torch.equal(vectors, neighbour_vectors(log(400, 3_000), 400, 16, seed=1))
+    vectors = cooccurrence_vectors(log(400, 3_000), 400, 16, seed=1)
+    assert torch.equal(vectors, cooccurrence_vectors(log(400, 3_000), 400, 16, seed=1))
     torch.testing.assert_close(vectors[2:].norm(dim=1), torch.full((398,), LENGTH))
     assert (vectors[:2] == 0).all()
     cosine = vectors[2:] @ vectors[2:].T / LENGTH**2
@@ -75,7 +73,7 @@ def test_neighbours_start_close_together():
 
 
 def test_too_little_for_a_factorisation_is_said_by_none():
-    assert neighbour_vectors(log(30, 5), 30, 16, seed=1) is None
+    assert cooccurrence_vectors(log(30, 5), 30, 16, seed=1) is None
 
 
 def test_warm_start_keeps_known_items_and_gives_new_ones_their_category_mean():

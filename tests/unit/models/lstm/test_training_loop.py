@@ -7,9 +7,8 @@ from recsys.config import ModelSettings, TrainingSettings
 from recsys.errors import ModelFileError, NotEnoughDataError, TrainingError
 from recsys.events.sequences import Histories, Sequences
 from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
-from recsys.models.lstm.scoring import NetworkScorer
-from recsys.models.lstm.trainer import Trainer
-from recsys.models.lstm.training_loop import final_pass, train_network
+from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.trainer import Trainer, final_pass, train_network
 
 MODEL = ModelSettings(width=12, embedding_dropout=0.1, dropout=0.1)
 ROWS = 40

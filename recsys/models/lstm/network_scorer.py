@@ -1,4 +1,4 @@
-"""Histories -> what the network says of the next item, as arrays.
+"""Network scorer: histories -> a network's scores of the next item, as arrays.
 
 Legend: B histories, T time, D width, V vocabulary rows.
 """
@@ -17,16 +17,16 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.lstm.batches import length_buckets, pad
 from recsys.models.lstm.copy_head import NEVER
-from recsys.models.lstm.inference import Reading, SingleReader
+from recsys.models.lstm.inference import HistoryEncoder, NetworkState
 from recsys.models.lstm.item_matrix import ItemMatrix
-from recsys.models.lstm.network import InputTensors, NextItemNetwork
+from recsys.models.lstm.network import BatchTensors, NextItemNetwork
 
 BATCH_EVENTS = 16_384
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network says of B histories, before its words are weighed (`recsys.models.blend`).
+    """A network's scores and copy shares for B histories, before calibration (`recsys.models.blend`).
 
     Where a history holds no known item the states are zero, and so is everything but the bias.
     """
@@ -59,24 +59,24 @@ class NetworkScorer:
         return self.network.shape.rows
 
     @cached_property
-    def _reader(self) -> SingleReader:
-        return SingleReader(self.network, self.max_length, self.repeats)
+    def _encoder(self) -> HistoryEncoder:
+        return HistoryEncoder(self.network, self.max_length, self.repeats)
 
-    def read(self, history: Histories) -> Reading:
-        """One history (B = 1) as a state, which `scan` and `score` rank items for."""
-        return self._reader.read(history)
+    def state(self, history: Histories) -> NetworkState:
+        """The state after one history (B = 1), for which `scan` and `score` rank items."""
+        return self._encoder.state(history)
 
     def scan(self, state: Float32Array) -> Float32Array:
         """Scores (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
-        return (self.matrix or self._reader).scan(state)
+        return (self.matrix or self._encoder).scan(state)
 
     def score(self, state: Float32Array, items: Int64Array) -> Float32Array:
         """Exact scores (N,) of some items (N,) for one state (D,)."""
-        return self._reader.score(state, items)
+        return self._encoder.score(state, items)
 
     @torch.inference_mode()
     def predict(self, histories: Histories) -> Predictions:
-        """See `Predictions`. Padding and unknown, and what the repeat policy bars, score -inf."""
+        """See `Predictions`. Padding and unknown, and what the repeat policy excludes, score -inf."""
         network = self.network
         if network.training:
             network.eval()
@@ -93,7 +93,7 @@ class NetworkScorer:
             for at in range(0, len(numbers), size):
                 chosen = numbers[at : at + size]
                 inputs = pad(seen.select(chosen), length)
-                tensors = InputTensors.of(inputs, device)
+                tensors = BatchTensors.of(inputs, device)
                 x, y = network(tensors)  # (B, T, D)
                 last = torch.from_numpy(lengths[chosen] - 1).to(device)
                 final = y[torch.arange(len(chosen), device=device), last]  # (B, D)

@@ -1,9 +1,9 @@
-"""Where item vectors start: what stood beside what, factorised.
+"""Initial weights of a training: a cold start's item vectors, or an older network's weights.
 
 Legend: V vocabulary rows, D width, K = D + OVERSAMPLING.
 
-Most items of a shop are seen a handful of times, too few to be learned from random vectors. Their
-neighbours in the sequences say much at once: the positive pointwise mutual information of items at
+Most items of a shop are seen a handful of times, too few to be learned from random vectors. A cold
+start takes theirs from co-occurrence: the positive pointwise mutual information of items at
 most WINDOW steps apart, weighted 1 / distance (Levy and Goldberg 2014: skip-gram factorises the
 same), by a randomised truncated SVD (Halko, Martinsson and Tropp 2011). A vector's length is set to
 the usual start's, and the axes are turned at random, so that no coordinate is special.
@@ -17,8 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.events.array_types import Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.lstm.network import NextItemNetwork
+from recsys.models.lstm.trainer import Trainer
+
+Int64Array = Int64Array
 
 WINDOW = 2
 CONTEXT_POWER = 0.75  # of the counts of contexts, as in word2vec
@@ -29,7 +34,67 @@ CHUNK_ROWS = 65_536
 MAX_PAIRS = 8_000_000  # newest pairs taken; bounds time and memory
 
 
-def neighbour_vectors(sequences: Sequences, rows: int, width: int, seed: int) -> Tensor | None:
+def start_cold(trainer: Trainer, sequences: Sequences) -> None:
+    """Give the trainer's item table `cooccurrence_vectors` where there are any, if so configured."""
+    settings, shape = trainer.settings, trainer.network.shape
+    if not settings.neighbour_start:
+        return
+    vectors = cooccurrence_vectors(sequences, shape.rows, shape.width, settings.seed)
+    if vectors is None:
+        return
+    with torch.no_grad():
+        found = vectors.norm(dim=1) > 0
+        trainer.network.items.weight[found] = vectors[found].to(trainer.device)
+
+
+def start_from(
+    trainer: Trainer, old: NextItemNetwork, rows: Int64Array, sequences: Sequences
+) -> bool:
+    """Give `trainer` the weights of `old`; False where the shapes are too different for that.
+
+    rows (V,): for each row of the new table its row in the old one, or -1 for a new item, which
+    starts from the mean of its neighbours in `sequences`, else of its category's items, else of all. Event type and category rows keep their codes: `old` and the
+    trainer must have been given the same ones, new ones last.
+    """
+    network = trainer.network
+    ours, theirs = network.shape, old.shape
+    same = ("width", "layers", "body", "copy", "max_length")
+    if any(getattr(ours, name) != getattr(theirs, name) for name in same):
+        return False
+    if list(ours.channels) != list(theirs.channels):
+        return False
+    state = {k: v.clone() for k, v in network.state_dict().items()}
+    for name, weights in old.state_dict().items():
+        if name in ("items.weight", "item_bias", "item_categories"):
+            continue
+        if name.startswith("channels."):
+            state[name][: len(weights)] = weights[: len(state[name])]
+        else:
+            state[name] = weights.clone()
+    known = torch.from_numpy(rows >= 0)
+    source = torch.from_numpy(rows[rows >= 0])
+    for name in ("items.weight", "item_bias"):
+        state[name][known] = old.state_dict()[name][source]
+    fresh = (~known).nonzero().squeeze(1)
+    fresh = fresh[fresh >= FIRST_ITEM]
+    if len(fresh) and bool(known[FIRST_ITEM:].any()):
+        categories = network.item_categories.long()
+        count = int(categories.max()) + 1
+        members = known.clone()
+        members[:FIRST_ITEM] = False
+        for name in ("items.weight", "item_bias"):
+            values = state[name][members]
+            sums = torch.zeros(count, *values.shape[1:]).index_add_(0, categories[members], values)
+            sizes = torch.bincount(categories[members], minlength=count)
+            means = sums / sizes.clamp(min=1).view(-1, *([1] * (values.dim() - 1)))
+            means[sizes == 0] = values.mean(0)
+            state[name][fresh] = means[categories[fresh]]
+        average_neighbours(state["items.weight"], fresh, sequences, members)
+    network.load_state_dict(state)
+    return True
+
+
+def cooccurrence_vectors(sequences: Sequences, rows: int, width: int, seed: int) -> Tensor | None:
     """Vectors (V, D) of length LENGTH; zero for rows without a neighbour.
 
     None where there are too few items or pairs to factorise. Deterministic for one seed.
@@ -92,13 +157,11 @@ def _orthonormal(basis: Tensor) -> Tensor:
     return basis
 
 
-def place_among_neighbours(
-    vectors: Tensor, fresh: Tensor, sequences: Sequences, known: Tensor
-) -> None:
-    """Put each of the items `fresh` (indices) in the middle of its neighbours that are `known`.
+def average_neighbours(vectors: Tensor, fresh: Tensor, sequences: Sequences, known: Tensor) -> None:
+    """Set the vector of each item of `fresh` (indices) to the mean of its neighbours that are `known`.
 
-    In place, on `vectors` (V, D); `known` is a mask (V,). The middle gets the mean length of its
-    neighbours, as a mean of vectors is shorter than they are. Items without a known neighbour stay.
+    In place, on `vectors` (V, D); `known` is a mask (V,). The mean is scaled to its neighbours'
+    mean length, as a mean of vectors is shorter than they are. Items without a known neighbour stay.
     """
     first, second, weights = _pairs(sequences)
     mine = np.zeros(len(vectors), np.bool_)
