@@ -30,7 +30,7 @@ def serve(
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve REST and the dashboard under gunicorn until stopped.
+    """Serve REST and the dashboard under Granian until stopped.
 
     Example: recsys serve --port 8080 --workers 4
     """

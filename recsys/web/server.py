@@ -1,21 +1,28 @@
-"""The service under gunicorn, a production WSGI server."""
+"""The service: worker processes that each answer HTTP by Granian.
+
+Granian speaks HTTP without the interpreter's lock and closes connections that send no head; bodies and
+threads are recsys.web.asgi_bridge's, processes recsys.web.worker_processes'. Why: docs/decisions/0020.
+"""
 
 from __future__ import annotations
 
-import atexit
+import asyncio
 import errno
 import gc
-import itertools
+import os
+import resource
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from flask import Flask
-from gunicorn.app.base import BaseApplication
-from gunicorn.workers import gthread
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.embed import Server
 
 from recsys import tracing
 from recsys.config import Settings
@@ -26,216 +33,162 @@ from recsys.storage.engine.database import open_database
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.web import prometheus_metrics
 from recsys.web.app import create_app
-from recsys.web.patience import HEAD_SECONDS, SEND_SECONDS, Lingering, PatientUnreader, half_arrived
-from recsys.web.rate_limits import open_limits
+from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp
+from recsys.web.rate_limits import Limits, open_limits
+from recsys.web.worker_processes import Alive, WorkerProcesses
 
-GRACE_SECONDS = 30
-LOOK_ROUND_SECONDS = 0.25
-_SLOW = object()  # a head that has not arrived whole
-NOTIFY_SECONDS = 1.0
+GRACE_SECONDS = 30.0  # for a worker to end once it is told to
+FINISH_SECONDS = 25.0  # of those, for requests that have arrived in part or whole
+FLUSH_SECONDS = 1.0  # for the last answers to be sent
+LISTEN_SECONDS = 0.1  # until Granian listens
+BEAT_SECONDS = 1.0
+HEAD_MS = 30_000  # to send a head, counted from the answer before: also how long one may be idle
+HEAD_BYTES = 16_384
+BACKLOG = 1_024
+MAX_CONNECTIONS = 10_000  # of a worker
+OTHER_FILES = 200  # open files of a worker that are no client's: database, model, metrics, log
+WATCHING_SLOT = 0  # the worker that looks after whether anyone schedules
 
-Wrap = Callable[[Flask], Any]  # an app, to the WSGI application that is served
 
+def serve(settings: Settings, wrap: Callable[[Flask], WsgiApp] = lambda app: app) -> None:
+    """Serve until told to stop; SIGTERM lets requests in hand finish.
 
-class _Connection(gthread.TConn):  # type: ignore[misc]
-    """A connection that has sent nothing yet goes back to the poller: gunicorn's own would hold a
-    thread for five seconds, so a few silent ones would stop all answers.
+    `wrap`: what is served in place of the app, made of it in each worker before its first request.
+    Raises ConfigError where the address cannot be had, or where a mapped event table lacks the index
+    that requests need; RecsysError where no worker can start.
     """
-
-    places = threading.Semaphore()  # of this process; each worker sets its own
-    lingering = Lingering()  # of this process
-    give_up_at: float | None = None  # while a head has begun to arrive
-
-    def close(self, graceful: bool = False) -> None:
-        if graceful:
-            self.lingering.add(self.sock)
-        else:
-            super().close()
-
-    def wait_for_data(self, _timeout: float) -> bool:
-        return bool(super().wait_for_data(0.0))
-
-    def init(self) -> None:
-        fresh = not self.initialized
-        super().init()
-        if fresh and not self.is_http2:
-            self.parser.unreader = PatientUnreader(self.sock, self.places)
-        if not self.is_http2:
-            self.parser.unreader.begin()
-
-
-class _Worker(gthread.ThreadWorker):  # type: ignore[misc]
-    """A worker with a door of its own: the kernel spreads connections over the listening sockets,
-    of which each worker has one. At one common socket, the first worker to wake takes them all, and
-    connections that stay open leave the others idle.
-
-    What waits at another's door is taken in after LOOK_ROUND_SECONDS, so that a worker that is busy
-    or gone keeps nobody waiting. The sockets are the parent's: none closes when a worker ends.
-    """
-
-    slot = 0
-    sockets: list[Any]  # all of the parent's, until the worker takes its own
-    _notified = 0.0
-    _looked_at_slow = 0.0
-
-    def init_process(self) -> None:
-        self._slow: list[_Connection] = []
-        _Connection.places = threading.Semaphore(max(1, self.cfg.threads - 1))
-        self._all, self._looked = list(self.sockets), time.monotonic()
-        self.sockets = [self._all[self.slot % len(self._all)]]
-        super().init_process()
-
-    def notify(self) -> None:
-        """Tell the parent that this worker lives: once a second, not at each of its turns."""
-        now = time.monotonic()
-        if now - self._notified >= NOTIFY_SECONDS:
-            self._notified = now
-            super().notify()
-
-    def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        super().wait_for_and_dispatch_events(min(timeout, LOOK_ROUND_SECONDS))
-        now = time.monotonic()
-        if self._accepting and now - self._looked >= LOOK_ROUND_SECONDS:
-            self._looked = now
-            for listener in self._all:
-                if listener not in self.sockets:
-                    listener.setblocking(False)
-                    self.accept(listener)
-        if now - self._looked_at_slow >= LOOK_ROUND_SECONDS:
-            self._looked_at_slow = now
-            self._look_at_slow(now)
-            _Connection.lingering.look()
-
-    def handle(self, conn: _Connection) -> Any:
-        """In a thread: answer, unless the head is not whole yet."""
-        if half_arrived(conn.sock):
-            return _SLOW
-        conn.give_up_at = None
-        return super().handle(conn)
-
-    def handle_request(self, req: Any, conn: _Connection) -> Any:
-        conn.sock.settimeout(SEND_SECONDS)
-        return super().handle_request(req, conn)
-
-    def _keepalive_after(self, conn: _Connection, keepalive: bool) -> bool:
-        """Of a client that was given up, no more is read."""
-        return not conn.parser.unreader.gave_up and super()._keepalive_after(conn, keepalive)
-
-    def finish_request(self, conn: _Connection, fs: Any) -> None:
-        if fs.cancelled() or fs.exception() is not None or fs.result() is not _SLOW:
-            super().finish_request(conn, fs)
-            return
-        if conn.give_up_at is None:
-            conn.give_up_at = time.monotonic() + HEAD_SECONDS
-        self._slow.append(conn)
-
-    def _look_at_slow(self, now: float) -> None:
-        """Heads that have arrived by now get a thread; those that take too long are let go."""
-        waiting, self._slow = self._slow, []
-        for conn in waiting:
-            if not half_arrived(conn.sock):
-                self.enqueue_req(conn)
-            elif self.alive and conn.give_up_at is not None and now < conn.give_up_at:
-                self._slow.append(conn)
-            else:
-                self.nr_conns -= 1
-                conn.close()
-
-
-def _before_fork(server: Any, worker: Any) -> None:
-    """Give a new worker the place of one that is gone."""
-    taken = {other.slot for other in server.WORKERS.values()}
-    worker.slot = next(slot for slot in itertools.count() if slot not in taken)
-
-
-def _begun(app: Flask) -> Any:
-    def watch(worker: Any) -> None:
-        """One of the workers looks after whether anyone schedules."""
-        if worker.slot != 0:
-            return
-        shared = app.extensions["recsys"]
-        scheduling = SchedulerWatch(shared.database, Webhook(shared.settings), time.monotonic)
-        stop = threading.Event()
-        atexit.register(stop.set)
-        threading.Thread(target=scheduling.run, args=(stop,), name="watch", daemon=True).start()
-
-    return watch
-
-
-class _Server(BaseApplication):  # type: ignore[misc]
-    def __init__(self, settings: Settings, options: dict[str, Any], wrap: Wrap) -> None:
-        self._settings, self._options = settings, options
-        self._wrap = wrap
+    serving = settings.serving
+    Webhook(settings)  # refuses what cannot be before anything serves
+    _check_source(settings)
+    with _reserve(serving.host, serving.port) as reserved:
         # One for all workers: they inherit its memory.
-        self._limits = open_limits(settings.auth.limits.get_secret_value())
-        super().__init__()
+        limits = open_limits(settings.auth.limits.get_secret_value())
+        address, port = reserved.getsockname()[:2]
 
-    def load_config(self) -> None:
-        for name, value in self._options.items():
-            self.cfg.set(name, value)
+        def work(slot: int, alive: Alive) -> None:
+            app = _load(settings, limits)
+            stop = threading.Event()
+            _start_threads(app, slot, stop)
+            bridge = AsgiBridge(wrap(app), serving.threads, Bounds(serving.max_body_bytes))
+            asyncio.run(_listen(bridge, address, port, alive))
+            stop.set()
+            app.extensions["recsys"].close()  # writes what waits
 
-    def load(self) -> Any:
-        # Called in each worker: neither connections nor torch's threads survive a fork.
-        tracing.start(self._settings)
-        # Each thread holds one connection for its reads; writes and the rest share the others.
-        database = open_database(self._settings, held=self._settings.serving.threads)
-        app = create_app(self._settings, database, self._limits)
-        recommender = app.extensions["recsys"].recommender
-        recommender.bundle()  # loaded and warm before the first request
-        gc.freeze()  # what is there by now stays; collecting garbage need not look at it again
-        stop = threading.Event()
-        threading.Thread(
-            target=recommender.active.follow,
-            args=(recommender.deployed, stop, recommender.tidy_cache),
-            name="follow",
-            daemon=True,
-        ).start()
-        atexit.register(stop.set)
-        self.cfg.set("worker_exit", _worker_exit(app))
-        self.cfg.set("post_worker_init", _begun(app))
-        return self._wrap(app)
+        workers = WorkerProcesses(serving.workers, work, prometheus_metrics.forget_process)
+        workers.run(GRACE_SECONDS)
 
 
-def _worker_exit(app: Flask) -> Any:
-    def close(_server: Any, _worker: Any) -> None:
-        """Requests are done: write what waits."""
-        app.extensions["recsys"].close()
+async def _listen(bridge: AsgiBridge, address: str, port: int, alive: Alive) -> None:
+    """Answer requests until SIGTERM; those in hand are finished."""
+    server = Server(
+        bridge,
+        address=address,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=BACKLOG,
+        backpressure=_connections(),
+        http1_settings=HTTP1Settings(header_read_timeout=HEAD_MS, max_buffer_size=HEAD_BYTES),
+        log_level=LogLevels.error,
+    )
+    loop = asyncio.get_running_loop()
+    terminated = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, terminated.set)
+    # A terminal's Ctrl-C reaches every process; the parent's SIGTERM follows it.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    listening = asyncio.create_task(server.serve())
+    beating = asyncio.create_task(_beat(alive))
+    stopping = asyncio.create_task(terminated.wait())
+    await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    server.stop()  # type: ignore[no-untyped-call]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FINISH_SECONDS):
+            while bridge.unanswered:
+                await asyncio.sleep(0.01)
+    # Connections that are idle, or have sent half a head, hold up no end.
+    await asyncio.wait({listening}, timeout=FLUSH_SECONDS)
+    beating.cancel()
 
-    return close
+
+async def _beat(alive: Alive) -> None:
+    """Tell the parent that this worker serves; end where there is no parent to tell."""
+    await asyncio.sleep(LISTEN_SECONDS)
+    try:
+        while True:
+            alive()
+            await asyncio.sleep(BEAT_SECONDS)
+    except BrokenPipeError:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _doors(host: str, port: int, count: int) -> list[socket.socket]:
-    """Listening sockets that share one address; port 0 is some free one.
+def _load(settings: Settings, limits: Limits) -> Flask:
+    """The application, warm before its first request.
+
+    Made in each worker: neither connections nor the threads of numeric libraries survive a fork.
+    """
+    tracing.start(settings)
+    # Each thread holds one connection for its reads; writes and the rest share the others.
+    database = open_database(settings, held=settings.serving.threads)
+    app = create_app(settings, database, limits)
+    app.extensions["recsys"].recommender.bundle()
+    gc.freeze()  # what is there by now stays; collecting garbage need not look at it again
+    return app
+
+
+def _start_threads(app: Flask, slot: int, stop: threading.Event) -> None:
+    """Follow the models that are deployed; one of the workers watches the scheduler."""
+    shared = app.extensions["recsys"]
+    recommender = shared.recommender
+    follow = recommender.active.follow
+    threading.Thread(
+        target=follow,
+        args=(recommender.deployed, stop, recommender.tidy_cache),
+        name="follow",
+        daemon=True,
+    ).start()
+    if slot == WATCHING_SLOT:
+        watch = SchedulerWatch(shared.database, Webhook(shared.settings), time.monotonic)
+        threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()
+
+
+def _connections() -> int:
+    """How many connections a worker takes: more wait to be accepted, and none fails for want of files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    if soft == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, soft - OTHER_FILES))
+
+
+def _reserve(host: str, port: int) -> socket.socket:
+    """A socket that has the address and never listens; the workers' own share it. Port 0: some free one.
 
     Raises ConfigError where another has the address: sharing would let a second server take a part
     of the connections unnoticed.
     """
-    doors: list[socket.socket] = []
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM
         )[0]
-        for number in range(count):
-            door = socket.socket(family, kind, protocol)
-            doors.append(door)
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if number == 0:
-                with socket.socket(family, kind, protocol) as alone:
-                    alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    alone.bind(address)
-                    address = alone.getsockname()
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            door.bind(address)
+        with socket.socket(family, kind, protocol) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(address)
+            address = alone.getsockname()
+        reserved = socket.socket(family, kind, protocol)
+        try:
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            reserved.bind(address)
+        except OSError:
+            reserved.close()
+            raise
     except OSError as error:
-        for door in doors:
-            door.close()
         reason = "in use" if error.errno == errno.EADDRINUSE else "not one that can be listened at"
         raise ConfigError("serving.port", f"{host}:{port}", f"the address is {reason}") from None
-    return doors
-
-
-def _child_exit(_server: Any, worker: Any) -> None:
-    prometheus_metrics.forget_process(worker.pid)
+    return reserved
 
 
 def _check_source(settings: Settings) -> None:
@@ -246,39 +199,3 @@ def _check_source(settings: Settings) -> None:
         with suppress(SourceUnavailableError):
             source.serving()
         source.close()
-
-
-def serve(settings: Settings, wrap: Wrap = lambda app: app) -> None:
-    """Serve until told to stop; SIGTERM lets requests in hand finish.
-
-    `wrap`: what is served in place of the app, made of it in each worker before its first request.
-
-    Raises ConfigError where the address cannot be had, or where a mapped event table lacks the index
-    that requests need.
-    """
-    serving = settings.serving
-    Webhook(settings)  # refuses what cannot be before anything serves
-    _check_source(settings)
-    doors = _doors(serving.host, serving.port, serving.workers)
-    options = {
-        "bind": [f"fd://{door.detach()}" for door in doors],  # gunicorn closes them
-        "workers": serving.workers,
-        "threads": serving.threads,
-        "worker_class": _Worker,
-        "graceful_timeout": GRACE_SECONDS,
-        "timeout": 120,
-        "keepalive": 30,
-        "preload_app": False,
-        "accesslog": None,
-        "errorlog": "-",
-        "loglevel": "warning",
-        "proc_name": "recsys",
-        "control_socket_disable": True,
-        "child_exit": _child_exit,
-        "pre_fork": _before_fork,
-        "limit_request_line": 8_190,
-        "limit_request_fields": 64,
-        "limit_request_field_size": 8_190,
-    }
-    gthread.TConn = _Connection
-    _Server(settings, options, wrap).run()

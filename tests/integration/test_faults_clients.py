@@ -78,27 +78,110 @@ def test_clients_that_send_half_a_head_hold_nobody_up(served):
         slow.settimeout(15)
 
 
+EVENT = b'{"user_id":"u","item_id":"i","event_type":"view"}'
+
+
+def open_post(port, key, body, framing=None):
+    """A connection on which the head of a POST of `body` has been sent."""
+    one = socket.create_connection(("127.0.0.1", port), timeout=20)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    head = request_bytes("/api/v1/events", key, body)[: -len(body)]
+    if framing:
+        head = head.replace(b"Content-Length: %d" % len(body), framing)
+    one.sendall(head)
+    return one
+
+
+def status_of(one):
+    """The status of the answer on a connection; 0 where it was closed without one."""
+    answer = one.recv(64)
+    return int(answer[9:12]) if answer else 0
+
+
+@pytest.mark.parametrize(("clients", "seconds"), [(16, 0.005), (16, 0.1), (200, 0.1), (100, 1.0)])
+def test_a_body_that_follows_its_head_later_is_waited_for(served, clients, seconds):
+    port, key, _ = served
+    with ExitStack() as stack:
+        posts = [stack.enter_context(open_post(port, key, EVENT)) for _ in range(clients)]
+        time.sleep(seconds)
+        for one in posts:
+            one.sendall(EVENT)
+        assert {status_of(one) for one in posts} == {200}
+
+
 def test_clients_that_send_half_a_body_hold_nobody_up(served):
     port, key, _ = served
-    head = request_bytes("/api/v1/events", key, b"x" * 1_000)[:-999]
     with ExitStack() as stack:
-        slow = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
-            for _ in range(10)
-        ]
+        slow = [stack.enter_context(open_post(port, "", EVENT)) for _ in range(100)]
         for one in slow:
-            one.sendall(head)
+            one.sendall(EVENT[:10])
         time.sleep(0.5)
         for _ in range(5):
             answered_within(port, key, 2.0)
-        answers = []
-        for one in slow[:-1]:
-            try:
-                answers.append(one.recv(64))
-            except TimeoutError:
-                answers.append(b"waits")
-        assert sum(answer.startswith(b"HTTP/1.1 4") for answer in answers) >= 8
-        assert all(not answer.startswith(b"HTTP/1.1 5") for answer in answers)
+            assert ask(port, request_bytes("/api/v1/events", key, EVENT))[0] == 200
+        for one in slow:
+            one.sendall(EVENT[10:])
+        assert {status_of(one) for one in slow} == {401}
+
+
+def test_a_thousand_connections_that_send_nothing_hold_nobody_up(served):
+    port, key, process = served
+    before = resident(process)
+    with ExitStack() as stack:
+        for _ in range(1_000):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+        for _ in range(5):
+            answered_within(port, key, 2.0)
+    assert resident(process) - before < 64
+
+
+def test_a_body_in_chunks_is_read_and_refused_once_it_is_too_long(served):
+    port, key, _ = served
+    chunked = b"Transfer-Encoding: chunked"
+    with open_post(port, key, EVENT, chunked) as one:
+        one.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(EVENT), EVENT))
+        assert status_of(one) == 200
+    with open_post(port, key, EVENT, chunked) as one:
+        for _ in range(2):
+            one.sendall(b"%x\r\n%b\r\n" % (MIB - 1, b"x" * (MIB - 1)))
+        assert status_of(one) == 413
+    for given in (key, ""):
+        with open_post(port, given, EVENT, chunked) as one:
+            one.sendall(b"zz\r\nnot a chunk\r\n")
+            assert status_of(one) == 400
+
+
+def test_a_length_beyond_the_limit_is_refused_before_a_body_is_read(served):
+    port, key, _ = served
+    head = request_bytes("/api/v1/events", key, b"").replace(
+        b"Content-Length: 0", b"Content-Length: 1000000000\r\nExpect: 100-continue"
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as one:
+        one.sendall(head)
+        assert status_of(one) == 413
+
+
+def test_requests_of_other_kinds_are_answered(served):
+    port, _, _ = served
+    live = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    for sent, wanted in (
+        (live.replace(b"1.1", b"1.0"), {200}),
+        (live.replace(b"GET", b"HEAD"), {200}),
+        (live.replace(b"Host", b"X: " + b"y" * 50_000 + b"\r\nHost"), {431}),
+        (live.replace(b"live", b"live?" + b"q" * 50_000), {414, 431}),
+        (b"nonsense\r\n\r\n", {400}),
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as one:
+            one.sendall(sent)
+            assert status_of(one) in wanted, sent[:40]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as one:
+        one.sendall(live)
+        one.shutdown(socket.SHUT_WR)  # half closed: taken for gone, as nginx does
+        assert status_of(one) in (0, 200)
+    connection = Connection(port)
+    connection.socket.sendall(live * 4)  # one after the other, sent at once
+    assert [connection.ask(live)[0] for _ in range(5)] == [200] * 5
+    connection.close()
 
 
 def test_clients_that_do_not_close_hold_nobody_up(served):

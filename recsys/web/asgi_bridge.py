@@ -1,0 +1,233 @@
+"""The WSGI application behind an ASGI server: a request gets a thread once its body is there.
+
+The event loop waits for bodies, so a slow client holds memory that is bounded, and no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import orjson
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Message = MutableMapping[str, Any]  # of ASGI: a scope, or what is received and sent
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+RETRY_SECONDS = 1
+FRAMING = {b"content-length", b"transfer-encoding"}  # headers that announce a body
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the requests of one process may take."""
+
+    body_bytes: int  # of one body; a longer one is left to the application to refuse
+    body_seconds: float = 20.0  # from a head's end to that of its body
+    held_bytes: int = 128 * 2**20  # of all bodies, those that arrive and those that are answered
+    in_hand: int = 1_000  # requests that have a thread or wait for one
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response, ready to be sent."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content: bytes
+
+
+@dataclass(eq=False)
+class _Body:
+    """A request body as far as it has arrived."""
+
+    arriving: asyncio.Timeout
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0  # bytes in `chunks`
+    shed: bool = False
+
+
+class _RefusedError(Exception):
+    """A request that does not reach the application."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.answer = refusal(status, detail)
+
+
+class AsgiBridge:
+    """Answers each request with `app` in one of `threads` threads."""
+
+    def __init__(self, app: WsgiApp, threads: int, bounds: Bounds) -> None:
+        self._app, self._bounds = app, bounds
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+        self._held_bytes = 0
+        self._arriving: dict[_Body, None] = {}  # the oldest first
+        self._in_hand = 0  # requests that have a thread or wait for one
+        self.unanswered = 0  # requests whose head has arrived
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        self.unanswered += 1
+        try:
+            answer = await self._answer(scope, receive)
+            status, headers = answer.status, answer.headers
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer.content})
+        finally:
+            self.unanswered -= 1
+
+    async def _answer(self, scope: Message, receive: Receive) -> Answer:
+        body = _Body(asyncio.timeout(self._bounds.body_seconds))
+        try:
+            framing = {name for name, _ in scope["headers"]} & FRAMING
+            if framing == FRAMING:  # as a smuggled request has it (RFC 9112, section 6.1)
+                raise _RefusedError(400, "a body has a length or chunks, not both")
+            if framing:
+                await self._read(scope["headers"], body, receive)
+            return await self._answer_in_thread(scope, body)
+        except _RefusedError as error:
+            return error.answer
+        finally:
+            self._held_bytes -= body.size
+
+    async def _read(
+        self, headers: list[tuple[bytes, bytes]], body: _Body, receive: Receive
+    ) -> None:
+        """Read `body` to its end, or until it is longer than it may be. Raises _RefusedError."""
+        if int(dict(headers).get(b"content-length", b"0")) > self._bounds.body_bytes:
+            return
+        self._arriving[body] = None
+        try:
+            async with body.arriving:
+                while body.size <= self._bounds.body_bytes:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _RefusedError(400, "the body ended early or is not well formed")
+                    chunk = message.get("body", b"")
+                    body.chunks.append(chunk)
+                    body.size += len(chunk)
+                    self._held_bytes += len(chunk)
+                    self._shed_slowest()
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            if not body.shed:
+                raise _RefusedError(408, "the body took too long to arrive") from None
+        finally:
+            self._arriving.pop(body, None)
+        if body.shed:
+            raise _RefusedError(503, "too many bodies arrive at this moment")
+
+    def _shed_slowest(self) -> None:
+        """Give up the bodies that have been arriving for longest while all take too much memory."""
+        while self._held_bytes > self._bounds.held_bytes and self._arriving:
+            slowest = next(iter(self._arriving))
+            del self._arriving[slowest]
+            self._held_bytes -= slowest.size
+            slowest.size, slowest.shed = 0, True
+            slowest.chunks.clear()
+            slowest.arriving.reschedule(0.0)  # now
+
+    async def _answer_in_thread(self, scope: Message, body: _Body) -> Answer:
+        if self._in_hand >= self._bounds.in_hand:
+            raise _RefusedError(503, "too many requests wait at this moment")
+        self._in_hand += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self._ask_app, scope, body)
+        finally:
+            self._in_hand -= 1
+
+    def _ask_app(self, scope: Message, body: _Body) -> Answer:
+        """The application's response."""
+        status, headers = 500, list[tuple[str, str]]()
+
+        def start_response(line: str, given: list[tuple[str, str]], _: Any = None) -> None:
+            nonlocal status, headers
+            status, headers = int(line[:3]), given
+
+        try:
+            parts = self._app(environ_of(scope, b"".join(body.chunks)), start_response)
+            try:
+                content = b"".join(parts)
+            finally:
+                getattr(parts, "close", lambda: None)()
+        except Exception:
+            log.exception("a request failed outside of the application's error handling")
+            return refusal(500, "the request could not be answered")
+        encoded = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers]
+        return Answer(status, encoded, content)
+
+
+def environ_of(scope: Message, body: bytes) -> dict[str, Any]:
+    """The WSGI environment (PEP 3333) of an ASGI request, with the target as sent in RAW_URI.
+
+    A header whose name has an underscore is left out: it would be taken for one with a hyphen, that a
+    proxy sets.
+    """
+    raw_path: bytes = scope["raw_path"]
+    query: bytes = scope["query_string"]
+    client, server = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(raw_path).decode("latin-1"),
+        "QUERY_STRING": query.decode("latin-1"),
+        "RAW_URI": (raw_path + b"?" + query if query else raw_path).decode("latin-1"),
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        if b"_" in raw_name:
+            continue
+        name = raw_name.decode("latin-1").upper().replace("-", "_")
+        if name == "TRANSFER_ENCODING":  # Undone by now: the length is known.
+            environ["CONTENT_LENGTH"] = str(len(body))
+            continue
+        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+            name = f"HTTP_{name}"
+        value = raw_value.decode("latin-1")
+        if name in environ:
+            value = f"{environ[name]}{'; ' if name == 'HTTP_COOKIE' else ','}{value}"
+        environ[name] = value
+    return environ
+
+
+def refusal(status: int, detail: str) -> Answer:
+    """A problem document (RFC 9457) that the application was not asked for."""
+    problem = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "errors": [],
+        "request_id": "",
+    }
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", str(RETRY_SECONDS).encode()))
+    return Answer(status, headers, orjson.dumps(problem))

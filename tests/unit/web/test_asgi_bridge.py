@@ -1,0 +1,224 @@
+"""The WSGI application behind ASGI: bodies, bounds and what the environment says."""
+
+import asyncio
+import threading
+import time
+
+import orjson
+import pytest
+
+from recsys.web.asgi_bridge import AsgiBridge, Bounds, environ_of
+
+
+def scope_of(path=b"/", headers=(), method="POST", query=b""):
+    return {
+        "type": "http",
+        "method": method,
+        "raw_path": path,
+        "path": path.decode("latin-1"),
+        "query_string": query,
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("10.0.0.7", 4321),
+        "server": ("127.0.0.1", 8000),
+        "headers": list(headers),
+    }
+
+
+class Client:
+    """One request whose body arrives as `put` has it; `answer` once it is answered."""
+
+    def __init__(self, bridge, scope):
+        self.messages = asyncio.Queue()
+        self.sent = []
+        self.task = asyncio.create_task(bridge(scope, self.messages.get, self._send))
+
+    async def _send(self, message):
+        self.sent.append(message)
+
+    def put(self, body, more=True):
+        self.messages.put_nowait({"type": "http.request", "body": body, "more_body": more})
+
+    def leave(self):
+        self.messages.put_nowait({"type": "http.disconnect"})
+
+    async def answer(self):
+        await asyncio.wait_for(self.task, 5)
+        start, body = self.sent
+        return start["status"], dict(start["headers"]), body["body"]
+
+
+def echo(environ, start_response):
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Length", str(len(body)))])
+    return [body]
+
+
+def length(number):
+    return [(b"content-length", str(number).encode())]
+
+
+CHUNKED = [(b"transfer-encoding", b"chunked")]
+
+
+def test_an_application_sees_the_whole_body_and_its_answer_is_passed_on():
+    async def run():
+        client = Client(AsgiBridge(echo, 1, Bounds(100)), scope_of(headers=length(6)))
+        client.put(b"abc")
+        client.put(b"def", more=False)
+        return await client.answer()
+
+    status, headers, body = asyncio.run(run())
+    assert (status, body) == (200, b"abcdef")
+    assert headers == {b"content-type": b"text/plain", b"x-length": b"6"}
+
+
+def test_bodies_on_their_way_take_no_thread():
+    async def run():
+        bridge = AsgiBridge(echo, 1, Bounds(100))
+        slow = [Client(bridge, scope_of(headers=length(2))) for _ in range(50)]
+        for client in slow:
+            client.put(b"a")
+        quick = Client(bridge, scope_of(method="GET"))
+        first = (await quick.answer())[0]
+        for client in slow:
+            client.put(b"b", more=False)
+        return first, {(await client.answer())[::2] for client in slow}
+
+    assert asyncio.run(run()) == (200, {(200, b"ab")})
+
+
+def test_the_slowest_bodies_are_shed_once_all_take_too_much():
+    async def run():
+        bridge = AsgiBridge(echo, 1, Bounds(100, held_bytes=100))
+        clients = [Client(bridge, scope_of(headers=length(50))) for _ in range(4)]
+        for client in clients:
+            client.put(b"x" * 40)
+            await asyncio.sleep(0.01)
+        shed = [await client.answer() for client in clients[:2]]
+        for client in clients[2:]:
+            client.put(b"x" * 10, more=False)
+        return shed, [await client.answer() for client in clients[2:]], bridge
+
+    shed, answered, bridge = asyncio.run(run())
+    assert [status for status, _, _ in answered] == [200, 200]
+    for status, headers, body in shed:
+        assert (status, headers[b"retry-after"]) == (503, b"1")
+        assert headers[b"content-type"] == b"application/problem+json"
+        problem = orjson.loads(body)
+        assert set(problem) == {"type", "title", "status", "detail", "errors", "request_id"}
+    assert (bridge._held_bytes, bridge._arriving, bridge.unanswered) == (0, {}, 0)
+
+
+def test_a_body_that_takes_too_long_or_breaks_off_is_refused():
+    async def run():
+        bridge = AsgiBridge(echo, 1, Bounds(100, body_seconds=0.05))
+        slow = Client(bridge, scope_of(headers=length(2)))
+        gone = Client(bridge, scope_of(headers=CHUNKED))
+        gone.leave()
+        return (await slow.answer())[0], (await gone.answer())[0]
+
+    assert asyncio.run(run()) == (408, 400)
+
+
+@pytest.mark.parametrize("headers", [length(10**9), CHUNKED])
+def test_of_a_body_that_is_too_long_no_more_is_read_and_its_length_is_told(headers):
+    told = []
+
+    def app(environ, start_response):
+        told.append(int(environ["CONTENT_LENGTH"]))
+        start_response("413 CONTENT TOO LARGE", [])
+        return []
+
+    async def run():
+        client = Client(AsgiBridge(app, 1, Bounds(100)), scope_of(headers=headers))
+        client.put(b"x" * 60)
+        client.put(b"x" * 60)
+        return (await client.answer())[0]
+
+    assert asyncio.run(run()) == 413
+    assert told[0] > 100
+
+
+def test_more_requests_than_may_wait_are_told_to_come_again():
+    release = threading.Event()
+
+    def app(environ, start_response):
+        release.wait(5)
+        start_response("200 OK", [])
+        return []
+
+    async def run():
+        bridge = AsgiBridge(app, 1, Bounds(100, in_hand=2))
+        clients = [Client(bridge, scope_of(method="GET")) for _ in range(3)]
+        refused = await clients[2].answer()
+        release.set()
+        return refused, [(await client.answer())[0] for client in clients[:2]]
+
+    (status, headers, _), answered = asyncio.run(run())
+    assert (status, headers[b"retry-after"], answered) == (503, b"1", [200, 200])
+
+
+def test_an_application_that_fails_tells_nothing(capsys):
+    closed = []
+
+    class Parts:
+        def __iter__(self):
+            raise RuntimeError("/secret/path")
+
+        def close(self):
+            closed.append(True)
+
+    async def run():
+        bridge = AsgiBridge(lambda environ, start_response: Parts(), 1, Bounds(100))
+        return await Client(bridge, scope_of(method="GET")).answer()
+
+    status, _, body = asyncio.run(run())
+    assert (status, closed) == (500, [True])
+    assert b"secret" not in body and b"Traceback" not in body
+
+
+def test_threads_are_as_many_as_asked():
+    most, now, lock = [0], [0], threading.Lock()
+
+    def app(environ, start_response):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        with lock:
+            now[0] -= 1
+        start_response("200 OK", [])
+        return []
+
+    async def run():
+        bridge = AsgiBridge(app, 3, Bounds(100))
+        clients = [Client(bridge, scope_of(method="GET")) for _ in range(20)]
+        return {(await client.answer())[0] for client in clients}
+
+    assert asyncio.run(run()) == {200}
+    assert most[0] == 3
+
+
+def test_the_environment_is_what_wsgi_asks_for():
+    headers = [
+        (b"host", b"shop.example"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"2"),
+        (b"x-forwarded-for", b"1.2.3.4"),
+        (b"x_forwarded_for", b"6.6.6.6"),
+        (b"accept", b"a"),
+        (b"accept", b"b"),
+        (b"cookie", b"a=1"),
+        (b"cookie", b"b=2"),
+    ]
+    environ = environ_of(scope_of(b"/a%2Fb/%C3%BC", headers, query=b"k=%20"), b"{}")
+    assert environ["PATH_INFO"].encode("latin-1") == "/a/b/ü".encode()
+    assert environ["RAW_URI"] == "/a%2Fb/%C3%BC?k=%20"
+    assert environ["QUERY_STRING"] == "k=%20"
+    assert (environ["CONTENT_TYPE"], environ["CONTENT_LENGTH"]) == ("application/json", "2")
+    assert environ["HTTP_X_FORWARDED_FOR"] == "1.2.3.4"  # the one with underscores is no proxy's
+    assert environ["HTTP_ACCEPT"] == "a,b"
+    assert environ["HTTP_COOKIE"] == "a=1; b=2"
+    assert environ["REMOTE_ADDR"] == "10.0.0.7"
+    assert environ["wsgi.input"].read() == b"{}"
