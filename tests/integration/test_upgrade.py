@@ -223,7 +223,7 @@ def test_a_model_of_an_earlier_format_ranks_as_it_did_and_serves(
         ranks = np.isfinite(expected)
         np.testing.assert_allclose(found[ranks], expected[ranks], atol=2e-5)
         assert not np.isfinite(found[~ranks]).any()
-    known = {"ranking": bundle.ranking, "facts": bundle.facts, "size_bytes": said["size"]}
+    known = {"ranking": bundle.ranking, "facts": bundle.facts.to_json(), "size_bytes": said["size"]}
     row = version_row(said["version"], manifest_sha256=said["manifest_sha256"], **known)
     with database.begin() as connection:
         version_rows.add_version(connection, row)
