@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recsys.cli.terminal import set_up_logging
 from recsys.config import load_settings
-from recsys.config.process import collect_rarely
+from recsys.config.process import collect_rarely, keep_files_private
 from recsys.errors import RecsysError
 
 USAGE = (
@@ -18,6 +18,7 @@ USAGE = (
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 done, 1 failed, 2 bad usage."""
+    keep_files_private()
     collect_rarely()
     parser = argparse.ArgumentParser("jobs", usage=USAGE.removeprefix("usage: "))
     parser.add_argument("--config", type=Path)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from recsys import __version__
-from recsys.config.process import collect_rarely
+from recsys.config.process import collect_rarely, keep_files_private
 from recsys.errors import InputError, RecsysError
 
 ARGUMENTS = ("NAME", "USER", "REVISION")  # those that a command itself may find unacceptable
@@ -50,6 +50,7 @@ def main() -> None:
 
     An option or argument that is not acceptable is bad usage, whoever finds it out.
     """
+    keep_files_private()
     collect_rarely()
     from recsys.cli import register
 

@@ -1,10 +1,12 @@
-"""A process's own set-up: threads, garbage collection, and the environment of torchrun and Ray."""
+"""A process's own set-up: umask, threads, garbage collection, and the environment of torchrun and Ray."""
 
 from __future__ import annotations
 
 import gc
 import os
 import secrets
+
+PRIVATE_UMASK = 0o077  # files 0600, folders 0700
 
 
 def collect_rarely() -> None:
@@ -14,6 +16,15 @@ def collect_rarely() -> None:
     time until a command does its work.
     """
     gc.set_threshold(50_000, 20, 20)
+
+
+def keep_files_private() -> None:
+    """Let this user alone read what this process and those it starts write, whoever wrote the code.
+
+    Database files, models, sequence files, exports and settings hold people's clicks, and the umask
+    of most machines (022) lets everybody read new files.
+    """
+    os.umask(PRIVATE_UMASK)
 
 
 def limit_threads() -> None:

@@ -63,7 +63,8 @@ def examine(
     settings: Settings, database: Database, config: Path | None, now: datetime
 ) -> list[Finding]:
     """All findings, in the order of the checks."""
-    findings = [*_files(settings, config), *_auth(settings), *_disk(settings, database)]
+    findings = [*_files(settings, config), *_privacy(settings, database)]
+    findings += [*_auth(settings), *_disk(settings, database)]
     if database.file is not None and not database.file.exists():  # connecting would make one
         return [*findings, _schema(None)]
     started = time.perf_counter()
@@ -112,6 +113,31 @@ def _files(settings: Settings, config: Path | None) -> Iterator[Finding]:
         reason = os.strerror(error.errno or 0)
         advice = "give the service's user that folder, or set registry.path"
         yield Finding("registry", "fail", f"{registry} cannot be written: {reason}", advice)
+
+
+def _privacy(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Files of people's clicks that every user of the machine may read, as older releases made them."""
+    places = [settings.registry.path]
+    if database.file is not None:
+        places += [Path(f"{database.file}{end}") for end in ("", "-wal", "-shm", "-journal")]
+    if settings.schedule.backup:
+        places.append(settings.schedule.backup_path)
+    opened = [
+        str(path)
+        for path in places
+        if path.exists() and path.stat().st_mode & stat.S_IROTH and _is_reached(path)
+    ]
+    if opened:
+        named = ", ".join(opened)
+        advice = f"chmod -R o= {' '.join(opened)}"
+        yield Finding("privacy", "warn", f"every user of this machine may read {named}", advice)
+    else:
+        yield Finding("privacy", "ok", "database files, models and backups are not for all to read")
+
+
+def _is_reached(path: Path) -> bool:
+    """Whether every user of the machine may go through all the folders on the way to `path`."""
+    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 
 def _auth(settings: Settings) -> Iterator[Finding]:

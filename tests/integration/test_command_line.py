@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.__main__ import main as jobs_main
 from recsys.cli import app, main
 from recsys.cli.register import register
 from recsys.storage.engine.database import Database
@@ -119,6 +121,18 @@ def log_file(tmp_path, tiny_shop):
     return path
 
 
+@pytest.fixture
+def usual_umask():
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def open_files(folder):
+    """What in `folder` other users may read, write or look into."""
+    return [str(path) for path in folder.rglob("*") if path.stat().st_mode & 0o077]
+
+
 def wait_for(condition, seconds=90.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -156,7 +170,8 @@ def test_accounts_of_the_dashboard(shell, tmp_path):
     assert made["admin_password"] not in str(lines)
 
 
-def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path):
+def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path, usual_umask):
+    log_file.chmod(0o600)
     made = shell.json("init")
     assert made["admin_key"].startswith("rk_")
     assert (tmp_path / "config.toml").is_file()
@@ -194,6 +209,24 @@ def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path):
     shell.run("models", "promote", second["version"])
     assert shell.json("models", "rollback")["champion"] == trained["version"]
     assert "no model version" in shell.run("models", "promote", "nothing", status=1)
+    shell.run("events", "export", "events.csv")
+    assert len(list((tmp_path / "models").rglob("*"))) > 4
+    assert open_files(tmp_path) == []  # configuration, database, models, exports
+
+
+def test_a_scheduler_writes_for_its_user_alone_and_so_does_code_that_opens_a_database(
+    usual_umask, tmp_path, monkeypatch
+):
+    url = f"sqlite:///{tmp_path}/data/recsys.db"
+    with closing(Database(url)) as database:
+        migrate.upgrade(database)
+        with database.begin() as connection:
+            connection.exec_driver_sql("UPDATE stamps SET items = 1")
+            assert {path.name for path in database.file.parent.iterdir()} > {"recsys.db-wal"}
+            assert open_files(tmp_path) == []
+    monkeypatch.setenv("RECSYS_DATABASE__URL", url)
+    assert jobs_main(["run", "7"]) == 1  # no such run
+    assert os.umask(0o022) == 0o077
 
 
 def test_networks_are_compared_on_the_window_of_a_training(lone_shell, log_file):

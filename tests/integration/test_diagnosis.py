@@ -174,6 +174,29 @@ def test_an_open_service_and_open_secrets_are_found(healthy, tmp_path, settings_
     assert "u:secret" not in repr(found)
 
 
+def test_files_that_everybody_may_read_are_found(tmp_path, settings_for, monkeypatch):
+    # Folders of the tests are closed to others; that of this one counts as the root.
+    monkeypatch.setattr(diagnosis, "_is_reached", lambda path: _reached_below(tmp_path, path))
+    models, database = tmp_path / "models", Database(f"sqlite:///{tmp_path}/data/recsys.db")
+    models.mkdir(mode=0o755)
+    migrate.upgrade(database)
+    settings = settings_for(models)
+    found = {one.check: one for one in examine(settings, database, None, NOW)}["privacy"]
+    assert (found.state, found.advice) == ("warn", f"chmod -R o= {models}")
+    models.chmod(0o700)
+    assert states(settings, database)["privacy"] == "ok"
+    database.file.chmod(0o644)
+    assert states(settings, database)["privacy"] == "ok"  # in a folder of its owner's alone
+    database.file.parent.chmod(0o755)
+    assert states(settings, database)["privacy"] == "warn"
+    database.close()
+
+
+def _reached_below(root, path):
+    inside = [folder for folder in path.resolve().parents if folder.is_relative_to(root)]
+    return all(folder.stat().st_mode & 0o001 for folder in inside if folder != root)
+
+
 def test_backups_that_no_longer_come_are_found(healthy, tmp_path):
     settings, database = healthy
     schedule = settings.schedule.model_copy(update={"backup": "0 1 * * *", "backup_path": tmp_path})

@@ -9,10 +9,11 @@ file.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,9 +209,14 @@ class Database:
         self.engine.dispose()
 
     def make_folder(self) -> None:
-        """Create the folder of a SQLite file."""
+        """Create the folder of a SQLite file, and the file, for its owner alone.
+
+        SQLite gives the files beside it (-wal, -shm, -journal) the file's own mode.
+        """
         if self.file is not None:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(OSError):  # it is there, or connecting tells why it cannot be
+                os.close(os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
     def _engine(self, pool_size: int) -> Engine:
         is_sqlite = self.url.get_backend_name() == "sqlite"
