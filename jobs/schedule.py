@@ -1,13 +1,12 @@
-"""Id, trigger, function: the only home of APScheduler.
+"""The scheduler process: what it does, turn by turn (when slots are, `jobs.slots` says).
 
 One scheduler leads (see `jobs.lease`), however many are started; the others wait. A slot is claimed by
 a row that is unique in (job, scheduled time), so that it is run once whoever leads. What is due is
 worked out from the triggers and the last slot claimed, at every look: a slot missed while nobody led,
 or while a clock was wrong, is found on return, and of several only the last is run.
 
-APScheduler's triggers say when, in wall-clock times; its own timers are not used, because they wait by
-the wall clock too, and one set back an hour would stop the lease's renewal for that hour
-(docs/decisions/0012).
+APScheduler's triggers say when; its own timers are not used, because they wait by the wall clock, and
+one set back an hour would stop the lease's renewal for that hour (docs/decisions/0012).
 """
 
 from __future__ import annotations
@@ -16,22 +15,19 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import SubprocessError
 from types import FrameType
-from zoneinfo import ZoneInfo
 
 import structlog
-from apscheduler.triggers.cron import CronTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from jobs.children import Child, stop_orphan
 from jobs.lease import Lease, now_us
 from jobs.notices import Notices
+from jobs.slots import slots
 from recsys.config import Settings
-from recsys.errors import ConfigError, RecsysError
+from recsys.errors import RecsysError
 from recsys.events.times import from_us, to_us
 from recsys.storage.engine.database import Database, open_database
 from recsys.storage.entities import job_rows, schedule_rows
@@ -40,82 +36,9 @@ from recsys.storage.schema import migrate
 
 log = structlog.get_logger(__name__)
 
-PRUNE = "30 4 * * *"
 LOST_SECONDS = 60.0  # without a heartbeat a run counts as lost
 HEAVY = frozenset({"retrain", "tune"})  # one of them at a time
-LOOK_BACK = (timedelta(hours=2), timedelta(days=2), timedelta(days=40), timedelta(days=400))
 CLOCK_STEP = timedelta(hours=2)  # a clock ahead by less is waited for
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-CLOCK_CHANGE = timedelta(hours=3)  # no zone's clocks change by more
-
-
-@dataclass(frozen=True)
-class Slots:
-    """The times of one job. `zone` is None for times counted from the epoch."""
-
-    line: str  # as people read it
-    trigger: CronTrigger | IntervalTrigger
-    zone: ZoneInfo | None
-
-    def next(self, after: datetime) -> datetime | None:
-        """The first slot that is later than `after`, in UTC.
-
-        Cron times are found among the zone's wall-clock times, as if those were UTC, and then placed:
-        a time that the clocks skip comes as much later, one that they repeat comes once. (The
-        trigger's own way with zones leaves days out around a change of clocks.)
-        """
-        if self.zone is None:
-            found = self.trigger.get_next_fire_time(None, after + timedelta(microseconds=1))
-            return None if found is None else found.astimezone(UTC)
-        wall = after.astimezone(self.zone).replace(tzinfo=UTC) - CLOCK_CHANGE
-        while (wall := self.trigger.get_next_fire_time(None, wall)) is not None:
-            moment: datetime = wall.replace(tzinfo=self.zone).astimezone(UTC)
-            if moment > after:
-                return moment
-            wall += timedelta(seconds=1)
-        return None
-
-    def last(self, after: datetime, now: datetime) -> datetime | None:
-        """The latest slot in (after, now], in UTC; None where there is none."""
-        for span in LOOK_BACK:
-            last: datetime | None = None
-            due = self.next(max(after, now - span))
-            while due is not None and due <= now:
-                last, due = due, self.next(due)
-            if last is not None or now - span <= after:
-                return last
-        return None
-
-
-def slots(settings: Settings) -> dict[str, Slots]:
-    """The slots of each job. Raises ConfigError for a cron line that cannot be."""
-    chosen = settings.schedule
-    zone = ZoneInfo(chosen.timezone)
-    # Counted from the epoch, so that every scheduler has the same slots.
-    every = IntervalTrigger(minutes=chosen.refresh_minutes, start_date=EPOCH, timezone=UTC)
-    found = {
-        "retrain": _cron("schedule.retrain", chosen.retrain, zone),
-        "refresh": Slots(f"every {chosen.refresh_minutes:g} min", every, None),
-        "prune": _cron("schedule.prune", PRUNE, zone),
-    }
-    if chosen.tune:
-        found["tune"] = _cron("schedule.tune", chosen.tune, zone)
-    if chosen.backup:
-        found["backup"] = _cron("schedule.backup", chosen.backup, zone)
-    return found
-
-
-def _cron(key: str, line: str, zone: ZoneInfo) -> Slots:
-    try:
-        found = Slots(f"{line} {zone.key}", CronTrigger.from_crontab(line, timezone=UTC), zone)
-    except ValueError as error:
-        raise ConfigError(
-            key, line, f"expected five cron fields such as '0 3 * * *' ({error})"
-        ) from None
-    if found.next(datetime.now(UTC)) is None:
-        raise ConfigError(key, line, "expected a time that ever comes")
-    return found
 
 
 class Scheduler:

@@ -25,7 +25,7 @@ CLOCK = """
 import json, random, sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
-from jobs.schedule import slots
+from jobs.slots import slots
 from recsys.config import load_settings
 from recsys.events.times import SteadyClock
 rng, found = random.Random(4), {"slots": 0, "duplicate_slots": 0, "missed_slots": 0, "clock_steps": 0}

@@ -42,7 +42,7 @@ def serve(
 
 
 def _serve(host: str | None, port: int | None, workers: int | None, config: Path | None) -> None:
-    from jobs.schedule import slots
+    from jobs.slots import slots
     from recsys.serving.answer_log import disk_note
     from recsys.storage.engine.database import open_database
     from recsys.storage.schema import migrate

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from jobs.schedule import slots
+from jobs.slots import slots
 from recsys.config import load_settings
 from recsys.errors import ConfigError
 
@@ -31,7 +31,7 @@ def test_a_daily_time_comes_once_a_day_when_clocks_change(line, change):
     end = (change + timedelta(days=2, hours=23)).replace(tzinfo=BERLIN)
     found = all_due(trigger, start.astimezone(UTC), end.astimezone(UTC))
     days = [moment.astimezone(BERLIN).date() for moment in found]
-    # A time that is skipped comes an hour later, one that is repeated comes once.
+    # A time that is skipped comes after the change, one that is repeated comes once.
     assert len(set(days)) == len(days) == 5
     assert trigger.last(start.astimezone(UTC), found[-1]) == found[-1]
 
