@@ -88,7 +88,7 @@ def import_events(
 
 
 def import_items(database: Database, path: Path, columns: str, now: datetime) -> dict[str, int]:
-    """A file of metadata -> items; the last row of an id counts. Bad rows are counted by reason."""
+    """A file of metadata -> items; what it has no column for stays. Bad rows go to the quarantine."""
     chunks = read_items(path, ItemOptions(columns=ItemMap.parse(columns)))
     read = stored = rejected = new = 0
     for chunk in chunks:

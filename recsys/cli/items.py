@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show
 
 app = typer.Typer(name="items", help="The catalogue.", no_args_is_help=True)
 
@@ -25,7 +25,8 @@ def import_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store item metadata; columns that are not mapped become properties.
+    """Store item metadata; columns that are not mapped become properties. What the file has no column
+    for stays as it is stored; an empty cell takes a value away. Bad rows go to the quarantine.
 
     Example: recsys items import films.parquet --map item=imdb_id,title=title,categories=genres
     """
@@ -33,4 +34,9 @@ def import_(
     from recsys.storage.engine.database import open_database
 
     database = open_database(settings_of(config))
-    show(import_items(database, path, columns, now()), as_json)
+    summary = import_items(database, path, columns, now())
+    if summary["rejected"] and not as_json:
+        say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
+    show(summary, as_json)
+    if summary["read"] and summary["rejected"] == summary["read"]:
+        raise typer.Exit(1)

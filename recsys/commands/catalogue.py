@@ -16,8 +16,7 @@ def set_availability(
     An item without metadata gets a row that says no more than that.
     """
     with database.begin() as connection:
-        if not item_rows.update_item(connection, item_id, {"available": available}, now_us):
-            bare = check_item({"item_id": item_id, "available": available})
-            item_rows.put_items(connection, [bare], now_us)
+        given = check_item({"item_id": item_id, "available": available})
+        item_rows.put_items(connection, [given], now_us)
         action = "item.show" if available else "item.hide"
         add_audit(connection, actor, action, item_id, now_us)

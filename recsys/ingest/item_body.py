@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import orjson
 
 from recsys.errors import InputError
 from recsys.ingest.event_body import check_properties
@@ -19,7 +21,11 @@ ITEM_FIELDS = ("item_id", "title", "categories", "price", "image", "available", 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One acceptable item."""
+    """One acceptable item, as far as it was given.
+
+    What was not given is no value: it stays what it is where the item is stored already, and is the
+    default of a new one. Properties are given name by name, null taking one away.
+    """
 
     item_id: str
     title: str | None
@@ -28,12 +34,13 @@ class Item:
     image: str | None  # an address; never fetched
     available: bool
     properties: str | None  # JSON object text, compact, keys sorted
+    given: frozenset[str] = field(default=frozenset(ITEM_FIELDS), compare=False)
 
 
 def check_item(raw: Mapping[str, object]) -> Item:
-    """The item that the JSON object `raw` describes; null counts as absent.
+    """The item that the JSON object `raw` describes.
 
-    White space within a title becomes single spaces, and repeated categories are kept once. Raises
+    A field that is absent is not given; null gives it as empty (of `available`: says nothing). White space within a title becomes single spaces, and repeated categories are kept once. Raises
     InputError naming the first field that is unknown, missing or not acceptable.
 
     >>> check_item({"item_id": "7", "title": "Tea", "categories": ["drinks"]}).categories
@@ -64,7 +71,23 @@ def check_item(raw: Mapping[str, object]) -> Item:
         image=_text("image", raw.get("image"), MAX_IMAGE_LENGTH),
         available=available is not False,
         properties=check_properties(raw.get("properties")),
+        given=frozenset(raw) - (frozenset() if available is not None else {"available"}),
     )
+
+
+def with_properties(stored: str, given: str | None) -> str:
+    """Properties, as JSON text, with those given over them; null takes one away, None all.
+
+    Raises InputError where they become too large.
+
+    >>> with_properties('{"brand":"Acme","size":3}', '{"size":null,"tea":true}')
+    '{"brand":"Acme","tea":true}'
+    """
+    if given is None:
+        return "{}"
+    merged = {**orjson.loads(stored), **orjson.loads(given)}
+    kept = {name: value for name, value in merged.items() if value is not None}
+    return check_properties(kept) or "{}"
 
 
 def _text(field: str, value: object, limit: int) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def read_items(
     """The items of a CSV, TSV, JSON Lines or Parquet file, the first two plain, .gz or .zst.
 
     Categories are a list, JSON text of a list, or text split at `|`. A column that is not mapped
-    becomes a property under its own name; missing values are left out. Raises InputError at once
+    becomes a property under its own name. Raises InputError at once
     where the file cannot be opened or a column that was named is not there; while reading, where
     the file is damaged.
     """
@@ -150,28 +150,24 @@ def _chunk(raw: RawChunk, columns: Mapping[str, str]) -> ItemChunk:
 
 
 def item_of(row: Row, columns: Mapping[str, str]) -> Item:
-    """The item that a source row describes, `columns` telling what they mean; raises InputError."""
-    values = {name: plain(value) for name, value in row.items() if value is not None}
-    mapped = {meaning: values.get(column) for meaning, column in columns.items()}
-    others = set(columns.values())
-    properties = {
-        name: value
-        for name, value in values.items()
-        if name not in others and value is not None and value != ""
-    }
-    item_id = _id(mapped.get("item"))
+    """The item that a source row describes, `columns` telling what they mean; raises InputError.
+
+    Given is what the row has a column for; an empty cell takes a value away.
+    """
+    values = {name: plain(value) for name, value in row.items()}
+    mapped = {meaning: values[column] for meaning, column in columns.items() if column in values}
+    item_id = _id(mapped.pop("item", None))
     if item_id is None:
         raise InputError("item_id", None, "is missing")
+    raw = {meaning: _CELLS[meaning](value) for meaning, value in mapped.items()}
+    mapped_columns = set(columns.values())
+    properties = {
+        name: None if value == "" else value
+        for name, value in values.items()
+        if name not in mapped_columns
+    }
     return check_item(
-        {
-            "item_id": item_id,
-            "title": _optional_text(mapped.get("title")),
-            "categories": _categories(mapped.get("categories")),
-            "price": _number(mapped.get("price")),
-            "image": _optional_text(mapped.get("image")),
-            "available": _available(mapped.get("available")),
-            "properties": properties or None,
-        }
+        {"item_id": item_id, **raw} | ({"properties": properties} if properties else {})
     )
 
 
@@ -209,7 +205,8 @@ def _number(value: object) -> object:
         if value == "":
             return None
         if not _NUMBER.match(value):
-            raise InputError("price", value, "expected a number")
+            expected = "expected a number, with a point before its decimals (12.50)"
+            raise InputError("price", value, expected)
         return float(value)
     return value
 
@@ -221,3 +218,12 @@ def _available(value: object) -> object:
     if known is None:
         raise InputError("available", value, "expected true or false")
     return known
+
+
+_CELLS: dict[str, Callable[[object], object]] = {
+    "title": _optional_text,
+    "categories": _categories,
+    "price": _number,
+    "image": _optional_text,
+    "available": _available,
+}

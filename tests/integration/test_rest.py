@@ -202,7 +202,7 @@ def test_cold_users_and_unknown_items_get_popular_items(service):
 
 @pytest.mark.parametrize("most", [2_000, 10])  # of the newest items, whatever they are
 def test_items_of_a_category_are_found_among_many_newer_ones(bare, monkeypatch, most):
-    monkeypatch.setattr("recsys.serving.popularity.LONGEST", most)
+    monkeypatch.setattr("recsys.serving.candidates.LONGEST", most)
     for added, (name, number) in enumerate((("rare", 3), ("common", 300)), 1):
         given = [
             check_item({"item_id": f"{name}{n}", "categories": [name], "price": added})

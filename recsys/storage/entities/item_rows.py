@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select
 
-from recsys.ingest.item_body import Item
+from recsys.ingest.item_body import Item, with_properties
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities.stamps import bump
 from recsys.storage.schema.tables import followers, item_categories, items
@@ -33,37 +33,47 @@ class StoredItem:
     updated_at_us: int
 
 
-def put_items(connection: Connection, given: Sequence[Item], now_us: int) -> int:
-    """Store `given` whole, over what was there; how many are new."""
-    unique = {item.item_id: item for item in given}  # the last of an id counts
-    if not unique:
+def put_items(connection: Connection, given: Iterable[Item], now_us: int) -> int:
+    """Store what is given of each item; what is not given stays. How many items are new.
+
+    Of several rows of an id each adds to those before it. Raises InputError where an item's
+    properties become too large.
+    """
+    by_id: dict[str, list[Item]] = {}
+    for item in given:
+        by_id.setdefault(item.item_id, []).append(item)
+    if not by_id:
         return 0
-    known = _existing(connection, list(unique))
-    statement = upsert(connection, items)
-    kept = ("title", "categories", "price", "image", "available", "properties", "updated_at_us")
-    statement = statement.on_conflict_do_update(
-        index_elements=["item_id"], set_={name: statement.excluded[name] for name in kept}
-    )
-    connection.execute(statement, [_row(item, now_us) for item in unique.values()])
-    _put_categories(connection, unique)
+    known = _stored(connection, list(by_id), lock=True)
+    rows: dict[frozenset[str], list[dict[str, Any]]] = {}
+    categories: dict[str, list[str]] = {}
+    for item_id, parts in by_id.items():
+        row = known.get(item_id) or _new_row(item_id, now_us)
+        for item in parts:
+            row = _with(row, item)
+        named = frozenset().union(*(item.given for item in parts)) - {"item_id"}
+        rows.setdefault(named, []).append({**row, "updated_at_us": now_us})
+        if "categories" in named:
+            categories[item_id] = json.loads(row["categories"])
+    for named, chosen in rows.items():
+        statement = upsert(connection, items)
+        changed = {name: statement.excluded[name] for name in (*sorted(named), "updated_at_us")}
+        statement = statement.on_conflict_do_update(index_elements=["item_id"], set_=changed)
+        connection.execute(statement, chosen)
+    _put_categories(connection, categories)
     bump(connection, "items")
-    return len(unique) - len(known)
+    return len(by_id) - len(known)
 
 
-def update_item(connection: Connection, item_id: str, changes: dict[str, Any], now_us: int) -> bool:
-    """Change some columns of an item; False where there is no such item."""
-    values: dict[str, Any] = {**changes, "updated_at_us": now_us}
-    categories = values.get("categories")
-    if categories is not None:
-        values["categories"] = json.dumps(list(categories), ensure_ascii=False)
-    statement = items.update().where(items.c.item_id == item_id).values(values)
-    if connection.execute(statement).rowcount == 0:
-        return False
-    if categories is not None:
-        connection.execute(delete(item_categories).where(item_categories.c.item_id == item_id))
-        _insert_categories(connection, [(name, item_id) for name in categories])
-    bump(connection, "items")
-    return True
+def differing(connection: Connection, given: Iterable[Item]) -> list[Item]:
+    """Those of `given` that are new or say something else than what is stored."""
+    candidates = list(given)
+    known = _stored(connection, list({item.item_id for item in candidates}))
+    return [
+        item
+        for item in candidates
+        if (row := known.get(item.item_id)) is None or _with(row, item) != row
+    ]
 
 
 def delete_item(connection: Connection, item_id: str) -> bool:
@@ -170,39 +180,51 @@ def latest_items(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
-def _existing(connection: Connection, item_ids: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for chunk in _chunks(item_ids):
-        statement = select(items.c.item_id).where(items.c.item_id.in_(chunk))
-        found.update(connection.execute(statement).scalars())
+def _stored(
+    connection: Connection, item_ids: Sequence[str], lock: bool = False
+) -> dict[str, dict[str, Any]]:
+    """The rows of `item_ids` as they are; `lock`: nobody changes them until the commit."""
+    found: dict[str, dict[str, Any]] = {}
+    for chunk in _chunks(sorted(item_ids)):
+        statement = select(items).where(items.c.item_id.in_(chunk)).order_by(items.c.item_id)
+        if lock:
+            statement = statement.with_for_update()
+        for row in connection.execute(statement).mappings():
+            found[row["item_id"]] = dict(row)
     return found
 
 
-def _put_categories(connection: Connection, given: dict[str, Item]) -> None:
-    for chunk in _chunks(list(given)):
-        connection.execute(delete(item_categories).where(item_categories.c.item_id.in_(chunk)))
-    pairs = [(name, item.item_id) for item in given.values() for name in item.categories]
-    _insert_categories(connection, pairs)
-
-
-def _insert_categories(connection: Connection, pairs: Iterable[tuple[str, str]]) -> None:
-    rows = [{"category": name, "item_id": item_id} for name, item_id in dict.fromkeys(pairs)]
-    if rows:
-        connection.execute(item_categories.insert(), rows)
-
-
-def _row(item: Item, now_us: int) -> dict[str, Any]:
+def _new_row(item_id: str, now_us: int) -> dict[str, Any]:
     return {
-        "item_id": item.item_id,
-        "title": item.title,
-        "categories": json.dumps(list(item.categories), ensure_ascii=False),
-        "price": item.price,
-        "image": item.image,
-        "available": item.available,
-        "properties": item.properties or "{}",
+        "item_id": item_id,
+        "title": None,
+        "categories": "[]",
+        "price": None,
+        "image": None,
+        "available": True,
+        "properties": "{}",
         "created_at_us": now_us,
         "updated_at_us": now_us,
     }
+
+
+def _with(row: dict[str, Any], item: Item) -> dict[str, Any]:
+    """A row with what is given of an item."""
+    changes = {name: getattr(item, name) for name in item.given if name in row}
+    if "categories" in changes:
+        changes["categories"] = json.dumps(list(item.categories), ensure_ascii=False)
+    if "properties" in changes:
+        changes["properties"] = with_properties(row["properties"], item.properties)
+    return {**row, **changes}
+
+
+def _put_categories(connection: Connection, given: dict[str, list[str]]) -> None:
+    for chunk in _chunks(list(given)):
+        connection.execute(delete(item_categories).where(item_categories.c.item_id.in_(chunk)))
+    pairs = [(name, item_id) for item_id, names in given.items() for name in names]
+    rows = [{"category": name, "item_id": item_id} for name, item_id in dict.fromkeys(pairs)]
+    if rows:
+        connection.execute(item_categories.insert(), rows)
 
 
 def stored_item(row: Any) -> StoredItem:

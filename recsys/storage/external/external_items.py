@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -14,7 +13,6 @@ from recsys.ingest.item_body import Item
 from recsys.ingest.item_files import item_of
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
-from recsys.storage.entities.item_rows import StoredItem
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.operator_sql import check_query, escaped
 
@@ -36,8 +34,9 @@ class CopyResult:
 def copy_items(settings: Settings, database: Database, now_us: int) -> CopyResult:
     """Read `events.items_query` whole and store what is new or different.
 
-    Items that are gone from there stay: say `available` in the query. Columns other than COLUMNS
-    become properties. Raises ConfigError where the query is refused, SourceUnavailableError.
+    Items that are gone from there stay: say `available` in the query. A query without it says nothing
+    of availability, so that what an operator switched off stays off; so with every other column.
+    Columns other than COLUMNS become properties. Raises ConfigError where the query is refused, SourceUnavailableError.
     """
     query = settings.events.items_query
     check_query("items_query", query)
@@ -76,20 +75,10 @@ def _columns(connection: Connection, query: str) -> dict[str, str]:
     return {name.removesuffix("_id"): name for name in COLUMNS if name in names}
 
 
-def _store(database: Database, items: list[Item], now_us: int) -> int:
+def _store(database: Database, given: list[Item], now_us: int) -> int:
     with database.connect() as connection:
-        stored = item_rows.get_items(connection, [item.item_id for item in items])
-    other = [item for item in items if not _same(item, stored.get(item.item_id))]
+        other = item_rows.differing(connection, given)
     if other:
         with database.begin() as connection:
             item_rows.put_items(connection, other, now_us)
     return len(other)
-
-
-def _same(item: Item, stored: StoredItem | None) -> bool:
-    if stored is None:
-        return False
-    shown = (stored.title, tuple(stored.categories), stored.price, stored.image, stored.available)
-    properties = json.loads(item.properties) if item.properties else {}
-    said = (item.title, item.categories, item.price, item.image, item.available)
-    return said == shown and properties == stored.properties

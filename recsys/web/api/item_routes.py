@@ -98,7 +98,10 @@ class ItemListAnswer(BaseModel):
     example=[{"item_id": "i1", "title": "Teapot", "categories": ["kitchen"], "price": 19.5}],
 )
 def put_items(body: Any) -> tuple[dict[str, Any], int]:
-    """Store the metadata of one item, or of up to 10,000; each row is answered for itself."""
+    """Store what is given of one item, or of up to 10,000; each row is answered for itself.
+
+    What is not given stays as it is stored; null takes a value away, among properties one by one.
+    """
     rows = body if isinstance(body, list) else [body]
     if not 1 <= len(rows) <= MAX_ROWS:
         message = f"expected 1 to {MAX_ROWS} items, not {len(rows)}"
@@ -196,15 +199,14 @@ def get_item(item_id: str) -> dict[str, Any]:
     by_query=QueryForm("/items", ItemByIdQuery),
 )
 def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
-    """Change some of an item's metadata; `available: false` takes it out of every answer at once."""
-    given = body.model_dump(exclude_unset=True)
-    checked = check_item({"item_id": item_id, **given})
-    changes = {name: getattr(checked, name) for name in given}
-    if "properties" in changes:
-        changes["properties"] = changes["properties"] or "{}"
+    """Change what is given of an item's metadata, null taking a value away; `available: false` takes
+    the item out of every answer at once.
+    """
+    given = check_item({"item_id": item_id, **body.model_dump(exclude_unset=True)})
     with services().database.begin() as connection:
-        if not item_rows.update_item(connection, item_id, changes, now_us()):
+        if not item_rows.get_items(connection, [item_id]):
             raise NotFoundError("item", item_id)
+        item_rows.put_items(connection, [given], now_us())
     return _item(item_id)
 
 

@@ -4,9 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from recsys.commands.catalogue import set_availability
 from recsys.errors import ConfigError
 from recsys.ops import upkeep
 from recsys.storage.entities import item_rows
+from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.stamps import read_stamps
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
@@ -41,6 +43,23 @@ def test_items_are_copied_and_only_what_changed_is_written_again(clicks, own, tm
         assert read_stamps(connection).items == before  # nothing kept in memory is read anew
     clicks.run("UPDATE products SET stock = 9 WHERE no = 2")
     assert upkeep.copy_items(settings, own, NOW, lines.append) == 1
+
+
+def test_a_query_that_says_nothing_of_availability_leaves_the_switch(clicks, own, tmp_path):
+    clicks.run(
+        "CREATE TABLE products (no INTEGER, name VARCHAR(40))",
+        "INSERT INTO products VALUES (1, 'Tea')",
+    )
+    query = "SELECT no AS item_id, name AS title FROM products"
+    settings = clicks.settings(tmp_path / "models", items_query=query)
+    assert upkeep.copy_items(settings, own, NOW, print) == 1
+    set_availability(own, CLI, "1", False, 1)
+    assert upkeep.copy_items(settings, own, NOW, print) == 0
+    clicks.run("UPDATE products SET name = 'Cup'")
+    assert upkeep.copy_items(settings, own, NOW, print) == 1
+    with own.connect() as connection:
+        item = item_rows.get_items(connection, ["1"])["1"]
+    assert (item.title, item.available) == ("Cup", False)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_csv(tmp_path: Path) -> None:
     assert tea.price == 2.5
     assert tea.title == "Green Tea"
     assert (tea.categories, tea.available) == (("drinks", "tea"), False)
-    assert plain == Item("8", None, ("drinks", "a|b"), None, None, True, None)
+    emptied = '{"colour":null,"weight":null}'  # an empty cell takes away
+    assert plain == Item("8", None, ("drinks", "a|b"), None, None, True, emptied)
+    assert plain.given == tea.given - {"available"}  # which an empty cell says nothing of
 
 
 def test_json_lines_and_parquet_agree(tmp_path: Path) -> None:
@@ -67,12 +70,14 @@ def test_json_lines_and_parquet_agree(tmp_path: Path) -> None:
     }
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + '\n{"sku": "8", "later": {"a": [1]}}\n')
     first, second = read(tmp_path / "a.jsonl").items
-    assert first == TEA
+    cleared = '{"colour":"green","nothing":null,"weight":100}'
+    assert first == replace(TEA, properties=cleared)
+    assert second.given == {"item_id", "properties"}  # what a row has no key for is not given
     assert second == Item("8", None, (), None, None, True, '{"later":{"a":[1]}}')
 
     table = pa.Table.from_pylist([row | {"eur": Decimal("2.50"), "sku": 7.0}])
     pa.parquet.write_table(table, tmp_path / "a.parquet")
-    assert read(tmp_path / "a.parquet").items == [TEA]
+    assert read(tmp_path / "a.parquet").items == [first]
 
 
 def test_bad_rows_are_told(tmp_path: Path) -> None:
@@ -113,6 +118,16 @@ def test_own_names_need_no_map(tmp_path: Path) -> None:
     path = tmp_path / "items.tsv"
     path.write_text("item_id\ttitle\textra\n7\tTea\tx\n")
     assert read(path, ItemMap()).items == [Item("7", "Tea", (), None, None, True, '{"extra":"x"}')]
+    assert read(path, ItemMap()).items[0].given == {"item_id", "title", "properties"}
+
+
+def test_a_decimal_comma_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text('item_id,price\nA,"12,50"\n')
+    (rejection,) = read(path, ItemMap()).rejections
+    assert rejection.reason == (
+        "price = '12,50': expected a number, with a point before its decimals (12.50)"
+    )
 
 
 def test_columns_that_are_not_there(tmp_path: Path) -> None:
