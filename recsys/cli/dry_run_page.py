@@ -38,6 +38,7 @@ def text_of(report: dict[str, Any]) -> str:
             )
             lines.append(f"  {LABELS.get(name, name):<22}{cells}")
         lines.append("")
+    lines += [f"note: {words}: {rows:,} rows" for words, rows in report["notes"].items()]
     for warning in source.get("warnings", []):
         lines.append(f"note: {warning}")
     for statement in source.get("create_index", []):

@@ -77,7 +77,11 @@ def import_(
         summary = import_events(database, path, options, now(), on_progress)
     if summary.rejected and not as_json:
         say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
-    show(summary.plain(), as_json)
+    if not as_json:
+        for words, rows in summary.notes.items():
+            say(f"note: {words}: {rows:,} rows")
+    plain = summary.plain()
+    show(plain if as_json else {k: v for k, v in plain.items() if k != "notes"}, as_json)
     if summary.read and summary.rejected == summary.read - summary.skipped:
         raise typer.Exit(1)
 

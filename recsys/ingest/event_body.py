@@ -24,6 +24,8 @@ from recsys.events.fields import (
     Event,
     EventField,
 )
+from recsys.ingest.cells import clean_text, lost_digits, whole_text
+from recsys.ingest.numeric_times import too_early
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
 POSTED_NAMES = tuple(one.rest_name for one in POSTED_FIELDS)
@@ -43,7 +45,7 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
     """The event that the JSON object `raw` describes; `now_us` is the time where it names none.
 
     Raises InputError naming the first field that is unknown, missing or not acceptable. A field
-    that is null counts as absent.
+    that is null, blank or a word for a missing value counts as absent; ids are trimmed.
 
     >>> event = check_event({"user_id": "7", "item_id": "tea", "timestamp": 1592955233000}, 2**51)
     >>> event.event_type, event.timestamp_us
@@ -62,7 +64,8 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
     user_id = _text(raw, "user_id")
     session_id = _text(raw, "session_id")
     if item_id is None:
-        raise InputError("item_id", None, f"expected text of 1 to {MAX_ID_LENGTH} characters")
+        problem = f"expected text of 1 to {MAX_ID_LENGTH} characters"
+        raise InputError("item_id", raw.get("item_id"), problem)
     if user_id is None and session_id is None:
         raise InputError("user_id", None, "user_id and session_id are both missing")
     return Event(
@@ -105,10 +108,16 @@ def _text(raw: Mapping[str, object], field: str, limit: int = MAX_ID_LENGTH) -> 
     value = raw.get(field)
     if value is None:
         return None
-    if problem := text_problem(value, limit):
+    if not isinstance(value, str) or not value:
+        raise InputError(field, value, text_problem(value, limit) or "")
+    text = clean_text(value)
+    if text is None:
+        return None
+    if lost_digits(text):
+        raise InputError(field, value, "a number that has lost its digits")
+    if problem := text_problem(text, limit):
         raise InputError(field, value, problem)
-    assert isinstance(value, str)
-    return value
+    return whole_text(text)
 
 
 def _detail(field: EventField, raw: Mapping[str, object]) -> Any:
@@ -126,6 +135,8 @@ def _timestamp(value: object, now_us: int) -> int:
     if value is None:
         return now_us
     if isinstance(value, int) and not isinstance(value, bool):
+        if problem := too_early(value, "ms", now_us):
+            raise InputError("timestamp", value, problem)
         timestamp_us = value * 1_000
     elif isinstance(value, str) and (parsed := rfc3339_us(value)) is not None:
         timestamp_us = parsed

@@ -5,8 +5,9 @@ Legend: n rows of a raw chunk, E accepted events.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,14 @@ from recsys.events.fields import (
     event_table,
 )
 from recsys.ingest.arrow_columns import as_ids, as_numbers, can_be_id, can_be_number, cell_value
+from recsys.ingest.cells import (
+    CellRules,
+    clean,
+    clean_text,
+    lost_digits,
+    lost_digits_of,
+    whole_texts,
+)
 from recsys.ingest.layouts import Layout, ReadOptions, listed, own_map, require_columns
 from recsys.ingest.numeric_times import FINE, Times
 from recsys.ingest.raw_rows import RawChunk, Rejection, raw_text
@@ -42,6 +51,8 @@ class EventChunk:
     skipped: int  # rows left out by `where`
     read: int  # E + rejections + skipped
     bytes_read: int  # of the file as it lies on disk; the sum over all chunks is its size
+    # What was read otherwise than written, or may have been meant otherwise: words -> rows
+    notes: Counter[str] = field(default_factory=Counter)
 
 
 class EventParser:
@@ -80,7 +91,10 @@ class EventParser:
         if problem := text_problem(self._default_type, MAX_TYPE_LENGTH):
             raise InputError("--default-type", self._default_type, problem)
         self._milliseconds = layout.milliseconds if layout else None
-        self._missing = layout.missing if layout else ()
+        self._rules = options.cells
+        if layout and layout.missing:
+            missing = (*options.cells.missing, *layout.missing)
+            self._rules = replace(options.cells, missing=tuple(dict.fromkeys(missing)))
         wanted = [*self._columns.values(), *(condition.column for condition in self._conditions)]
         if self._milliseconds:
             wanted.append(self._milliseconds)
@@ -106,21 +120,22 @@ class EventParser:
     def parse(self, raw: RawChunk) -> EventChunk:
         kept = np.ones(len(raw.positions), np.bool_)
         for condition in self._conditions:
-            kept &= condition.mask(raw.columns[condition.column])
+            kept &= condition.mask(_trimmed(raw.columns[condition.column], self._rules))
         rows = _Rows(raw, kept)
-        item, user, session = (self._ids(rows, name) for name in ("item", "user", "session"))
+        notes: Counter[str] = Counter()
+        item, user, session = (self._ids(rows, name, notes) for name in ("item", "user", "session"))
         rows.reject_missing(pc.is_null(item), "item_id")
         neither = pc.and_(pc.is_null(user), pc.is_null(session))
         rows.reject(_mask(neither), lambda row: "user_id and session_id are both missing")
-        times = self._timestamps(rows)
-        event_type = self._ids(rows, "event_type", MAX_TYPE_LENGTH)
+        times = self._timestamps(rows, notes)
+        event_type = self._ids(rows, "event_type", notes, MAX_TYPE_LENGTH)
         columns = {
             "user_id": user,
             "session_id": session,
             "item_id": item,
             "event_type": pc.fill_null(event_type, self._default_type),
             "timestamp_us": pa.array(times.us),
-            **{one.name: self._detail(rows, one) for one in _DETAILS if one.mapped_as},
+            **{one.name: self._detail(rows, one, notes) for one in _DETAILS if one.mapped_as},
         }
         table = event_table(columns).append_column(
             POSITIONED_SCHEMA.field("position"), pa.array(raw.positions[kept])
@@ -134,23 +149,36 @@ class EventParser:
             skipped=int(len(kept) - kept.sum()),
             read=len(kept) + len(raw.rejections),
             bytes_read=raw.bytes_read,
+            notes=notes,
         )
 
-    def _ids(self, rows: _Rows, meaning: str, limit: int = MAX_ID_LENGTH) -> pa.Array:
+    def _cleaned(self, rows: _Rows, meaning: str, notes: Counter[str]) -> pa.Array:
+        column = rows.column(self._columns[meaning])
+        if not pa.types.is_string(column.type):
+            return column
+        ids = meaning in ("user", "session", "item")
+        return clean(column, self._rules, _label(meaning), notes, ids)
+
+    def _ids(
+        self, rows: _Rows, meaning: str, notes: Counter[str], limit: int = MAX_ID_LENGTH
+    ) -> pa.Array:
         """Ids of the column mapped as `meaning`, null where missing; rows with a bad id are rejected."""
         name = self._columns.get(meaning)
         if name is None:
             return pa.nulls(len(rows), pa.string())
-        column = rows.column(name)
-        label = meaning if meaning.startswith("event") else f"{meaning}_id"
+        column = self._cleaned(rows, meaning, notes)
+        label = _label(meaning)
         if not can_be_id(column.type):
             raise InputError(
                 "--map", f"{meaning}={name}", f"a column of type {column.type} holds no ids"
             )
-        if meaning in ("user", "session") and self._missing and pa.types.is_string(column.type):
-            absent = pc.is_in(column, pa.array(self._missing))
-            column = pc.if_else(absent, pa.scalar(None, pa.string()), column)
+        lost = None
+        if pa.types.is_string(column.type) and not self._rules.exact:
+            column = whole_texts(column)
+            lost = _mask(lost_digits_of(column))
         ids, bad = as_ids(column, limit)
+        if lost is not None:
+            bad |= lost
         unusable, problem = rows.unusable(name)
         if unusable is not None:
             rows.reject(
@@ -159,44 +187,53 @@ class EventParser:
 
         def reason(row: int) -> str:
             value = rows.value(name, row)
-            fault = text_problem(value, limit) if isinstance(value, str) else None
+            fault = None
+            if isinstance(value, str):
+                text = clean_text(value, self._rules) or ""
+                fault = "a number that has lost its digits" if lost_digits(text) else None
+                fault = fault or text_problem(text, limit)
             return f"{label} = {shown(value)}: {fault or 'expected text or a whole number'}"
 
         rows.reject(bad, reason)
         return ids
 
-    def _timestamps(self, rows: _Rows) -> Times:
+    def _timestamps(self, rows: _Rows, notes: Counter[str]) -> Times:
         name = self._columns.get("timestamp", "timestamp")
         more_us = None
         if self._milliseconds is not None:
             values, _, _ = as_numbers(rows.column(self._milliseconds))
             more_us = values * 1_000.0
-        times = self._times.parse(rows.column(name), more_us)
+        column = rows.column(name)
+        if pa.types.is_string(column.type):
+            column = clean(column, self._rules, "timestamp", notes)
+            if lost := int(pc.sum(lost_digits_of(column)).as_py() or 0):
+                notes["timestamp in scientific notation, whose last digits are lost"] += lost
+        times = self._times.parse(column, more_us)
         rows.reject(
             times.outcome != FINE,
             lambda row: self._times.reason(rows.value(name, row), times, row),
         )
         return times
 
-    def _detail(self, rows: _Rows, field: EventField) -> pa.Array:
+    def _detail(self, rows: _Rows, field: EventField, notes: Counter[str]) -> pa.Array:
         if field.kind == "number":
-            return self._numbers(rows, field.mapped_as)
-        return self._ids(rows, field.mapped_as, field.max_length)
+            return self._numbers(rows, field.mapped_as, notes)
+        return self._ids(rows, field.mapped_as, notes, field.max_length)
 
-    def _numbers(self, rows: _Rows, meaning: str) -> pa.Array:
+    def _numbers(self, rows: _Rows, meaning: str, notes: Counter[str]) -> pa.Array:
+        """Numbers of the column mapped as `meaning`; one that cannot be read costs no event."""
         name = self._columns.get(meaning)
         if name is None:
             return pa.nulls(len(rows), pa.float64())
-        column = rows.column(name)
+        column = self._cleaned(rows, meaning, notes)
         if not can_be_number(column.type):
             raise InputError(
                 "--map", f"{meaning}={name}", f"a column of type {column.type} holds no numbers"
             )
         values, missing, bad = as_numbers(column)
         bad |= ~missing & ~np.isfinite(values)
-        rows.reject(
-            bad, lambda row: f"{meaning} = {shown(rows.value(name, row))}: expected a finite number"
-        )
+        if bad.any():
+            notes[f"{meaning} left out of an event: expected a finite number"] += int(bad.sum())
         return pa.array(values, mask=missing | bad)
 
 
@@ -258,6 +295,18 @@ class _Rows:
                 numbers.tolist(), positions.tolist(), sources, strict=True
             )
         ]
+
+
+def _label(meaning: str) -> str:
+    """The field's own name where it is an id."""
+    return f"{meaning}_id" if meaning in ("user", "session", "item") else meaning
+
+
+def _trimmed(column: pa.Array, rules: CellRules) -> pa.Array:
+    """Texts without blanks around them; what stands for a missing value stays comparable."""
+    if not pa.types.is_string(column.type):
+        return column
+    return clean(column, replace(rules, missing=()), "", Counter())
 
 
 def _mask(values: pa.Array) -> BoolArray:

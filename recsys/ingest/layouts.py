@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from recsys.errors import InputError
 from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS
+from recsys.ingest.cells import CellRules
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Layout:
     delimiter: str | None = None  # only asked for where there is no header line
     default_type: str | None = None  # in place of 'view'
     milliseconds: str | None = None  # a column of milliseconds to be added to the timestamp
-    missing: tuple[str, ...] = ()  # texts that stand for no user or no session
+    missing: tuple[str, ...] = ()  # further words that stand for no value
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class ReadOptions:
     format: str | None = None  # a public layout, see LAYOUTS
     timezone: str | None = None  # of times without a UTC offset
     delimiter: str | None = None  # None: the one the first line has most
+    cells: CellRules = field(default_factory=CellRules)
 
 
 _YOOCHOOSE = ColumnMap(session="session_id", item="item_id", timestamp="timestamp")

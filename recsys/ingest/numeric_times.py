@@ -16,6 +16,9 @@ from recsys.events.times import MICROSECONDS
 from recsys.ingest.arrow_columns import as_numbers, text_bytes
 
 BEYOND = 2.0**62  # µs that int64 is not asked to hold
+# A number below this is of another unit than it is taken for: milliseconds of 2024 are µs of 1970.
+EARLIEST_NUMBER_US = 94_694_400_000_000  # 1973-01-01, UTC
+US_A_YEAR = 31_556_952_000_000
 
 # What became of a row's time.
 FINE, MISSING, UNREADABLE, TOO_EARLY, TOO_LATE, NO_OFFSET, NO_MILLISECONDS = range(7)
@@ -29,6 +32,26 @@ class Times:
     outcome: UInt8Array  # (n,)
     estimate_us: Float64Array  # (n,) what was read, however far out; NaN where nothing was
     unit: str | None  # the unit by which numbers were taken
+
+
+def plausible(us: float, latest_us: int) -> bool:
+    """Whether a log may well be of that time: 1990 or later."""
+    return 20 * US_A_YEAR < us <= latest_us
+
+
+def too_early(number: float, unit: str, latest_us: int) -> str | None:
+    """What is wrong with a time written as a `number` of `unit` that lies before 1973; None if it
+    does not.
+
+    >>> too_early(1_714_564_800, "ms", 1_800_000_000_000_000)
+    'as ms is before 1973; is the unit s?'
+    """
+    us = number * MICROSECONDS[unit]
+    if us >= EARLIEST_NUMBER_US:
+        return None
+    fitting = [u for u, factor in MICROSECONDS.items() if plausible(number * factor, latest_us)]
+    hint = f"; is the unit {fitting[0]}?" if fitting else ""
+    return f"as {unit} is before {1970 if us < 0 else 1973}{hint}"
 
 
 def from_numbers(column: pa.Array, unit: str) -> Times:

@@ -21,6 +21,7 @@ from recsys.ingest.arrow_columns import NUMBER, cell_value, text_bytes
 from recsys.ingest.iso_times import parse_iso
 from recsys.ingest.numeric_times import (
     BEYOND,
+    EARLIEST_NUMBER_US,
     FINE,
     MISSING,
     NO_MILLISECONDS,
@@ -28,14 +29,16 @@ from recsys.ingest.numeric_times import (
     TOO_EARLY,
     TOO_LATE,
     UNREADABLE,
+    US_A_YEAR,
     Times,
     from_integers,
     from_numbers,
+    plausible,
     times_of,
+    too_early,
 )
 
 EXAMPLE = "expected RFC 3339 such as 2024-05-01T12:00:00Z"
-_US_A_YEAR = 31_556_952_000_000
 
 
 class TimestampParser:
@@ -70,7 +73,6 @@ class TimestampParser:
         if not self._started and len(column):
             if (times.outcome != FINE).all():
                 raise self._all_failed(column, times)
-            self._refuse_unlikely(column, times)
             self._started = True
         return times
 
@@ -155,9 +157,11 @@ class TimestampParser:
             more_us = np.where(outcome == FINE, more_us, 0.0)
             us, estimate = us + np.rint(more_us).astype(np.int64), estimate + more_us
         fine = outcome == FINE
+        # Judged row by row: a file may change its unit midway.
+        earliest = EARLIEST_US if times.unit is None else EARLIEST_NUMBER_US
         with np.errstate(invalid="ignore"):
             far = np.abs(estimate) >= BEYOND
-            outcome[fine & np.where(far, estimate < 0, us < EARLIEST_US)] = TOO_EARLY
+            outcome[fine & np.where(far, estimate < 0, us < earliest)] = TOO_EARLY
             outcome[fine & np.where(far, estimate > 0, us > self.latest_us)] = TOO_LATE
         return Times(us, outcome, estimate, times.unit)
 
@@ -174,29 +178,12 @@ class TimestampParser:
         guesses = [
             f"{text} looks like {unit} ({_day(us)})"
             for unit, factor in MICROSECONDS.items()
-            if self._plausible(us := float(text) * factor)
+            if plausible(us := float(text) * factor, self.latest_us)
         ]
         guess = guesses[0] if guesses else f"{text} looks like none of them"
         raise InputError(
             "--unit", None, f"the timestamps are numbers; expected s, ms, us or ns: {guess}"
         )
-
-    def _refuse_unlikely(self, column: pa.Array, times: Times) -> None:
-        """Raise InputError where every time is in the 1970s and another unit makes all likely."""
-        estimate = times.estimate_us[times.outcome == FINE]
-        if times.unit is None or len(estimate) < 10 or estimate.max() > 10 * _US_A_YEAR:
-            return
-        for unit, factor in MICROSECONDS.items():
-            scale = factor / MICROSECONDS[times.unit]
-            if self._plausible(estimate.min() * scale) and self._plausible(estimate.max() * scale):
-                row = int(np.argmax(times.outcome == FINE))
-                day = _day(float(times.us[row]))
-                value = _bare(cell_value(column[row]))
-                raise InputError(
-                    "--unit",
-                    times.unit,
-                    f"timestamp {value} as {times.unit} is on {day}; is the unit {unit}?",
-                )
 
     def _all_failed(self, column: pa.Array, times: Times) -> InputError:
         present = np.flatnonzero(times.outcome != MISSING)
@@ -227,22 +214,20 @@ class TimestampParser:
         if outcome == UNREADABLE:
             return f": {EXAMPLE}" if unit is None else f": expected a number of {unit}"
         if outcome == TOO_EARLY:
-            return " is before 1970" if unit is None else f" as {unit} is before 1970"
-        if estimate < self.latest_us + _US_A_YEAR:
+            if unit is None:
+                return " is before 1970"
+            return f" {too_early(estimate / MICROSECONDS[unit], unit, self.latest_us)}"
+        if estimate < self.latest_us + US_A_YEAR:
             return f" is more than {MAX_FUTURE_SECONDS} s in the future"
-        year = f"is in the year {int(1970 + estimate / _US_A_YEAR)}"
+        year = f"is in the year {int(1970 + estimate / US_A_YEAR)}"
         if unit is None:
             return f" {year}"
         fitting = [
             other
             for other, factor in MICROSECONDS.items()
-            if self._plausible(estimate / MICROSECONDS[unit] * factor)
+            if plausible(estimate / MICROSECONDS[unit] * factor, self.latest_us)
         ]
         return f" as {unit} {year}" + (f"; is the unit {fitting[0]}?" if fitting else "")
-
-    def _plausible(self, us: float) -> bool:
-        """Whether a log may well be of that time: 1990 or later."""
-        return 20 * _US_A_YEAR < us <= self.latest_us
 
 
 def check_timezone(name: str) -> None:

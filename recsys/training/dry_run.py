@@ -76,6 +76,7 @@ def check_log(
     first, last = (sample.first_us, sample.last_us) if sample.events else (None, None)
     return {
         "source": source,
+        "notes": dict(tally.notes),
         "rows_read": tally.read,
         "rows_kept": tally.kept,
         "rows_dropped": tally.read - tally.kept,
@@ -115,6 +116,7 @@ def _read_file(
         sample.append(chunk.events)
         tally.read += chunk.read
         tally.kept += chunk.events.num_rows
+        tally.notes += chunk.notes
         for one in chunk.rejections:
             kind = reason_kind(one.reason)
             tally.dropped[kind] += 1

@@ -43,7 +43,9 @@ def stored(database):
 
 def test_repeats_are_kept_and_a_second_import_adds_nothing(database, tmp_path):
     path = tmp_path / "log.csv"
-    path.write_text("u,i,t\na,x,100\na,x,100\na,y,101\na,x,100\nb,x,100\n")
+    path.write_text(
+        "u,i,t\na,x,1600000100\na,x,1600000100\na,y,1600000101\na,x,1600000100\nb,x,1600000100\n"
+    )
     first = load(database, path)
     assert (first.read, first.accepted, first.repeats, first.duplicates) == (5, 5, 2, 0)
     rows = stored(database)
@@ -54,7 +56,7 @@ def test_repeats_are_kept_and_a_second_import_adds_nothing(database, tmp_path):
     assert stored(database) == rows
     # The same events in another format are the same events.
     other = tmp_path / "log.jsonl"
-    lines = [{"u": "a", "i": "x", "t": 100}] * 3 + [{"u": "a", "i": "z", "t": 9}]
+    lines = [{"u": "a", "i": "x", "t": 1600000100}] * 3 + [{"u": "a", "i": "z", "t": 1600000009}]
     other.write_text("\n".join(json.dumps(line) for line in lines))
     mixed = load(database, other)
     assert (mixed.accepted, mixed.duplicates) == (1, 3)
@@ -62,7 +64,7 @@ def test_repeats_are_kept_and_a_second_import_adds_nothing(database, tmp_path):
 
 def test_a_given_event_id_that_comes_twice_is_a_duplicate(database, tmp_path):
     path = tmp_path / "log.csv"
-    path.write_text("u,i,t,e\na,x,100,1\na,y,101,1\nb,x,100,1\n")
+    path.write_text("u,i,t,e\na,x,1600000100,1\na,y,1600000101,1\nb,x,1600000100,1\n")
     columns = ColumnMap.parse("user=u,item=i,timestamp=t,event_id=e")
     found = load(database, path, ReadOptions(columns=columns, unit="s"))
     assert (found.accepted, found.duplicates, found.repeats) == (2, 1, 0)
@@ -70,7 +72,9 @@ def test_a_given_event_id_that_comes_twice_is_a_duplicate(database, tmp_path):
 
 def test_bad_rows_wait_in_quarantine_once_and_can_be_replayed(database, tmp_path):
     path = tmp_path / "log.csv"
-    path.write_text("u,i,t\na,x,100\n,x,100\na,,100\na,y,2025-01-01T00:00:00Z\n")
+    path.write_text(
+        "u,i,t\na,x,1600000100\n,x,1600000100\na,,1600000100\na,y,2025-01-01T00:00:00Z\n"
+    )
     first = load(database, path)
     assert (first.read, first.accepted, first.rejected) == (4, 1, 3)
     load(database, path)
@@ -108,7 +112,7 @@ def test_an_unreadable_file_is_one_line(database, tmp_path, content):
 
 def test_what_was_exported_comes_back_as_it_was(database, tmp_path):
     path = tmp_path / "log.csv"
-    path.write_text("u,i,t\na,x,100\na,x,100\nb,é/%,101\n")
+    path.write_text("u,i,t\na,x,1600000100\na,x,1600000100\nb,é/%,1600000101\n")
     load(database, path)
     rows = stored(database)
     for ending in ("parquet", "csv", "jsonl"):
@@ -220,7 +224,7 @@ def test_a_bad_row_of_who_is_erased_while_the_file_is_read_is_not_kept(database,
 
 def test_an_import_waits_for_tables(tmp_path, empty_url):
     path = tmp_path / "log.csv"
-    path.write_text("u,i,t\na,x,100\n")
+    path.write_text("u,i,t\na,x,1600000100\n")
     bare = Database(empty_url)
     with pytest.raises(RecsysError, match="recsys db upgrade"):
         load(bare, path)

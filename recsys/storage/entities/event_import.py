@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -83,6 +84,8 @@ class ImportSummary:
     rejected: int  # in quarantine, with a reason
     skipped: int  # left out by --where, or of a user who was erased
     seconds: float
+    # What was read otherwise than written, or may have been meant otherwise: words -> rows
+    notes: dict[str, int] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,6 +104,7 @@ def import_chunks(
     """
     started = time.perf_counter()
     read = skipped = rejected = last = 0
+    notes: Counter[str] = Counter()
     with translated(), database.engine.connect() as connection:
         staging = _Staging(connection)
         try:
@@ -108,6 +112,7 @@ def import_chunks(
                 tombstones = Tombstones(connection)
             for chunk in chunks:
                 read, skipped = read + chunk.read, skipped + chunk.skipped
+                notes += chunk.notes
                 events, rejections = chunk.events, chunk.rejections
                 if tombstones:
                     events = _without_erased(events, tombstones)
@@ -147,6 +152,7 @@ def import_chunks(
         rejected=rejected,
         skipped=skipped,
         seconds=time.perf_counter() - started,
+        notes=dict(notes),
     )
 
 

@@ -54,6 +54,7 @@ class Tally:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # reason without its values -> rows
     examples: dict[str, str] = field(default_factory=dict)  # reason -> the first row's own
+    notes: Counter[str] = field(default_factory=Counter)  # what was read otherwise than written
 
 
 class ExternalRows:
@@ -205,6 +206,7 @@ class ExternalRows:
                 parsed = parser.parse(self._raw(batch, names))
                 if tally is not None:
                     _count(tally, parsed.read, parsed.events.num_rows, parsed.rejections)
+                    tally.notes += parsed.notes
                 events = parsed.events
                 if since_us > 0:
                     events = events.filter(pc.greater_equal(events["timestamp_us"], since_us))
@@ -287,7 +289,14 @@ def reason_kind(reason: str) -> str:
     field_name, _, rest = reason.partition(" ")
     if rest.startswith("="):
         return f"{field_name}: {rest.rpartition(': ')[2]}"
-    for words in ("is before 1970", "in the future", "is in the year", "expected", "is missing"):
+    for words in (
+        "is before 1970",
+        "is before 1973",
+        "in the future",
+        "is in the year",
+        "expected",
+        "is missing",
+    ):
         at = rest.find(words)
         if at >= 0:
             said = (

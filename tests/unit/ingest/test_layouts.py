@@ -100,8 +100,10 @@ def test_a_map_wins_over_the_layout(tmp_path: Path) -> None:
 
 def test_own_column_names_need_no_map(tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
-    path.write_text("user_id,item_id,timestamp_us,event_type,value\nu,i,5,cart,1.5\n")
-    assert rows(path, ReadOptions()) == [("u", None, "i", "cart", 5, 1.5)]
+    path.write_text(
+        "user_id,item_id,timestamp_us,event_type,value\nu,i,1700000000000000,cart,1.5\n"
+    )
+    assert rows(path, ReadOptions()) == [("u", None, "i", "cart", 1_700_000_000_000_000, 1.5)]
 
 
 def test_a_file_of_another_layout_is_refused(tmp_path: Path) -> None:

@@ -23,9 +23,8 @@ MAP = ColumnMap.parse(
 IDS = st.one_of(
     st.text(max_size=5),
     st.text(st.characters(codec=None, exclude_categories=()), max_size=4),
-    st.sampled_from(
-        ["", " ", "nan", "NULL", "007", "1.0", "a/b", "\x00", "\ud800", "é" * 256, "é" * 257]
-    ),
+    st.sampled_from(["", " ", "nan", "NULL", r"\N", "007", "1.0", " a\u00a0", "1.5E+12", "12e4"]),
+    st.sampled_from(["a/b", "\x00", "\ud800", "é" * 256, "é" * 257, " " + "é" * 256]),
     st.integers(250, 260).map(lambda length: "x" * length),
 )
 MOMENTS = st.one_of(
@@ -69,7 +68,11 @@ def from_file(raw: dict[str, object], unit: str | None) -> Event | None:
 def filled(**given_fields: object) -> dict[str, object]:
     """A row with every column that the map names."""
     names = MAP.mapped().values()
-    return dict.fromkeys(names) | {"user_id": "u", "item_id": "i", "timestamp": 1} | given_fields
+    return (
+        dict.fromkeys(names)
+        | {"user_id": "u", "item_id": "i", "timestamp": NOW_US // 1000}
+        | given_fields
+    )
 
 
 @settings(max_examples=300, deadline=None)
@@ -91,6 +94,9 @@ def test_types_and_event_ids(event_type: str, event_id: str) -> None:
 @example(NOW_US // 1000 + 300_000)
 @example(NOW_US // 1000 + 300_001)
 @example(-1)
+@example(NOW_US // 1_000_000)
+@example(94_694_400_000)
+@example(94_694_399_999)
 def test_epoch_milliseconds(timestamp: int) -> None:
     raw = filled(timestamp=timestamp)
     assert from_file(raw, "ms") == from_rest(raw)

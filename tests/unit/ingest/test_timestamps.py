@@ -48,7 +48,7 @@ def read(
         (pa.array([str(T * 10**9 + 1999), "no"]), "ns", [T * 10**6 + 1, None]),
         (pa.array([str(T * 10**9 + 1999)]), "ns", [T * 10**6 + 1]),
         (pa.array(["9" * 19, "9" * 400, "1e999"]), "s", [None, None, None]),
-        (pa.array([-1, 0]), "s", [None, 0]),
+        (pa.array([-1, 0, 94_694_399, 94_694_400]), "s", [None, None, None, 94_694_400 * 10**6]),
         (
             pa.array([NOW_US + 300_000_000, NOW_US + 300_000_001]),
             "us",
@@ -131,13 +131,18 @@ def test_the_message_of_a_wrong_unit_names_the_year() -> None:
     assert "timestamp 1592955233000 as s is in the year 52448; is the unit ms?" in str(caught.value)
 
 
-def test_a_unit_too_small_is_noticed_too() -> None:
-    with pytest.raises(InputError, match=r"as ms is on 1970-01-19; is the unit s\?"):
-        parser("ms").parse(pa.array([T + step for step in range(10)]))
-    clock = parser("ms").parse(
-        pa.array([step * 1000 for step in range(10)])
-    )  # a log that starts at 0
-    assert clock.outcome.tolist() == [0] * 10
+def test_a_unit_too_small_is_noticed_in_every_row() -> None:
+    with pytest.raises(InputError, match=r"as ms is before 1973; is the unit s\?"):
+        parser("ms").parse(pa.array([T]))
+    for kind in (pa.int64(), pa.float64(), pa.string()):
+        mixed = parser("ms")
+        column = pa.array([T * 1000, T, 5, T * 1000]).cast(kind)
+        times = mixed.parse(column)
+        assert (times.outcome == 0).tolist() == [True, False, False, True]
+        assert "as ms is before 1973; is the unit s?" in mixed.reason(column[1].as_py(), times, 1)
+        assert mixed.reason(column[2].as_py(), times, 2).endswith("is before 1973")
+        later = mixed.parse(column[1:])
+        assert (later.outcome == 0).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize(

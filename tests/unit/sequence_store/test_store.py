@@ -331,7 +331,7 @@ def test_columns_of_a_table_without_anonymous_rows_are_read_too(store, database,
         {
             "user_id": ["a", "a", "b"],
             "item_id": ["x", "y", "x"],
-            "timestamp": pa.array([1, 2, 3], pa.int64()),
+            "timestamp": pa.array([1_600_000_001, 1_600_000_002, 1_600_000_003], pa.int64()),
         }
     )
     path = tmp_path / "plain.parquet"

@@ -130,7 +130,7 @@ def test_a_sample_is_the_same_however_the_log_is_cut():
 def test_the_page_stands_alone_and_escapes_what_it_shows(own, tmp_path):
     table = log(users=300)
     table = table.set_column(
-        1, "i", pa.array(["<script>x</script>\n", *table["i"].to_pylist()[1:]])
+        1, "i", pa.array(["<script>x\n</script>", *table["i"].to_pylist()[1:]])
     )
     found = report(own, tmp_path, table, default_type="<b>view")
     page = html_of(found)
