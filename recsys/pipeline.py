@@ -201,7 +201,7 @@ def train(
 
     others = extra(fitted.bundle.vocabulary)
     evaluation = evaluate_on_window(log, fitted.bundle, champion, cut_us, settings, others)
-    verdict = judge(evaluation, fitted.bundle, champion, settings)
+    verdict = judge(evaluation, fitted, champion, settings)
     run.say(verdict.reason)
     bundle, window = learn_window(log, fitted, settings, run)
 

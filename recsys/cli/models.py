@@ -38,6 +38,7 @@ def list_(
             "ranking": row.ranking,
             "mrr@20": row.facts["metrics"].get("served", {}).get("mrr@20", 0.0),
             "recall@20": row.facts["metrics"].get("served", {}).get("recall@20", 0.0),
+            "positions": row.facts["metrics"].get("served", {}).get("positions"),
             "data_end": rfc3339(row.data_end_us),
         }
         for row in rows
@@ -45,6 +46,7 @@ def list_(
     lines = [
         f"{'*' if row['champion'] else ' '} {row['version']}  {row['state']:<10} "
         f"{row['ranking']:<12} mrr@20 {row['mrr@20']:.4f}  recall@20 {row['recall@20']:.4f}"
+        + ("" if row["positions"] is None else f"  of {row['positions']:,} positions")
         for row in shown
     ]
     show({"models": shown}, as_json, "\n".join(lines) or "no versions yet; run: recsys train")

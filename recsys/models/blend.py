@@ -28,6 +28,7 @@ from recsys.models.ranker import Votes, vote_shares
 BLEND = "blend"  # the name of the ranking that blends the network with rankers
 SHARPEST = 200
 NOTHING = -1e8  # a gate below it has nothing to copy
+NO_COPIES = -60.0  # a gate_shift that leaves the network's copies out
 
 
 @dataclass(frozen=True)

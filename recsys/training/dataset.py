@@ -25,11 +25,11 @@ from recsys.models.ranker import Ranker
 from recsys.models.rankers import fit_rankers
 from recsys.models.version_facts import VersionFacts
 from recsys.training.event_log import EventLog
+from recsys.training.report import ENOUGH_POSITIONS
 
 VALIDATION_POSITIONS = 5_000
 WARM_POSITIONS = 4_000  # the same for a warm start, whose choices are mostly made
 EPOCH_POSITIONS = 2_000  # ranked after each epoch
-ENOUGH_POSITIONS = 200  # to choose weights by
 
 
 @dataclass(frozen=True)

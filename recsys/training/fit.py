@@ -25,7 +25,7 @@ from recsys.config import Settings
 from recsys.events.sequences import Sequences
 from recsys.events.times import DAY_US, to_us
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
-from recsys.models.blend import BLEND, Blend
+from recsys.models.blend import BLEND, NO_COPIES, Blend
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
 from recsys.models.lstm.initial_weights import start_cold, start_from
@@ -44,6 +44,7 @@ from recsys.training.blend_search import (
 )
 from recsys.training.dataset import Dataset, make_dataset
 from recsys.training.event_log import EventLog
+from recsys.training.report import ENOUGH_POSITIONS
 from recsys.training.run import Run
 
 ANYWHERE = {"processes", "worker_timeout_seconds"}  # of [training]: they change no result
@@ -56,16 +57,19 @@ class FittedModel:
     bundle: Bundle
     curve: LearningCurve
     validation: dict[str, ValidationMetrics]  # by ranking; empty where validation was too small
+    validation_positions: int  # of which a choice takes ENOUGH_POSITIONS
     cut_us: int  # the test window's start
     warm: bool  # whether it started from a champion's weights
 
     def summary(self) -> str:
         """The ranking to serve and, the best first, each one's validation metrics."""
+        count = f"{self.validation_positions:,} validation positions"
         if not self.validation:
-            return self.bundle.ranking
+            few = f"{count}, too few to choose by; {ENOUGH_POSITIONS} are needed"
+            return f"{self.bundle.ranking} ({few})"
         pairs = sorted(self.validation.items(), key=lambda pair: -pair[1].objective)
         each = ", ".join(f"{name} {found.recall:.3f}/{found.mrr:.3f}" for name, found in pairs)
-        return f"{self.bundle.ranking} (recall@20/MRR@20 of each: {each})"
+        return f"{self.bundle.ranking} (recall@20/MRR@20 of each on {count}: {each})"
 
 
 @traced("learn")
@@ -98,7 +102,10 @@ def fit_model(
     else:
         _catch_up(dataset, trainer, start, run)
     bundle, validation = _choose_rankings(bundle, dataset, start)
-    best = max(validation, key=lambda name: validation[name].objective) if validation else BLEND
+    if validation:
+        best = max(validation, key=lambda name: validation[name].objective)
+    else:  # what was chosen once stays; nothing was: counting serves until a network shows itself
+        best = start.ranking if start is not None else BLENDABLE[0]
     if curve is None or (settings.training.refit and not dataset.in_fit.all()):
         epochs = settings.training.warm_epochs if curve is None else curve.best_epoch
         trainer, again = _refit(dataset, start, epochs, run, checkpoints.of("refit"))
@@ -113,7 +120,8 @@ def fit_model(
         rankers=dataset.rankers(dataset.train, bundle.rankers),
         ranking=best,
     )
-    return FittedModel(bundle, curve, validation, cut_us, warm=start is not None)
+    count = len(dataset.validation)
+    return FittedModel(bundle, curve, validation, count, cut_us, warm=start is not None)
 
 
 def warm_champion(settings: Settings, champion: Bundle | None, now: datetime) -> Bundle | None:
@@ -203,13 +211,15 @@ def _choose_rankings(
     """`bundle` with its rankers tuned and blends chosen, and each ranking's validation metrics.
 
     A warm start keeps what was chosen for the `champion`'s rankers, and all its choices where validation is too
-    small; a cold one then keeps the defaults, and there are no metrics.
+    small; a cold one then gives all weight to the strongest ranker, since the network has shown
+    nothing yet, and there are no metrics.
     """
     network = bundle.network_name
     assert network is not None
     if not dataset.can_validate:
         blends = dict(champion.blends) if champion else {}
-        blends = {network: Blend({network: 1.0}), BLEND: Blend({network: 1.0}), **blends}
+        counting = Blend({network: 0.0, BLENDABLE[0]: 1.0}, gate_shift=NO_COPIES)
+        blends = {network: Blend({network: 1.0}), BLEND: counting, **blends}
         return replace(bundle, blends=blends), {}
     rankers = {
         name: tune_ranker(ranker, dataset.validation, bundle)

@@ -8,7 +8,9 @@ included, was trained on. The candidate is promoted when
    -margin times the champion's figure, and
 3. its MRR@20 is not below any ranker's: what needs no training must not do better.
 
-With no champion the best ranking on validation is published, whichever it is.
+With no champion the best ranking on validation is published, whichever it is; where validation had
+too few positions to choose by, a ranker that counts, and the verdict praises nothing. Every verdict
+says how many positions it rests on.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ from recsys.events.array_types import Int64Array
 from recsys.models.bundle import Bundle
 from recsys.models.version_facts import Figures
 from recsys.training.evaluate import Evaluation
+from recsys.training.fit import FittedModel
 from recsys.training.metrics import reciprocal_rank
-from recsys.training.report import METRICS, difference, rounded
+from recsys.training.report import ENOUGH_POSITIONS, METRICS, difference, rounded
 
 JUDGED = ("recall@20", "mrr@20")
 
@@ -36,6 +39,7 @@ class GateRanks:
     champion: Int64Array | None
     rankers: Mapping[str, Int64Array]
     owners: Int64Array  # (P,) whose each position is
+    seen: int  # positions with a target that training has seen
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class GateNumbers:
     """The metrics a verdict rests on."""
 
     positions: int
+    seen_positions: int  # those with a target that training has seen
+    validation_positions: int  # that the ranking was chosen by
     candidate: Mapping[str, float]
     champion: Mapping[str, float] | None
     rankers: Figures
@@ -87,30 +93,45 @@ class Verdict:
 
 
 def judge(
-    evaluation: Evaluation, candidate: Bundle, champion: Bundle | None, settings: Settings
+    evaluation: Evaluation, fitted: FittedModel, champion: Bundle | None, settings: Settings
 ) -> Verdict:
     """The gate's verdict on the candidate beside the champion and every ranker on one window."""
-    ranked = evaluation.ranked
+    ranked, candidate = evaluation.ranked, fitted.bundle
     ranks = GateRanks(
         candidate=ranked["served"].ranks,
         champion=None if champion is None else ranked["champion"].ranks,
         rankers={name: ranked[name].ranks for name in candidate.rankers},
         owners=evaluation.positions.owners,
+        seen=len(evaluation.positions.known),
     )
-    return verdict(ranks, GateRules.of(settings), candidate.ranking)
+    rules = GateRules.of(settings)
+    return verdict(ranks, rules, candidate.ranking, fitted.validation_positions)
 
 
-def verdict(ranks: GateRanks, rules: GateRules, ranking: str) -> Verdict:
-    """Judge a candidate that serves `ranking`."""
+def verdict(ranks: GateRanks, rules: GateRules, ranking: str, chosen_by: int) -> Verdict:
+    """Judge a candidate that serves `ranking`, chosen by so many validation positions."""
     count, champion = len(ranks.candidate), ranks.champion
     numbers = GateNumbers(
         positions=count,
+        seen_positions=ranks.seen,
+        validation_positions=chosen_by,
         candidate=_figures(ranks.candidate),
         champion=None if champion is None else _figures(champion),
         rankers={name: _figures(found) for name, found in ranks.rankers.items()},
     )
     if champion is None:
-        reason = f"promoted: there is no champion yet; {ranking} ranked validation best"
+        if chosen_by < ENOUGH_POSITIONS:
+            reason = (
+                f"promoted for want of a champion: validation has {chosen_by:,} positions, too few to "
+                f"choose by ({ENOUGH_POSITIONS} are needed), so {ranking} serves until the network has "
+                f"shown itself; the figures rest on {ranks.seen:,} of {count:,} test positions, those "
+                f"with a target that training has seen"
+            )
+            return Verdict(True, reason, numbers)
+        reason = (
+            f"promoted: there is no champion yet; {ranking} ranked {chosen_by:,} validation "
+            f"positions best ({count:,} test positions)"
+        )
         return Verdict(True, reason, numbers)
     if count < rules.min_positions:
         reason = f"kept back: {count} positions to judge by, {rules.min_positions} are needed"
@@ -122,7 +143,7 @@ def verdict(ranks: GateRanks, rules: GateRules, ranking: str) -> Verdict:
         if low <= bound:
             reason = (
                 f"refused: {metric} minus the champion's may be as low as "
-                f"{low:+.4f} (95%), below the bound of {bound:+.4f}"
+                f"{low:+.4f} (95%, {count:,} positions), below the bound of {bound:+.4f}"
             )
             return Verdict(False, reason, numbers)
     own = float(reciprocal_rank(ranks.candidate, 20).mean())
@@ -131,13 +152,13 @@ def verdict(ranks: GateRanks, rules: GateRules, ranking: str) -> Verdict:
         if own < other:
             reason = (
                 f"refused: mrr@20 is {own:.4f}, and {name}, which needs no training, "
-                f"has {other:.4f}"
+                f"has {other:.4f} ({count:,} positions)"
             )
             return Verdict(False, reason, numbers)
     change = versus["mrr@20"]
     reason = (
         f"promoted: mrr@20 minus the champion's is {change['difference']:+.4f} "
-        f"(95%: {change['low']:+.4f} to {change['high']:+.4f})"
+        f"(95%: {change['low']:+.4f} to {change['high']:+.4f}; {count:,} positions)"
     )
     return Verdict(True, reason, numbers)
 

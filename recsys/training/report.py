@@ -29,6 +29,7 @@ METRICS: dict[str, Callable[[Int64Array], Float64Array]] = {
 }
 K = 20
 LEVEL = 95.0
+ENOUGH_POSITIONS = 200  # by fewer nothing is chosen, and their figures tell nothing
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,9 @@ class Bootstrap:
 def summarise(
     ranked: Mapping[str, RankedPositions], positions: Positions, draws: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    """For each system: each metric with `_low` and `_high` over the targets training has seen,
-    `coverage@20`, and `recall@20_all`, `mrr@20_all` with unseen targets as misses.
+    """For each system: each metric with `_low` and `_high` over the targets training has seen, how
+    many `positions` that are, `coverage@20`, and `recall@20_all`, `mrr@20_all` with unseen targets as
+    misses.
 
     Raises AssertionError where the systems did not rank the same positions.
     """
@@ -112,6 +114,7 @@ def summarise(
                 )
         else:
             row = {f"{m}{end}": 0.0 for m in METRICS for end in ("", "_low", "_high")}
+        row["positions"] = int(known.sum())
         row["coverage@20"] = system.coverage
         row["recall@20_all"] = float(recall(system.ranks, 20).mean()) if len(known) else 0.0
         row["mrr@20_all"] = float(reciprocal_rank(system.ranks, 20).mean()) if len(known) else 0.0
@@ -162,26 +165,34 @@ def breakdown(ranked: RankedPositions, positions: Positions) -> dict[str, dict[s
 
 
 def text_table(table: Mapping[str, Mapping[str, float]]) -> str:
-    """The summary for people, best MRR first; intervals are 95%.
+    """The summary for people, best MRR first, with what it rests on; intervals are 95%.
 
     >>> row = {"recall@20": 0.5, "recall@20_low": 0.4, "recall@20_high": 0.6, "mrr@20": 0.25,
     ...        "mrr@20_low": 0.2, "mrr@20_high": 0.3, "ndcg@10": 0.3, "ndcg@10_low": 0.25,
-    ...        "ndcg@10_high": 0.35, "coverage@20": 0.1}
+    ...        "ndcg@10_high": 0.35, "coverage@20": 0.1, "positions": 1200}
     >>> print(text_table({"lstm": row}))
-    ranking              recall@20            mrr@20               ndcg@10        coverage@20
-    lstm           0.500 (0.400-0.600)  0.250 (0.200-0.300)  0.300 (0.250-0.350)       0.100
+    ranking              recall@20            mrr@20               ndcg@10        coverage@20  positions
+    lstm           0.500 (0.400-0.600)  0.250 (0.200-0.300)  0.300 (0.250-0.350)       0.100      1,200
     """
     width = max(13, *(len(name) for name in table)) if table else 13
     lines = [
         f"{'ranking':<{width}}  {'recall@20':>15}{'':4}  {'mrr@20':>12}{'':7}  "
-        f"{'ndcg@10':>13}{'':6}  coverage@20"
+        f"{'ndcg@10':>13}{'':6}  coverage@20  positions"
     ]
+    few = set()
     for name, row in sorted(table.items(), key=lambda item: -item[1]["mrr@20"]):
         cells = [
             f"{row[metric]:.3f} ({row[f'{metric}_low']:.3f}-{row[f'{metric}_high']:.3f})"
             for metric in METRICS
         ]
-        lines.append(f"{name:<{width}}  {'  '.join(cells)}  {row['coverage@20']:10.3f}")
+        count = row.get("positions")  # a version of an earlier release does not say
+        shown = "-" if count is None else f"{count:,.0f}"
+        lines.append(f"{name:<{width}}  {'  '.join(cells)}  {row['coverage@20']:10.3f}  {shown:>9}")
+        if count is not None and count < ENOUGH_POSITIONS:
+            few.add(int(count))
+    if few:
+        said = " and ".join(f"{count:,}" for count in sorted(few))
+        lines.append(f"positions with a target that training has seen: {said}, too few to tell by")
     return "\n".join(line.rstrip() for line in lines)
 
 

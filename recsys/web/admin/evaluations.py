@@ -20,12 +20,13 @@ RANKINGS = ("blend", *NETWORKS, *reversed(RANKERS))
 
 
 def served(row: VersionRow, metric: str) -> dict[str, float | None]:
-    """One metric of what the version serves: value, low, high."""
+    """One metric of what the version serves: value, low, high, and the positions it rests on."""
     found = row.facts.get("metrics", {}).get("served", {})
     return {
         "value": found.get(metric),
         "low": found.get(f"{metric}_low"),
         "high": found.get(f"{metric}_high"),
+        "positions": found.get("positions"),
     }
 
 
@@ -68,7 +69,10 @@ def comparison_plots(one: VersionRow, other: VersionRow) -> dict[str, Markup]:
             figures = row.facts.get("metrics", {}).get("served", {})
             if f"{metric}_low" in figures:
                 low, high = figures[f"{metric}_low"], figures[f"{metric}_high"]
-                rows.append(Interval(row.version, figures[metric], low, high, mark))
+                name = row.version
+                if figures.get("positions") is not None:
+                    name += f" ({figures['positions']:,} positions)"
+                rows.append(Interval(name, figures[metric], low, high, mark))
         found[metric] = svg.intervals(rows, f"{metric} with 95% intervals")
     return found
 

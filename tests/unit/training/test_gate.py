@@ -7,10 +7,13 @@ CHAMPION = RNG.integers(1, 60, 4_000)
 OWNERS = np.arange(4_000) // 2
 
 
-def judge(candidate, champion=CHAMPION, rankers=None, min_positions=2_000) -> Verdict:
-    ranks = GateRanks(np.asarray(candidate), champion, rankers or {}, OWNERS[: len(candidate)])
+def judge(
+    candidate, champion=CHAMPION, rankers=None, min_positions=2_000, chosen_by=900
+) -> Verdict:
+    count = len(candidate)
+    ranks = GateRanks(np.asarray(candidate), champion, rankers or {}, OWNERS[:count], count - 1)
     rules = GateRules(margin=0.02, min_positions=min_positions, draws=300, seed=1)
-    return verdict(ranks, rules, "lstm")
+    return verdict(ranks, rules, "lstm", chosen_by)
 
 
 def test_an_equal_or_better_candidate_is_promoted_with_its_numbers():
@@ -49,7 +52,23 @@ def test_without_a_champion_the_best_on_validation_is_published_and_says_so():
     found = judge(CHAMPION[:10], champion=None)
     assert found.promote
     assert "no champion" in found.reason
-    assert "lstm" in found.reason
+    assert "lstm ranked 900 validation positions best (10 test positions)" in found.reason
+
+
+def test_too_few_validation_positions_praise_nothing():
+    found = judge(CHAMPION[:10], champion=None, chosen_by=1)
+    assert found.promote
+    assert "best" not in found.reason
+    assert "validation has 1 positions, too few to choose by" in found.reason
+    assert "the figures rest on 9 of 10 test positions" in found.reason
+    assert (found.numbers.seen_positions, found.numbers.validation_positions) == (9, 1)
+
+
+def test_every_verdict_says_on_how_many_positions_it_rests():
+    better, worse = judge(np.maximum(1, CHAMPION - 3)), judge(CHAMPION + 5)
+    beaten = judge(CHAMPION, rankers={"transitions": np.maximum(1, CHAMPION - 2)})
+    for found in (better, worse, beaten):
+        assert "4,000 positions" in found.reason
 
 
 def test_a_lucky_mean_with_a_wide_interval_is_not_enough():

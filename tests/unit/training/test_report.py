@@ -120,3 +120,5 @@ def test_the_table_is_sorted_by_mrr():
     lines = text_table(table).splitlines()
     assert lines[1].startswith("better")
     assert lines[2].startswith("worse")
+    assert lines[1].endswith(" 2") and lines[2].endswith(" 2")  # the positions they rest on
+    assert lines[3] == "positions with a target that training has seen: 2, too few to tell by"
