@@ -25,6 +25,7 @@ from recsys.events.times import to_us
 from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
+from recsys.ingest.row_owners import OwnerColumns
 from recsys.models.lstm.onnx_export import export_onnx
 from recsys.models.version_facts import VersionFacts
 from recsys.registry import keep_version, load_champion, new_version, read_version
@@ -95,7 +96,7 @@ def import_items(database: Database, path: Path, columns: str, now: datetime) ->
         read, stored = read + chunk.read, stored + len(chunk.items)
         with database.begin() as connection:
             rejected += rejected_rows.add_rejections(
-                connection, path.name, chunk.rejections, to_us(now)
+                connection, path.name, chunk.rejections, to_us(now), OwnerColumns()
             )
             new += item_rows.put_items(connection, chunk.items, to_us(now))
     return {"read": read, "stored": stored, "new": new, "rejected": rejected}

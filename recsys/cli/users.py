@@ -30,6 +30,11 @@ def delete(
     receipt = user_data.erase(settings, open_database(settings), CLI, user, to_us(now()))
     lines = [f"{user}: erased at {receipt['erased_at']}"]
     lines += [f"  {number:>8,} {kind}" for kind, number in receipt["removed"].items()]
+    for kind in ("merged_users", "merged_sessions"):
+        if receipt[kind]:
+            lines.append(
+                f"  erased with them, {kind.replace('_', ' ')}: {', '.join(receipt[kind])}"
+            )
     lines += [f"  {kind}: {note}" for kind, note in receipt["notes"].items()]
     show(receipt, as_json, "\n".join(lines))
 

@@ -27,41 +27,64 @@ def merge(database: Database, actor: Actor, user_id: str, other: str, now_us: in
 def erase(
     settings: Settings, database: Database, actor: Actor, user_id: str, now_us: int
 ) -> dict[str, Any]:
-    """Delete all that is stored of a user, for good; the receipt, JSON-ready.
+    """Delete all that is stored of a user and of whoever was merged with them, for good; the receipt,
+    JSON-ready.
 
-    A tombstone, a hash under the installation's own key, keeps imports and retries from bringing
-    the user back. The audit log knows the user by the beginning of that hash alone.
+    Tombstones, hashes under the installation's own key, keep imports, retries and restored backups from
+    bringing the user back. The audit log knows the user by the beginning of that hash alone.
     """
     with database.begin() as connection:
         until = erasure_rows.settled_quarantine(connection)
     with database.connect() as connection:
         scan = erasure_rows.scan_quarantine(connection, user_id, until)
     with database.begin(long=True) as connection:
+        erasure_rows.keep_writers_away(connection)
+        keys = erasure_rows.person_keys(connection, user_id)
         removed = erasure_rows.erase(connection, user_id, now_us, scan)
         erased = tombstone_rows.tombstone_name(connection, user_id)
         add_audit(connection, actor, "user.erase", erased, now_us, {"removed": removed})
     with database.connect() as connection:
         versions = version_rows.list_versions(connection, limit=10_000)
-    kept = sum(row.state != "deleted" for row in versions)
-    training = settings.training
-    cold = f"at most {training.cold_start_days:g} days after" if training.warm_start else "with"
-    notes = {
-        "caches": "no process keeps a user's events; the next request reads none",
-        "sequence files": "hold the user's events under a hash until the next refresh or training "
-        "brings them up to date; nothing else reads them",
-        "kNN index": f"the {kept} stored versions hold sessions without user ids; those of this "
-        f"user leave with the versions, of which {settings.registry.keep} are kept",
-        "exports": "files written by `events export` and `recommend --all` are where you put them",
-        **_source_note(settings),
-        "backups": "delete the backups made before now, or erase the user again after a restore",
-        "trained weights": f"are learned anew, without this user, {cold} the next training from "
-        "nothing; until then they hold numbers fitted to all users, and no id of this one",
-    }
+    others = [key for key in keys if key != f"u:{user_id}"]
     return {
         "user_id": user_id,
         "erased_at": rfc3339(now_us),
+        "merged_users": [key[2:] for key in others if key.startswith("u:")],
+        "merged_sessions": [key[2:] for key in others if key.startswith("s:")],
         "removed": removed,
-        "notes": notes,
+        "notes": _notes(settings, sum(row.state != "deleted" for row in versions)),
+    }
+
+
+def _notes(settings: Settings, kept_versions: int) -> dict[str, str]:
+    """What else there is of a user who was erased, and what becomes of it."""
+    training = settings.training
+    cold = f"at most {training.cold_start_days:g} days after" if training.warm_start else "with"
+    mapped = {
+        "mapped table": "was not touched: its rows of this user are hidden from training, serving "
+        "and exports by the tombstone; delete them there yourself"
+    }
+    return {
+        "caches": "no process keeps a user's events; the next request reads none",
+        "answers under way": "that no worker has stored yet are dropped instead",
+        "quarantine": "rows went whose mapped columns name the user; of lines that could not be taken "
+        "apart, and rows without those columns, all that hold the id",
+        "audit log": "knows the user by the beginning of a keyed hash alone, as do its earlier lines",
+        "counts": "by hour, day and item have no user in them and stay; popular items are counted "
+        "anew, without this user, within a minute",
+        "sequence files": "hold the user's events under a hash until the next refresh or training "
+        "brings them up to date; nothing else reads them",
+        "kNN index": f"the {kept_versions} stored versions hold sessions without user ids; those of "
+        f"this user leave with the versions, of which {settings.registry.keep} are kept",
+        "exports": "files written by `events export` and `recommend --all` are where you put them, as "
+        "are the files that were imported",
+        **(mapped if settings.events.mapped else {}),
+        "backups": "made before now hold the user: delete them; `recsys restore` into this database "
+        "leaves the user out, into another one it cannot know: erase the user again there",
+        "logs": "of a proxy, of traces and of the database hold addresses with ids, and are yours to "
+        "delete",
+        "trained weights": f"are learned anew, without this user, {cold} the next training from "
+        "nothing; until then they hold numbers fitted to all users, and no id of this one",
     }
 
 
@@ -71,12 +94,3 @@ def allow_again(database: Database, actor: Actor, user_id: str, now_us: int) -> 
         tombstone_rows.allow_again(connection, user_id)
         subject = tombstone_rows.pseudonym(connection, user_id)
         add_audit(connection, actor, "user.allow", subject, now_us)
-
-
-def _source_note(settings: Settings) -> dict[str, str]:
-    if not settings.events.mapped:
-        return {}
-    return {
-        "mapped table": "was not touched: its rows of this user are hidden from training, serving "
-        "and exports by the tombstone; delete them there yourself"
-    }

@@ -35,6 +35,7 @@ from recsys.ingest.layouts import Layout, ReadOptions, listed, own_map, require_
 from recsys.ingest.numeric_times import FINE, Times
 from recsys.ingest.raw_rows import RawChunk, Rejection, raw_text
 from recsys.ingest.row_conditions import Condition
+from recsys.ingest.row_owners import OwnerColumns
 from recsys.ingest.timestamps import TimestampParser
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
@@ -53,6 +54,7 @@ class EventChunk:
     bytes_read: int  # of the file as it lies on disk; the sum over all chunks is its size
     # What was read otherwise than written, or may have been meant otherwise: words -> rows
     notes: Counter[str] = field(default_factory=Counter)
+    owners: OwnerColumns | None = None  # where the rejected rows name theirs, as far as is known
 
 
 class EventParser:
@@ -150,6 +152,7 @@ class EventParser:
             read=len(kept) + len(raw.rejections),
             bytes_read=raw.bytes_read,
             notes=notes,
+            owners=OwnerColumns(self._columns.get("user"), self._columns.get("session")),
         )
 
     def _cleaned(self, rows: _Rows, meaning: str, notes: Counter[str]) -> pa.Array:

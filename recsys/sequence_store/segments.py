@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -22,7 +22,7 @@ import numpy as np
 import orjson
 
 from recsys.errors import SequenceFileError
-from recsys.events.array_types import AnyArray, Int64Array, UInt64Array
+from recsys.events.array_types import AnyArray, BoolArray, Int64Array, UInt64Array
 from recsys.events.identity import USER_BUCKETS
 
 FORMAT = 1
@@ -138,10 +138,12 @@ def merge_segments(folder: Path, name: str, parts: Sequence[Segment]) -> Segment
     return write_segment(folder, name, *sort_columns(joined, buckets))
 
 
-def without_users(folder: Path, name: str, segment: Segment, gone: UInt64Array) -> Segment | None:
-    """The segment as `name`, without the events of users `gone`; None where it holds none of them."""
+def without_users(
+    folder: Path, name: str, segment: Segment, is_gone: Callable[[UInt64Array], BoolArray]
+) -> Segment | None:
+    """The segment as `name`, without the events of users who are gone; None where it holds none."""
     columns = read_segment(folder, segment)
-    kept = ~np.isin(columns["users"], gone)
+    kept = ~is_gone(columns["users"])
     if kept.all():
         return None
     buckets = segment.row_buckets()[kept]

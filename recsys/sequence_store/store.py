@@ -178,10 +178,10 @@ class SequenceStore:
         last, gone = erasure_rows.removed_since(database, manifest.removals)
         if last == manifest.removals:
             return manifest
-        hashes = np.array(gone, np.uint64)
+        is_gone = erasure_rows.removed_test(database, gone)
         segments, serial = [], manifest.serial
         for segment in manifest.segments:
-            left = without_users(self._folder, _name(serial + 1), segment, hashes)
+            left = without_users(self._folder, _name(serial + 1), segment, is_gone)
             serial += left is not None
             segments.append(left or segment)
         segments = [segment for segment in segments if segment.rows]

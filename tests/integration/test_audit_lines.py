@@ -30,7 +30,9 @@ from tests.integration.test_command_line import Shell
 FIRST, SECOND = "20250101-000000-aaaaaa", "20250102-000000-aaaaaa"
 ORIGIN = "https://shop.example"
 ROLES = {"cli": "cli", "rest": "key", "dashboard": "admin"}
-NOTHING = dict.fromkeys(("events", "impressions", "aliases", "profiles", "quarantine"), 0)
+NOTHING = dict.fromkeys(
+    ("events", "impressions", "aliases", "profiles", "quarantine", "quality_reports"), 0
+)
 
 
 @dataclass(frozen=True)

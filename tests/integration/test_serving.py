@@ -1,5 +1,6 @@
 """What a front end relies on beyond a plain answer."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -194,7 +195,8 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
     answer = service.get("/users/u%2F1/recommendations")
     service.get(f"/recommendations/{answer['recommendation_id']}")
     log = tmp_path / "log.csv"
-    log.write_text("u,i,t\nu/1,P0005,1600000000\nu/1,,1600000000\nneighbour,P0007,1600000000\n")
+    lines = ["u,i,t", "u/1,P0005,1600000000", "u/1,,1600000000", "neighbour,P0007,1600000000"]
+    log.write_text("\n".join([*lines, "neighbour,u/1,soon"]))
 
     def load():
         from datetime import UTC, datetime
@@ -205,7 +207,7 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
         options = ReadOptions(columns=columns, unit="s")
         return pipeline.import_events(service.database, log, options, datetime.now(UTC))
 
-    assert load().rejected == 1
+    assert load().rejected == 2
     receipt = service.call("DELETE", "/users/u%2F1").get_json()
     assert receipt["removed"] == {
         "events": 3,
@@ -213,10 +215,11 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
         "aliases": 1,
         "profiles": 0,
         "quarantine": 1,
+        "quality_reports": 0,
     }
-    assert {"kNN index", "exports", "trained weights", "caches", "sequence files"} <= set(
-        receipt["notes"]
-    )
+    assert (receipt["merged_users"], receipt["merged_sessions"]) == ([], ["s9"])
+    notes = {"kNN index", "exports", "trained weights", "caches", "sequence files", "backups"}
+    assert notes | {"logs", "audit log", "counts"} <= set(receipt["notes"])
     service.call("GET", "/users/u%2F1", status=404)
     assert service.get("/users/u%2F1/recommendations")["sequence_length"] == 0
     service.call("GET", f"/recommendations/{answer['recommendation_id']}", status=404)
@@ -224,12 +227,12 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
     assert "erased" in retried["results"][0]["error"]
     service.post("/events", {"session_id": "s9", "item_id": "P0001"}, status=422)
     again = load()
-    assert (again.accepted, again.duplicates, again.rejected) == (0, 1, 0)
+    assert (again.accepted, again.duplicates, again.rejected) == (0, 1, 1)
     with service.database.connect() as connection:
         assert history_rows.history(connection, "u/1").events == []
         assert len(history_rows.history(connection, "neighbour").events) == 2
-        everything = connection.exec_driver_sql("SELECT raw FROM rejected_events").all()
-    assert not any("u/1" in row.raw for row in everything)
+        (left,) = connection.exec_driver_sql("SELECT raw FROM rejected_events").all()
+    assert json.loads(left.raw) == {"u": "neighbour", "i": "u/1", "t": "soon"}  # a neighbour's row
     service.post("/users/other/merge", {"from": "u/1"}, status=409)
 
 

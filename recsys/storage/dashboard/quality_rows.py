@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, func, select
 
 from recsys.events.times import DAY_US
 from recsys.storage.engine.database import upsert
+from recsys.storage.entities import erasure_rows
 from recsys.storage.schema.tables import quality_reports, rejected_events
 
 KEPT_DAYS = 400
@@ -29,8 +30,11 @@ class Report:
 
 
 def put_report(connection: Connection, now_us: int, facts: dict[str, Any]) -> None:
-    """Write down today's look in place of an earlier one; those past KEPT_DAYS go."""
-    values = {"made_at_us": now_us, "facts": json.dumps(facts)}
+    """Write down today's look in place of an earlier one, without users who were erased since it was
+    made; those past KEPT_DAYS go.
+    """
+    kept = erasure_rows.report_without_erased(connection, facts)
+    values = {"made_at_us": now_us, "facts": json.dumps(kept)}
     statement = upsert(connection, quality_reports).values(
         day_us=now_us - now_us % DAY_US, **values
     )

@@ -121,7 +121,9 @@ def import_chunks(
                     staging.add(events)
                 if rejections:
                     with _transaction(connection, write=True):
-                        kept = rejected_rows.add_rejections(connection, source, rejections, now_us)
+                        kept = rejected_rows.add_rejections(
+                            connection, source, rejections, now_us, chunk.owners
+                        )
                     skipped += len(rejections) - kept
                     rejected += kept
                 last = read
@@ -177,6 +179,9 @@ def replay(
         with database.begin() as connection:
             ids = [row["id"] for place, row in enumerate(rows) if place not in still]
             rejected_rows.mark_replayed(connection, ids, now_us)
+            if still and chunk.owners is not None:
+                for name in {row["source"] for row in rows}:
+                    rejected_rows.note_columns(connection, name, chunk.owners)
         read, accepted = read + len(rows), accepted + summary.accepted
         duplicates += summary.duplicates
     return {

@@ -100,8 +100,13 @@ def popular_items(
 
 def events_of(user_id: str, merged: Collection[str]) -> ColumnElement[bool]:
     """The condition on an event of being a user's, given what was merged into that user."""
-    ids = [user_id, *(key[2:] for key in merged if key.startswith("u:"))]
-    sessions = [key[2:] for key in merged if key.startswith("s:")]
+    return owned_by([f"u:{user_id}", *merged])
+
+
+def owned_by(keys: Collection[str]) -> ColumnElement[bool]:
+    """The condition on an event of being of any of 'u:<user_id>' and 's:<session_id>'."""
+    ids = [key[2:] for key in keys if key.startswith("u:")]
+    sessions = [key[2:] for key in keys if key.startswith("s:")]
     owned: ColumnElement[bool] = events.c.user_id.in_(ids)
     if sessions:  # another user's events in a merged session are not this user's
         unowned = and_(events.c.session_id.in_(sessions), events.c.user_id.is_(None))

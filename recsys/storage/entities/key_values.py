@@ -21,6 +21,7 @@ class InstallationKey(StrEnum):
     ATTRIBUTED_UNTIL_US = "attributed_until_us"  # receipt time up to which clicks are attributed
     EVENTS_COUNTED_TO = "events_counted_to"  # row id up to which events need no second look
     EVENTS_COUNTED_NEWEST = "events_counted_newest"  # the newest row id that was counted
+    QUARANTINE_COLUMNS = "quarantine_columns"  # source -> columns its owners stand in (JSON)
     EXTERNAL_COUNTED = "mapped_counted"  # how far an external table's events are counted (JSON)
 
 

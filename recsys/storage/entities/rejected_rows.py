@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, func, select, update
 
 from recsys.ingest.raw_rows import Rejection
+from recsys.ingest.row_owners import OwnerColumns
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
+from recsys.storage.entities import key_values
+from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.schema.tables import rejected_events
 
+MAX_SOURCE = 256  # characters kept of a source's name
+
 
 def add_rejections(
-    connection: Connection, source: str, rejections: Iterable[Rejection], now_us: int
+    connection: Connection,
+    source: str,
+    rejections: Iterable[Rejection],
+    now_us: int,
+    owners: OwnerColumns | None = None,
 ) -> int:
-    """Put rows into quarantine, but for those that name someone who was erased; how many.
+    """Put rows into quarantine, but for those of someone who was erased; how many.
 
-    A row of the same source and place is there only once.
+    A row of the same source and place is there only once. `owners`: the columns in which the rows
+    name theirs, where they are known.
     """
     advisory_lock.lock_shared(connection)
     erased = Tombstones(connection)
@@ -29,7 +40,7 @@ def add_rejections(
     )
     rows = [
         {
-            "source": source[:256],
+            "source": source[:MAX_SOURCE],
             "position": rejection.position,
             "reason": rejection.reason,
             "raw": rejection.raw,
@@ -37,11 +48,33 @@ def add_rejections(
             "rejected_at_us": now_us,
         }
         for rejection in rejections
-        if not erased.in_raw(rejection.raw)
+        if not erased.in_raw(rejection.raw, None if owners is None else [owners])
     ]
     if rows:
+        if owners is not None:
+            note_columns(connection, source, owners)
         connection.execute(statement, rows)
     return len(rows)
+
+
+def note_columns(connection: Connection, source: str, owners: OwnerColumns) -> None:
+    """Write down in which columns rows of a source name their owners, beside those known before."""
+    source = source[:MAX_SOURCE]
+    if owners in owner_columns(connection).get(source, ()):
+        return
+    advisory_lock.take_turns(connection, "quarantine")
+    known = owner_columns(connection)
+    known[source] = [*known.get(source, ()), owners]
+    key_values.put(connection, InstallationKey.QUARANTINE_COLUMNS, json.dumps(known))
+
+
+def owner_columns(connection: Connection) -> dict[str, list[OwnerColumns]]:
+    """Where rows in quarantine name their owners, by source; a source of before is not there."""
+    found = key_values.get_text(connection, InstallationKey.QUARANTINE_COLUMNS) or "{}"
+    return {
+        source: [OwnerColumns(*names) for names in written]
+        for source, written in json.loads(found).items()
+    }
 
 
 def list_rejected(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import re
 import secrets
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Callable, Collection, Iterable, Sequence
 
+import numpy as np
 from sqlalchemy import Connection, delete, select
 
 from recsys.errors import InputError
+from recsys.events.array_types import UInt64Array
 from recsys.events.identity import sequence_key
+from recsys.ingest.row_owners import OwnerColumns, owner_keys
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities import key_values
 from recsys.storage.entities.impression_rows import Impression
@@ -77,11 +79,9 @@ class Tombstones:
         """Whether 'u:<user_id>' or 's:<session_id>' was erased."""
         return bool(self._hashes) and _hash(self._key, key) in self._hashes
 
-    def in_raw(self, raw: str) -> bool:
-        """Whether a value of a row in JSON names someone who was erased."""
-        return bool(self._hashes) and any(
-            self.covers(f"{kind}:{value}") for value in plain_values(raw) for kind in "us"
-        )
+    def in_raw(self, raw: str, columns: Collection[OwnerColumns] | None) -> bool:
+        """Whether a raw row is of someone who was erased; see `row_owners.owner_keys`."""
+        return bool(self._hashes) and any(self.covers(key) for key in owner_keys(raw, columns))
 
 
 def tombstone_name(connection: Connection, user_id: str) -> str:
@@ -103,14 +103,19 @@ def allow_again(connection: Connection, user_id: str) -> None:
     bump(connection, "tombstones")
 
 
-def plain_values(raw: str) -> list[str]:
-    """The plain values of a row in JSON, as texts; of what is no JSON, its words."""
-    try:
-        row = json.loads(raw)
-    except ValueError:
-        return re.split(r"[^\w/@.+-]+", raw)
-    found = row.values() if isinstance(row, dict) else row if isinstance(row, list) else [row]
-    return [str(value).strip() for value in found if not isinstance(value, dict | list)]
+def keyed_hashes(connection: Connection) -> Callable[[UInt64Array], UInt64Array]:
+    """A keyed hash of 64-bit numbers (n,): even, and never 0; (n,)."""
+    key = _tombstone_key(connection)
+
+    def hashed(numbers: UInt64Array) -> UInt64Array:
+        digests = b"".join(
+            hashlib.blake2b(number, key=key, digest_size=8).digest()
+            for (number,) in struct.iter_unpack("8s", numbers.astype("<u8").tobytes())
+        )
+        found = np.frombuffer(digests, "<u8").astype(np.uint64) & ~np.uint64(1)
+        return np.where(found == 0, np.uint64(2), found)
+
+    return hashed
 
 
 def _tombstone_key(connection: Connection) -> bytes:
@@ -122,4 +127,5 @@ def _tombstone_key(connection: Connection) -> bytes:
 
 
 def _hash(key: bytes, name: str) -> str:
-    return hmac.new(key, name.encode(), hashlib.sha256).hexdigest()
+    # A row of a file may hold half a character, which has no UTF-8.
+    return hmac.new(key, name.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()

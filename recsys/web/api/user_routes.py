@@ -55,6 +55,8 @@ class ErasureAnswer(BaseModel):
 
     user_id: str
     erased_at: str
+    merged_users: list[str] = Field(description="Merged with the user, and erased with them")
+    merged_sessions: list[str] = Field(description="The same of sessions")
     removed: dict[str, int] = Field(description="Rows removed, by what they were")
     notes: dict[str, str] = Field(description="What else there is, and what becomes of it")
 

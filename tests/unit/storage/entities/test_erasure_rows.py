@@ -3,10 +3,14 @@
 import json
 import threading
 
+import numpy as np
 import pytest
 
+from recsys.events.identity import hash_texts
 from recsys.ingest.event_body import check_event
 from recsys.ingest.raw_rows import Rejection
+from recsys.ingest.row_owners import OwnerColumns
+from recsys.storage.dashboard import quality_rows
 from recsys.storage.entities import (
     erasure_rows,
     event_rows,
@@ -15,6 +19,7 @@ from recsys.storage.entities import (
     tombstone_rows,
     user_rows,
 )
+from recsys.storage.schema.tables import quality_reports, rejected_events, removed_sequences
 
 
 def test_an_erasure_reads_of_the_quarantine_only_what_came_since_its_scan(database, monkeypatch):
@@ -24,8 +29,10 @@ def test_an_erasure_reads_of_the_quarantine_only_what_came_since_its_scan(databa
             rejected_rows.add_rejections(connection, f"of {users}", rows, 1)
 
     read = []
-    values = tombstone_rows.plain_values
-    monkeypatch.setattr(erasure_rows, "plain_values", lambda raw: read.append(raw) or values(raw))
+    keys = erasure_rows.owner_keys
+    monkeypatch.setattr(
+        erasure_rows, "owner_keys", lambda raw, columns: read.append(raw) or keys(raw, columns)
+    )
     reject("u", "other", "u2")
     with database.begin() as connection:
         user_rows.merge(connection, "u", "u:u2", 1)
@@ -88,3 +95,98 @@ def test_an_erasure_beside_a_merge_takes_what_was_merged(database):
     assert (found[0]["events"], found[0]["aliases"]) == (1, 1)
     with database.connect() as connection:
         assert history_rows.history(connection, "u", limit=10).events == []
+
+
+def posted(connection, *bodies):
+    rows = [check_event({"item_id": "i", **body}, 10**15) for body in bodies]
+    event_rows.insert_events(connection, rows, 1)
+
+
+@pytest.mark.parametrize("asked", ["a", "b", "c"])
+@pytest.mark.parametrize("merges", [("bc", "ab"), ("ab", "bc")])
+def test_whoever_was_merged_goes_whichever_end_of_the_chain_is_named(database, asked, merges):
+    with database.begin() as connection:
+        posted(connection, *({"user_id": one} for one in "abcd"), {"session_id": "s"})
+        user_rows.merge(connection, "c", "s:s", 1)
+        for into, other in merges:
+            user_rows.merge(connection, into, f"u:{other}", 1)
+        rows = [Rejection(n, "bad", json.dumps({"who": one})) for n, one in enumerate("abcd")]
+        rejected_rows.add_rejections(connection, "f", rows, 1, OwnerColumns("who"))
+    with database.begin() as connection:
+        keys = erasure_rows.person_keys(connection, asked)
+        gone = erasure_rows.erase(connection, asked, 2)
+        assert sorted(keys) == ["s:s", "u:a", "u:b", "u:c"]
+        assert (gone["events"], gone["aliases"], gone["quarantine"]) == (4, 3, 3)
+        assert tombstone_rows.is_erased(connection, [*keys, "u:d"]) == set(keys)
+        assert user_rows.user_summary(connection, "d").events == 1
+
+
+def test_only_a_row_whose_mapped_columns_name_the_user_goes(database):
+    def reject(source, owners, *raws):
+        with database.begin() as connection:
+            rows = [Rejection(n, "bad", json.dumps(raw)) for n, raw in enumerate(raws)]
+            rejected_rows.add_rejections(connection, source, rows, 1, owners)
+
+    reject("log.csv", OwnerColumns("who", "visit"), {"who": "7", "n": 1}, {"who": "8", "n": "7"})
+    reject("log.csv", OwnerColumns("who", "visit"), {"who": "8", "visit": "7"}, "7,x", "8,x")
+    reject("log.json", OwnerColumns("by.id"), {"by": {"id": 7}}, {"by": {"id": 8}, "of": [7]})
+    reject("items.csv", OwnerColumns(), {"item_id": "7", "price": "x"})
+    reject("older.csv", None, {"who": "7"}, {"who": "8", "list": ["7"]}, {"who": "8"})
+    with database.begin() as connection:
+        assert erasure_rows.erase(connection, "7", 2)["quarantine"] == 5
+        left = [json.loads(row["raw"]) for row in rejected_rows.list_rejected(connection)]
+    assert left == [
+        {"who": "8", "n": "7"},
+        {"who": "8", "visit": "7"},
+        "8,x",
+        {"by": {"id": 8}, "of": [7]},
+        {"item_id": "7", "price": "x"},
+        {"who": "8"},
+    ]
+    reject("again.csv", OwnerColumns("who"), {"who": 7.0}, {"who": "8", "n": "7"}, ["7"])
+    with database.connect() as connection:
+        (kept,) = [
+            row for row in rejected_rows.list_rejected(connection) if row["source"] == "again.csv"
+        ]
+    assert json.loads(kept["raw"]) == {"who": "8", "n": "7"}
+
+
+def test_reports_of_quality_name_nobody_who_was_erased(database):
+    facts = {"newest": {"busiest": [{"key": key, "events": 9} for key in ("u:a", "s:x", "u:b")]}}
+    with database.begin() as connection:
+        user_rows.merge(connection, "a", "s:x", 1)
+        for day in range(3):
+            quality_rows.put_report(connection, day * 24 * 3_600 * 10**6, facts)
+    with database.begin() as connection:
+        assert erasure_rows.erase(connection, "a", 2)["quality_reports"] == 3
+        quality_rows.put_report(connection, 9 * 24 * 3_600 * 10**6, facts)  # begun before
+        stored = connection.execute(quality_reports.select()).all()
+    assert len(stored) == 4
+    for row in stored:
+        assert json.loads(row.facts)["newest"]["busiest"] == [{"key": "u:b", "events": 9}]
+
+
+def test_what_is_kept_of_an_erased_sequence_is_a_keyed_hash(database):
+    keys = ["u:a", "s:x"]
+    plain = hash_texts([*keys, "u:old", "u:other"])
+    with database.begin() as connection:
+        user_rows.merge(connection, "a", "s:x", 1)
+        older = plain[2:3].view(np.int64).item()  # as releases before wrote it down
+        connection.execute(removed_sequences.insert(), {"sequence_hash": older, "removed_at_us": 1})
+    last, removed = erasure_rows.removed_since(database, 0)
+    assert erasure_rows.removed_test(database, removed)(plain).tolist() == [0, 0, 1, 0]
+    with database.begin() as connection:
+        erasure_rows.erase(connection, "a", 2)
+    newest, removed = erasure_rows.removed_since(database, 0)
+    assert newest == last + 2
+    assert not set(removed) & set(plain.tolist())
+    assert erasure_rows.removed_test(database, removed)(plain).tolist() == [1, 1, 1, 0]
+
+
+def test_a_row_that_holds_half_a_character_can_be_looked_at(database):
+    with database.begin() as connection:
+        erasure_rows.erase(connection, "a", 1)
+        rows = [Rejection(0, "bad", '{"who": "\\ud800"}'), Rejection(1, "bad", "[" * 4_000)]
+        assert rejected_rows.add_rejections(connection, "f", rows, 1, OwnerColumns("who")) == 2
+        assert erasure_rows.erase(connection, "b", 2)["quarantine"] == 0
+        assert len(connection.execute(rejected_events.select()).all()) == 2
