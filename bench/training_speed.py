@@ -28,19 +28,18 @@ from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import cut_for_share, events_before
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.lstm.checkpoint import Progress
 from recsys.models.lstm.copy_head import KEY_WIDTH
 from recsys.models.lstm.initial_weights import start_cold
 from recsys.models.lstm.network_scorer import NetworkScorer
-from recsys.models.lstm.precision import gemm_gflops
+from recsys.models.lstm.optimizer import gemm_gflops
 from recsys.models.lstm.trainer import Schedule, Trainer, train_network
-from recsys.models.lstm.training_progress import Progress
 from recsys.models.version_facts import VersionFacts
 from recsys.training.dataset import make_dataset
 from recsys.training.evaluate import scorer_of, window_positions
 from recsys.training.event_log import EventLog
 from recsys.training.fit import fit_model
-from recsys.training.metrics import recall, reciprocal_rank
-from recsys.training.report import difference, rank_positions, rounded
+from recsys.training.report import difference, rank_positions, recall, reciprocal_rank, rounded
 from recsys.training.run import Run, peak_mib
 
 MEAN_LENGTH = 5.0  # events of a simulated session, as bol_clicks has

@@ -17,7 +17,7 @@ from recsys.storage.entities.audit_rows import SCHEDULE
 from recsys.training.run import Run
 
 if TYPE_CHECKING:
-    from recsys.models.lstm.training_progress import Progress
+    from recsys.models.lstm.checkpoint import Progress
 
 log = structlog.get_logger(__name__)
 

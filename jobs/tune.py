@@ -13,7 +13,7 @@ from recsys.storage.engine.database import Database
 from recsys.training.hyperparameters import SearchBudget, TrialResult, TuningResult
 
 if TYPE_CHECKING:
-    from recsys.models.lstm.training_progress import Progress
+    from recsys.models.lstm.checkpoint import Progress
 
 SEARCH_SHARE = 0.8  # of the run's progress; the rest is the training
 

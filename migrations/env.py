@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from recsys.storage.engine.database import Database
-from recsys.storage.schema import recorded_tables
+from recsys.storage.schema import downgrades
 from recsys.storage.schema.tables import metadata
 
 
@@ -19,7 +19,7 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
-        recorded_tables.record(connection)
+        downgrades.record(connection)
 
 
 given: Connection | None = context.config.attributes.get("connection")

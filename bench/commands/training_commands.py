@@ -41,7 +41,7 @@ def train(
     Example: recsys bench train --items 20000,100000,1000000 --events 500000 --epochs 1
     """
     from bench import training_speed
-    from recsys.models.lstm.training_progress import Progress
+    from recsys.models.lstm.checkpoint import Progress
     from recsys.training.file_logs import cut_log
 
     settings = settings_of(config)

@@ -20,7 +20,7 @@ from recsys.config import Settings, load_settings
 from recsys.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to load
-    from recsys.models.lstm.training_progress import Progress as TrainingProgress
+    from recsys.models.lstm.checkpoint import Progress as TrainingProgress
     from recsys.storage.engine.database import Database
     from recsys.storage.entities.audit_rows import Actor
     from recsys.training.run import Run

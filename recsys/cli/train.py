@@ -170,7 +170,7 @@ def tune(
     Example: recsys tune --trials 20 && recsys train --tuned tuned.toml
     """
     from recsys import pipeline
-    from recsys.models.lstm.training_progress import Progress
+    from recsys.models.lstm.checkpoint import Progress
     from recsys.storage.engine.database import open_database
     from recsys.training.hyperparameters import SearchBudget, TrialResult
     from recsys.training.run import Run

@@ -6,15 +6,18 @@ erased users followed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import closing
 from datetime import datetime
 
+import numpy as np
+
 from recsys.config import Settings
 from recsys.errors import ConflictError, ModelFileError
+from recsys.events.frame import EventFrame
 from recsys.events.quality_facts import newest_facts, sequence_facts
+from recsys.events.sequences import build_sequences
 from recsys.events.times import DAY_US, HOUR_US, to_us
-from recsys.ops.newcomers import recent_steps
 from recsys.registry import (
     delete_version,
     folder_bytes,
@@ -23,7 +26,7 @@ from recsys.registry import (
     sweep_unregistered,
 )
 from recsys.sequence_store.training_window import open_store
-from recsys.storage.dashboard import activity_rows, quality_rows, size_rows
+from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.event_views import open_event_views
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import (
@@ -192,7 +195,7 @@ def count_activity(settings: Settings, database: Database, now: datetime) -> int
     now_us, auth = to_us(now), settings.auth
     registry, free = folder_bytes(settings.registry.path)
     with database.begin() as connection:
-        size_rows.put_size(connection, now_us, registry, free)
+        quality_rows.put_size(connection, now_us, registry, free)
         activity_rows.prune_service_counts(connection, now_us)
         idle_us, life_us = auth.session_idle_minutes * 60e6, auth.session_hours * HOUR_US
         account_rows.delete_old_sessions(connection, now_us, round(idle_us), round(life_us))
@@ -246,3 +249,38 @@ def _in_batches(
         on_batch(total)
         if handled < size:
             return total
+
+
+LEAST = 2  # times a step was taken
+HELD_DOWN = 5.0  # steps from an item that were not seen
+FOLLOWERS = 20  # kept of each item
+MOST = 100_000  # kept in all, the surest first
+
+Step = tuple[str, str, float]  # item id, next item id, share
+
+
+def recent_steps(
+    frame: EventFrame, known: Container[str], session_gap_seconds: float
+) -> list[Step]:
+    """Steps from or to items that are not `known`, in the events of `frame`."""
+    sequences = build_sequences(frame, session_gap_seconds)
+    owners, items = sequences.owners(), sequences.items
+    if len(items) < 2:
+        return []
+    steps = (owners[1:] == owners[:-1]) & (items[1:] != items[:-1])
+    first, second = items[:-1][steps].astype(np.int64), items[1:][steps].astype(np.int64)
+    count = len(frame.item_ids)
+    taken = np.bincount(first, minlength=count)
+    pairs, times = np.unique(first * count + second, return_counts=True)
+    of, to = pairs // count, pairs % count
+    new = np.array([name not in known for name in frame.item_ids], np.bool_)
+    kept = (times >= LEAST) & (new[of] | new[to])
+    of, to, times = of[kept], to[kept], times[kept]
+    order = np.lexsort((to, -times, of))
+    of, to, times = of[order], to[order], times[order]
+    rank = np.arange(len(of)) - np.searchsorted(of, of)
+    kept = rank < FOLLOWERS
+    of, to, shares = of[kept], to[kept], times[kept] / (taken[of[kept]] + HELD_DOWN)
+    surest = np.argsort(-shares, kind="stable")[:MOST]
+    names = frame.item_ids
+    return [(names[of[at]], names[to[at]], float(shares[at])) for at in surest]

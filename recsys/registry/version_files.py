@@ -32,15 +32,19 @@ from recsys.models.rankers import RANKERS
 from recsys.models.version_facts import VersionFacts
 from recsys.registry.copies import fetch_version
 from recsys.registry.folders import part_of, sync_folder, write_durably
-from recsys.registry.formats import (
+from recsys.registry.manifest import (
+    FORMAT,
+    MANIFEST,
+    check_file,
+    check_name,
     loaded_blends,
     loaded_name,
     manifest_of_1,
     rankers_of_1,
+    read_manifest,
     stored_blends,
     stored_name,
 )
-from recsys.registry.manifest import FORMAT, MANIFEST, check_file, check_name, read_manifest
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import version_rows
 from recsys.storage.entities.model_files import ModelFiles

@@ -22,8 +22,7 @@ from recsys.events.time_split import (
 )
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.models.rankers import LABELS, RANKERS
-from recsys.training.metrics import ranker_ranks
-from recsys.training.report import RankedPositions, difference, summarise
+from recsys.training.report import RankedPositions, difference, ranker_ranks, summarise
 
 WINDOW_SHARE = 0.1
 POSITIONS = 3_000

@@ -21,7 +21,7 @@ from recsys.models.blend import NOTHING, SHARPEST, Blend, gate_of, log_sum_of_be
 from recsys.models.bundle import Bundle
 from recsys.models.ranker import Ranker, Votes, vote_shares
 from recsys.models.ranking import components_of
-from recsys.training.metrics import ranker_ranks, recall, reciprocal_rank
+from recsys.training.report import ranker_ranks, recall, reciprocal_rank
 
 BEST = 100  # candidates taken from each component
 BATCH = 256

@@ -18,12 +18,13 @@ from recsys.models.version_facts import Figures, VersionFacts
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.tracing import traced
 from recsys.training.event_log import EventLog
-from recsys.training.metrics import recall, reciprocal_rank
 from recsys.training.report import (
     RankedPositions,
     Scorer,
     breakdown,
     rank_positions,
+    recall,
+    reciprocal_rank,
     rounded,
     summarise,
     text_table,

@@ -25,8 +25,7 @@ from recsys.models.bundle import Bundle
 from recsys.models.version_facts import Figures
 from recsys.training.evaluate import Evaluation
 from recsys.training.fit import FittedModel
-from recsys.training.metrics import reciprocal_rank
-from recsys.training.report import ENOUGH_POSITIONS, METRICS, difference, rounded
+from recsys.training.report import ENOUGH_POSITIONS, METRICS, difference, reciprocal_rank, rounded
 
 JUDGED = ("recall@20", "mrr@20")
 

@@ -23,7 +23,7 @@ from recsys.models.version_facts import Adopted, AdoptedSetting
 from recsys.training.blend_search import K, calibrate, candidates_of
 from recsys.training.dataset import make_dataset
 from recsys.training.event_log import EventLog
-from recsys.training.metrics import reciprocal_rank
+from recsys.training.report import reciprocal_rank
 from recsys.training.run import Run
 
 if TYPE_CHECKING:

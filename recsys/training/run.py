@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from recsys.models.lstm.training_progress import Progress
+from recsys.models.lstm.checkpoint import Progress
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.audit_rows import CLI, Actor
 

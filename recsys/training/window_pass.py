@@ -17,8 +17,7 @@ from recsys.training.dataset import category_codes, vocabularies_of
 from recsys.training.evaluate import scorer_of, window_positions
 from recsys.training.event_log import EventLog
 from recsys.training.fit import FittedModel, start_warm
-from recsys.training.metrics import reciprocal_rank, target_ranks
-from recsys.training.report import Scorer
+from recsys.training.report import Scorer, reciprocal_rank, target_ranks
 from recsys.training.run import Run
 
 HARM_POSITIONS = 2_000

@@ -27,8 +27,7 @@ from granian.server.embed import Server
 from recsys import tracing
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
-from recsys.ops.scheduler_watch import SchedulerWatch
-from recsys.ops.webhook import Webhook
+from recsys.ops.webhook import SchedulerWatch, Webhook
 from recsys.storage.engine.database import open_database
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.web import prometheus_metrics

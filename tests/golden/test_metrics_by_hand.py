@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.training.metrics import coverage, ndcg, ranks, recall, reciprocal_rank
+from recsys.training.report import coverage, ndcg, ranks, recall, reciprocal_rank
 
 INF = np.inf
 

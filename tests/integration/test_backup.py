@@ -45,7 +45,7 @@ from recsys.storage.entities import (
 from recsys.storage.entities.key_values import database_id
 from recsys.storage.entities.model_files import DatabaseFiles
 from recsys.storage.entities.stamps import read_stamps
-from recsys.storage.schema import migrate, recorded_tables, table_copy
+from recsys.storage.schema import downgrades, migrate, table_copy
 from recsys.storage.schema.tables import events, metadata, tombstones
 
 NOW = datetime(2025, 3, 2, 9, 30, tzinfo=UTC)
@@ -382,7 +382,7 @@ def newer(filled, tmp_path):
             connection.execute(text(f"CREATE TABLE {name} ({columns})"))
             connection.execute(text(f"INSERT INTO {name} (id) VALUES (1)"))
         connection.execute(text("ALTER TABLE items ADD COLUMN novelty INTEGER"))
-        names = [*recorded_tables.recorded(connection), "novelties", "novelty_parts"]
+        names = [*downgrades.recorded(connection), "novelties", "novelty_parts"]
         connection.execute(
             text("UPDATE installation SET value = :names WHERE name = 'tables'"),
             {"names": json.dumps(names)},

@@ -32,8 +32,7 @@ from recsys.events.times import HOUR_US, to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops import upkeep
 from recsys.ops.guard import guard_champion
-from recsys.ops.scheduler_watch import SchedulerWatch
-from recsys.ops.webhook import Webhook
+from recsys.ops.webhook import SchedulerWatch, Webhook
 from recsys.registry import load_champion
 from recsys.storage.entities import job_rows, version_rows
 from recsys.storage.entities.audit_rows import CLI
@@ -534,7 +533,7 @@ def test_an_unforeseen_error_ends_no_scheduler(database, settings, monkeypatch):
 
 
 def test_an_unforeseen_error_ends_no_thread(database, settings, monkeypatch):
-    monkeypatch.setattr("recsys.ops.scheduler_watch.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("recsys.ops.webhook.LOOK_SECONDS", 0.0)
     monkeypatch.setattr("jobs.runs.BEAT_SECONDS", 0.0)
     watch = SchedulerWatch(database, Webhook(settings), lambda: 0.0)
     run_log = runs.RunLog(database, 1)

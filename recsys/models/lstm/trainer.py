@@ -33,28 +33,35 @@ from recsys.models.lstm.batches import (
     training_batches,
 )
 from recsys.models.lstm.bodies import RowShare
-from recsys.models.lstm.checkpoint import TrainingCheckpoint, TrainingState
-from recsys.models.lstm.losses import NegativeSampler, RowsInUse, log_softmax_at, mix_with_copies
-from recsys.models.lstm.network import BatchTensors, NetworkShape, NextItemNetwork, channel_rows
-from recsys.models.lstm.network_scorer import NetworkScorer
-from recsys.models.lstm.optimizer import NetworkOptimizer, Rate
-from recsys.models.lstm.precision import choose_device, choose_product, narrow_network
-from recsys.models.lstm.process_group import TrainingGroup, present_group
-from recsys.models.lstm.rank_messages import (
-    DATASET,
-    END,
-    SharedDataset,
-    SharedState,
-    receive_dataset,
-    receive_state,
-    send_dataset,
-    send_state,
-)
-from recsys.models.lstm.training_progress import (
+from recsys.models.lstm.checkpoint import (
     EpochRecord,
     LearningCurve,
     Progress,
     ProgressMeter,
+    TrainingCheckpoint,
+    TrainingState,
+)
+from recsys.models.lstm.losses import NegativeSampler, RowsInUse, log_softmax_at, mix_with_copies
+from recsys.models.lstm.network import BatchTensors, NetworkShape, NextItemNetwork, channel_rows
+from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.optimizer import (
+    NetworkOptimizer,
+    Rate,
+    choose_device,
+    choose_product,
+    narrow_network,
+)
+from recsys.models.lstm.process_group import (
+    DATASET,
+    END,
+    SharedDataset,
+    SharedState,
+    TrainingGroup,
+    present_group,
+    receive_dataset,
+    receive_state,
+    send_dataset,
+    send_state,
 )
 
 Float32Array = Float32Array

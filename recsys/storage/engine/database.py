@@ -31,8 +31,7 @@ from sqlalchemy.exc import (
 from recsys.config import Settings
 from recsys.errors import ConfigError, StorageUnavailableError
 from recsys.storage.engine.failures import translated
-from recsys.storage.engine.timeouts import Timeouts, descriptor_of, is_silent
-from recsys.storage.engine.watchdog import Watchdog
+from recsys.storage.engine.watchdog import Timeouts, Watchdog, descriptor_of, is_silent
 
 IDLE_SECONDS = 1.0  # after which a pooled connection is probed before it is used
 

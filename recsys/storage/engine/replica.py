@@ -22,8 +22,7 @@ from recsys.config import DatabaseSettings
 from recsys.errors import ConfigError, RecsysError
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.short_selects import CompiledSelect
-from recsys.storage.engine.timeouts import descriptor_of
-from recsys.storage.engine.watchdog import Watchdog
+from recsys.storage.engine.watchdog import Watchdog, descriptor_of
 
 RETRY_SECONDS = 2.0  # for which a standby is left alone that was away
 FOREIGN_SECONDS = 60.0  # or that is no standby of this database

@@ -38,7 +38,7 @@ from recsys.errors import ConflictError, InputError, StorageUnavailableError
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, key_values, version_rows
 from recsys.storage.entities.key_values import InstallationKey
-from recsys.storage.schema import migrate, recorded_tables
+from recsys.storage.schema import downgrades, migrate
 from recsys.storage.schema.tables import (
     job_runs,
     leases,
@@ -151,13 +151,13 @@ def replace_all(
     before = migrate.revision_of(connection)
     floor = _highest_stamp(connection) if before is not None else 0
     if before is not None and not migrate.knows(before):
-        recorded_tables.drop_recorded(connection)
+        downgrades.drop_recorded(connection)
     elif before is not None:
         _delete_rows(connection)
         if before != revision:
             migrate.move(connection, "base")
     migrate.move(connection, revision)
-    real = recorded_tables.present(connection) - {model_files.name}
+    real = downgrades.present(connection) - {model_files.name}
     found = MetaData()
     found.reflect(connection, only=sorted(real), resolve_fks=False)
     if real != set(order):
@@ -251,7 +251,7 @@ def refuse_unless_empty(database: Database, replace: bool) -> None:
                 "tables and puts the backup in their place"
             )
         with database.connect() as connection:
-            recorded_tables.recorded(connection)
+            downgrades.recorded(connection)
     elif revision is not None and not replace and not is_empty(database):
         raise ConflictError(
             "the database holds data already; --replace puts the backup in its place"

@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, g, redirect, render_template, requ
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.web import problem_details
-from recsys.web.admin import access, assets, charts, formats, login_page, pages
+from recsys.web.admin import access, formats, login_page, pages, svg
 from recsys.web.admin.access import PREFIX, view
 
 POLICY = (
@@ -29,7 +29,7 @@ def register(app: Flask) -> None:
     """Add the dashboard to `app`."""
     for part in (blueprint, login_page.blueprint, *pages.blueprints()):
         app.register_blueprint(part)
-    app.add_template_filter(charts.chart_json, "chart_json")
+    app.add_template_filter(svg.chart_json, "chart_json")
     for name, function in formats.FILTERS.items():
         app.add_template_filter(function, name)
 
@@ -56,7 +56,7 @@ def register(app: Flask) -> None:
         if not _is_here():
             return {}
         return {
-            "asset": assets.address,
+            "asset": pages.address,
             "csrf_token": access.csrf_token,
             "account": g.get("account"),
             "may": access.may,

@@ -15,8 +15,7 @@ from recsys.storage.engine.database import Connection
 from recsys.storage.entities import audit_rows
 from recsys.storage.entities.audit_rows import AuditRow
 from recsys.web.admin.access import PREFIX, view
-from recsys.web.admin.queries import PAGE_ROWS, pages, with_query, words
-from recsys.web.admin.ranges import day_start
+from recsys.web.admin.queries import PAGE_ROWS, day_start, pages, with_query, words
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.services import services
 

@@ -19,9 +19,8 @@ from recsys.storage.entities import job_rows, rejected_rows, version_rows
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import figures
 from recsys.web.admin.access import PREFIX, view
-from recsys.web.admin.charts import Chart, Series
-from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
-from recsys.web.admin.ranges import TimeRange, time_range
+from recsys.web.admin.queries import PAGE_ROWS, TimeRange, choice, pages, time_range, words
+from recsys.web.admin.svg import Chart, Series
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.services import now_us, services
 

@@ -11,8 +11,7 @@ from recsys.config import NETWORKS
 from recsys.models.rankers import RANKERS
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import svg
-from recsys.web.admin.charts import Chart, Series
-from recsys.web.admin.svg import Interval
+from recsys.web.admin.svg import Chart, Interval, Series
 
 METRICS = ("recall@20", "mrr@20", "ndcg@10")
 # What may be promoted; see recsys.pipeline.

@@ -12,7 +12,7 @@ from flask import current_app
 from recsys.storage.dashboard import catalogue_views
 from recsys.storage.dashboard.catalogue_views import Exposure
 from recsys.storage.engine.database import Connection
-from recsys.web.admin.charts import Chart, Series
+from recsys.web.admin.svg import Chart, Series
 
 KEEP_SECONDS = 60.0
 POINTS = 100  # of the curve, at most

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.engine.database import Connection
-from recsys.web.admin.charts import Series
-from recsys.web.admin.ranges import TimeRange
+from recsys.web.admin.queries import TimeRange
+from recsys.web.admin.svg import Series
 
 MAX_SERIES = 6  # the smallest beyond them are one, 'other'
 QUANTILES = (0.5, 0.95, 0.99)

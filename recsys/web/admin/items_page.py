@@ -19,9 +19,8 @@ from recsys.storage.entities import item_rows
 from recsys.text_rules import text_problem
 from recsys.web.admin import exposures, figures, tiles
 from recsys.web.admin.access import PREFIX, done, view
-from recsys.web.admin.charts import Chart
-from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
-from recsys.web.admin.ranges import TimeRange
+from recsys.web.admin.queries import PAGE_ROWS, TimeRange, choice, pages, words
+from recsys.web.admin.svg import Chart
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.services import actor, now_us, services
 

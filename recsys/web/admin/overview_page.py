@@ -9,16 +9,16 @@ from flask import Blueprint, Response, render_template, request
 
 from recsys.events.times import HOUR_US, from_us
 from recsys.serving.uplift import rate, uplift
-from recsys.storage.dashboard import activity_rows, size_rows
-from recsys.storage.dashboard.size_rows import Growth
+from recsys.storage.dashboard import activity_rows, quality_rows
+from recsys.storage.dashboard.quality_rows import Growth
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import answer_count_rows, lease_rows, version_rows
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
-from recsys.web.admin.charts import Chart, Series
 from recsys.web.admin.formats import duration, percent, points
 from recsys.web.admin.problems import find_problems, scheduler_silence_us
-from recsys.web.admin.ranges import TimeRange, time_range
+from recsys.web.admin.queries import TimeRange, time_range
+from recsys.web.admin.svg import Chart, Series
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint("admin_overview", __name__, url_prefix=PREFIX)
@@ -51,7 +51,7 @@ def index() -> str:
             lag=lag,
             users=users[1],
             clicks=_click_through(connection, chosen),
-            disk=_disk(size_rows.growth(connection)),
+            disk=_disk(quality_rows.growth(connection)),
             charts=_charts(connection, chosen, answered, latency, users),
         )
 

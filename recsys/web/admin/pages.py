@@ -6,11 +6,14 @@ A page `x` is the module `recsys.web.admin.x` with a `blueprint` named `admin_x`
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 
-from flask import Blueprint
+from flask import Blueprint, current_app, url_for
 
 from recsys.storage.entities.account_rows import ROLES
 
@@ -66,3 +69,14 @@ def blueprints() -> list[Blueprint]:
     """Of the pages that are there."""
     names = [f"recsys.web.admin.{page.name}_page" for _, pages in GROUPS for page in pages]
     return [importlib.import_module(name).blueprint for name in names if find_spec(name)]
+
+
+def address(name: str) -> str:
+    """Of a file in static/admin."""
+    folder = Path(current_app.static_folder or "")
+    return url_for("static", filename=f"admin/{name}", v=_digest(folder / "admin" / name))
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -8,7 +8,7 @@ from typing import Any
 
 from recsys.config import Settings
 from recsys.events.times import DAY_US, HOUR_US, to_us
-from recsys.storage.dashboard import size_rows
+from recsys.storage.dashboard import quality_rows
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import job_rows, lease_rows, rejected_rows, version_rows
 from recsys.web.admin.formats import duration, number
@@ -108,7 +108,7 @@ def _quarantine(connection: Connection, now_us: int) -> list[Problem]:
 
 
 def _disk(connection: Connection) -> list[Problem]:
-    growth = size_rows.growth(connection)
+    growth = quality_rows.growth(connection)
     left = None if growth is None else growth.days_left
     if left is None or left > FULL_DAYS:
         return []

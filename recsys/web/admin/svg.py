@@ -1,11 +1,13 @@
-"""Small pictures drawn on the server: sparklines, and points with their intervals."""
+"""Charts as data for static/admin/charts.js, and small pictures drawn on the server."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
+import orjson
 from markupsafe import Markup
 
 WIDTH, ROW, LABELS, VALUES = 760, 26, 230, 170
@@ -118,3 +120,40 @@ def _point(mark: str, x: float, y: float) -> Markup:
         corners = f"{x:.1f},{y - 6:.1f} {x + 6:.1f},{y:.1f} {x:.1f},{y + 6:.1f} {x - 6:.1f},{y:.1f}"
         return Markup('<polygon points="{}"/>').format(corners)
     return Markup('<circle cx="{}" cy="{}" r="4.5"/>').format(f"{x:.1f}", y)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart; `values` stand beside the chart's `x`, None where there is none."""
+
+    label: str
+    values: Sequence[float | None]
+    low: Sequence[float | None] | None = None  # a band, such as a 95% interval
+    high: Sequence[float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart and what it says in words."""
+
+    key: str  # names the exported files
+    title: str
+    x: Sequence[float]  # seconds since 1970 where `x_kind` is 'time'
+    series: Sequence[Series]
+    summary: str = ""  # for those who do not see the picture
+    kind: Literal["line", "bars", "stacked"] = "line"
+    x_kind: Literal["time", "number"] = "time"
+    x_label: str = "time"
+    unit: Literal["", "ms", "s", "%", "B"] = ""  # of the values; '%' takes shares of 1
+    whole: bool = field(default=False)  # values are whole numbers
+    log: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(value for one in self.series for value in one.values)
+
+
+def chart_json(chart: Chart) -> Markup:
+    """`chart` for a <script type="application/json">; nothing in it can end the element."""
+    text = orjson.dumps(asdict(chart)).decode()
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704

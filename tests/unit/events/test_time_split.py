@@ -3,7 +3,7 @@ import pytest
 
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import baskets_from, positions_from, tied_share
-from recsys.training.metrics import target_ranks
+from recsys.training.report import target_ranks
 
 
 def log(*sequences: list[tuple[int, int]]) -> Sequences:

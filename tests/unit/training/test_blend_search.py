@@ -15,7 +15,7 @@ from recsys.training.blend_search import (
     choose_blend,
     tune_ranker,
 )
-from recsys.training.metrics import target_ranks
+from recsys.training.report import target_ranks
 
 
 @pytest.fixture(scope="module")

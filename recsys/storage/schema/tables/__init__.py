@@ -7,9 +7,24 @@ from recsys.storage.schema.tables.access_tables import (
     admin_sessions,
     api_keys,
     audit_log,
+    job_run_lines,
+    job_runs,
+    job_schedules,
+    leases,
     login_failures,
 )
-from recsys.storage.schema.tables.answer_tables import answer_counts, attributed_clicks, impressions
+from recsys.storage.schema.tables.answer_tables import (
+    active_users,
+    answer_counts,
+    attributed_clicks,
+    event_counts,
+    impressions,
+    installation,
+    quality_reports,
+    service_counts,
+    stamps,
+    storage_sizes,
+)
 from recsys.storage.schema.tables.event_tables import (
     aliases,
     events,
@@ -20,16 +35,6 @@ from recsys.storage.schema.tables.event_tables import (
     tombstones,
     users,
 )
-from recsys.storage.schema.tables.figure_tables import (
-    active_users,
-    event_counts,
-    installation,
-    quality_reports,
-    service_counts,
-    stamps,
-    storage_sizes,
-)
-from recsys.storage.schema.tables.job_tables import job_run_lines, job_runs, job_schedules, leases
 from recsys.storage.schema.tables.model_tables import (
     deployments,
     followers,

@@ -9,8 +9,7 @@ from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories, Sequences
 from recsys.models.lstm.bodies import BODIES, ByteDropout
 from recsys.models.lstm.initial_weights import LENGTH, cooccurrence_vectors, start_from
-from recsys.models.lstm.optimizer import Rate
-from recsys.models.lstm.precision import choose_device, choose_product, gemm_gflops
+from recsys.models.lstm.optimizer import Rate, choose_device, choose_product, gemm_gflops
 from recsys.models.lstm.trainer import Trainer, train_network
 
 SETTINGS = TrainingSettings(

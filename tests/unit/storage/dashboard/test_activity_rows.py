@@ -3,7 +3,7 @@ import pytest
 from recsys.events.fields import Event
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.serving.usage_counts import Activity
-from recsys.storage.dashboard import activity_rows, size_rows
+from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.activity_rows import LATE_US
 from recsys.storage.entities import event_rows
 from recsys.web.admin.figures import quantile
@@ -105,11 +105,11 @@ def test_fine_slots_go_before_coarse_ones(database):
 
 def test_growth_is_measured_over_days(database):
     with database.begin() as connection:
-        assert size_rows.growth(connection) is None
-        size_rows.put_size(connection, NOW, 0, 1_000_000)
-        assert size_rows.growth(connection).bytes_a_day is None
-        size_rows.put_size(connection, NOW + 2 * DAY_US, 200_000, 1_000_000)
-        found = size_rows.growth(connection)
+        assert quality_rows.growth(connection) is None
+        quality_rows.put_size(connection, NOW, 0, 1_000_000)
+        assert quality_rows.growth(connection).bytes_a_day is None
+        quality_rows.put_size(connection, NOW + 2 * DAY_US, 200_000, 1_000_000)
+        found = quality_rows.growth(connection)
     assert found.newest.database_bytes > 0
     assert found.bytes_a_day == pytest.approx(100_000, abs=50_000)
     assert found.days_left == pytest.approx(10, abs=5)

@@ -13,7 +13,7 @@ from recsys.config import Settings
 from recsys.errors import StorageUnavailableError
 from recsys.events.fields import Event
 from recsys.storage.engine.database import Database, open_database
-from recsys.storage.engine.timeouts import Timeouts
+from recsys.storage.engine.watchdog import Timeouts
 from recsys.storage.entities import event_rows, history_rows
 
 

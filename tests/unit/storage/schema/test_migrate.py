@@ -5,7 +5,7 @@ from recsys.errors import ConfigError, InputError, RecsysError
 from recsys.events.fields import Event
 from recsys.storage.engine.database import Database, parse_url
 from recsys.storage.entities import event_rows, job_rows, version_rows
-from recsys.storage.schema import downgrades, migrate, recorded_tables
+from recsys.storage.schema import downgrades, migrate
 from recsys.storage.schema.tables import accounts, events, job_runs, metadata
 
 
@@ -114,7 +114,7 @@ def test_only_an_older_revision_is_gone_back_to(empty_url):
     assert downgrades.losses(database, "0003").tables == {}
     lost = downgrades.losses(database, "base")
     with database.connect() as connection:
-        assert set(lost.tables) == recorded_tables.present(connection)
+        assert set(lost.tables) == downgrades.present(connection)
     database.close()
 
 
@@ -125,8 +125,8 @@ def test_the_schema_says_which_tables_are_its_own(empty_url):
     for revision in ("0002", "head"):
         migrate.upgrade(database, revision)
         with database.connect() as connection:
-            assert set(recorded_tables.recorded(connection)) == recorded_tables.present(connection)
-            assert "of_the_shop" not in recorded_tables.recorded(connection)
+            assert set(downgrades.recorded(connection)) == downgrades.present(connection)
+            assert "of_the_shop" not in downgrades.recorded(connection)
     database.close()
 
 

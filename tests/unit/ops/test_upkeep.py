@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.events.frame import frame_from_table
-from recsys.ops.newcomers import FOLLOWERS, recent_steps
+from recsys.ops.upkeep import FOLLOWERS, recent_steps
 
 
 def frame_of(*walks: str):
