@@ -5,6 +5,7 @@ transaction that is already there.
 from alembic import context
 from sqlalchemy import Connection
 
+from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.schema import downgrades
 from recsys.storage.schema.tables import metadata
@@ -28,4 +29,5 @@ if given is not None:
 else:
     database: Database = context.config.attributes["database"]
     with database.begin() as own:
+        advisory_lock.take_turns(own, "schema")  # two programs may be started at once
         run(own)

@@ -54,12 +54,16 @@ def restore(
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it in the place of the data that is there.")
     ] = False,
+    revoke_keys: Annotated[
+        bool, typer.Option("--revoke-keys", help="Revoke every API key that the backup holds.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a backup's database and models in place; stop the service and the scheduler first.
 
-    The configured database may be of the other kind than the backup's.
+    The configured database may be of the other kind than the backup's. Keys that were revoked, accounts
+    that were closed and users who were erased in the database since stay so. Everybody logs in again.
 
     Example: recsys restore /var/backups/recsys/recsys-20250131-093000.zip
     """
@@ -68,5 +72,16 @@ def restore(
 
     settings = settings_of(config)
     with closing(open_database(settings)) as database:
-        found = restore_backup(settings, database, path, now(), replace, say)
-    show({"path": str(path), "restored": True, **found.plain()}, as_json)
+        found, carried = restore_backup(
+            settings, database, path, now(), replace=replace, revoke_keys=revoke_keys, say=say
+        )
+    for key in carried.active_keys:
+        say(f"active key: {key['key_id']} {key['name']} ({', '.join(key['scopes'])})")
+    if carried.erasures_unknown:
+        say(
+            f"{carried.erasures_unknown} users were erased here under another installation's key; "
+            "whoever of them the backup holds is back: erase them again"
+        )
+    if not carried.active_admins:
+        say("no account may administer the dashboard; run: recsys admin create NAME --role admin")
+    show({"path": str(path), "restored": True, **found.plain(), **carried.plain()}, as_json)

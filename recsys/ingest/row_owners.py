@@ -12,12 +12,11 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from recsys.events.identity import sequence_key
+from recsys.ingest.cells import clean_text, whole_text
 
-ABSENT = ("", "null", "none", "nan", "na", "n/a", r"\n")  # what exports write for no value
 # What may stand between the fields of a line; an id may hold any one of them.
 _SEPARATORS = tuple(re.compile(one) for one in (r"[^\w/@.+-]+", "\t", ",", ";", r"\|", '"', r"\s+"))
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
-_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
 
 
 class OwnerColumns(NamedTuple):
@@ -92,12 +91,9 @@ def _leaves(value: object) -> Iterator[str]:
 
 
 def _written(text: str) -> Iterator[str]:
-    whole = text.strip()
-    if whole.casefold() in ABSENT:
-        return
-    yield whole
-    if number := _WHOLE_FLOAT.fullmatch(whole):
-        yield number[1]
+    cleaned = clean_text(text)
+    if cleaned is not None:
+        yield from {cleaned, whole_text(cleaned)}
 
 
 def _words(line: str) -> Iterator[str]:

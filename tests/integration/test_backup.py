@@ -17,8 +17,13 @@ import pytest
 from sqlalchemy import create_engine, func, insert, inspect, make_url, select, text
 
 from recsys import pipeline
+from recsys.commands import credentials, user_data
 from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
+from recsys.events.times import to_us
+from recsys.ingest.event_body import check_event
 from recsys.ingest.event_files import ReadOptions
+from recsys.ingest.raw_rows import Rejection
+from recsys.ingest.row_owners import OwnerColumns
 from recsys.ops.backup import (
     MANIFEST,
     backup_name,
@@ -34,21 +39,29 @@ from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
+    account_rows,
+    audit_rows,
     erasure_rows,
+    event_rows,
     item_rows,
     job_rows,
     key_rows,
     lease_rows,
+    rejected_rows,
     tombstone_rows,
+    user_rows,
     version_rows,
 )
+from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.key_values import database_id
 from recsys.storage.entities.model_files import DatabaseFiles
+from recsys.storage.entities.passwords import is_password
 from recsys.storage.entities.stamps import read_stamps
 from recsys.storage.schema import downgrades, migrate, table_copy
 from recsys.storage.schema.tables import events, metadata, tombstones
 
 NOW = datetime(2025, 3, 2, 9, 30, tzinfo=UTC)
+NOW_US = to_us(NOW)
 
 
 @pytest.fixture
@@ -111,7 +124,7 @@ def answers(database, settings):
     return [[(item.item_id, item.score, item.source) for item in one.items] for one in found]
 
 
-SETTLED = {"stamps", "leases", "job_runs", "installation"}
+SETTLED = {"stamps", "leases", "job_runs", "installation", "audit_log"}
 
 
 def test_a_restored_service_answers_as_before(filled, target, tmp_path):
@@ -193,6 +206,120 @@ def test_what_is_there_is_kept_unless_told(filled, tmp_path):
         assert [key.name for key in key_rows.list_keys(connection)] == ["shop"]
         assert min(read_stamps(connection)) > max(stamps)
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
+
+
+@pytest.fixture
+def inhabited(database, tmp_path, settings_for):
+    """A database with keys, accounts, a session and users, without models; its backup; its keys."""
+    settings = settings_for(tmp_path / "models")
+    with database.begin() as connection:
+        keys = {
+            name: key_rows.create_key(connection, name, ["read"], 1) for name in ("kept", "leaked")
+        }
+        for name in ("root", "left", "changed"):
+            account_rows.create_account(connection, name, "an old password", "admin", 1)
+        sessions = [account_rows.begin_session(connection, "root", None, NOW_US)]
+        given = [
+            {"user_id": "gone", "session_id": "g", "item_id": "i"},
+            {"session_id": "guest", "item_id": "i"},
+            {"user_id": "stays", "item_id": "gone"},
+        ]
+        event_rows.insert_events(connection, [check_event(one, 10**15) for one in given], 1)
+        bad = [Rejection(n, "bad", json.dumps({"who": who})) for n, who in enumerate(["gone", "x"])]
+        rejected_rows.add_rejections(connection, "f", bad, 1, OwnerColumns("who"))
+        tombstone_rows.pseudonym(connection, "x")  # makes the installation's key
+    path, _ = make_backup(settings, database, tmp_path / "kept.zip", NOW)
+    return settings, path, keys, sessions
+
+
+def test_a_restore_gives_back_no_right_that_was_taken_away_since(inhabited, database):
+    settings, path, keys, sessions = inhabited
+    later = NOW_US + 1
+    credentials.revoke_key(database, CLI, key_rows.key_id_of(keys["leaked"]), later)
+    credentials.set_disabled(database, CLI, "left", True, later)
+    credentials.set_password(database, CLI, "changed", "a new password", later)
+    credentials.set_role(database, CLI, "changed", "viewer", later)
+    with database.begin() as connection:
+        user_rows.merge(connection, "gone", "s:guest", later)
+        sessions.append(account_rows.begin_session(connection, "root", None, later))
+    user_data.erase(settings, database, CLI, "gone", later)
+    _, carried = restore(settings, database, path, NOW, replace=True)
+    assert (carried.keys_revoked, carried.accounts_kept) == (1, 2)
+    assert (carried.users_erased, carried.erasures_unknown) == (2, 0)
+    assert [key["name"] for key in carried.active_keys] == ["kept"]
+    assert carried.active_admins == ["root"]
+    with database.connect() as connection:
+        assert key_rows.find_key(connection, keys["leaked"]) is None
+        assert key_rows.find_key(connection, keys["kept"]) is not None
+        for token in sessions:
+            found = account_rows.find_session(connection, token, later, 10**15, 10**15)
+            assert found is None
+        assert account_rows.password_hash(connection, "left") is None
+        assert is_password("a new password", account_rows.password_hash(connection, "changed"))
+        assert account_rows.get_account(connection, "changed").role == "viewer"
+        left = connection.execute(select(events.c.user_id, events.c.session_id)).all()
+        assert [tuple(row) for row in left] == [("stays", None)]
+        waiting = [json.loads(row["raw"]) for row in rejected_rows.list_rejected(connection)]
+        assert waiting == [{"who": "x"}]
+        erased = tombstone_rows.is_erased(connection, ["u:gone", "s:guest", "u:stays"])
+        assert erased == {"u:gone", "s:guest"}
+        lines = [line.action for line in audit_rows.list_audit(connection)]
+    assert lines == [
+        *("backup.restore", "user.erase", "account.role"),
+        *("account.password", "account.disable", "key.revoke"),
+    ]
+    _, again = restore(settings, database, path, NOW, replace=True, revoke_keys=True)
+    assert again.active_keys == []
+    with database.connect() as connection:
+        assert key_rows.find_key(connection, keys["kept"]) is None
+        lines = [line.action for line in audit_rows.list_audit(connection)]
+    assert lines.count("backup.restore") == 2 and lines.count("key.revoke") == 1
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_restore_elsewhere_says_who_may_come_in_and_whom_it_cannot_know(inhabited, target):
+    settings, path, _, sessions = inhabited
+    migrate.upgrade(target)
+    with target.begin() as connection:
+        erasure_rows.erase(connection, "gone", 1)  # under a key of another installation
+    _, carried = restore(settings, target, path, NOW, replace=True)
+    assert (carried.users_erased, carried.erasures_unknown) == (0, 1)
+    assert {key["name"] for key in carried.active_keys} == {"kept", "leaked"}
+    assert carried.active_admins == ["changed", "left", "root"]
+    with target.connect() as connection:
+        assert account_rows.find_session(connection, sessions[0], NOW_US, 10**15, 10**15) is None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_of_two_restores_into_an_empty_database_one_is_refused(inhabited, postgres_server):
+    settings, path, *_ = inhabited
+    server, name = make_url(postgres_server), f"recsys_{uuid.uuid4().hex[:12]}"
+    engine = create_engine(
+        server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    outcomes = []
+
+    def run():
+        url = server.set(database=name).render_as_string(hide_password=False)
+        with closing(Database(url)) as empty:
+            barrier.wait(30)
+            try:
+                outcomes.append(restore(settings, empty, path, NOW)[0].champion)
+            except ConflictError as error:
+                outcomes.append(error)
+
+    barrier = threading.Barrier(2)
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+    assert sorted(type(one).__name__ for one in outcomes) == ["ConflictError", "NoneType"]
 
 
 def test_a_restore_that_fails_changes_nothing(filled, tmp_path):

@@ -24,7 +24,12 @@ from recsys.storage.entities import (
     rejected_rows,
 )
 from recsys.storage.entities.stamps import bump
-from recsys.storage.entities.tombstone_rows import add_tombstones, is_erased, keyed_hashes
+from recsys.storage.entities.tombstone_rows import (
+    Tombstones,
+    add_tombstones,
+    is_erased,
+    keyed_hashes,
+)
 from recsys.storage.schema.tables import (
     aliases,
     events,
@@ -128,6 +133,46 @@ def erase_keys(
     bump(connection, "tombstones")
     bump(connection, "aliases")
     return gone
+
+
+def erase_again(connection: Connection, now_us: int) -> int:
+    """Erase what is stored of those who have a tombstone, as after a backup from before was restored; how
+    many users and sessions. For a transaction that nobody else writes beside.
+    """
+    erased = Tombstones(connection)
+    if not erased:
+        return 0
+    sessions = select(events.c.session_id).where(events.c.user_id.is_(None))
+    asked = select(impressions.c.session_id).where(impressions.c.user_id.is_(None))
+    named = {
+        "u:": (
+            select(events.c.user_id),
+            select(impressions.c.user_id),
+            select(users.c.user_id),
+            select(aliases.c.user_id),
+        ),
+        "s:": (sessions, asked),
+        "": (select(aliases.c.alias_key),),
+    }
+    keys: set[str] = set()
+    for kind, statements in named.items():
+        for statement in statements:
+            names = connection.execute(statement.distinct()).scalars()
+            keys.update(f"{kind}{name}" for name in names if name is not None)
+    for facts in connection.execute(select(quality_reports.c.facts)).scalars():
+        keys.update(one["key"] for one in _busiest(json.loads(facts)))
+    found = sorted(key for key in keys if erased.covers(key))
+    if found:
+        erase_keys(connection, found, now_us)
+    columns = rejected_rows.owner_columns(connection)
+    rows = rejected_events.c
+    page = select(rows.id, rows.source, rows.raw).order_by(rows.id).limit(QUARANTINE_PAGE)
+    last = 0
+    while some := connection.execute(page.where(rows.id > last)).all():
+        last = some[-1].id
+        theirs = [row.id for row in some if erased.in_raw(row.raw, columns.get(row.source))]
+        _delete_rejected(connection, theirs)
+    return len(found)
 
 
 def _given_to(ids: Sequence[str], sessions: Sequence[str]) -> ColumnElement[bool]:

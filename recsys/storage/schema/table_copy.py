@@ -124,15 +124,13 @@ def _through_copy(cursor: Any, table: Table) -> Batches:
         )
 
 
-def is_empty(database: Database) -> bool:
+def is_empty(connection: Connection) -> bool:
     """Whether the database holds nothing that a restore would replace."""
-    with database.connect() as connection:
-        names = set(inspect(connection).get_table_names()) - MADE_BY_MIGRATIONS
-        known = [table for table in metadata.sorted_tables if table.name in names]
-        return not any(
-            connection.execute(select(table.primary_key.columns[0]).limit(1)).first()
-            for table in known
-        )
+    names = set(inspect(connection).get_table_names()) - MADE_BY_MIGRATIONS
+    known = [table for table in metadata.sorted_tables if table.name in names]
+    return not any(
+        connection.execute(select(table.primary_key.columns[0]).limit(1)).first() for table in known
+    )
 
 
 def replace_all(
@@ -239,20 +237,19 @@ def _settle(connection: Connection, floor: int, now_us: int) -> None:
     key_values.forget(connection, InstallationKey.DATABASE_ID)
 
 
-def refuse_unless_empty(database: Database, replace: bool) -> None:
+def refuse_unless_empty(connection: Connection, replace: bool) -> None:
     """Raises ConflictError where a restore would replace something that nobody said it may, or a
     newer release's tables that cannot be told from others.
     """
-    revision = migrate.current(database)
+    revision = migrate.revision_of(connection)
     if revision is not None and not migrate.knows(revision):
         if not replace:
             raise ConflictError(
                 f"the database is of a newer release (schema {revision}); --replace drops its "
                 "tables and puts the backup in their place"
             )
-        with database.connect() as connection:
-            downgrades.recorded(connection)
-    elif revision is not None and not replace and not is_empty(database):
+        downgrades.recorded(connection)
+    elif revision is not None and not replace and not is_empty(connection):
         raise ConflictError(
             "the database holds data already; --replace puts the backup in its place"
         )

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recsys.ingest.row_owners import OwnerColumns, owner_keys
@@ -36,6 +36,10 @@ def rows(draw):
     return json.dumps({**other, **nested}), [BY_PATH], owners
 
 
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@QUICK
 @given(rows(), one_id)
 def test_a_mapped_row_is_of_its_owner_and_of_nobody_who_is_named_elsewhere(row, somebody):
     raw, columns, owners = row
@@ -44,6 +48,7 @@ def test_a_mapped_row_is_of_its_owner_and_of_nobody_who_is_named_elsewhere(row, 
         assert (key in found) == (key in owners)
 
 
+@QUICK
 @given(st.lists(one_id, min_size=1, max_size=4), st.sampled_from(["\t", ",", ";", "|", '","']))
 def test_a_line_that_could_not_be_taken_apart_may_be_of_all_it_names(fields, separator):
     line = separator.join(fields)
