@@ -59,7 +59,7 @@ def test_metrics_are_those_of_the_own_table(own, load, two_clicks, tmp_path, tin
     ours = ours.model_copy(update={"events": Settings().events})
     first = pipeline.train(ours, own, Run(NOW), promote=False)
     second = pipeline.train(theirs, own, Run(NOW), promote=False)
-    assert first.trial.metrics == second.trial.metrics
+    assert first.evaluation.metrics == second.evaluation.metrics
     assert first.facts.window == second.facts.window
 
 
