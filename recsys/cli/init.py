@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -32,11 +31,13 @@ def init(
     from recsys.storage.schema import migrate
 
     path = folder / "config.toml"
-    if path.exists() and path.resolve() != template().resolve():
-        raise ConflictError(f"{path} exists already; it is left as it is")
     folder.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        shutil.copyfile(template(), path)
+    try:
+        with path.open("xb") as file:
+            file.write(template().read_bytes())
+    except FileExistsError:
+        if path.resolve() != template().resolve():
+            raise ConflictError(f"{path} exists already; it is left as it is") from None
     settings = settings_of(path)
     database = open_database(settings)
     migrate.upgrade(database)

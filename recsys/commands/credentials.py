@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from recsys.errors import ConflictError
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import account_rows, key_rows
 from recsys.storage.entities.account_rows import AccountRow
@@ -57,6 +58,7 @@ def create_first(database: Database, actor: Actor, now_us: int) -> tuple[str, st
     """
     password = new_password()
     with database.begin() as connection:
+        account_rows.keep_others_away(connection)  # two at once would both find no account
         key = _create_key(connection, actor, FIRST, ["admin"], (), now_us)
         if account_rows.list_accounts(connection):
             return key, None
@@ -100,9 +102,15 @@ def set_disabled(database: Database, actor: Actor, name: str, disabled: bool, no
         add_audit(connection, actor, action, name, now_us)
 
 
-def log_in(database: Database, visitor: Actor, now_us: int) -> str:
-    """Begin a session of the account whose password `visitor` gave; the token for its cookie."""
+def log_in(database: Database, visitor: Actor, checked: str, now_us: int) -> str:
+    """Begin a session of the account whose password `visitor` gave; the token for its cookie.
+
+    `checked`: the hash that the password was found to fit, which takes a while. Raises ConflictError
+    where the account has another by now, or is disabled.
+    """
     with database.begin() as connection:
+        if account_rows.password_hash(connection, visitor.name, lock=True) != checked:
+            raise ConflictError("the account was changed meanwhile")
         account = account_rows.get_account(connection, visitor.name)
         account_rows.clear_failures(connection, account.name, visitor.address)
         token = account_rows.begin_session(connection, account.name, visitor.address, now_us)

@@ -18,7 +18,6 @@ from recsys.registry import keep_version
 from recsys.registry.copies import install_version
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.audit_rows import CLI, add_audit
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.schema import lasting_changes, table_copy
 from recsys.storage.schema.lasting_changes import Carried
@@ -84,7 +83,7 @@ def restore_backup(
                 table_copy.forget_versions(connection, list(found.left_out))
                 carried = lasting_changes.carry_over(connection, changes, now_us, revoke_keys)
                 details = {"made_at": found.made_at, "events": found.rows.get("events", 0)}
-                add_audit(connection, CLI, "backup.restore", path.name, now_us, details)
+                lasting_changes.note_restore(connection, path.name, details, now_us)
             for version in found.versions:
                 keep_version(settings.registry.path, version, open_model_files(settings, database))
         except (pa.ArrowException, zipfile.BadZipFile) as error:

@@ -87,12 +87,21 @@ def list_accounts(connection: Connection) -> list[AccountRow]:
     return [AccountRow(*row) for row in connection.execute(_ACCOUNT.order_by(accounts.c.name))]
 
 
-def password_hash(connection: Connection, name: str) -> str | None:
-    """The hash of an account that may log in; None where there is none."""
+def password_hash(connection: Connection, name: str, lock: bool = False) -> str | None:
+    """The hash of an account that may log in; None where there is none.
+
+    With `lock`, as it stays until the end of this transaction.
+    """
     statement = select(accounts.c.password_hash).where(
         accounts.c.name == name, accounts.c.disabled_at_us.is_(None)
     )
-    return connection.execute(statement).scalar_one_or_none()
+    wanted = statement.with_for_update() if lock else statement
+    return connection.execute(wanted).scalar_one_or_none()
+
+
+def keep_others_away(connection: Connection) -> None:
+    """Let nobody else look for accounts, to act on what there is, until the end of this transaction."""
+    advisory_lock.take_turns(connection, "accounts")
 
 
 def set_password(connection: Connection, name: str, password: str) -> None:

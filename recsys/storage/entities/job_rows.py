@@ -11,7 +11,7 @@ from sqlalchemy import Connection, case, delete, func, select, true, update
 from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
-from recsys.storage.schema.tables import job_run_lines, job_runs
+from recsys.storage.schema.tables import job_run_lines, job_runs, job_schedules
 
 JOBS = ("retrain", "refresh", "prune", "tune", "backup")
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
@@ -83,12 +83,15 @@ def request_run(
 
 
 def claim_slot(connection: Connection, job: str, scheduled_at_us: int, now_us: int) -> int | None:
-    """The id of the run for this slot, or None where the slot was claimed before.
+    """The id of the run for this slot, or None where it was claimed before, or the job is paused by now.
 
     The run waits its turn. Where one of the job still waits already, this slot's is cancelled with
     that reason: two in a row would do the same.
     """
     advisory_lock.take_turns(connection, "job runs")
+    paused = select(job_schedules.c.paused).where(job_schedules.c.job == job).with_for_update()
+    if connection.execute(paused).scalar_one_or_none():
+        return None
     waiting = connection.execute(
         select(job_runs.c.id)
         .where(job_runs.c.job == job, job_runs.c.state == "requested")
@@ -198,7 +201,7 @@ def cancel_run(connection: Connection, run_id: int, now_us: int) -> str:
 
     Raises NotFoundError, or ConflictError where it has ended.
     """
-    run = get_run(connection, run_id)
+    run = get_run(connection, run_id, lock=True)  # nobody starts or ends it meanwhile
     if run.state in ENDED:
         raise ConflictError(f"run {run_id} has already ended ({run.state})")
     ask_to_stop(connection, run_id)
@@ -215,11 +218,12 @@ def ask_to_stop(connection: Connection, run_id: int) -> None:
     )
 
 
-def get_run(connection: Connection, run_id: int) -> RunRow:
-    """Raises NotFoundError."""
+def get_run(connection: Connection, run_id: int, lock: bool = False) -> RunRow:
+    """A run; with `lock`, as it stays until the end of this transaction. Raises NotFoundError."""
     if not 0 <= run_id < 2**63:
         raise NotFoundError("run", run_id)
-    row = connection.execute(select(job_runs).where(job_runs.c.id == run_id)).one_or_none()
+    statement = select(job_runs).where(job_runs.c.id == run_id)
+    row = connection.execute(statement.with_for_update() if lock else statement).one_or_none()
     if row is None:
         raise NotFoundError("run", run_id)
     return _run(row)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, MetaData, Table, delete, inspect, select, upd
 
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities import erasure_rows, key_rows, key_values
+from recsys.storage.entities.audit_rows import CLI, add_audit
 from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.schema.tables import (
     accounts,
@@ -109,6 +110,11 @@ def carry_over(
         ],
         active_admins=list(connection.execute(admins.order_by(accounts.c.name)).scalars()),
     )
+
+
+def note_restore(connection: Connection, name: str, details: dict[str, Any], now_us: int) -> None:
+    """Write the restore of backup `name` into the audit log, whose lines are those of the backup now."""
+    add_audit(connection, CLI, "backup.restore", name, now_us, details)
 
 
 def _rows(connection: Connection, table: Table, *names: str) -> list[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from recsys.commands import credentials
-from recsys.errors import InputError, RateLimitError
+from recsys.errors import ConflictError, InputError, RateLimitError
 from recsys.storage.entities import account_rows
 from recsys.storage.entities.audit_rows import Actor
 from recsys.storage.entities.passwords import MAX_LENGTH, is_password
@@ -48,10 +49,13 @@ def log_in() -> Any:
     with database.connect() as connection:
         stored = account_rows.password_hash(connection, name)
     visitor = Actor(name, "-", g.get("request_id"), address)
-    if not is_password(password, stored):
+    token = None
+    if is_password(password, stored) and stored is not None:  # first, to take as long for any name
+        with suppress(ConflictError):  # the password was changed while it was looked at
+            token = credentials.log_in(database, visitor, stored, now_us())
+    if token is None:
         credentials.refuse_log_in(database, visitor, now_us())
         return _form(REFUSED, name, 403)
-    token = credentials.log_in(database, visitor, now_us())
     answer = redirect(_next(), 303)
     life = round(services().settings.auth.session_hours * 3_600)
     access.set_cookie(answer, "recsys_admin", token, life)
