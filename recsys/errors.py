@@ -23,7 +23,11 @@ Messages are written for the person who reads them. They never hold a traceback,
 or, once they leave over HTTP, a path (`recsys.web.problem_details` is the one translator).
 """
 
+import difflib
 import reprlib
+from collections.abc import Sequence
+
+LISTED = 12  # known words that a message names
 
 
 class RecsysError(Exception):
@@ -44,6 +48,22 @@ class InputError(RecsysError):
     def __init__(self, field: str, value: object, expected: str) -> None:
         self.field, self.value, self.expected = field, value, expected
         super().__init__(f"{field} = {shown(value)}: {expected}")
+
+
+def unknown(field: str, value: str, expected: str, known: Sequence[str]) -> InputError:
+    """The InputError of a word that means nothing: the nearest known ones first, then the others.
+
+    >>> str(unknown("filter", "prise", "a field", ["title", "price"]))
+    "filter = 'prise': expected a field; nearest: price; known: title, price"
+    """
+    near = difflib.get_close_matches(value, known, 3, 0.6)
+    if not near:
+        near = [name for name in known if name.lower() == value.lower()]
+    parts = [f"expected {expected}"]
+    parts += [f"nearest: {', '.join(near)}"] if near else []
+    more = ", …" if len(known) > LISTED else ""
+    parts += [f"known: {', '.join(known[:LISTED])}{more}" if known else "there is none"]
+    return InputError(field, value, "; ".join(parts))
 
 
 class NotFoundError(RecsysError):

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from recsys.text_rules import MAX_TYPE_LENGTH, text_problem
 
+# What logs call buying: the default, so that what was bought is kept out by the log's own word.
+BUYING = (
+    *("purchase", "Purchase", "purchased", "transaction", "order", "ordered", "order_completed"),
+    *("Order Completed", "buy", "bought", "sale"),
+)
+DEFAULT = ",".join(BUYING)
 MAX_TYPES = 16
 MAX_EXCLUDE_SEEN = MAX_TYPES * (MAX_TYPE_LENGTH + 1)  # characters
-ALONE = ("all", "none")
+ALONE = ("all", "none", "true", "false")  # true: the configured types; false: none
 
 
 def seen_types(text: str) -> frozenset[str] | None:
@@ -21,23 +27,36 @@ def seen_types(text: str) -> frozenset[str] | None:
     (None, frozenset())
     """
     names = frozenset(_split(text))
-    return None if "all" in names else names - {"none"}
+    if "true" in names:
+        return frozenset(BUYING)
+    return None if "all" in names else names - {"none", "false"}
+
+
+def chosen(given: str | None, configured: str) -> str:
+    """What a request asks for: the configured types where it says nothing, or `true`.
+
+    >>> chosen(None, "cart"), chosen("true", "cart"), chosen("false", "cart"), chosen("all", "cart")
+    ('cart', 'cart', 'none', 'all')
+    """
+    if given is None or given in ("", "true"):
+        return configured
+    return "none" if given == "false" else given
 
 
 def check_exclude_seen(text: str) -> str:
-    """`text`, if it is event types by commas, or 'all' or 'none' alone. Raises ValueError.
+    """`text`, if it is event types by commas, or one of ALONE. Raises ValueError.
 
     >>> check_exclude_seen("purchase,cart")
     'purchase,cart'
     >>> check_exclude_seen("all,cart")
     Traceback (most recent call last):
-    ValueError: all and none stand alone
+    ValueError: all, none, true and false stand alone
     """
     names = _split(text)
     if len(names) > MAX_TYPES:
         raise ValueError(f"expected at most {MAX_TYPES} event types")
     if len(names) > 1 and any(name in ALONE for name in names):
-        raise ValueError("all and none stand alone")
+        raise ValueError("all, none, true and false stand alone")
     for name in names:
         if problem := text_problem(name, MAX_TYPE_LENGTH):
             raise ValueError(problem)

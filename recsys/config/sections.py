@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from recsys.config.exclude_seen import check_exclude_seen
+from recsys.config.exclude_seen import DEFAULT, check_exclude_seen
 from recsys.errors import ConfigError
 
 ENV_PREFIX = "RECSYS_"
@@ -239,7 +239,7 @@ class ServingSettings(_Section):
     threads: int = Field(4, ge=1, le=256)
     max_body_bytes: int = Field(8 * 2**20, ge=1_024, le=2**30)
     default_k: int = Field(20, ge=1, le=1_000)
-    exclude_seen: ExcludeSeen = "purchase"
+    exclude_seen: ExcludeSeen = DEFAULT
     reload_seconds: float = Field(2.0, ge=0.1, le=3_600)
     popular_days: int = Field(7, ge=1, le=3_650)
     item_matrix: Literal["float32", "bfloat16", "int8"] = "int8"

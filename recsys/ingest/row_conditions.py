@@ -8,19 +8,22 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.errors import InputError
+from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NUMBER, as_numbers, as_text
 
 _OPERATOR = re.compile(r"!=|<=|>=|==|=|<|>")  # searched for: a pattern of the whole would backtrack
 _NUMBER = re.compile(NUMBER, re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}(-\d{2}([T ][0-9:.,+Z-]*)?)?", re.ASCII)
+_DATED = r"^[0-9]{4}-[0-9]{2}"
+ORDER = ("<", "<=", ">", ">=")
 _WHOLE = r"^[+-]?[0-9]{1,19}$"
 _OPERATORS: dict[str, Callable[..., BoolArray]] = {
     "=": operator.eq,
@@ -42,36 +45,53 @@ _TEXT_OPERATORS = {
 
 @dataclass(frozen=True)
 class Condition:
-    """`column OP literal`. Numbers are compared as such where both sides are numbers, else text.
+    """`column OP literal`. `=` and `!=` compare numbers as such where both sides are numbers, else text.
 
-    A `*` at the end of the literal of `=` or `!=` stands for any rest. A missing value equals only
-    the empty literal, differs from every other, and is never less or greater.
+    The order is that of numbers, or of ISO dates: `<` and its like take nothing else, and a cell that
+    is neither, or missing, is never less or greater. A `*` at the end of the literal of `=` or `!=`
+    stands for any rest. A missing value equals only the empty literal and differs from every other.
 
     >>> Condition.parse("Quantity>0").mask(pa.array(["10", "-1", "", "many"])).tolist()
-    [True, False, False, True]
+    [True, False, False, False]
     """
 
     column: str
     operator: str
     literal: str
+    field: str = field(default="--where", compare=False)  # what an error of it names
 
     @classmethod
     def parse(cls, text: str, field: str = "--where") -> Condition:
-        """Raises InputError, of `field`, where `text` is not COLUMN OP VALUE."""
+        """Raises InputError, of `field`, where `text` is not COLUMN OP VALUE, or VALUE has no order."""
         text = text.strip()
         found = _OPERATOR.search(text, 1)
         if found is None:
             raise InputError(field, text, "expected COLUMN OP VALUE, OP one of = != < <= > >=")
         column, literal = text[: found.start()].strip(), text[found.end() :].strip()
-        symbol = found[0]
-        return cls(column, "=" if symbol == "==" else symbol, literal)
+        symbol = "=" if found[0] == "==" else found[0]
+        if literal[:1] in ("<", ">", "="):
+            raise InputError(field, text, f"expected one operator, not {found[0]}{literal[0]}")
+        if symbol in ORDER and not (_NUMBER.match(literal) or _DATE.fullmatch(literal)):
+            expected = "expected a number, with a point before its decimals, or an ISO date"
+            raise InputError(field, text, f"{expected} after {symbol}, not {shown(literal)}")
+        return cls(column, symbol, literal, field)
+
+    @property
+    def orders_numbers(self) -> bool:
+        """Whether it asks for numbers that are less or greater."""
+        return self.operator in ORDER and _NUMBER.match(self.literal) is not None
 
     def mask(self, column: pa.Array) -> BoolArray:
         """Mask (n,) of the cells of `column` (n,) that meet the condition."""
         if pa.types.is_nested(column.type):
-            raise InputError("--where", self.column, f"a column of type {column.type} has no order")
+            raise InputError(
+                self.field, self.column, f"a column of type {column.type} has no order"
+            )
         texts = as_text(column)
         met = self._compare_texts(texts)
+        if self.operator in ORDER:  # of what is a date; numbers have their own, below
+            dated = pc.match_substring_regex(texts, _DATED).to_numpy(zero_copy_only=False)
+            met = met & dated & (not self.orders_numbers)
         if _NUMBER.match(self.literal):
             numbers, is_number = self._compare_numbers(column, texts)
             met = np.where(is_number, numbers, met)
@@ -111,6 +131,11 @@ class Condition:
                 is_whole = whole.to_numpy(zero_copy_only=False)
                 met = np.where(is_whole, compare(integers, int(self.literal)), met)
         return met, ~(missing | bad)
+
+
+def is_number(text: str) -> bool:
+    """Whether a condition takes `text` for a number."""
+    return _NUMBER.match(text) is not None
 
 
 def _integers(texts: pa.Array, whole: pa.Array) -> Int64Array | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from recsys.config import Settings, has_password, secret_files
+from recsys.config.exclude_seen import seen_types
 from recsys.errors import RecsysError
 from recsys.events.times import HOUR_US, from_us, to_us
 from recsys.ops.backup import NAME as BACKUP_NAME
@@ -27,6 +28,7 @@ from recsys.storage.engine import database_health
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities import (
+    event_rows,
     job_rows,
     key_rows,
     lease_rows,
@@ -284,6 +286,31 @@ def _sizes(
         yield Finding("quarantine", "ok", "empty")
 
 
+def _event_types(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    """Types that the configuration names and no event is of: what rests on them does nothing."""
+    seen = event_rows.event_types(connection)
+    if not seen:
+        return
+    known = f"types of events: {', '.join(sorted(seen)[:20])}"
+    excluded = seen_types(settings.serving.exclude_seen)
+    if excluded and not excluded & seen:
+        found = f"no event is of a type in serving.exclude_seen ({settings.serving.exclude_seen})"
+        advice = f"what was bought is not kept out of answers; name it as the log does; {known}"
+        yield Finding("event types", "warn", found, advice)
+    sequences = settings.sequences
+    named = {
+        "input_event_types": sequences.input_event_types,
+        "target_event_types": sequences.target_event_types,
+        "event_weights": sequences.event_weights,
+    }
+    for key, types in named.items():
+        if missing := [name for name in types if name not in seen]:
+            found = f"sequences.{key} names types that no event is of: {', '.join(missing)}"
+            yield Finding("event types", "warn", found, known)
+
+
 def _clock(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
@@ -392,6 +419,7 @@ CHECKS: dict[str, Look] = {
     "own table": _own_table,
     "replica": _replica,
     "size": _sizes,
+    "event types": _event_types,
     "clock": _clock,
     "model": _model,
     "scheduler": _scheduler,

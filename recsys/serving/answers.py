@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from recsys.config.exclude_seen import DEFAULT
 from recsys.events.fields import Event
 from recsys.ingest.row_conditions import Condition
 from recsys.storage.entities.item_rows import StoredItem
@@ -29,7 +30,7 @@ class Request:
     session_id: str | None = None
     events: tuple[Event, ...] = ()
     k: int = 20
-    exclude_seen: str = "purchase"  # event types by commas, 'all' or 'none'
+    exclude_seen: str = DEFAULT  # event types by commas, 'all' or 'none'
     exclude_items: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()  # any of them; empty = all
     candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue

@@ -32,6 +32,7 @@ class RankingContext:
     followers: Followers
     now_us: int
     degraded: str | None  # why the answer is less than it should be
+    note: str | None = None  # what else is to be told of it
 
     @property
     def bundle(self) -> Bundle | None:
@@ -85,13 +86,14 @@ def stored_context(
             recommender.merged,
             stamps.aliases,
         )
+        note = recommender.event_types.check(connection, request, model.bundle)
         filters = filters_of(connection, request, stored, snapshot, recommender.source)
         followers = recommender.followers.at(connection, stamps.followers)
     if model.bundle is None and degraded is None:
         degraded = NO_MODEL
     past = stored.events
     history = _encoded(model.bundle, past)
-    return RankingContext(request, model, past, history, filters, followers, now_us, degraded)
+    return RankingContext(request, model, past, history, filters, followers, now_us, degraded, note)
 
 
 def _encoded(bundle: Bundle | None, past: list[HistoryEvent]) -> Histories | None:

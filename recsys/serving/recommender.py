@@ -12,6 +12,7 @@ from recsys.models.bundle import Bundle
 from recsys.registry import sweep_parts, sweep_unregistered
 from recsys.serving.active_model import ActiveModel, ChosenModel, Models, choose_model
 from recsys.serving.answers import Request
+from recsys.serving.event_types import EventTypes
 from recsys.serving.history import MergedKeys
 from recsys.serving.item_lists import ItemLists
 from recsys.serving.item_snapshot import Catalogue
@@ -48,6 +49,7 @@ class Recommender:
         self.popularity = Popularity(clock, self.source)
         self.followers = FollowerTable()
         self.catalogue = Catalogue()
+        self.event_types = EventTypes(settings, clock)
         self.merged = MergedKeys()
         self.ranking = VersionRanking(database, self.popularity)
         self.item_lists = ItemLists(

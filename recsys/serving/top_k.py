@@ -71,7 +71,7 @@ def make_answer(
         generated_at_us=context.now_us,
         sequence_length=len(past),
         last_event_id=past[-1].event_id if past else None,
-        degraded=context.degraded,
+        degraded=context.degraded or context.note,
         items=[
             RankedItem(
                 item_id,

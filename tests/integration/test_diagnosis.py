@@ -3,18 +3,20 @@
 import json
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import text
 
+from recsys.events.fields import Event
 from recsys.events.times import to_us
 from recsys.ops import diagnosis
 from recsys.ops.diagnosis import examine
 from recsys.storage.engine import database_health
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import job_rows, lease_rows, schedule_rows
+from recsys.storage.entities import event_rows, job_rows, lease_rows, schedule_rows
 from recsys.storage.schema import migrate
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -152,6 +154,24 @@ def test_an_event_of_the_future_and_a_quarantine_are_found(healthy):
         )
     found = states(settings, database)
     assert (found["clock"], found["quarantine"]) == ("fail", "warn")
+
+
+def test_types_that_no_event_is_of_are_found(healthy):
+    settings, database = healthy
+    assert "event types" not in states(settings, database)  # there are no events
+    event = Event("u", None, "i", "view", to_us(NOW), "e1")
+    with database.begin() as connection:
+        event_rows.insert_events(connection, [event], to_us(NOW))
+    sequences = settings.sequences.model_copy(update={"input_event_types": ("veiw",)})
+    chosen = settings.model_copy(update={"sequences": sequences})
+    told = [one for one in examine(chosen, database, None, NOW) if one.check == "event types"]
+    assert [one.state for one in told] == ["warn", "warn"]
+    assert "serving.exclude_seen" in told[0].found and "view" in told[0].advice
+    assert told[1].found == "sequences.input_event_types names types that no event is of: veiw"
+    with database.begin() as connection:
+        bought = replace(event, event_type="transaction", event_id="e2")
+        event_rows.insert_events(connection, [bought], to_us(NOW))
+    assert "event types" not in states(settings, database)
 
 
 def test_an_open_service_and_open_secrets_are_found(healthy, tmp_path, settings_for):

@@ -177,6 +177,43 @@ def test_filters(service, tiny_shop):
     assert recommended(service.post("/recommendations", body)) == [ids[5], "new-item"]
 
 
+def test_words_that_mean_nothing_are_refused_and_the_known_ones_named(service, tiny_shop):
+    ids = tiny_shop.bundle.vocabulary.item_ids
+    service.post("/events", {"user_id": "u", "item_id": ids[1], "event_type": "purchase"})
+    service.post("/events", {"user_id": "u", "item_id": ids[2], "event_type": "transaction"})
+    service.call(
+        "PUT", "/items", json={"item_id": ids[3], "price": 9, "properties": {"hue": "red"}}
+    )
+    url = "/users/u/recommendations?k=60"
+    default = recommended(service.get(url))
+    assert not {ids[1], ids[2]} & set(default)  # the log's own word for buying
+    assert recommended(service.get(f"{url}&exclude_seen=true")) == default
+    assert ids[1] in recommended(service.get(f"{url}&exclude_seen=false"))
+    for asked, field, said in (
+        ("exclude_seen=Purchase", "exclude_seen", "nearest: purchase"),
+        ("exclude_seen=purchse", "exclude_seen", "nearest: purchase"),
+        ("exclude_seen=purchase,veiw", "exclude_seen", "nearest: view"),
+        ("filter=price<<10", "filter", "one operator"),
+        ("filter=price<50,00", "filter", "a point before its decimals"),
+        ("filter=price<€50", "filter", "expected a number"),
+        ("filter=price=cheap", "filter", "expected a number"),
+        ("filter=available=yes", "filter", "available=true or available=false"),
+        ("filter=title>5", "filter", "has no order"),
+        ("filter=prise<5", "filter", "nearest: price"),
+        ("filter=heu=red", "filter", "nearest: hue"),
+        ("boost=heu=red^2", "boost", "nearest: hue"),
+        ("categories=no such", "categories", "expected a category of some item"),
+        ("colour=red", "colour", ""),
+    ):
+        path = f"{url}&{asked.replace('€', '%E2%82%AC').replace(' ', '%20')}"
+        problem = service.call("GET", path, status=422).get_json()
+        (error,) = problem["errors"]
+        assert (error["field"], said in error["message"]) == (field, True), problem
+    assert recommended(service.get(f"{url}&filter=hue=red")) == [ids[3]]
+    note = service.get(f"{url}&exclude_seen=purchase,sale")["degraded"]
+    assert note == "exclude_seen: no event is of type sale yet"
+
+
 def test_an_item_taken_out_vanishes_at_once(service, tiny_shop):
     ids = tiny_shop.bundle.vocabulary.item_ids
     body = {"events": [{"item_id": ids[0]}], "k": 5}

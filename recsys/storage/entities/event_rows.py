@@ -25,8 +25,9 @@ from recsys.events.fields import EVENT_COLUMNS, Event
 from recsys.events.identity import user_bucket
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities import history_rows
-from recsys.storage.schema.tables import events, item_categories
+from recsys.storage.schema.tables import event_counts, events, item_categories
 
+NEWEST = 5_000  # events among which types are looked for beside those counted by the hour
 INSERT_ROWS = 2_000  # rows a statement: PostgreSQL takes 65,535 values
 
 
@@ -44,6 +45,14 @@ class EventPage:
 
     events: list[Event]
     next_before: int | None  # by which the next page is asked for; None: this is the last
+
+
+def event_types(connection: Connection) -> set[str]:
+    """The types of events, as the refresh job counted them and among the newest."""
+    newest = select(events.c.event_type).order_by(events.c.id.desc()).limit(NEWEST).subquery()
+    counted = select(event_counts.c.event_type).distinct()
+    found = set(connection.execute(counted).scalars())
+    return found | set(connection.execute(select(newest.c.event_type).distinct()).scalars())
 
 
 def insert_events(

@@ -161,6 +161,21 @@ def field_values(connection: Connection, name: str) -> Iterator[tuple[str, Any]]
             yield item_id, json.loads(text).get(name)
 
 
+def property_names(connection: Connection) -> set[str]:
+    """The names of all items' properties."""
+    names: set[str] = set()
+    for text in connection.execute(select(items.c.properties).distinct()).scalars():
+        names.update(json.loads(text))
+    return names
+
+
+def category_names(connection: Connection, limit: int) -> list[str]:
+    """Categories of items, in alphabetical order."""
+    name = item_categories.c.category
+    statement = select(name).distinct().order_by(name).limit(limit)
+    return list(connection.execute(statement).scalars())
+
+
 _UNAVAILABLE = select(items.c.item_id).where(~items.c.available)
 
 

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 
 from recsys import pipeline
 from recsys.commands import user_data
-from recsys.config.exclude_seen import check_exclude_seen
+from recsys.config.exclude_seen import check_exclude_seen, chosen
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.serving.answers import Request
 from recsys.serving.top_k import filtered_items
@@ -131,7 +131,7 @@ def recommended() -> str:
     """A part of a user's page: what would be recommended now, and why."""
     user_id, session_id = _who(request.args)
     shared = services()
-    exclude = request.args.get("exclude_seen") or shared.settings.serving.exclude_seen
+    exclude = chosen(request.args.get("exclude_seen"), shared.settings.serving.exclude_seen)
     try:
         check_exclude_seen(exclude)
     except ValueError as error:

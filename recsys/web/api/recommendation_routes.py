@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint
 
 from recsys import pipeline
+from recsys.config.exclude_seen import chosen
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.events.fields import Event
 from recsys.events.times import HOUR_US, rfc3339
@@ -55,7 +56,7 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
         before = tuple(dict.fromkeys(shown))
     request = Request(
         k=query.k or settings.default_k,
-        exclude_seen=query.exclude_seen or settings.exclude_seen,
+        exclude_seen=chosen(query.exclude_seen, settings.exclude_seen),
         exclude_items=frozenset(query.exclude_items),
         categories=frozenset(query.categories),
         conditions=tuple(Condition.parse(text, "filter") for text in query.filter),

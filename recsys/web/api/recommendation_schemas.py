@@ -17,14 +17,17 @@ class RecommendationQuery(Strict):
     k: K | None = None
     exclude_seen: SeenTypes | None = Field(
         None,
-        description="Event types by commas, whose items are left out; or all, or none, alone",
+        description="Event types by commas, whose items are left out; or, alone, all, none, or true: those "
+        "that are configured. A type that no event is of is refused",
     )
     exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field([])
     categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(
         [], description="Items of any of these"
     )
     filter: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
-        [], description="NAME OP VALUE, such as price<50 or brand=Acme; all must be met"
+        [],
+        description="NAME OP VALUE, such as price<50 or brand=Acme; all must be met. The order is of "
+        "numbers or ISO dates; a NAME that no item has is refused",
     )
     boost: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
         [], description="NAME OP VALUE^FACTOR, such as brand=Acme^1.5: multiplies scores"

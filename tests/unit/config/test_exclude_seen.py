@@ -16,7 +16,7 @@ def test_what_a_request_may_ask_may_be_the_default(monkeypatch, tmp_path, value)
 
 
 @pytest.mark.parametrize(
-    "value", ["", "cart,", "all,cart", "cart, none", "x" * 65, "a," * 16 + "b", "a\tb"]
+    "value", ["", "cart,", "all,cart", "cart, none", "true,cart", "x" * 65, "a," * 16 + "b", "a\tb"]
 )
 def test_what_a_request_may_not_ask_is_refused_as_the_default(monkeypatch, tmp_path, value):
     monkeypatch.chdir(tmp_path)

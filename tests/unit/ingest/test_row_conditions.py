@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pyarrow as pa
 import pytest
 
@@ -17,8 +19,8 @@ TEXTS = pa.array(["10", "9", "", None, "ten"])
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
-        ("q>9", [True, False, False, False, True]),  # 'ten' > '9' as text
-        ("q>=9", [True, True, False, False, True]),
+        ("q>9", [True, False, False, False, False]),  # 'ten' is no number
+        ("q>=9", [True, True, False, False, False]),
         ("q<10", [False, True, False, False, False]),
         ("q <= 10.0", [True, True, False, False, False]),
         ("q=10.0", [True, False, False, False, False]),
@@ -51,6 +53,29 @@ def test_long_ids_are_compared_exactly(kind: pa.DataType) -> None:
 def test_times_compare_as_text() -> None:
     column = pa.array([0, 1_600_000_000_000_000], pa.timestamp("us"))
     assert met("t>=2020-01-01", column) == [False, True]
+
+
+def test_a_date_is_compared_with_dates_alone() -> None:
+    assert met("t>=2020-01", pa.array(["2020-05-01", "5", "later"])) == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("q<50,00", "expected a number, with a point before its decimals, or an ISO date after <"),
+        ("q<€50", "expected a number"),
+        ("q>=ten", "expected a number"),
+        ("q<", "expected a number"),
+        ("q<<10", "one operator, not <<"),
+        ("q=<10", "one operator, not =<"),
+        ("q=>10", "one operator, not =>"),
+        ("q!==10", "one operator, not !=="),
+    ],
+)
+def test_a_value_that_has_no_order_is_refused(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        Condition.parse(text, "filter")
+    assert (caught.value.field, caught.value.value) == ("filter", text)
 
 
 def test_what_is_no_condition() -> None:

@@ -1,0 +1,67 @@
+"""Which event types the log holds, so that a misspelt one in a request is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from recsys.config import Settings
+from recsys.config.exclude_seen import seen_types
+from recsys.errors import unknown
+from recsys.models.bundle import Bundle
+from recsys.serving.answers import Request
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import event_rows
+
+KEEP_SECONDS = 60.0
+
+
+class EventTypes:
+    """The types of events, as counted and among the newest; read once a minute, and where
+    a request names one that is not among them."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._default = settings.serving.exclude_seen
+        self._configured = configured_types(settings)
+        self._held: tuple[float, frozenset[str]] | None = None
+
+    def check(self, connection: Connection, request: Request, bundle: Bundle | None) -> str | None:
+        """What is to be told of the types that a request names in `exclude_seen`; None: nothing.
+
+        A type that is configured may have no events yet. Raises InputError for any other that no
+        event is of, unless nothing is known of the log.
+        """
+        named = seen_types(request.exclude_seen)
+        if not named or request.exclude_seen == self._default:
+            return None
+        known = {event.event_type for event in request.events}
+        known.update(bundle.event_types if bundle is not None else ())
+        for seconds in (KEEP_SECONDS, 0.0):
+            known |= self._stored(connection, seconds)
+            if named <= known:
+                return None
+        if not known:
+            return None
+        missing = sorted(named - known)
+        written = {
+            name.lower() for name in known
+        }  # of a type that there is, another spelling is none
+        for name in missing:
+            if name not in self._configured or name.lower() in written:
+                expected = "true, all, none or types of events"
+                raise unknown("exclude_seen", name, expected, sorted(known))
+        return f"exclude_seen: no event is of type {', '.join(missing)} yet"
+
+    def _stored(self, connection: Connection, lasts: float) -> frozenset[str]:
+        now = self._clock()
+        if self._held is None or now - self._held[0] >= lasts:
+            self._held = (now, frozenset(event_rows.event_types(connection)))
+        return self._held[1]
+
+
+def configured_types(settings: Settings) -> frozenset[str]:
+    """The event types that the configuration names anywhere."""
+    sequences = settings.sequences
+    named = {*sequences.input_event_types, *sequences.target_event_types}
+    excluded = seen_types(settings.serving.exclude_seen) or frozenset()
+    return frozenset({*named, *sequences.event_weights, *excluded})
