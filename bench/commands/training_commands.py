@@ -9,7 +9,7 @@ import typer
 
 from bench.commands.options import share_of, whole
 from recsys.cli.bench import moment, read_options
-from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.cli.read_options import FormatOption, MapOption, UnitOption, WhereOption
 from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, settings_of, show
 from recsys.errors import InputError
 from recsys.events.times import to_us

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from recsys.cli.events import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.cli.read_options import FormatOption, MapOption, UnitOption, WhereOption
 from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, training_run
 from recsys.errors import InputError, RecsysError
 from recsys.events.times import to_us

@@ -2,49 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from recsys.cli.read_options import reading_options
 from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
 from recsys.errors import InputError
 
-app = typer.Typer(name="events", help="Events in and out.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
-MapOption = Annotated[
-    str,
-    typer.Option(
-        "--map",
-        help="Columns by meaning: user=…,item=…,timestamp=…,event_type=…,session=…,"
-        "event_id=…,value=…",
-    ),
-]
-UnitOption = Annotated[str | None, typer.Option(help="Of numeric timestamps: s, ms, us or ns.")]
-WhereOption = Annotated[
-    list[str] | None,
-    typer.Option(help="Keep rows where 'column OP value' (= != < <= > >=); may be repeated."),
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="A public layout: retailrocket, yoochoose, diginetica, movielens or rees46.",
-    ),
-]
+    from recsys.ingest.event_files import ReadOptions
+
+# Options by the field of ReadOptions, where they have another name.
+OPTIONS = {
+    "columns": "--map",
+    "cells": "--null",
+    "text": "--columns",
+    "time_format": "--time-format",
+}
+
+app = typer.Typer(name="events", help="Events in and out.", no_args_is_help=True)
 
 
 @app.command("import")
+@reading_options
 def import_(
-    path: Annotated[Path, typer.Argument(help="CSV, TSV, JSON Lines (.gz, .zst) or Parquet.")],
-    columns: MapOption = "",
-    unit: UnitOption = None,
-    default_type: Annotated[str, typer.Option(help="Type of events that name none.")] = "view",
-    where: WhereOption = None,
-    format_: FormatOption = None,
-    timezone: Annotated[
-        str | None, typer.Option(help="IANA zone of times without a UTC offset.")
-    ] = None,
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="CSV, TSV, JSON (.gz, .zst, .zip) or Parquet; patterns; - for stdin."),
+    ],
+    *,
+    reading: ReadOptions,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,35 +44,38 @@ def import_(
 
     Example: recsys events import clicks.csv.gz --map user=uid,item=sku,timestamp=ts --unit ms
     """
-    from recsys.ingest.event_files import ColumnMap, ReadOptions, file_size
+    from recsys.ingest.event_files import file_size
+    from recsys.ingest.input_files import local_files
     from recsys.pipeline import import_events
     from recsys.storage.engine.database import open_database
+    from recsys.storage.entities.event_import import ImportSummary
     from recsys.storage.events_source import open_events_source
 
-    options = ReadOptions(
-        columns=ColumnMap.parse(columns),
-        unit=unit,
-        default_type=default_type,
-        where=tuple(where or ()),
-        format=format_,
-        timezone=timezone,
-    )
     settings = settings_of(config)
     database = open_database(settings)
     open_events_source(settings, database).check_writable()
-    size = file_size(path)
-    with progress_bar(f"{path.name} ({size / 1e6:.1f} MB)", None) as (progress, task):
+    done: list[ImportSummary] = []
+    with local_files(paths) as files:
+        for path in files:
+            size = file_size(path)
+            with progress_bar(f"{path.name} ({size / 1e6:.1f} MB)", None) as (progress, task):
 
-        def on_progress(stage: str, rows: int) -> None:
-            progress.update(task, note=f"{stage} {rows:,} rows")
+                def on_progress(
+                    stage: str, rows: int, progress: Progress = progress, task: TaskID = task
+                ) -> None:
+                    progress.update(task, note=f"{stage} {rows:,} rows")
 
-        summary = import_events(database, path, options, now(), on_progress)
-    if summary.rejected and not as_json:
-        say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
+                done.append(import_events(database, path, reading, now(), on_progress))
+        summary = ImportSummary.of(done)
+        each = [{"path": path.name, **one.plain()} for path, one in zip(files, done, strict=True)]
     if not as_json:
+        if summary.rejected:
+            say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
         for words, rows in summary.notes.items():
             say(f"note: {words}: {rows:,} rows")
     plain = summary.plain()
+    if as_json and len(each) > 1:
+        plain["files"] = each
     show(plain if as_json else {k: v for k, v in plain.items() if k != "notes"}, as_json)
     if summary.read and summary.rejected == summary.read - summary.skipped:
         raise typer.Exit(1)
@@ -105,16 +100,13 @@ def export(
 
 
 @app.command("check")
+@reading_options
 def check(
     path: Annotated[
         Path | None, typer.Argument(help="A file; without one, the mapped table or the own one.")
     ] = None,
-    columns: MapOption = "",
-    unit: UnitOption = None,
-    default_type: Annotated[str, typer.Option(help="Type of events that name none.")] = "view",
-    where: WhereOption = None,
-    format_: FormatOption = None,
-    timezone: Annotated[str | None, typer.Option(help="Zone of times without an offset.")] = None,
+    *,
+    reading: ReadOptions,
     page: Annotated[
         Path | None, typer.Option("--html", help="Also write the report as a page here.")
     ] = None,
@@ -125,46 +117,43 @@ def check(
 
     Example: recsys events check --html check.html
     """
-    given = {"--map": columns, "--unit": unit, "--where": where, "--format": format_}
-    named = next((name for name, value in given.items() if value), None)
-    if path is None and named is not None:
-        raise InputError(named, given[named], "is of a file; expected its PATH, or [events] alone")
     from recsys.cli.dry_run_page import html_of, text_of
-    from recsys.ingest.event_files import ColumnMap, ReadOptions
+    from recsys.ingest.event_files import ReadOptions
+    from recsys.ingest.input_files import local_file
     from recsys.pipeline import check_events
     from recsys.storage.engine.database import open_database
 
-    options = ReadOptions(
-        columns=ColumnMap.parse(columns),
-        unit=unit,
-        default_type=default_type,
-        where=tuple(where or ()),
-        format=format_,
-        timezone=timezone,
-    )
+    if path is None and reading != ReadOptions():
+        default = ReadOptions()
+        named = next(
+            one.name
+            for one in fields(reading)
+            if getattr(reading, one.name) != getattr(default, one.name)
+        )
+        problem = "is of a file; expected its PATH, or [events] alone"
+        raise InputError(OPTIONS.get(named, f"--{named}"), None, problem)
     settings = settings_of(config)
-    with progress_bar("check", None) as (progress, task):
+    with local_file(path) as file, progress_bar("check", None) as (progress, task):
 
         def on_progress(stage: str, rows: int) -> None:
             progress.update(task, note=f"{stage} {rows:,} rows")
 
         database = open_database(settings)
-        report = check_events(settings, database, now(), path, options, on_progress)
+        report = check_events(settings, database, now(), file, reading, on_progress)
     if page is not None:
         page.write_text(html_of(report), encoding="utf-8")
     show(report, as_json, text_of(report))
 
 
 @app.command("rejected")
+@reading_options
 def rejected(
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most rows shown.")] = 20,
     replay: Annotated[
         bool, typer.Option(help="Read the rows again, with the options given here.")
     ] = False,
-    columns: MapOption = "",
-    unit: UnitOption = None,
-    default_type: Annotated[str, typer.Option(help="Type of events that name none.")] = "view",
-    timezone: Annotated[str | None, typer.Option(help="Zone of times without an offset.")] = None,
+    *,
+    reading: ReadOptions,
     source: Annotated[str | None, typer.Option(help="Only rows of this file.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -173,20 +162,13 @@ def rejected(
 
     Example: recsys events rejected --replay --map user=uid,item=sku,timestamp=ts --unit ms
     """
-    from recsys.ingest.event_files import ColumnMap, ReadOptions
     from recsys.pipeline import replay_rejected
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities import rejected_rows
 
     database = open_database(settings_of(config))
     if replay:
-        options = ReadOptions(
-            columns=ColumnMap.parse(columns),
-            unit=unit,
-            default_type=default_type,
-            timezone=timezone,
-        )
-        show(replay_rejected(database, options, source, now()), as_json)
+        show(replay_rejected(database, reading, source, now()), as_json)
         return
     with database.connect() as connection:
         waiting = rejected_rows.count_rejected(connection)

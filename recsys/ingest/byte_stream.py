@@ -5,6 +5,7 @@ The first bytes of a file tell what it is; a name that claims otherwise is refus
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,10 @@ import pyarrow as pa
 from recsys.errors import InputError
 
 BLOCK_BYTES = 4 * 2**20
+PEEKED_BYTES = 2**20
+# A file that inflates to more than both is none of a log: those reach 10 to 60 times their size.
+BOMB_BYTES = 256 * 2**20
+BOMB_RATIO = 200
 MAX_ROW_BYTES = 2**20
 
 Kind = Literal["delimited", "json", "parquet"]
@@ -23,9 +28,13 @@ _FOREIGN = {
     b"PK\x03\x04": "a zip archive",
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
-    b"\xff\xfe": "UTF-16 text",
-    b"\xfe\xff": "UTF-16 text",
 }
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 _KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -61,12 +70,14 @@ def unreadable(path: str | Path, error: Exception) -> InputError:
 
 
 class TextStream:
-    """The decompressed bytes of a file, from the beginning on.
+    """The decompressed bytes of a file as UTF-8, from the beginning on.
+
+    They are in `encoding`; None: in UTF-8, or UTF-16 or -32 where a byte order mark says so.
 
     Raises InputError where the file is absent, not what its name says, damaged or cut short.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, encoding: str | None = None) -> None:
         self.path = Path(path)
         self.size = file_size(path)
         try:
@@ -76,9 +87,15 @@ class TextStream:
         except (OSError, pa.ArrowException) as error:
             raise unreadable(path, error) from None
         self._stream = self._open(magic)
-        self._reported = 0
+        self._reported = self._inflated = 0
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._held = b""
-        self._held = self.read(65_536)
+        start = self.read(PEEKED_BYTES)
+        self._decoder = _decoder(encoding, start)
+        self._held = self._as_utf8(start)
+        while self._decoder and start and not self._held:
+            start = self.read(PEEKED_BYTES)
+            self._held = start
         if self._held.startswith(b"\xef\xbb\xbf"):
             self._held = self._held[3:]
 
@@ -101,10 +118,25 @@ class TextStream:
         if self._held:
             held, self._held = self._held, b""
             return held
-        try:
-            return bytes(self._stream.read(size))
-        except (OSError, pa.ArrowException) as error:
-            raise unreadable(self.path, error) from None
+        while True:
+            try:
+                data = bytes(self._stream.read(size))
+            except (OSError, pa.ArrowException) as error:
+                raise unreadable(self.path, error) from None
+            self._inflated += len(data)
+            if self._inflated > BOMB_BYTES and self._inflated > BOMB_RATIO * self.size:
+                problem = f"inflates to more than {BOMB_RATIO} times its size; expected a log"
+                raise InputError("path", str(self.path), problem)
+            text = self._as_utf8(data)
+            if text or not data:
+                return text
+
+    def _as_utf8(self, data: bytes) -> bytes:
+        """`data` in UTF-8; what cannot be read in its encoding as a byte that UTF-8 cannot hold."""
+        if self._decoder is None:
+            return data
+        text = self._decoder.decode(data, final=not data)
+        return text.encode("utf-8", "surrogateescape")
 
     def peek(self) -> bytes:
         """What the next `read` will give first."""
@@ -137,6 +169,31 @@ class TextStream:
         """Bytes of the file (compressed, where it is) read since the last call."""
         before, self._reported = self._reported, min(self._file.tell(), self.size)
         return self._reported - before
+
+
+def _decoder(encoding: str | None, start: bytes) -> codecs.IncrementalDecoder | None:
+    """The decoder of text that begins with `start`; None where it is UTF-8."""
+    if encoding is None:
+        encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+    try:
+        info = codecs.lookup(encoding)
+        info.incrementaldecoder("strict").decode(b"")  # a codec of bytes is no encoding of text
+        "".encode(info.name)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        problem = "expected an encoding such as utf-8, utf-16, latin-1 or cp1252"
+        raise InputError("--encoding", encoding, problem) from None
+    if info.name in ("utf-8", "utf-8-sig", "ascii"):
+        return None
+    return info.incrementaldecoder(_INVALID)
+
+
+def _as_invalid(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udc80", error.end
+
+
+_INVALID = "recsys.invalid"
+codecs.register_error(_INVALID, _as_invalid)
 
 
 def file_kind(path: str | Path) -> Kind:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -15,10 +13,17 @@ from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, text_bytes
 from recsys.ingest.byte_stream import TextStream, unreadable
+from recsys.ingest.dialects import (
+    Escapes,
+    TextOptions,
+    dialect_of,
+    header_fields,
+    judged,
+    sniff_delimiter,
+)
 from recsys.ingest.raw_rows import RawChunk, Rejection, Row, raw_text
-from recsys.ingest.row_blocks import BadRow, quoting, row_blocks
+from recsys.ingest.row_blocks import BadRow, Quoting, quoting, row_blocks
 
-DELIMITERS = (",", "\t", ";", "|", "::")
 # The parser knows single characters only. Ids may not hold this one, and text files do not.
 _UNIT_SEPARATOR = "\x1f"
 
@@ -26,46 +31,56 @@ Headerless = Callable[[Sequence[str], str], Sequence[str] | None]
 
 
 class DelimitedFile:
-    """Delimited UTF-8 text with a header line, plain, .gz or .zst.
+    """Delimited text with a header line, plain, .gz or .zst.
 
-    `delimiter` is found from the first line where it is None. `headerless`, given the fields of the
-    first line and the delimiter, answers with the columns' names where that line is data.
+    What `options` leave open is judged by the file: the delimiter by its first line, quotes and
+    escapes by its first block that holds any. `headerless`, given the fields of the first line and
+    the delimiter, answers with the columns' names where that line is data.
     """
 
     def __init__(
         self,
         path: str | Path,
         rows: int,
-        delimiter: str | None = None,
+        options: TextOptions = TextOptions(),  # noqa: B008
         headerless: Headerless | None = None,
     ) -> None:
         self.path, self._rows = Path(path), rows
-        self._stream = TextStream(path)
+        self._stream = TextStream(path, options.encoding)
         line = self._stream.take_line()
         if not line.strip():
             raise InputError("path", str(path), "the file is empty")
         if b"\r" in line:
             raise InputError("path", str(path), "lines end in carriage returns; expected newlines")
         text = line.decode(errors="backslashreplace")
-        self.delimiter: str = delimiter or sniff_delimiter(text)
-        _check_delimiter(self.delimiter)
-        fields = _fields(text, self.delimiter)
+        self.delimiter: str = options.delimiter or sniff_delimiter(text)
+        quote = "" if options.quote == "none" else options.quote
+        fields = header_fields(text, self.delimiter, quote)
         names = headerless(fields, self.delimiter) if headerless else None
+        if options.columns:
+            names = options.columns
+            if len(names) != len(fields):
+                problem = f"{len(names)} names; the first line has {len(fields)} fields"
+                raise InputError("--columns", ",".join(names), problem)
         self.names = list(names) if names is not None else fields
         self._first = b"" if names is None else line + b"\n"
+        sample = self._first + self._stream.peek()
+        self.dialect = dialect_of(options, self.delimiter, len(self.names), _whole_lines(sample))
+        self._escapes = Escapes(self.dialect) if self.dialect.escape else None
+        self._quoting: Quoting | None = None
         self._separator = self.delimiter if len(self.delimiter) == 1 else _UNIT_SEPARATOR
 
     def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]:
         """The file's rows; one with too few or too many fields is rejected."""
-        quoted = quoting(self.delimiter) if len(self.delimiter) == 1 else None
+        read = self._escapes.reader(self._read) if self._escapes else self._read
         position = 0
-        for pieces in row_blocks(self._read, self._rows, quoted):
+        for pieces in row_blocks(read, self._rows, self._quoted):
             tables: list[pa.Table] = []
             positions: list[Int64Array] = [np.empty(0, np.int64)]
             rejections: list[Rejection] = []
             for piece in pieces:
                 if isinstance(piece, BadRow):
-                    raw = raw_text(piece.head.decode(errors="backslashreplace"))
+                    raw = raw_text(self._restored(piece.head).decode(errors="backslashreplace"))
                     rejections.append(Rejection(position, f"{piece.reason}: {shown(raw)}", raw))
                     position += 1
                     continue
@@ -74,6 +89,7 @@ class DelimitedFile:
                 numbers = np.arange(table.num_rows + len(invalid), dtype=np.int64)
                 positions.append(position + np.delete(numbers, list(invalid)))
                 for number, (fields, text) in invalid.items():
+                    text = self._restored(text.encode()).decode()
                     reason = f"expected {len(self.names)} fields, found {fields}: {shown(text)}"
                     rejections.append(Rejection(position + number, reason, raw_text(text)))
                 position += len(numbers)
@@ -86,6 +102,17 @@ class DelimitedFile:
             first, self._first = self._first, b""
             return first
         return self._stream.read(size)
+
+    def _quoted(self, data: bytes) -> Quoting | None:
+        """How the rows of `data` are quoted; judged by the first block that holds a quote."""
+        if self.dialect.quote is None and b'"' in data:
+            self.dialect = judged(self.dialect, _whole_lines(data))
+        if self.dialect.quote and self._quoting is None:
+            self._quoting = quoting(self.dialect)
+        return self._quoting
+
+    def _restored(self, data: bytes) -> bytes:
+        return self._escapes.restored(data) if self._escapes else data
 
     def _parse(self, data: bytes) -> tuple[pa.Table, dict[int, tuple[int, str]]]:
         """`data` as columns of bytes, and the malformed rows: number -> (fields found, text)."""
@@ -127,7 +154,7 @@ class DelimitedFile:
                 pa.csv.ReadOptions(use_threads=False, column_names=keys, block_size=len(data) + 16),
                 pa.csv.ParseOptions(
                     delimiter=self._separator,
-                    quote_char='"' if len(self.delimiter) == 1 else False,
+                    quote_char=self.dialect.quote or False,
                     newlines_in_values=True,
                     invalid_row_handler=note,
                 ),
@@ -155,13 +182,19 @@ class DelimitedFile:
         columns: dict[str, pa.Array] = {}
         unusable: dict[str, tuple[BoolArray, str]] = {}
         for name in needed:
-            columns[name], bad = as_readable(table.column(self.names.index(name)))
+            cells = table.column(self.names.index(name)).combine_chunks()
+            if self._escapes:
+                cells = self._escapes.restored_column(cells)
+            columns[name], bad = as_readable(cells)
             if bad is not None:
                 unusable[name] = (bad, NOT_UTF8)
 
         def source_rows(numbers: Int64Array) -> list[Row]:
             picked = [column.to_pylist() for column in table.take(pa.array(numbers)).columns]
-            texts = [[cell.decode(errors="backslashreplace") for cell in cells] for cells in picked]
+            texts = [
+                [self._restored(cell).decode(errors="backslashreplace") for cell in cells]
+                for cells in picked
+            ]
             return [dict(zip(self.names, cells, strict=True)) for cells in zip(*texts, strict=True)]
 
         return RawChunk(
@@ -171,7 +204,14 @@ class DelimitedFile:
             bytes_read=self._stream.bytes_consumed(),
             source_rows=source_rows,
             unusable=unusable,
+            note=self.dialect.note,
         )
+
+
+def _whole_lines(data: bytes) -> bytes:
+    """`data` up to its last line end; all of it where there is none."""
+    end = data.rfind(b"\n") + 1
+    return data[:end] if end else data
 
 
 def _from_latin1(column: pa.ChunkedArray) -> pa.Array:
@@ -188,30 +228,3 @@ def _from_latin1(column: pa.ChunkedArray) -> pa.Array:
             pa.py_buffer(characters.tobytes().decode().encode("latin-1")),
         ],
     )
-
-
-def sniff_delimiter(line: str) -> str:
-    """The delimiter that the header `line` has most often outside quotes; a comma where none.
-
-    >>> sniff_delimiter("1::1193::5::978300760"), sniff_delimiter('"a;b",c')
-    ('::', ',')
-    """
-    bare = re.sub(r'"[^"]*"', "", line)
-    return max(DELIMITERS, key=lambda delimiter: bare.count(delimiter))
-
-
-def _check_delimiter(delimiter: str) -> None:
-    plain = len(delimiter) == 1 and not (delimiter.isalnum() or delimiter in '"\r\n\\ ')
-    if not plain and delimiter != "::":
-        raise InputError("--delimiter", delimiter, "expected one character such as , ; or tab")
-    if not delimiter.isascii():
-        raise InputError("--delimiter", delimiter, "expected an ASCII character")
-
-
-def _fields(line: str, delimiter: str) -> list[str]:
-    if len(delimiter) > 1:
-        return line.split(delimiter)
-    try:
-        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter))]
-    except csv.Error as error:
-        raise InputError("path", line, f"the first line is no header: {error}") from None

@@ -17,6 +17,7 @@ from recsys.ingest.json_lines import JsonLines, chunk_of, parse_lines
 from recsys.ingest.layouts import LAYOUTS, ColumnMap, Layout, ReadOptions, choose_layout
 from recsys.ingest.parquet import ParquetFile
 from recsys.ingest.raw_rows import Rejection, RowSource
+from recsys.ingest.row_order import RowOrder
 
 __all__ = [
     "LAYOUTS",
@@ -42,15 +43,17 @@ def read_events(
     """
     source, layout = _open(path, options, chunk_rows)
     parser = EventParser(source.names, options, layout, now_us)
-    return _read(source, parser, file_size(path))
+    return _read(source, parser, RowOrder(options.order), file_size(path))
 
 
-def _read(source: RowSource, parser: EventParser, unread: int) -> Iterator[EventChunk]:
+def _read(
+    source: RowSource, parser: EventParser, order: RowOrder, unread: int
+) -> Iterator[EventChunk]:
     empty = True
     for raw in source.chunks(parser.needed):
         unread -= raw.bytes_read
         empty = False
-        yield parser.parse(raw)
+        yield order.applied(parser.parse(raw))
     if unread or empty:
         yield EventChunk(POSITIONED_SCHEMA.empty_table(), [], 0, 0, unread)
 
@@ -90,11 +93,11 @@ def _open_delimited(
     chosen: list[Layout] = []
 
     def headerless(fields: Sequence[str], delimiter: str) -> Sequence[str] | None:
-        if options.format is None:
+        if options.format is None or options.text.columns:
             return None
         layout = choose_layout(options.format, fields, delimiter)
         chosen.append(layout)
         return None if set(layout.columns.mapped().values()) <= set(fields) else layout.header
 
-    source = DelimitedFile(path, rows, options.delimiter, headerless)
+    source = DelimitedFile(path, rows, options.text, headerless)
     return source, chosen[0] if chosen else None

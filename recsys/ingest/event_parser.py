@@ -5,6 +5,7 @@ Legend: n rows of a raw chunk, E accepted events.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,12 @@ class EventParser:
         self._times = TimestampParser(
             columns.timestamp or "timestamp", unit, options.timezone, now_us, replay
         )
+        if options.time_format is not None:
+            if options.unit is not None:
+                raise InputError(
+                    "--time-format", options.time_format, "is none of --unit's numbers"
+                )
+            self._times.take_format(options.time_format)
         self._default_type = options.default_type
         if layout and layout.default_type and options.default_type == DEFAULT_EVENT_TYPE:
             self._default_type = layout.default_type
@@ -116,6 +123,12 @@ class EventParser:
                 None,
                 f"say which column is the user or session; the file has {listed(names)}",
             )
+        moment = self._columns["timestamp"]
+        if re.fullmatch(r"[0-9]{9,19}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*", moment):
+            problem = (
+                "looks like a time, so the first line is no header; name the columns: --columns"
+            )
+            raise InputError("--map", f"timestamp={moment}", problem)
         require_columns("--map", list(self._columns.values()), names)
         require_columns("--where", [condition.column for condition in self._conditions], names)
 
@@ -125,6 +138,8 @@ class EventParser:
             kept &= condition.mask(_trimmed(raw.columns[condition.column], self._rules))
         rows = _Rows(raw, kept)
         notes: Counter[str] = Counter()
+        if raw.note:
+            notes[raw.note] += len(raw.positions) + len(raw.rejections)
         item, user, session = (self._ids(rows, name, notes) for name in ("item", "user", "session"))
         rows.reject_missing(pc.is_null(item), "item_id")
         neither = pc.and_(pc.is_null(user), pc.is_null(session))
@@ -148,8 +163,8 @@ class EventParser:
             rejections=sorted(
                 [*raw.rejections, *rejections], key=lambda rejection: rejection.position
             ),
-            skipped=int(len(kept) - kept.sum()),
-            read=len(kept) + len(raw.rejections),
+            skipped=int(len(kept) - kept.sum()) + raw.left_out,
+            read=len(kept) + len(raw.rejections) + raw.left_out,
             bytes_read=raw.bytes_read,
             notes=notes,
             owners=OwnerColumns(self._columns.get("user"), self._columns.get("session")),

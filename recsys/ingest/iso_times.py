@@ -6,6 +6,7 @@ Legend: n rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,9 @@ from recsys.events.array_types import BoolArray, Int32Array, Int64Array, UInt8Ar
 from recsys.events.times import DAY_US
 from recsys.ingest.arrow_columns import text_bytes
 
+_NAIVE = datetime(1970, 1, 1)
+_AWARE = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 LONGEST = len("2024-05-01T12:00:00.123456789+00:00")
 _TAIL = 6  # characters of the longest offset, +00:00
 
@@ -50,6 +54,28 @@ def parse_iso(texts: pa.Array) -> IsoTimes:
         readable=readable,
         has_offset=has_offset & readable & ~day_only,
     )
+
+
+def parse_format(texts: pa.Array, time_format: str) -> IsoTimes:
+    """Read `texts` (n,) by `time_format`, as strptime has it; each distinct text once.
+
+    >>> parse_format(pa.array(["02-01-1970 00:00", "31-02-1970 00:00"]), "%d-%m-%Y %H:%M").us.tolist()
+    [86400000000, 0]
+    """
+    encoded = texts.dictionary_encode()
+    known: list[tuple[int, bool, bool]] = []
+    for text in encoded.dictionary.to_pylist():
+        try:
+            moment = datetime.strptime(text, time_format)
+        except ValueError:
+            known.append((0, False, False))
+            continue
+        aware = moment.tzinfo is not None
+        known.append(((moment - (_AWARE if aware else _NAIVE)) // _MICROSECOND, True, aware))
+    known.append((0, False, False))  # of null
+    places = encoded.indices.fill_null(len(known) - 1).to_numpy()
+    us, readable, has_offset = (np.array(column)[places] for column in zip(*known, strict=True))
+    return IsoTimes(us.astype(np.int64), readable.astype(np.bool_), has_offset.astype(np.bool_))
 
 
 class _Characters:

@@ -14,6 +14,7 @@ from recsys.errors import InputError
 from recsys.ingest.arrow_columns import NOT_UTF8, NUMBER
 from recsys.ingest.byte_stream import file_kind, file_size
 from recsys.ingest.delimited import DelimitedFile
+from recsys.ingest.dialects import TextOptions
 from recsys.ingest.item_body import Item, check_item
 from recsys.ingest.json_lines import JsonLines
 from recsys.ingest.layouts import listed, parse_map, require_columns
@@ -66,7 +67,7 @@ class ItemOptions:
     """
 
     columns: ItemMap = field(default_factory=ItemMap)
-    delimiter: str | None = None  # None: the one the first line has most
+    text: TextOptions = field(default_factory=TextOptions)  # how a delimited file is written
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _open(path: str | Path, options: ItemOptions, rows: int) -> RowSource:
     kind = file_kind(path)
     if kind == "parquet":
         return ParquetFile(path, rows)
-    return JsonLines(path, rows) if kind == "json" else DelimitedFile(path, rows, options.delimiter)
+    return JsonLines(path, rows) if kind == "json" else DelimitedFile(path, rows, options.text)
 
 
 def _read(source: RowSource, columns: Mapping[str, str], unread: int) -> Iterator[ItemChunk]:

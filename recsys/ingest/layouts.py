@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from recsys.errors import InputError
 from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS
 from recsys.ingest.cells import CellRules
+from recsys.ingest.dialects import TextOptions
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ class ReadOptions:
     where: tuple[str, ...] = ()  # 'column OP value', all of which a row must meet
     format: str | None = None  # a public layout, see LAYOUTS
     timezone: str | None = None  # of times without a UTC offset
-    delimiter: str | None = None  # None: the one the first line has most
+    text: TextOptions = field(default_factory=TextOptions)  # how a delimited file is written
+    time_format: str | None = None  # of the timestamps, as strptime has it
+    order: str = "auto"  # oldest-first or newest-first: how rows of one time follow
     cells: CellRules = field(default_factory=CellRules)
 
 

@@ -44,6 +44,8 @@ class RawChunk:
     source_rows: Callable[[Int64Array], list[Row]]  # row numbers within the chunk -> source values
     # column -> (cells that no id can be made of, why); they are in `columns` as text all the same
     unusable: dict[str, tuple[BoolArray, str]] = field(default_factory=dict)
+    note: str = ""  # how these rows were read, where that is worth telling
+    left_out: int = 0  # further rows that hold no event: lists without a member
 
 
 class RowSource(Protocol):

@@ -10,8 +10,10 @@ import numpy as np
 
 from recsys.events.array_types import BoolArray, Int64Array, UInt8Array
 from recsys.ingest.byte_stream import BLOCK_BYTES, MAX_ROW_BYTES
+from recsys.ingest.dialects import Dialect, swallows
 
 SHOWN_BYTES = 2_048  # kept of a row that is too long
+SWALLOWED = "a quoted field goes on over the end of a complete row; is the file quoted? (--quote)"
 _LINE_END = np.array([10], np.uint8)
 
 
@@ -29,24 +31,42 @@ class Quoting(NamedTuple):
     """How rows of delimited text are separated where quoted fields may hold line ends."""
 
     delimiter: int  # its byte
+    quote: int
     row: re.Pattern[bytes]  # one row
+    strict: re.Pattern[bytes]  # one whose fields of several lines end where they are closed
+    fields: int  # of a row
+    given: bool  # not judged by the file
 
 
-def quoting(delimiter: str) -> Quoting:
+def quoting(dialect: Dialect) -> Quoting:
     """As in the parser the rows are handed to, a quote opens a field only at its very start."""
-    stop = re.escape(delimiter.encode())
-    field = rb'(?:"(?:[^"]++|"")*+"|(?!"))[^%s\n]*+' % stop
-    row = re.compile(rb"%s(?:%s%s)*+(?:\n|\Z)" % (field, stop, field))
-    return Quoting(ord(delimiter), row)
+    assert dialect.quote
+    stop, quote = re.escape(dialect.delimiter.encode()), re.escape(dialect.quote.encode())
+    field = rb"(?:Q(?:[^Q]++|QQ)*+Q|(?!Q))[^D\n]*+".replace(b"Q", quote).replace(b"D", stop)
+    strict = rb"(?:Q(?:[^Q\n]++|QQ)*+Q[^D\n]*+|Q(?:[^Q]++|QQ)*+Q\r?|(?!Q)[^D\n]*+)"
+    strict = strict.replace(b"Q", quote).replace(b"D", stop)
+    return Quoting(
+        delimiter=ord(dialect.delimiter),
+        quote=ord(dialect.quote),
+        row=re.compile(rb"%s(?:%s%s)*+(?:\n|\Z)" % (field, stop, field)),
+        strict=re.compile(rb"%s(?:%s%s)*+\n?" % (strict, stop, strict)),
+        fields=dialect.fields,
+        given=dialect.given,
+    )
+
+
+# The quoting of a block, by its bytes; None where a line end always ends a row.
+Quoted = Callable[[bytes], Quoting | None]
 
 
 def row_blocks(
-    read: Callable[[int], bytes], rows: int, quoted: Quoting | None = None
+    read: Callable[[int], bytes], rows: int, quoted: Quoted = lambda data: None
 ) -> Iterator[list[Piece]]:
     """Blocks of at most `rows` whole rows and some 8 MiB, in order.
 
     A row longer than 1 MiB, and a line whose opening quote finds no closing one within that, become
-    BadRows; reading resumes at the next line. `quoted` is None where a line end always ends a row.
+    BadRows; reading resumes at the next line. So does every line of a row that a quoted field makes of
+    several, where each is a complete row by itself or the field does not end where it is closed.
     """
     pending = b""
     skipping = final = False
@@ -59,7 +79,7 @@ def row_blocks(
                 continue
             data, skipping = data[cut + 1 :], False
         data = pending + data
-        ends, bad = _row_ends(data, quoted, final)
+        ends, bad = _row_ends(data, quoted(data), final)
         complete = int(ends[-1]) if len(ends) else 0
         skipping = len(data) - complete > MAX_ROW_BYTES
         emit_all = final or skipping or len(data) >= 2 * BLOCK_BYTES
@@ -83,10 +103,9 @@ def _row_ends(
     ends = np.flatnonzero(characters == 10) + 1
     if final and len(data) and (not len(ends) or ends[-1] < len(data)):
         ends = np.append(ends, len(data))
-    unclosed: list[int] = []
-    if quoted is not None and b'"' in data:
-        ends, unclosed = _join_quoted(data, ends, characters, quoted, final)
-    bad = dict.fromkeys(unclosed, "a quote is opened and not closed")
+    bad: dict[int, str] = {}
+    if quoted is not None and bytes([quoted.quote]) in data:
+        ends, bad = _join_quoted(data, ends, characters, quoted, final)
     lengths = np.diff(ends, prepend=0)
     for row in np.flatnonzero(lengths > MAX_ROW_BYTES).tolist():
         bad[row] = _too_long(b"").reason
@@ -95,12 +114,12 @@ def _row_ends(
 
 def _join_quoted(
     data: bytes, ends: Int64Array, characters: UInt8Array, quoted: Quoting, final: bool
-) -> tuple[Int64Array, list[int]]:
-    """`ends` without those within quotes, and the numbers of rows whose quote is never closed."""
+) -> tuple[Int64Array, dict[int, str]]:
+    """`ends` without those within quotes, and the rows whose quotes cannot be meant, with why."""
     kept = np.ones(len(ends), np.bool_)
-    unclosed: list[int] = []
+    bad: dict[int, str] = {}
     resume = 0
-    for line in _intricate(characters, ends, quoted.delimiter):
+    for line in _intricate(characters, ends, quoted):
         start = int(ends[line - 1]) if line else 0
         if start < resume:
             continue
@@ -109,24 +128,37 @@ def _join_quoted(
         if end > start + MAX_ROW_BYTES or not (final or data[end - 1 : end] == b"\n"):
             match = None
         if match is not None:
-            kept[line : np.searchsorted(ends, end)] = False
+            last = int(np.searchsorted(ends, end))
+            if last > line and _is_suspect(data[start:end], quoted):
+                bad |= dict.fromkeys(range(line, last + 1), SWALLOWED)
+            else:
+                kept[line:last] = False
             resume = end
         elif final or len(data) - start > MAX_ROW_BYTES:
-            unclosed.append(line)
+            bad[line] = "a quote is opened and not closed"
             resume = int(ends[line])
         else:
             kept[line:] = False
             break
-    numbers = np.searchsorted(np.flatnonzero(kept), unclosed)
-    return ends[kept], numbers.tolist()
+    numbers = np.searchsorted(np.flatnonzero(kept), list(bad))
+    return ends[kept], dict(zip(numbers.tolist(), bad.values(), strict=True))
 
 
-def _intricate(characters: UInt8Array, ends: Int64Array, delimiter: int) -> list[int]:
+def _is_suspect(row: bytes, quoted: Quoting) -> bool:
+    """Whether a quoted field of `row` swallows rows rather than hold text of several lines."""
+    if quoted.strict.fullmatch(row) is None:
+        return True
+    stop, quote = bytes([quoted.delimiter]), bytes([quoted.quote])
+    return not quoted.given and swallows(row, stop, quote, quoted.fields)
+
+
+def _intricate(characters: UInt8Array, ends: Int64Array, quoted: Quoting) -> list[int]:
     """The lines whose quotes are not simply one before and one after each of some fields.
 
     Only those need a closer look: any other line that begins a row also ends it.
     """
-    quotes = np.flatnonzero(characters == 34)
+    delimiter = quoted.delimiter
+    quotes = np.flatnonzero(characters == quoted.quote)
     before_end = np.searchsorted(quotes, ends)
     quotes = quotes[: before_end[-1] if len(ends) else 0]
     counts = np.diff(before_end, prepend=0)

@@ -18,7 +18,7 @@ from recsys.events.array_types import BoolArray, Float64Array, Int64Array
 from recsys.events.fields import EARLIEST_US, MAX_FUTURE_SECONDS
 from recsys.events.times import DAY_US, MICROSECONDS
 from recsys.ingest.arrow_columns import NUMBER, cell_value, text_bytes
-from recsys.ingest.iso_times import parse_iso
+from recsys.ingest.iso_times import parse_format, parse_iso
 from recsys.ingest.numeric_times import (
     BEYOND,
     EARLIEST_NUMBER_US,
@@ -61,7 +61,20 @@ class TimestampParser:
         self.name, self.unit, self.timezone = name, unit, timezone
         self.latest_us = now_us + MAX_FUTURE_SECONDS * 1_000_000
         self._started = replay
+        self._format: str | None = None
         self._offsets_needed: bool | None = True if replay else None
+
+    def take_format(self, time_format: str) -> None:
+        """Read text by `time_format`, as strptime has it. Raises InputError."""
+        moment = datetime(2024, 5, 31, 13, 5, 6, tzinfo=UTC)
+        try:
+            known = datetime.strptime(moment.strftime(time_format), time_format).year == 2024
+        except ValueError:
+            known = False
+        if not known:
+            problem = "expected a format with a year, such as %d-%m-%Y %H:%M"
+            raise InputError("--time-format", time_format, problem)
+        self._format = time_format
 
     def parse(self, column: pa.Array, more_us: Float64Array | None = None) -> Times:
         """The times of `column` (n,), each with its `more_us` (n,) added where that is given.
@@ -99,7 +112,7 @@ class TimestampParser:
             )
         if self.unit is not None:
             return from_numbers(column, self.unit)
-        if not self._started:
+        if not self._started and self._format is None:
             self._refuse_numbers(column)
         if is_number:
             column = pc.cast(column, pa.string())
@@ -117,7 +130,7 @@ class TimestampParser:
         return Times(us, times.outcome, times.estimate_us + (us - times.us), None)
 
     def _from_text(self, column: pa.Array) -> Times:
-        iso = parse_iso(column)
+        iso = parse_iso(column) if self._format is None else parse_format(column, self._format)
         us = iso.us
         local = iso.readable & ~iso.has_offset
         outcome = np.where(iso.readable, FINE, UNREADABLE).astype(np.uint8)
@@ -212,7 +225,13 @@ class TimestampParser:
         if outcome == NO_MILLISECONDS:
             return ": the milliseconds to be added to it are not a number"
         if outcome == UNREADABLE:
-            return f": {EXAMPLE}" if unit is None else f": expected a number of {unit}"
+            if self._format is not None:
+                return f": expected {self._format}"
+            return (
+                f": {EXAMPLE}, or give --time-format"
+                if unit is None
+                else f": expected a number of {unit}"
+            )
         if outcome == TOO_EARLY:
             if unit is None:
                 return " is before 1970"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -87,6 +87,15 @@ class ImportSummary:
     # What was read otherwise than written, or may have been meant otherwise: words -> rows
     notes: dict[str, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, each: Sequence[ImportSummary]) -> ImportSummary:
+        """The sum over several files."""
+        counts = ("read", "accepted", "duplicates", "repeats", "rejected", "skipped", "seconds")
+        notes = sum((Counter(one.notes) for one in each), Counter[str]())
+        return cls(
+            **{name: sum(getattr(one, name) for one in each) for name in counts}, notes=dict(notes)
+        )
+
     def plain(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -103,7 +112,7 @@ def import_chunks(
     `on_progress` is called with ('read', rows so far) and ('store', rows so far).
     """
     started = time.perf_counter()
-    read = skipped = rejected = last = 0
+    read = skipped = rejected = last = lowest = 0  # lowest: where a file is newest first
     notes: Counter[str] = Counter()
     with translated(), database.engine.connect() as connection:
         staging = _Staging(connection)
@@ -127,11 +136,12 @@ def import_chunks(
                     skipped += len(rejections) - kept
                     rejected += kept
                 last = read
+                lowest = min(lowest, pc.min(events["position"]).as_py() or 0)
                 on_progress("read", read)
             with _transaction(connection, write=False):
                 repeats = staging.number_repeats()
             accepted = 0
-            for first in range(0, last, MOVE_ROWS):
+            for first in range(lowest, last, MOVE_ROWS):
                 with _transaction(connection, write=True):
                     advisory_lock.lock_shared(connection)
                     now_erased = Tombstones(connection)
@@ -142,7 +152,7 @@ def import_chunks(
                         text(_MOVE), {"now": now_us, "first": first, "last": first + MOVE_ROWS}
                     )
                     accepted += moved.rowcount
-                on_progress("store", min(last, first + MOVE_ROWS))
+                on_progress("store", min(last, first - lowest + MOVE_ROWS))
         finally:
             staging.drop()
     stored = read - skipped - rejected

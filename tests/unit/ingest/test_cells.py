@@ -144,6 +144,7 @@ def test_what_looks_like_a_missing_value_is_told(tmp_path: Path) -> None:
         ("N/A", "s4", "i3"),
     ]
     assert chunk.notes == {
+        "read with \\ as the escape, as in a dump": 4,
         "user_id 'NULL' taken as missing": 2,
         "user_id '\\\\N' taken as missing": 1,
         "user_id 'N/A' looks like a missing value and was kept; --null names such words": 1,

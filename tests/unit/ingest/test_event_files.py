@@ -21,6 +21,7 @@ import pytest
 from recsys.errors import InputError
 from recsys.events.fields import EVENT_SCHEMA
 from recsys.events.identity import content_hashes
+from recsys.ingest.dialects import TextOptions
 from recsys.ingest.event_files import (
     ColumnMap,
     EventChunk,
@@ -453,10 +454,10 @@ def test_where_leaves_rows_out_and_counts_them(tmp_path: Path) -> None:
 def test_the_delimiter_may_be_given(tmp_path: Path) -> None:
     path = csv(tmp_path, f"u,1;i;{T}\n", header="user;item;ts\n", name="a.txt")
     columns = ColumnMap(user="user", item="item", timestamp="ts")
-    chunk = read(path, ReadOptions(columns=columns, unit="s", delimiter=";"))
+    chunk = read(path, ReadOptions(columns=columns, unit="s", text=TextOptions(delimiter=";")))
     assert chunk.events["user_id"].to_pylist() == ["u,1"]
     with pytest.raises(InputError, match="one character"):
-        read(path, ReadOptions(columns=columns, unit="s", delimiter=";;"))
+        read(path, ReadOptions(columns=columns, unit="s", text=TextOptions(delimiter=";;")))
 
 
 def test_event_ids_are_taken(tmp_path: Path) -> None:

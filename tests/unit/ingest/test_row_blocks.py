@@ -7,12 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.ingest.byte_stream import MAX_ROW_BYTES
-from recsys.ingest.row_blocks import SHOWN_BYTES, BadRow, quoting, row_blocks
+from recsys.ingest.dialects import Dialect
+from recsys.ingest.row_blocks import SHOWN_BYTES, BadRow, Quoting, quoting, row_blocks
+
+_COMMAS = quoting(Dialect(",", 2, '"', given=True))
+
+
+def commas(data: bytes) -> Quoting:
+    return _COMMAS
 
 
 def rows_of(data: bytes, rows: int = 3, quoted: bool = True) -> list[bytes | BadRow]:
     """Whole rows and bad ones, bytes pieces split for comparison only where nothing is quoted."""
-    pattern = quoting(",") if quoted else None
+    pattern = commas if quoted else lambda data: None
     return [piece for block in row_blocks(io.BytesIO(data).read, rows, pattern) for piece in block]
 
 
@@ -50,9 +57,7 @@ def test_an_unclosed_quote_costs_one_line() -> None:
 def test_a_giant_row_is_dropped_and_reading_resumes(quote: bytes) -> None:
     giant = quote + b"x" * (20 * MAX_ROW_BYTES) + quote
     stream = iter([b"1,a\n" + giant, b",b\n2,c\n", b""])
-    pieces = [
-        p for block in row_blocks(lambda size: next(stream), 100, quoting(",")) for p in block
-    ]
+    pieces = [p for block in row_blocks(lambda size: next(stream), 100, commas) for p in block]
     assert [type(piece) for piece in pieces] == [bytes, BadRow, bytes]
     assert pieces[0] == b"1,a\n"
     assert pieces[2] == b"2,c\n"
@@ -84,6 +89,6 @@ def test_well_formed_rows_survive_any_cut(rows: list[str]) -> None:
     expected = [f"{row}\n".encode() for row in rows]
     data = b"".join(expected)
     whole = iter([data[start : start + 5] for start in range(0, len(data), 5)])
-    pattern = quoting(",")
+    pattern = commas
     blocks = list(row_blocks(lambda size: next(whole, b""), 1, pattern))
     assert [piece for block in blocks for piece in block] == expected

@@ -1,0 +1,127 @@
+"""Options that say how a file of events is read, shared by every command that reads one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from recsys.ingest.dialects import TextOptions
+    from recsys.ingest.event_files import ReadOptions
+
+MAP_HELP = "Columns by meaning: user=…,item=…,timestamp=…,event_type=…,session=…,event_id=…,value=…"
+
+MapOption = Annotated[str, typer.Option("--map", help=MAP_HELP)]
+UnitOption = Annotated[str | None, typer.Option(help="Of numeric timestamps: s, ms, us or ns.")]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Keep rows where 'column OP value' (= != < <= > >=); may be repeated."),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="A public layout: retailrocket, yoochoose, diginetica, movielens or rees46.",
+    ),
+]
+ColumnsOption = Annotated[
+    str, typer.Option("--columns", help="Names of a file without a header line: a,b,c.")
+]
+QuoteOption = Annotated[
+    str | None, typer.Option(help="The quote, or none. Default: judged by the file.")
+]
+EscapeOption = Annotated[
+    str | None, typer.Option(help="The escape, or none. Default: judged by the file.")
+]
+EncodingOption = Annotated[
+    str | None, typer.Option(help="latin-1, utf-16 … Default: UTF-8, or as a byte order mark says.")
+]
+NullOption = Annotated[
+    str | None,
+    typer.Option(
+        "--null", help=r"Words for a missing value. Default: NULL,null,\N,NaN,nan,None,<NA>."
+    ),
+]
+
+
+def text_options(
+    columns: str, delimiter: str | None, quote: str | None, escape: str | None, encoding: str | None
+) -> TextOptions:
+    """How a text file is written. Raises InputError."""
+    from recsys.ingest.dialects import TextOptions
+
+    return TextOptions(
+        delimiter={"tab": "\t", r"\t": "\t", r"\x01": "\x01"}.get(delimiter or "", delimiter),
+        columns=tuple(name.strip() for name in columns.split(",")) if columns else (),
+        quote=quote,
+        escape=escape,
+        encoding=encoding,
+    )
+
+
+def read_options(
+    map_: MapOption = "",
+    unit: UnitOption = None,
+    default_type: Annotated[str, typer.Option(help="Type of events that name none.")] = "view",
+    where: WhereOption = None,
+    format_: FormatOption = None,
+    timezone: Annotated[
+        str | None, typer.Option(help="IANA zone of times without a UTC offset.")
+    ] = None,
+    time_format: Annotated[
+        str | None, typer.Option(help="Of timestamps, as strptime has it: '%d-%m-%Y %H:%M'.")
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="Of rows of one time: auto, oldest-first or newest-first.")
+    ] = "auto",
+    columns: ColumnsOption = "",
+    delimiter: Annotated[
+        str | None, typer.Option(help="One character, or tab. Default: judged by the file.")
+    ] = None,
+    quote: QuoteOption = None,
+    escape: EscapeOption = None,
+    encoding: EncodingOption = None,
+    null: NullOption = None,
+) -> ReadOptions:
+    """The options together. Raises InputError."""
+    from recsys.ingest.cells import CellRules
+    from recsys.ingest.event_files import ColumnMap, ReadOptions
+
+    return ReadOptions(
+        columns=ColumnMap.parse(map_),
+        unit=unit,
+        default_type=default_type,
+        where=tuple(where or ()),
+        format=format_,
+        timezone=timezone,
+        time_format=time_format,
+        order=order,
+        text=text_options(columns, delimiter, quote, escape, encoding),
+        cells=CellRules() if null is None else CellRules.parse(null),
+    )
+
+
+def reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with the parameters of `read_options` in place of its own named `reading`."""
+    taken = inspect.signature(read_options, eval_str=True, locals={"ReadOptions": Any}).parameters
+    own = inspect.signature(command, eval_str=True, locals={"ReadOptions": Any}).parameters
+
+    @wraps(command)
+    def called(**values: Any) -> None:
+        options = {name: values.pop(name) for name in taken}
+        command(reading=read_options(**options), **values)
+
+    before = [one for one in own.values() if one.default is inspect.Parameter.empty]
+    after = [one for one in own.values() if one.default is not inspect.Parameter.empty]
+    parameters = [
+        one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for one in (*before, *taken.values(), *after)
+        if one.name != "reading"
+    ]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    return called
