@@ -214,5 +214,5 @@ def file_kind(path: str | Path) -> Kind:
     if kind == "parquet":
         raise InputError("path", str(path), "is not a Parquet file")
     if kind is None:
-        kind = "json" if TextStream(path).peek().lstrip().startswith(b"{") else "delimited"
+        kind = "json" if TextStream(path).peek().lstrip().startswith((b"{", b"[")) else "delimited"
     return kind

@@ -38,6 +38,8 @@ class DelimitedFile:
     the delimiter, answers with the columns' names where that line is data.
     """
 
+    nested = False
+
     def __init__(
         self,
         path: str | Path,

@@ -14,9 +14,11 @@ from recsys.ingest.byte_stream import file_kind, file_size
 from recsys.ingest.delimited import DelimitedFile
 from recsys.ingest.event_parser import EventChunk, EventParser
 from recsys.ingest.json_lines import JsonLines, chunk_of, parse_lines
+from recsys.ingest.json_paths import head_of
 from recsys.ingest.layouts import LAYOUTS, ColumnMap, Layout, ReadOptions, choose_layout
 from recsys.ingest.parquet import ParquetFile
 from recsys.ingest.raw_rows import Rejection, RowSource
+from recsys.ingest.row_conditions import Condition
 from recsys.ingest.row_order import RowOrder
 
 __all__ = [
@@ -42,7 +44,7 @@ def read_events(
     damaged or its first chunk shows that the timestamps are not what `options` say.
     """
     source, layout = _open(path, options, chunk_rows)
-    parser = EventParser(source.names, options, layout, now_us)
+    parser = EventParser(_with_paths(source, options), options, layout, now_us)
     return _read(source, parser, RowOrder(options.order), file_size(path))
 
 
@@ -56,6 +58,20 @@ def _read(
         yield order.applied(parser.parse(raw))
     if unread or empty:
         yield EventChunk(POSITIONED_SCHEMA.empty_table(), [], 0, 0, unread)
+
+
+def _with_paths(source: RowSource, options: ReadOptions) -> list[str]:
+    """The columns of `source`, and what `options` name within one of them."""
+    named = [
+        *options.columns.mapped().values(),
+        *(Condition.parse(text).column for text in options.where),
+    ]
+    paths = [
+        name
+        for name in dict.fromkeys(named)
+        if source.nested and name not in source.names and head_of(name) in source.names
+    ]
+    return [*source.names, *paths]
 
 
 def read_rejected(raws: Sequence[str], options: ReadOptions, now_us: int) -> EventChunk:
@@ -81,7 +97,11 @@ def _open(path: str | Path, options: ReadOptions, rows: int) -> tuple[RowSource,
     kind = file_kind(path)
     if kind == "delimited":
         return _open_delimited(path, options, rows)
-    source: RowSource = ParquetFile(path, rows) if kind == "parquet" else JsonLines(path, rows)
+    source: RowSource = (
+        ParquetFile(path, rows)
+        if kind == "parquet"
+        else JsonLines(path, rows, options.text.encoding)
+    )
     if options.format is None or not source.names:
         return source, None
     return source, choose_layout(options.format, source.names, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import pyarrow as pa
 from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.byte_stream import TextStream
-from recsys.ingest.raw_rows import RawChunk, Rejection, Row, raw_text
+from recsys.ingest.json_elements import json_elements
+from recsys.ingest.json_paths import lists_of, taken_apart, value_at
+from recsys.ingest.raw_rows import RawChunk, Rejection, Row, plain, raw_text
 from recsys.ingest.row_blocks import BadRow, Piece, row_blocks
 
 _UNUSABLE = "expected text or a whole number"
@@ -28,32 +31,87 @@ _TYPES: dict[frozenset[type], pa.DataType] = {
 
 
 class JsonLines:
-    """UTF-8 JSON Lines, plain, .gz or .zst. `names` are the keys found in the first block."""
+    """JSON Lines, a JSON array, or objects written over several lines; plain, .gz or .zst.
 
-    def __init__(self, path: str | Path, rows: int) -> None:
-        self._stream = TextStream(path)
+    `names` are the keys found in the first block.
+    """
+
+    nested = True
+
+    def __init__(self, path: str | Path, rows: int, encoding: str | None = None) -> None:
+        self._stream = TextStream(path, encoding)
         start = self._stream.peek().lstrip()
         if not start:
             raise InputError("path", str(path), "the file is empty")
-        if start.startswith(b"["):
-            raise InputError("path", str(path), "is a JSON array; expected one JSON object a line")
-        self._blocks = self._objects(rows)
+        is_array = start.startswith(b"[")
+        if is_array or start.partition(b"\n")[0].strip() == b"{":
+            self._pieces = json_elements(self._stream.read, rows, is_array)
+        else:
+            self._pieces = row_blocks(self._stream.read, rows)
+        self._blocks = self._objects()
         self._head = next(self._blocks, ([], np.empty(0, np.int64), []))
         self.names = list(dict.fromkeys(key for row in self._head[0] for key in row))
-        if not self.names and not start.startswith(b"{"):
+        if not self.names and not start.startswith((b"{", b"[")):
             raise InputError("path", str(path), "is not JSON Lines; expected one object a line")
 
     def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]:
-        """The file's rows; a line that is no object is rejected."""
-        for objects, positions, rejections in chain([self._head], self._blocks):
-            yield chunk_of(objects, positions, rejections, needed, self._stream.bytes_consumed())
+        """The file's rows; a line that is no object is rejected.
 
-    def _objects(self, rows: int) -> Iterator[tuple[list[Row], Int64Array, list[Rejection]]]:
+        Where `needed` names a list's members, each of them is a row.
+        """
+        lists = lists_of([name for name in needed if name not in self.names])
         position = 0
-        for pieces in row_blocks(self._stream.read, rows):
+        for objects, positions, rejections in chain([self._head], self._blocks):
+            left_out = 0
+            if lists:
+                objects, positions, rejections, left_out = members(
+                    objects, list(needed), lists, position, positions, rejections
+                )
+                position += len(objects) + len(rejections) + left_out
+            bytes_read = self._stream.bytes_consumed()
+            chunk = chunk_of(objects, positions, rejections, needed, bytes_read)
+            yield replace(chunk, left_out=left_out)
+
+    def _objects(self) -> Iterator[tuple[list[Row], Int64Array, list[Rejection]]]:
+        position = 0
+        for pieces in self._pieces:
             block = parse_lines(_lines(pieces), position)
             position += len(block[0]) + len(block[2])
             yield block
+
+
+def members(
+    objects: list[Row],
+    needed: Sequence[str],
+    lists: Sequence[str],
+    position: int,
+    places: Int64Array | None = None,
+    rejections: Sequence[Rejection] = (),
+) -> tuple[list[Row], Int64Array, list[Rejection], int]:
+    """The rows of the members of `lists`, numbered from `position` on, the rejected rows, and how
+    many objects have no member. `rejections` lie between the objects at `places`.
+    """
+    rows: list[Row] = []
+    numbers: list[int] = []
+    left_out = 0
+    refused: list[Rejection] = []
+    waiting = list(rejections)[::-1]
+    for number, row in enumerate(objects):
+        while places is not None and waiting and waiting[-1].position < places[number]:
+            refused.append(replace(waiting.pop(), position=position))
+            position += 1
+        try:
+            found = taken_apart(row, needed, lists)
+        except InputError as error:
+            refused.append(Rejection(position, str(error), raw_text(row, needed)))
+            position += 1
+            continue
+        left_out += not found
+        numbers += range(position, position + len(found))
+        rows += found
+        position += len(found) or 1
+    refused += [replace(one, position=position + n) for n, one in enumerate(waiting[::-1])]
+    return rows, np.array(numbers, np.int64), refused, left_out
 
 
 def _lines(pieces: Iterable[Piece]) -> list[bytes | BadRow]:
@@ -121,7 +179,7 @@ def chunk_of(
     columns: dict[str, pa.Array] = {}
     unusable: dict[str, tuple[BoolArray, str]] = {}
     for name in needed:
-        columns[name], bad = json_column([row.get(name) for row in objects])
+        columns[name], bad = json_column([_value(row, name) for row in objects])
         if bad is not None:
             unusable[name] = (bad, _UNUSABLE)
     return RawChunk(
@@ -132,6 +190,11 @@ def chunk_of(
         source_rows=lambda numbers: [objects[number] for number in numbers],
         unusable=unusable,
     )
+
+
+def _value(row: Row, name: str) -> object:
+    value = row.get(name)
+    return value_at(row, name) if value is None and "." in name and name not in row else value
 
 
 def json_column(values: list[object]) -> tuple[pa.Array, BoolArray | None]:
@@ -156,6 +219,6 @@ def json_column(values: list[object]) -> tuple[pa.Array, BoolArray | None]:
         if value is None or isinstance(value, str):
             texts.append(value)
         else:
-            texts.append(json.dumps(value))
+            texts.append(json.dumps(value, default=plain))
             bad[number] = type(value) is not int
     return pa.array(texts, pa.string()), bad if bad.any() else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,20 @@ import pyarrow.parquet
 from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
 from recsys.ingest.byte_stream import file_size, unreadable
+from recsys.ingest.json_lines import chunk_of, members
+from recsys.ingest.json_paths import head_of, lists_of
 from recsys.ingest.raw_rows import RawChunk, Row
 
 BATCH_BYTES = 32 * 2**20
+NESTED_ROWS = 2_000
 _BUFFER_BYTES = 2**20
 _ERRORS = (OSError, ValueError, pa.ArrowException)  # ValueError: a column's name is not UTF-8
 
 
 class ParquetFile:
     """A Parquet file; `names` are its top-level columns."""
+
+    nested = True
 
     def __init__(self, path: str | Path, rows: int) -> None:
         self.path, self._rows = Path(path), rows
@@ -38,6 +44,11 @@ class ParquetFile:
 
     def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]:
         """The file's rows, in chunks of some 32 MiB at most; only columns `needed` are read."""
+        paths = [name for name in needed if name not in self.names]
+        lists = lists_of(paths)
+        if lists or paths:
+            yield from self._nested_chunks(list(needed), lists)
+            return
         total = self._file.metadata.num_rows
         position = consumed = 0
         for batch in self._batches(needed):
@@ -46,10 +57,27 @@ class ParquetFile:
             before, consumed = consumed, min(self._size, self._size * position // max(total, 1))
             yield self._chunk(batch, positions, needed, consumed - before)
 
-    def _batches(self, needed: Collection[str]) -> Iterator[pa.RecordBatch]:
+    def _nested_chunks(self, needed: Sequence[str], lists: Sequence[str]) -> Iterator[RawChunk]:
+        """The same by way of Python's values, where a column is a path into another."""
+        total = self._file.metadata.num_rows
+        at = consumed = position = 0
+        heads = {name if name in self.names else head_of(name) for name in needed}
+        for batch in self._batches(heads, NESTED_ROWS):
+            try:
+                rows = batch.to_pylist()
+            except _ERRORS as error:
+                raise unreadable(self.path, error) from None
+            at += len(rows)
+            before, consumed = consumed, min(self._size, self._size * at // max(total, 1))
+            found, positions, rejections, left_out = members(rows, needed, lists, position)
+            position += len(found) + len(rejections) + left_out
+            chunk = chunk_of(found, positions, rejections, needed, consumed - before)
+            yield replace(chunk, left_out=left_out)
+
+    def _batches(self, needed: Collection[str], most: int = 2**31) -> Iterator[pa.RecordBatch]:
         try:
             yield from self._file.iter_batches(
-                batch_size=min(self._rows, self._rows_within(BATCH_BYTES)),
+                batch_size=min(most, self._rows, self._rows_within(BATCH_BYTES)),
                 columns=[name for name in self.names if name in needed],
                 use_threads=False,
             )

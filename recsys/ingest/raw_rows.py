@@ -52,6 +52,7 @@ class RowSource(Protocol):
     """A file of rows. `names` are its columns; `chunks` reads those that are needed."""
 
     names: list[str]
+    nested: bool  # whether a column may be a path into another
 
     def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]: ...
 

@@ -394,7 +394,6 @@ def test_a_file_with_a_header_alone_has_no_rows(tmp_path: Path) -> None:
     [
         ("a.csv", b"\n \n"),
         ("a.jsonl", b"\n \n"),
-        ("a.jsonl", b'[{"user": 1}]'),
         ("a.jsonl", b"user,item\n1,2\n"),
         ("a.parquet", b"PAR1 and no more"),
         ("a.csv", b"user,item,ts\r1,2,3\r"),
