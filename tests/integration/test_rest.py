@@ -224,6 +224,11 @@ def test_an_item_taken_out_vanishes_at_once(service, tiny_shop):
     assert first not in recommended(service.get("/items/popular?window=3650"))
     service.call("PATCH", f"/items/{first}", json={"available": True})
     assert first in recommended(service.post("/recommendations", body))
+    service.call("DELETE", f"/items/{first}")
+    service.call("GET", f"/items/{first}", status=404)
+    assert first not in recommended(service.post("/recommendations", body))
+    service.call("PUT", "/items", json={"item_id": first})
+    assert first in recommended(service.post("/recommendations", body))
 
 
 def test_cold_users_and_unknown_items_get_popular_items(service):

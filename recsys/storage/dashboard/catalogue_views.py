@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from recsys.errors import InputError
 from recsys.storage.engine.short_selects import values_from
-from recsys.storage.entities.item_rows import StoredItem, stored_item
+from recsys.storage.entities.item_rows import PRESENT, StoredItem, stored_item
 from recsys.storage.schema.tables import (
     attributed_clicks,
     impressions,
@@ -69,6 +69,7 @@ def list_items(
 
 
 def _narrowed(statement: Select[Any], query: ItemQuery) -> Select[Any]:
+    statement = statement.where(PRESENT)
     if query.category is not None:
         within = select(item_categories.c.item_id).where(
             item_categories.c.category == query.category
@@ -162,8 +163,10 @@ def never_shown(
 
 def catalogue_size(connection: Connection) -> dict[Literal["items", "hidden"], int]:
     """How many items there are, and how many of them are not available."""
-    hidden = select(func.count()).select_from(items).where(~items.c.available)
+    hidden = select(func.count()).select_from(items).where(~items.c.available, PRESENT)
     return {
-        "items": int(connection.execute(select(func.count()).select_from(items)).scalar_one()),
+        "items": int(
+            connection.execute(select(func.count()).select_from(items).where(PRESENT)).scalar_one()
+        ),
         "hidden": int(connection.execute(hidden).scalar_one()),
     }

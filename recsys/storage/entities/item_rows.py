@@ -15,6 +15,8 @@ from recsys.storage.entities.stamps import bump
 from recsys.storage.schema.tables import followers, item_categories, items
 
 CHUNK = 500  # ids a statement
+DELETED_US = 0  # the creation time of a deleted item, whose row keeps it out of answers
+PRESENT = items.c.created_at_us != DELETED_US
 INSERT_ROWS = 5_000
 
 
@@ -48,10 +50,14 @@ def put_items(connection: Connection, given: Iterable[Item], now_us: int) -> int
     rows: dict[frozenset[str], list[dict[str, Any]]] = {}
     categories: dict[str, list[str]] = {}
     for item_id, parts in by_id.items():
-        row = known.get(item_id) or _new_row(item_id, now_us)
+        row = known.get(item_id)
+        named = frozenset().union(*(item.given for item in parts)) - {"item_id"}
+        if row is None or row["created_at_us"] == DELETED_US:  # what is given again is new
+            known.pop(item_id, None)
+            row = _new_row(item_id, now_us)
+            named = frozenset(row) - {"item_id", "updated_at_us"}
         for item in parts:
             row = _with(row, item)
-        named = frozenset().union(*(item.given for item in parts)) - {"item_id"}
         rows.setdefault(named, []).append({**row, "updated_at_us": now_us})
         if "categories" in named:
             categories[item_id] = json.loads(row["categories"])
@@ -72,19 +78,27 @@ def differing(connection: Connection, given: Iterable[Item]) -> list[Item]:
     return [
         item
         for item in candidates
-        if (row := known.get(item.item_id)) is None or _with(row, item) != row
+        if (row := known.get(item.item_id)) is None
+        or row["created_at_us"] == DELETED_US
+        or _with(row, item) != row
     ]
 
 
 def delete_item(connection: Connection, item_id: str) -> bool:
-    """Remove an item's metadata; its events stay. False where there is no such item."""
-    gone = connection.execute(delete(items).where(items.c.item_id == item_id)).rowcount > 0
+    """Remove an item's metadata and keep it out of answers until it is given again; its events stay.
+
+    False where there is no such item.
+    """
+    emptied = {**_new_row(item_id, DELETED_US), "available": False}
+    statement = items.update().where(items.c.item_id == item_id, PRESENT).values(emptied)
+    gone = connection.execute(statement).rowcount > 0
     if gone:
+        _put_categories(connection, {item_id: []})
         bump(connection, "items")
     return gone
 
 
-_BY_ID = select(items).where(items.c.item_id.in_(bindparam("ids", expanding=True)))
+_BY_ID = select(items).where(items.c.item_id.in_(bindparam("ids", expanding=True)), PRESENT)
 
 
 def get_items(connection: Connection, item_ids: Collection[str]) -> dict[str, StoredItem]:
@@ -104,7 +118,7 @@ def list_items(
     after: str | None = None,
 ) -> list[StoredItem]:
     """A page of items by id; `query` is looked for in titles and ids, without regard to case."""
-    statement = select(items).order_by(items.c.item_id).limit(limit)
+    statement = select(items).where(PRESENT).order_by(items.c.item_id).limit(limit)
     if after is not None:
         statement = statement.where(items.c.item_id > after)
     if category is not None:
@@ -150,11 +164,13 @@ def departments(connection: Connection, limit: int) -> list[str]:
 def field_values(connection: Connection, name: str) -> Iterator[tuple[str, Any]]:
     """(item id, value) of every item: of one of FIELDS, of `category` as a list, or of a property."""
     if name in FIELDS:
-        statement = select(items.c.item_id, items.c[name])
+        statement = select(items.c.item_id, items.c[name]).where(PRESENT)
         for item_id, value in connection.execute(statement):
             yield item_id, bool(value) if name == "available" else value
     elif name == "category":
-        for item_id, text in connection.execute(select(items.c.item_id, items.c.categories)):
+        for item_id, text in connection.execute(
+            select(items.c.item_id, items.c.categories).where(PRESENT)
+        ):
             yield item_id, json.loads(text)
     else:
         for item_id, text in connection.execute(select(items.c.item_id, items.c.properties)):

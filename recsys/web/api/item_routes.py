@@ -220,7 +220,10 @@ def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
     by_query=QueryForm("/items", ItemByIdQuery),
 )
 def delete_item(item_id: str) -> dict[str, Any]:
-    """Remove an item's metadata and answer what it was; its events stay."""
+    """Remove an item's metadata and answer what it was; its events stay.
+
+    It is in no answer from now on, until it is given again (PUT, an import).
+    """
     item = _item(item_id)
     with services().database.begin() as connection:
         item_rows.delete_item(connection, item_id)

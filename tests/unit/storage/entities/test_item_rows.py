@@ -29,6 +29,22 @@ def test_items_are_stored_whole_and_changed_in_part(database):
     with database.begin() as connection:
         assert item_rows.delete_item(connection, "a/b")
         assert item_rows.items_in(connection, ["cold"]) == set()
+        assert not item_rows.delete_item(connection, "a/b")
+        assert item_rows.get_items(connection, ["a/b"]) == {}
+        assert item_rows.list_items(connection, None, None, 5) == []
+        assert list(item_rows.field_values(connection, "title")) == []
+        assert item_rows.unavailable_items(connection) == {
+            "a/b"
+        }  # in no answer as long as it is deleted
+        assert item_rows.differing(connection, [check_item({"item_id": "a/b"})])
+        assert item_rows.put_items(connection, [check_item({"item_id": "a/b", "price": 2})], 9) == 1
+        again = item_rows.get_items(connection, ["a/b"])["a/b"]
+        assert (again.title, again.price, again.available, again.created_at_us) == (
+            None,
+            2.0,
+            True,
+            9,
+        )
 
 
 @pytest.mark.parametrize("query", ["50%", "a_b", "\\", "'; DROP TABLE items; --"])
