@@ -179,10 +179,8 @@ def field_values(connection: Connection, name: str) -> Iterator[tuple[str, Any]]
 
 def property_names(connection: Connection) -> set[str]:
     """The names of all items' properties."""
-    names: set[str] = set()
-    for text in connection.execute(select(items.c.properties).distinct()).scalars():
-        names.update(json.loads(text))
-    return names
+    texts = connection.execute(select(items.c.properties).distinct()).scalars()
+    return {name for text in texts for name in json.loads(text)}
 
 
 def category_names(connection: Connection, limit: int) -> list[str]:
