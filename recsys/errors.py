@@ -10,6 +10,7 @@
     ├── RateLimitError              too many requests: try again later
     ├── StorageUnavailableError     database locked, absent or full: try again
     │   └── SourceUnavailableError  the same of the mapped table's database
+    │       └── SourceDataError     which is there, but cannot convert a value
     ├── NotEnoughDataError          too little to train or evaluate on
     ├── DataCheckError              the data is not as it should be before a training
     ├── LostLeaseError              another scheduler leads: this run may not publish
@@ -104,6 +105,10 @@ class StorageUnavailableError(RecsysError):
 
 class SourceUnavailableError(StorageUnavailableError):
     """The database of the mapped event table cannot be read now."""
+
+
+class SourceDataError(SourceUnavailableError):
+    """A value of the mapped table cannot be converted; its database is not away for that."""
 
 
 class NotEnoughDataError(RecsysError):

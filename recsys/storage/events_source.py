@@ -50,8 +50,10 @@ class EventsSource(Protocol):
         session_id: str | None = None,
         limit: int = 50,
         merged: Sequence[str] | None = None,
+        event_types: Collection[str] | None = None,
     ) -> History:
-        """The newest `limit` events of a user (of the ids merged into it too), or of a session.
+        """The newest `limit` events of a user (of the ids merged into it too), or of a session, of
+        these types (None: all).
 
         With both, the session's events that no user owns yet are read along. `merged`: what
         `history_rows.merged_into` said, where the caller knows it.

@@ -100,7 +100,7 @@ class ExternalEventViews:
         self, connection: Connection, user_id: str | None, session_id: str | None
     ) -> int:
         keys, hidden = _keys(connection, user_id, session_id), self._source.hidden(connection)
-        return self._source.serving().span(keys, hidden).events
+        return len(self._source.serving().all_events(keys, hidden))
 
     def time_line(
         self,

@@ -18,6 +18,7 @@ from sqlalchemy.exc import (
 )
 
 from recsys.errors import ConfigError, InputError, RecsysError, StorageUnavailableError
+from recsys.storage.engine.failure_causes import cause_of
 
 MISSING = ("no such table", "UndefinedTable", "no such column", "UndefinedColumn")
 
@@ -41,7 +42,9 @@ def translated() -> Iterator[None]:
         if type(error).__module__.partition(".")[0] != "psycopg":
             raise
         # Where SQLAlchemy prepares a connection it passes on what the driver says.
-        raise StorageUnavailableError("the connection to the database is lost") from error
+        cause = cause_of(error)
+        said = f"the database (database.url): {cause}" if cause else None
+        raise StorageUnavailableError(said or "the connection to the database is lost") from error
 
 
 def _translate(error: DBAPIError) -> Exception:
@@ -54,6 +57,9 @@ def _translate(error: DBAPIError) -> Exception:
         return _sqlite_error(text)
     if isinstance(error, InternalError):  # such as a server that takes no writes
         return StorageUnavailableError("the database refused the statement")
+    cause = cause_of(error.orig) if error.orig is not None else None
+    if cause is not None:
+        return StorageUnavailableError(f"the database (database.url): {cause}")
     return StorageUnavailableError("the database cannot be reached or refused the connection")
 
 

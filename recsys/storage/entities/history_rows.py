@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
     bindparam,
     cast,
     func,
+    literal,
     or_,
     select,
     true,
@@ -50,35 +52,17 @@ class History:
 _HISTORY_COLUMNS = (*(events.c[name] for name in HistoryEvent._fields), events.c.id)
 
 
-def _newest(condition: ColumnElement[bool], limit: Any) -> Select[Any]:
-    return (
-        select(*_HISTORY_COLUMNS)
-        .where(condition)
-        .order_by(events.c.timestamp_us.desc(), events.c.id.desc())
-        .limit(limit)
-    )
+def _newest(
+    condition: ColumnElement[bool], limit: Any, types: tuple[str, ...] | None = None
+) -> Select[Any]:
+    statement = select(*_HISTORY_COLUMNS).where(condition)
+    if types is not None:  # spelled out: a compiled statement takes no list
+        statement = statement.where(events.c.event_type.in_([literal(name) for name in types]))
+    return statement.order_by(events.c.timestamp_us.desc(), events.c.id.desc()).limit(limit)
 
 
-def _compiled(condition: ColumnElement[bool], *buckets: str) -> CompiledSelect:
-    """The newest events under `condition`, all of which lie in one of the named `buckets`.
-
-    PostgreSQL then looks into the partitions of those alone. SQLite has one table, and is not told:
-    it might take the index of buckets for the better one.
-    """
-    limit: Any = bindparam("row_limit")
-    within = events.c.user_bucket.in_([bindparam(name) for name in buckets])
-    narrow = _newest(and_(condition, within), limit) if buckets else None
-    return CompiledSelect(_newest(condition, limit), narrow)
-
-
-# Built once: the statement cache then knows them by identity, and a request pays no compilation.
-_OF_USER = _compiled(events.c.user_id == bindparam("owner"), "bucket")
-_OF_SESSION = _compiled(events.c.session_id == bindparam("owner"))  # events of it may be a user's
 # Of a session that is read along with a user: another user's events in it are not this user's.
 _UNOWNED = or_(events.c.user_id.is_(None), events.c.user_id == bindparam("user"))
-_OF_SESSION_WITH_USER = _compiled(
-    and_(events.c.session_id == bindparam("owner"), _UNOWNED), "bucket", "user_bucket"
-)
 # PostgreSQL: the newest of each of `owners`, which lie in `buckets`, by one statement.
 _OWNED = (
     func.unnest(
@@ -101,15 +85,43 @@ def _of_each(newest: Select[Any]) -> Select[Any]:
     return select(found).select_from(_OWNED.join(found, true()))
 
 
-def _compiled_of_each(condition: ColumnElement[bool]) -> CompiledSelect:
-    limit: Any = bindparam("row_limit")
-    each = _of_each(_newest(condition, limit))
-    latest = [each.selected_columns[name].desc() for name in ("timestamp_us", "id")]
-    return CompiledSelect(each.order_by(*latest).limit(limit))
+class _Statements:
+    """What reads the newest events of these types (None: all)."""
+
+    def __init__(self, types: tuple[str, ...] | None) -> None:
+        self._types = types
+        self.of_user = self._compiled(events.c.user_id == bindparam("owner"), "bucket")
+        of_session = events.c.session_id == bindparam("owner")
+        self.of_session = self._compiled(of_session)  # events of it may be a user's
+        both = ("bucket", "user_bucket")
+        self.of_session_with_user = self._compiled(and_(of_session, _UNOWNED), *both)
+        self.of_users = self._compiled_of_each(_OWNED_USER)
+        self.of_sessions_with_user = self._compiled_of_each(_OWNED_SESSION)
+
+    def _compiled(self, condition: ColumnElement[bool], *buckets: str) -> CompiledSelect:
+        """The newest events under `condition`, all of which lie in one of the named `buckets`.
+
+        PostgreSQL then looks into the partitions of those alone. SQLite has one table, and is not
+        told: it might take the index of buckets for the better one.
+        """
+        limit: Any = bindparam("row_limit")
+        within = events.c.user_bucket.in_([bindparam(name) for name in buckets])
+        narrow = _newest(and_(condition, within), limit, self._types) if buckets else None
+        return CompiledSelect(_newest(condition, limit, self._types), narrow)
+
+    def _compiled_of_each(self, condition: ColumnElement[bool]) -> CompiledSelect:
+        limit: Any = bindparam("row_limit")
+        each = _of_each(_newest(condition, limit, self._types))
+        latest = [each.selected_columns[name].desc() for name in ("timestamp_us", "id")]
+        return CompiledSelect(each.order_by(*latest).limit(limit))
 
 
-_OF_USERS = _compiled_of_each(_OWNED_USER)
-_OF_SESSIONS_WITH_USER = _compiled_of_each(_OWNED_SESSION)
+@lru_cache(maxsize=64)
+def _statements(types: tuple[str, ...] | None) -> _Statements:
+    """Built once: the statement cache then knows them by identity, and a request compiles nothing."""
+    return _Statements(types)
+
+
 _ALIASES = CompiledSelect(
     select(aliases.c.alias_key).where(aliases.c.user_id == bindparam("owner"))
 )
@@ -126,12 +138,15 @@ def history(
     session_id: str | None = None,
     limit: int = 50,
     merged: Sequence[str] | None = None,
+    event_types: Collection[str] | None = None,
 ) -> History:
-    """The newest `limit` events of a user (of the ids merged into it too), or of a session.
+    """The newest `limit` events of a user (of the ids merged into it too), or of a session, of these
+    types (None: all).
 
     With both, the session's events that no user owns yet are read along. `merged`: what
     `merged_into` said, where the caller knows it.
     """
+    statements = _statements(None if event_types is None else tuple(sorted(event_types)))
     rows: list[Any] = []
     reads = 0
     shared = {"user": user_id, "user_bucket": user_bucket(user_id or ""), "row_limit": limit}
@@ -152,10 +167,10 @@ def history(
         if merged is None:
             merged = merged_into(connection, user_id)
         users, sessions = _owners(user_id, session_id, merged)
-        read(_OF_USER, users, _OF_USERS)
-        read(_OF_SESSION_WITH_USER, sessions, _OF_SESSIONS_WITH_USER)
+        read(statements.of_user, users, statements.of_users)
+        read(statements.of_session_with_user, sessions, statements.of_sessions_with_user)
     elif session_id is not None:
-        read(_OF_SESSION, [session_id])
+        read(statements.of_session, [session_id])
     if reads == 1:
         rows.reverse()
     else:  # a row may come twice, as the user's and as the session's

@@ -40,9 +40,10 @@ class OwnEvents:
         session_id: str | None = None,
         limit: int = 50,
         merged: Sequence[str] | None = None,
+        event_types: Collection[str] | None = None,
     ) -> History:
         def ask(where: Connection) -> History:
-            return history_rows.history(where, user_id, session_id, limit, merged)
+            return history_rows.history(where, user_id, session_id, limit, merged, event_types)
 
         return self.replica.read(connection, ask) if self.replica else ask(connection)
 

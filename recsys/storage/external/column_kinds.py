@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -35,7 +36,7 @@ def infer_kinds(
     for meaning, one in draft.columns.items():
         key, values = f"events.{KEYS[meaning]}", [v for v in sample[meaning] if v is not None]
         if by_values and values:
-            one = MappedColumn(one.name, _kind_of_values(values), one.declared)
+            one = MappedColumn(one.name, _kind_of_values(values, meaning), one.declared)
         elif by_values and one.kind == "other":
             fallback: Kind = "integer" if meaning in ("order", "value") else "text"
             one = MappedColumn(one.name, fallback, one.declared)
@@ -73,22 +74,24 @@ def _check_kind(key: str, meaning: str, one: MappedColumn, settings: EventsSetti
 def _check_times(one: MappedColumn, values: list[Any], settings: EventsSettings) -> None:
     if one.kind in NUMBER_KINDS:
         if not settings.unit:
-            first = float(values[0]) if values else 0.0
+            numbers = [value for value in values if isinstance(value, int | float | Decimal)]
+            first = float(numbers[0]) if numbers else 0.0
             fits = [u for u, f in MICROSECONDS.items() if 6e14 < first * f < 4e15]
-            guess = f"; {values[0]} looks like {fits[0]}" if fits else ""
+            guess = f"; {numbers[0]} looks like {fits[0]}" if fits else ""
             problem = f"{one.name} holds numbers; expected s, ms, us or ns{guess}"
             raise ConfigError("events.unit", settings.unit, problem)
         return
     if one.kind == "text":
         import pyarrow as pa
 
-        read = parse_iso(pa.array([str(value) for value in values], pa.string()))
-        if len(values) and not read.readable.any():
+        texts = [value for value in values if isinstance(value, str)]
+        read = parse_iso(pa.array(texts, pa.string()))
+        if texts and not read.readable.any():
             problem = (
-                f"{values[0]!r} is no time; expected ISO 8601 text such as 2024-05-01T12:00:00Z"
+                f"{texts[0]!r} is no time; expected ISO 8601 text such as 2024-05-01T12:00:00Z"
             )
             raise ConfigError("events.timestamp_column", one.name, problem)
-        zoned = bool(len(values)) and bool(read.has_offset[read.readable].all())
+        zoned = bool(texts) and bool(read.has_offset[read.readable].all())
         if zoned:
             return
     if one.kind != "aware" and not settings.timezone:
@@ -96,10 +99,9 @@ def _check_times(one: MappedColumn, values: list[Any], settings: EventsSettings)
         raise ConfigError("events.timezone", settings.timezone, problem)
 
 
-def _kind_of_values(values: list[Any]) -> Kind:
-    """The kind of a column by its values."""
+def _kind_of_values(values: list[Any], meaning: str) -> Kind:
+    """The kind that most values of a column have; those of another are judged row by row."""
     kinds: dict[type, Kind] = {
-        bool: "other",
         int: "integer",
         float: "float",
         Decimal: "decimal",
@@ -107,14 +109,13 @@ def _kind_of_values(values: list[Any]) -> Kind:
         str: "text",
         date: "date",
     }
-    seen: set[Kind] = set()
+    seen: Counter[Kind] = Counter()
     for value in values:
         if isinstance(value, datetime):
-            seen.add("naive" if value.tzinfo is None else "aware")
+            seen["naive" if value.tzinfo is None else "aware"] += 1
         else:
-            seen.add(kinds.get(type(value), "other"))
-    if len(seen) == 1:
-        return seen.pop()
-    if seen <= {"integer", "float", "decimal"}:
-        return "float"
-    return "text" if seen <= {"integer", "float", "text"} else "other"
+            seen[kinds.get(type(value), "other")] += 1
+    numbers = {kind for kind in NUMBER_KINDS if seen[kind]}
+    if meaning in ("timestamp", "value") and len(numbers) > 1:
+        seen["float"] = sum(seen.pop(kind) for kind in numbers)
+    return seen.most_common(1)[0][0]

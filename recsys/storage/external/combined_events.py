@@ -16,6 +16,7 @@ from recsys.storage.engine.replica import Replica
 from recsys.storage.entities.event_batches import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.entities.history_rows import History
 from recsys.storage.entities.own_events import OwnEvents
+from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_events import MAX_COUNTED, ExternalEvents, joined
 
 OWN_COLUMNS = f"{SEQUENCE_COLUMNS}, event_id"
@@ -42,9 +43,10 @@ class CombinedEvents(ExternalEvents):
         session_id: str | None = None,
         limit: int = 50,
         merged: Sequence[str] | None = None,
+        event_types: Collection[str] | None = None,
     ) -> History:
-        own = self._own.history(connection, user_id, session_id, limit, merged)
-        external = super().history(connection, user_id, session_id, limit, merged)
+        asked = (connection, user_id, session_id, limit, merged, event_types)
+        own, external = self._own.history(*asked), super().history(*asked)
         return joined([own, external], limit, by_event_id=True)
 
     def seen_items(
@@ -71,6 +73,16 @@ class CombinedEvents(ExternalEvents):
         for item_id, events in found:
             counts[item_id] = counts.get(item_id, 0) + events
         return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
+
+    def summary(self, connection: Connection, user_id: str) -> UserSummary:
+        posted = self._own.summary(connection, user_id)
+        if not posted.events:
+            return super().summary(connection, user_id)
+        own = self._own.history(connection, user_id, limit=posted.events, merged=posted.merged)
+        external = self._all_events(connection, user_id, posted.merged)
+        events = {one.event_id: one.timestamp_us for one in [*external, *own.events]}
+        times = events.values()
+        return UserSummary(user_id, len(times), min(times), max(times), posted.merged)
 
     def frame_since(self, now_us: int, since_us: int = 0) -> EventFrame:
         builder, ids = EventFrameBuilder(), _EventIds()

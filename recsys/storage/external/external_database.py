@@ -10,21 +10,24 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
-from adbc_driver_manager import Error as AdbcError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from recsys.errors import ConfigError, MissingExtraError, SourceUnavailableError
+from recsys.errors import ConfigError, MissingExtraError, SourceDataError, SourceUnavailableError
+from recsys.storage.external.mapping import MappedColumn
+from recsys.storage.external.row_judge import batch_of
+from recsys.storage.external.source_failures import stream_translated, translated
+from recsys.storage.external.source_sessions import only_read
 
 KEY = "events.url"
 BATCH_ROWS = 65_536
@@ -84,7 +87,7 @@ class ExternalDatabase:
         if counting:
             self.refuse_if_away()
         engine = self._counts if counting else self._bulk
-        with _translated(), engine.connect() as connection:
+        with translated(), engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
             yield connection
@@ -100,7 +103,7 @@ class ExternalDatabase:
         self.refuse_if_away()
         now = time.monotonic()
         try:
-            with _translated():
+            with translated():
                 held: Connection | None = getattr(self._local, "connection", None)
                 if held is not None and now - self._local.used_at > IDLE_SECONDS:
                     held = held if _answers(held) else None
@@ -110,6 +113,8 @@ class ExternalDatabase:
                     self._held.add(held)
                 yield held
                 self._local.used_at = time.monotonic()
+        except SourceDataError:  # the database is there: nobody else is to go without it
+            raise
         except SourceUnavailableError:
             self._let_go()
             self.leave()
@@ -143,23 +148,20 @@ class ExternalDatabase:
         self._bulk.dispose()
 
     def batches(
-        self, query: str, types: Mapping[str, pa.DataType], waited_for: bool = False
+        self, query: str, columns: dict[str, MappedColumn], waited_for: bool = False
     ) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT without parameters, in bounded batches of columns.
 
-        Through ADBC where the driver has it. `types`: of the columns of drivers that give Python
-        values. `waited_for`: a request waits for it, so that it has a time-out and is not tried of a
+        Through ADBC where the driver has it. `columns`: what is selected, by meaning and in order. `waited_for`: a request waits for it, so that it has a time-out and is not tried of a
         database that was away just now. Raises SourceUnavailableError.
         """
         if waited_for:
             self.refuse_if_away()
-        try:
+        with translated(), stream_translated():
             if self.dialect == "mysql":
-                yield from self._streamed(query, types, waited_for)
+                yield from self._streamed(query, columns, waited_for)
             else:
                 yield from self._through_adbc(query, waited_for)
-        except (AdbcError, OSError, pa.ArrowException):  # the last two in the middle of a stream
-            raise SourceUnavailableError("the mapped event table cannot be read") from None
 
     def _through_adbc(self, query: str, waited_for: bool) -> Iterator[pa.RecordBatch]:
         # Here, for they bring pandas along, which takes long to load and a request never needs.
@@ -189,19 +191,13 @@ class ExternalDatabase:
             yield from cursor.fetch_record_batch()
 
     def _streamed(
-        self, query: str, types: Mapping[str, pa.DataType], waited_for: bool
+        self, query: str, columns: dict[str, MappedColumn], waited_for: bool
     ) -> Iterator[pa.RecordBatch]:
         with self.connect(counting=waited_for) as connection:
             options = {"stream_results": True, "no_parameters": True}
             result = connection.execution_options(**options).exec_driver_sql(query)
-            names = list(result.keys())
             for rows in result.partitions(BATCH_ROWS):
-                columns: Sequence[tuple[Any, ...]] = list(zip(*rows, strict=True))
-                arrays = [
-                    pa.array(column, types.get(name))
-                    for name, column in zip(names, columns, strict=True)
-                ]
-                yield pa.record_batch(arrays, names=names)
+                yield batch_of([tuple(row) for row in rows], columns)
 
     def _engine(self, timeout_seconds: float, **pool: Any) -> Engine:
         backend = self.url.get_backend_name()
@@ -220,12 +216,14 @@ class ExternalDatabase:
                 if backend == "mysql":
                     arguments["read_timeout"] = max(1, round(timeout_seconds + 1))
                     arguments["charset"] = "utf8mb4"
+                else:
+                    arguments["client_encoding"] = "utf8"
                 engine = create_engine(self.url, connect_args=arguments, **pool)
             except ModuleNotFoundError:
                 raise MissingExtraError("mysql", "to read from MySQL or MariaDB") from None
 
         def prepare(connection: Any, _record: Any) -> None:
-            _only_read(backend, connection, timeout_seconds)
+            only_read(backend, connection, timeout_seconds)
 
         event.listen(engine, "connect", prepare)
         return engine
@@ -259,54 +257,3 @@ def _answers(connection: Connection) -> bool:
     except DBAPIError:
         return False
     return True
-
-
-def _only_read(backend: str, connection: Any, timeout_seconds: float) -> None:
-    if backend == "sqlite":
-        connection.isolation_level = None
-        connection.execute("PRAGMA query_only = ON")
-        return
-    milliseconds = max(1, round(timeout_seconds * 1_000))
-    if backend == "postgresql":
-        statements = [
-            "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-            "SET TIME ZONE 'UTC'",
-            f"SET statement_timeout = {milliseconds}",
-        ]
-    else:
-        mariadb = "MariaDB" in connection.get_server_info()
-        limit = (
-            f"SET SESSION max_statement_time = {timeout_seconds:g}"
-            if mariadb
-            else f"SET SESSION max_execution_time = {milliseconds}"
-        )
-        statements = ["SET SESSION TRANSACTION READ ONLY", "SET time_zone = '+00:00'", limit]
-    cursor = connection.cursor()
-    for statement in statements:
-        cursor.execute(statement)
-    cursor.close()
-    connection.commit()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Driver errors as this project's own; their texts may hold SQL and values, so none is kept."""
-    try:
-        yield
-    except TimeoutError:
-        message = "all connections to the mapped event table are in use"
-        raise SourceUnavailableError(message) from None
-    except DBAPIError as error:
-        raise SourceUnavailableError(_reason(error)) from error
-    except sqlite3.OperationalError as error:
-        raise SourceUnavailableError("the mapped event table cannot be read") from error
-
-
-def _reason(error: DBAPIError) -> str:
-    """Why a read failed, in words that hold no SQL."""
-    kind, text = type(error.orig).__name__, str(error.orig)
-    if kind == "QueryCanceled" or "max_statement_time" in text or "maximum statement" in text:
-        return "the mapped event table answered too slowly (events.timeout_seconds)"
-    if kind == "InsufficientPrivilege" or "denied" in text:
-        return "the mapped event table may not be read: the account lacks a GRANT"
-    return "the database of the mapped event table cannot be reached or refused the statement"

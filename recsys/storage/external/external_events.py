@@ -17,7 +17,7 @@ from recsys.events.frame import EventFrame, EventFrameBuilder
 from recsys.events.identity import hash_texts, mixed, positions_of
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities import history_rows, user_rows
+from recsys.storage.entities import history_rows
 from recsys.storage.entities.event_batches import all_aliases
 from recsys.storage.entities.event_rows import EventPage
 from recsys.storage.entities.history_rows import History, HistoryEvent
@@ -25,7 +25,7 @@ from recsys.storage.entities.stamps import read_stamps
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_database import ExternalDatabase
-from recsys.storage.external.external_history import ExternalHistory
+from recsys.storage.external.external_history import Asked, ExternalHistory
 from recsys.storage.external.external_rows import ExternalRows
 from recsys.storage.external.mapping_resolution import resolve_mapping
 from recsys.storage.external.serving_checks import ResolvedMapping
@@ -119,13 +119,15 @@ class ExternalEvents:
         session_id: str | None = None,
         limit: int = 50,
         merged: Sequence[str] | None = None,
+        event_types: Collection[str] | None = None,
     ) -> History:
+        types = None if event_types is None else frozenset(event_types)
         table, hidden = self.serving(), self.hidden(connection)
         if user_id is not None and merged is None:
             merged = history_rows.merged_into(connection, user_id)
         parts = [
-            table.newest(owner, key, limit, hidden, unowned=unowned)
-            for owner, key, unowned in _owners(user_id, session_id, merged or ())
+            table.newest(replace(one, event_types=types), limit, hidden)
+            for one in _asked(user_id, session_id, merged or ())
         ]
         return joined(parts, limit, by_event_id=self._settings.accept_posts)
 
@@ -138,9 +140,10 @@ class ExternalEvents:
     ) -> set[str]:
         table, hidden = self.serving(), self.hidden(connection)
         merged = history_rows.merged_into(connection, user_id) if user_id is not None else ()
+        types = None if event_types is None else frozenset(event_types)
         found: set[str] = set()
-        for owner, key, _ in _owners(user_id, session_id, merged):
-            found |= table.seen_items(owner, key, event_types, hidden)
+        for one in _asked(user_id, session_id, merged):
+            found |= table.seen_items(replace(one, event_types=types), hidden)
         return found
 
     def popular_items(
@@ -161,18 +164,16 @@ class ExternalEvents:
         return sorted(counts, key=lambda one: (-one[1], one[0]))[:limit]
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
-        own = user_rows.user_summary(connection, user_id)
-        keys = [f"u:{user_id}", *own.merged]
-        found = self.serving().span(keys, self.hidden(connection))
-        firsts = [us for us in (own.first_event_us, found.first_us) if us is not None]
-        lasts = [us for us in (own.last_event_us, found.last_us) if us is not None]
-        return UserSummary(
-            user_id,
-            own.events + found.events,
-            min(firsts, default=None),
-            max(lasts, default=None),
-            own.merged,
-        )
+        merged = history_rows.merged_into(connection, user_id)
+        times = [one.timestamp_us for one in self._all_events(connection, user_id, merged)]
+        first_us, last_us = min(times, default=None), max(times, default=None)
+        return UserSummary(user_id, len(times), first_us, last_us, merged)
+
+    def _all_events(
+        self, connection: Connection, user_id: str, merged: Sequence[str]
+    ) -> list[HistoryEvent]:
+        keys = [f"u:{user_id}", *merged]
+        return self.serving().all_events(keys, self.hidden(connection))
 
     def user_events(
         self, connection: Connection, user_id: str, limit: int, before: int | None = None
@@ -229,19 +230,14 @@ def joined(parts: Sequence[History], limit: int, *, by_event_id: bool) -> Histor
     return History(events[-limit:], complete and len(events) <= limit)
 
 
-def _owners(
-    user_id: str | None, session_id: str | None, merged: Sequence[str]
-) -> list[tuple[str, str, bool]]:
-    """(which column, key, only what no user owns) of each read that an answer takes."""
+def _asked(user_id: str | None, session_id: str | None, merged: Sequence[str]) -> list[Asked]:
+    """What an answer reads, one read each."""
     if user_id is None:
-        return [] if session_id is None else [("session", session_id, False)]
+        return [] if session_id is None else [Asked("session", session_id)]
     keys = dict.fromkeys([f"u:{user_id}", *merged])
     if session_id is not None:
         keys[f"s:{session_id}"] = None
-    return [
-        ("session", key[2:], True) if key.startswith("s:") else ("user", key[2:], False)
-        for key in keys
-    ]
+    return [Asked.of(key) for key in keys]
 
 
 def _content_positions(frame: EventFrame) -> np.ndarray:

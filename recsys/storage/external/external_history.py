@@ -1,32 +1,51 @@
 """An external table at request time: the newest events of one user or session, through an index.
 
 The id that was asked for is turned into the column's type, so that the index is used; one that the
-type cannot hold is nobody's. Values come back as the driver gives them and become the same texts and
-times that a training reads.
+type cannot hold is nobody's. Rows are judged by the judge of those that are read in bulk. What SQL can
+say is filtered before the limit; where rows that only the judge leaves out make a page short, more are
+read, in bounded steps.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, FromClause, Select, bindparam, func, null, or_, select
+import pyarrow as pa
+from sqlalchemy import Select, bindparam, func, not_, or_, select
 
 from recsys.errors import InputError
 from recsys.events.fields import MAX_FUTURE_SECONDS
+from recsys.ingest.arrow_columns import as_ids, as_readable
+from recsys.ingest.cells import CellRules, clean, whole_texts
 from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
+from recsys.storage.external.mapping import MappedColumn
+from recsys.storage.external.row_judge import RowJudge, batch_of
 from recsys.storage.external.serving_checks import ResolvedMapping, check_serving
-from recsys.text_rules import FORBIDDEN_CHARACTERS
 
-READ = ("user", "session", "item", "event_type", "timestamp", "order", "event_id", "value")
 MAX_SEEN_EVENTS = 10_000
 MAX_SKIPPED = 100_000  # events before a page
+MAX_READ = 200_000  # rows of one owner that are looked at
+STEP = 8  # times as many rows are read where too many of them were left out
+JUDGED = (
+    "user_id",
+    "session_id",
+    "item_id",
+    "event_type",
+    "timestamp_us",
+    "event_id",
+    "value",
+    "position",
+)
+LATEST = 2**62
+MAX_STATEMENTS = 64  # kept compiled, by the event types they ask for
 
 
 class ExternalEvent(NamedTuple):
@@ -39,12 +58,19 @@ class ExternalEvent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class EventSpan:
-    """How many events an external table holds of one user, and from when to when."""
+class Asked:
+    """Whose events are asked for, and which of them."""
 
-    events: int
-    first_us: int | None
-    last_us: int | None
+    owner: str  # 'user' or 'session': the column that holds the key
+    key: str
+    unowned: bool = False  # of a session, those that no user has
+    event_types: frozenset[str] | None = None  # None: all
+
+    @classmethod
+    def of(cls, sequence_key: str) -> Asked:
+        """Those of 'u:<user_id>', or of 's:<session_id>' which no user has."""
+        is_session = sequence_key.startswith("s:")
+        return cls("session" if is_session else "user", sequence_key[2:], is_session)
 
 
 class ExternalHistory:
@@ -54,18 +80,13 @@ class ExternalHistory:
         """Raises ConfigError where the newest events of a user are not found through an index."""
         self._resolved, self._source = resolved, source
         self._mapping = resolved.mapping
-        self._columns = [name for name in READ if name in self._mapping.columns]
+        self._columns = self._mapping.read_columns
+        self._statements: dict[Asked, CompiledSelect] = {}
         check_serving(resolved, source)
 
-    def newest(
-        self, owner: str, key: str, limit: int, hidden: Tombstones, *, unowned: bool = False
-    ) -> History:
-        """The newest `limit` events of `key` in the column that means `owner` ('user', 'session').
-
-        `unowned`: of a session, those that no user has. Raises SourceUnavailableError, or where
-        sessions have no index SessionIndexError.
-        """
-        rows, whole = self._newest(owner, key, limit, hidden, unowned)
+    def newest(self, asked: Asked, limit: int, hidden: Tombstones) -> History:
+        """The newest `limit` events of `asked`. Raises SourceUnavailableError."""
+        rows, whole = self._newest(asked, limit, hidden)
         return History([row.event for row in rows], whole)
 
     def page(
@@ -79,33 +100,23 @@ class ExternalHistory:
             raise InputError("cursor", skipped, f"expected a page among the first {MAX_SKIPPED:,}")
         found: list[ExternalEvent] = []
         for key in keys:
-            owner = "session" if key.startswith("s:") else "user"
-            wanted = skipped + limit + 1
-            rows, _ = self._newest(owner, key[2:], wanted, hidden, owner == "session", hot=False)
-            found += rows
+            found += self._newest(Asked.of(key), skipped + limit + 1, hidden, hot=False)[0]
         found.sort(key=lambda row: row.place, reverse=True)
         page = found[skipped : skipped + limit]
         return page, skipped + limit if len(found) > skipped + limit else None
 
-    def seen_items(
-        self, owner: str, key: str, types: Collection[str] | None, hidden: Tombstones
-    ) -> set[str]:
-        """Items of the newest events of these types (None: all)."""
-        rows, _ = self._newest(owner, key, MAX_SEEN_EVENTS, hidden, False)
-        return {row.event.item_id for row in rows if types is None or row.event.event_type in types}
+    def seen_items(self, asked: Asked, hidden: Tombstones) -> set[str]:
+        """Items of the newest events of `asked`."""
+        rows, _ = self._newest(asked, MAX_SEEN_EVENTS, hidden)
+        return {row.event.item_id for row in rows}
 
-    def span(self, keys: Sequence[str], hidden: Tombstones) -> EventSpan:
-        """How many events there are of 'u:<user_id>' and 's:<session_id>', and from when to when."""
-        events, times = 0, []
-        for key in keys:
-            owner = "session" if key.startswith("s:") else "user"
-            if hidden.covers(key) or (asked := self._key(owner, key[2:])) is None:
-                continue
-            with self._source.connect(counting=True) as connection:
-                row = self._spans[owner](connection, owner=asked)[0]
-            events += int(row[0])
-            times += [us for us in map(self._mapping.micros, row[1:]) if us is not None]
-        return EventSpan(events, min(times, default=None), max(times, default=None))
+    def all_events(self, keys: Sequence[str], hidden: Tombstones) -> list[HistoryEvent]:
+        """All events of 'u:<user_id>' and 's:<session_id>', of the newest MAX_READ rows of each."""
+        return [
+            row.event
+            for key in keys
+            for row in self._newest(Asked.of(key), MAX_READ, hidden, hot=False)[0]
+        ]
 
     def popular(self, since_us: int, until_us: int | None, limit: int) -> list[tuple[str, int]]:
         """(item id, events) with most events in [since_us, until_us), most first.
@@ -113,18 +124,43 @@ class ExternalHistory:
         Nothing where no index leads with the time: a request is not to wait for the whole table.
         """
         mapping, source = self._mapping, self._mapping.source()
-        moment = mapping.column(source, "timestamp")
         if mapping.columns["timestamp"].kind == "text" or not self._has_time_index:
             return []
-        item, times = mapping.column(source, "item"), func.count()
-        wanted = [*mapping.wanted(), moment >= mapping.literal("timestamp", mapping.at(since_us))]
-        if until_us is not None:
-            wanted.append(moment < mapping.literal("timestamp", mapping.at(until_us)))
-        statement = select(item, times).where(*wanted).group_by(item)
-        with self._source.connect(counting=True) as connection:
-            rows = connection.execute(statement.order_by(times.desc(), item).limit(limit)).all()
-        counts = [(mapping.id_text("item", row[0]), int(row[1])) for row in rows]
-        return [(item_id, number) for item_id, number in counts if item_id is not None]
+        moment: Any = mapping.column(source, "timestamp")
+        end_us = min(until_us or LATEST, _latest_us() + 1)
+        inside = [
+            *mapping.wanted(),
+            moment >= mapping.literal("timestamp", mapping.at(since_us)),
+            moment < mapping.literal("timestamp", mapping.at(end_us)),
+            or_(*(mapping.holds(source, name) for name in self._owners)),
+        ]
+        item, times = mapping.told_apart(source, "item"), func.count()
+        statement = select(item, times).where(*inside).group_by(item)
+        statement = statement.order_by(times.desc(), item)
+        asked = limit
+        while True:
+            with self._source.connect(counting=True) as connection:
+                rows = [tuple(row) for row in connection.execute(statement.limit(asked))]
+            counts = self._by_item(rows)
+            if len(rows) < asked or len(counts) >= limit or asked >= MAX_READ:
+                return counts.most_common(limit)
+            asked = min(asked * STEP, MAX_READ)
+
+    def _by_item(self, rows: Sequence[tuple[Any, ...]]) -> Counter[str]:
+        """Events by item id of (item, events); without those of an item that no id can be made of."""
+        columns = {"item": self._columns["item"], "events": MappedColumn("events", "integer")}
+        item, unfit = as_readable(batch_of(rows, columns).column("item"))
+        if pa.types.is_string(item.type):
+            item = whole_texts(clean(item, CellRules(), "item_id", Counter()))
+        counts: Counter[str] = Counter()
+        for at, item_id in enumerate(as_ids(item)[0].to_pylist()):
+            if item_id is not None and (unfit is None or not unfit[at]):
+                counts[item_id] += int(rows[at][1])
+        return counts
+
+    @cached_property
+    def _owners(self) -> list[str]:
+        return [name for name in ("user", "session") if name in self._columns]
 
     @cached_property
     def _has_time_index(self) -> bool:
@@ -132,102 +168,86 @@ class ExternalHistory:
 
     def has(self, owner: str) -> bool:
         """Whether events of a 'user' or 'session' can be asked for."""
-        if owner not in self._mapping.columns:
+        if owner not in self._columns:
             return False
         return not self._resolved.is_table or self._resolved.has_index(owner, "timestamp")
 
-    def _key(self, owner: str, key: str) -> object | None:
-        return self._mapping.key(owner, key) if self.has(owner) else None
-
     def _newest(
-        self,
-        owner: str,
-        key: str,
-        limit: int,
-        hidden: Tombstones,
-        unowned: bool,
-        hot: bool = True,
+        self, asked: Asked, limit: int, hidden: Tombstones, hot: bool = True
     ) -> tuple[list[ExternalEvent], bool]:
-        """`hot`: for an answer, whose time-outs make all answers leave the table alone for a while."""
-        asked = self._key(owner, key)
-        if asked is None or hidden.covers(f"{owner[0]}:{key}"):
+        """The newest `limit` events, oldest first, and whether there are surely no older ones.
+
+        `hot`: for an answer, whose time-outs make all answers leave the table alone for a while.
+        """
+        known = self.has(asked.owner) and not hidden.covers(f"{asked.owner[0]}:{asked.key}")
+        key = self._mapping.key(asked.owner, asked.key) if known else None
+        if key is None:
             return [], True
-        statement = self._statements[owner, unowned and "user" in self._mapping.columns]
-        with self._source.read() if hot else self._source.connect(counting=True) as connection:
-            found = statement(connection, owner=asked, row_limit=limit)
-        latest_us = time.time_ns() // 1_000 + MAX_FUTURE_SECONDS * 1_000_000
-        rows = []
-        for values in found:
-            row = self._row(values)
-            # A collation may take one id for another; a training does not.
-            same = row is not None and key == (
-                row.event.session_id if owner == "session" else row.user_id
-            )
-            if row is None or not same or row.event.timestamp_us > latest_us:
+        statement = self._statement(asked)
+        latest_us = _latest_us()
+        values = {"owner": key, **self._mapping.time_bounds(latest_us)}
+        # One row more than is asked for tells whether there are older ones.
+        rows, most = limit + 1, max(limit + 1, min(limit * STEP**2, MAX_READ))
+        while True:
+            with self._source.read() if hot else self._source.connect(counting=True) as connection:
+                found = statement(connection, row_limit=rows, **values)
+            events = self._judged(found, asked, hidden)
+            whole = len(found) < rows
+            if whole or len(events) >= limit or rows >= most:
+                kept = events[-limit:]
+                return kept, whole and len(kept) == len(events)
+            rows = min(rows * STEP, most)
+
+    def _judged(
+        self, rows: Sequence[tuple[Any, ...]], asked: Asked, hidden: Tombstones
+    ) -> list[ExternalEvent]:
+        """The events of `asked` among rows, oldest first."""
+        judge = RowJudge(self._mapping, time.time_ns() // 1_000)
+        table = judge.judge(batch_of(rows, self._columns)).events
+        ordered = "order" in self._columns
+        owner = JUDGED.index(f"{asked.owner}_id")
+        found = []
+        for row in zip(*(table[name].to_pylist() for name in JUDGED), strict=True):
+            user, session, item, event_type, us, event_id, value, position = row
+            # A collation may take one id or type for another; a training does not.
+            if row[owner] != asked.key or (asked.unowned and user is not None):
                 continue
-            if row.user_id is not None and hidden.covers(f"u:{row.user_id}"):
+            if asked.event_types is not None and event_type not in asked.event_types:
                 continue
-            rows.append(row)
-        rows.sort(key=lambda row: row.place)
-        return rows, len(found) < limit
+            if user is not None and hidden.covers(f"u:{user}"):
+                continue
+            event_id = event_id or (str(position) if ordered else f"{us}-{item}")
+            event = HistoryEvent(item, event_type, us, session, event_id)
+            found.append(ExternalEvent(user, event, (us, position, item, event_type), value))
+        found.sort(key=lambda one: one.place)
+        return found
 
-    def _row(self, values: tuple[Any, ...]) -> ExternalEvent | None:
-        """A row as an event; None where a training would leave it out."""
-        mapping, given = self._mapping, dict(zip(self._columns, values, strict=True))
-        user, session, item, event_type, event_id = (
-            mapping.id_text(name, given[name]) if given.get(name) is not None else None
-            for name in ("user", "session", "item", "event_type", "event_id")
-        )
-        us = mapping.micros(given["timestamp"])
-        if item is None or FORBIDDEN_CHARACTERS.search(item) or us is None or us < 0:
-            return None
-        order = int(given.get("order") or 0)
-        event_type = event_type or mapping.default_type
-        if event_id is None:
-            event_id = str(order) if "order" in given else f"{us}-{item}"
-        event = HistoryEvent(item, event_type, us, session, event_id)
-        value = given.get("value")
-        return ExternalEvent(
-            user, event, (us, order, item, event_type), None if value is None else float(value)
-        )
+    def _statement(self, asked: Asked) -> CompiledSelect:
+        """Built once for what is asked again and again; whose events is a parameter."""
+        shape = replace(asked, key="", unowned=asked.unowned and "user" in self._columns)
+        known = self._statements.get(shape)
+        if known is None:
+            if len(self._statements) >= MAX_STATEMENTS:  # event types may come with a request
+                self._statements.clear()
+            known = self._statements[shape] = CompiledSelect(self._select(shape))
+        return known
 
-    @cached_property
-    def _statements(self) -> dict[tuple[str, bool], CompiledSelect]:
-        """Built once, by whose events are asked for and whether only those that no user has."""
-        owners = [name for name in ("user", "session") if name in self._mapping.columns]
-        return {
-            (owner, unowned): CompiledSelect(self._select(owner, unowned))
-            for owner in owners
-            for unowned in (False, True)
-        }
-
-    def _select(self, owner: str, unowned: bool) -> Select[Any]:
+    def _select(self, shape: Asked) -> Select[Any]:
         mapping, source = self._mapping, self._mapping.source()
-        statement = select(*(mapping.column(source, name) for name in self._columns))
-        statement = statement.where(*self._owned(source, owner, unowned))
+        statement = select(*(mapping.selected(source, name) for name in self._columns))
+        statement = statement.where(
+            mapping.equals(source, shape.owner, bindparam("owner")),
+            *mapping.wanted(),
+            *mapping.timely(source),
+            *mapping.typed(source, shape.event_types),
+        )
+        if shape.unowned:
+            statement = statement.where(not_(mapping.holds(source, "user")))
         statement = statement.order_by(mapping.column(source, "timestamp").desc())
         if "order" in mapping.columns:
             statement = statement.order_by(mapping.column(source, "order").desc())
         return statement.limit(bindparam("row_limit"))
 
-    @cached_property
-    def _spans(self) -> dict[str, CompiledSelect]:
-        mapping, source = self._mapping, self._mapping.source()
-        moment = mapping.column(source, "timestamp")
-        counted: list[ColumnElement[Any]] = [func.count(), func.min(moment), func.max(moment)]
-        return {
-            owner: CompiledSelect(
-                select(*counted).where(*self._owned(source, owner, owner == "session"))
-            )
-            for owner in ("user", "session")
-            if owner in mapping.columns
-        }
 
-    def _owned(self, source: FromClause, owner: str, unowned: bool) -> list[ColumnElement[bool]]:
-        mapping = self._mapping
-        wanted = [mapping.column(source, owner) == bindparam("owner"), *mapping.wanted()]
-        if unowned and owner == "session" and "user" in mapping.columns:
-            user = mapping.column(source, "user")
-            nobody = user == "" if mapping.columns["user"].kind == "text" else null()
-            wanted.append(or_(user.is_(None), nobody))
-        return wanted
+def _latest_us() -> int:
+    return time.time_ns() // 1_000 + MAX_FUTURE_SECONDS * 1_000_000

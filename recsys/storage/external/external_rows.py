@@ -22,21 +22,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import ColumnElement, Select, func, select
 
-from recsys.errors import ConfigError, InputError
 from recsys.events.array_types import BoolArray
 from recsys.events.fields import MAX_FUTURE_SECONDS, POSITIONED_SCHEMA
-from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
-from recsys.ingest.event_parser import EventParser
-from recsys.ingest.layouts import MEANINGS, ColumnMap, ReadOptions
-from recsys.ingest.raw_rows import RawChunk
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
-from recsys.storage.external.mapping import KEYS, Mapping
+from recsys.storage.external.mapping import MappedColumn, Mapping
+from recsys.storage.external.row_judge import RowJudge
 
 CHUNK_ROWS = 1_000_000
 NEWEST_SECONDS = 3.0
-_UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
-_AS_KEYS = {"--unit": "unit", "--timezone": "timezone", "--default-type": "default_type"}
 
 
 class Chunk(NamedTuple):
@@ -65,6 +59,11 @@ class ExternalRows:
         self.source = source or ExternalDatabase(mapping.url, mapping.timeout_seconds)
         self._newest: dict[int, tuple[float, pa.Table]] = {}
         self._newest_lock = threading.Lock()
+
+    @cached_property
+    def _read(self) -> dict[str, MappedColumn]:
+        """The columns that are read, in order, by meaning."""
+        return self.mapping.read_columns
 
     @cached_property
     def _rows(self) -> Any:
@@ -139,8 +138,7 @@ class ExternalRows:
         without parameters.
         """
         mapping, rows = self.mapping, self._rows
-        meanings = [meaning for meaning in (*MEANINGS, "order") if meaning in mapping.columns]
-        statement: Select[Any] = select(*(mapping.selected(rows, meaning) for meaning in meanings))
+        statement: Select[Any] = select(*(mapping.selected(rows, name) for name in self._read))
         conditions = mapping.wanted()
         if chunk is not None:
             if chunk.first is not None:
@@ -189,69 +187,18 @@ class ExternalRows:
 
         Raises ConfigError where the columns are not what the mapping says, SourceUnavailableError.
         """
-        mapping = self.mapping
-        names = {meaning: meaning for meaning in MEANINGS if meaning in mapping.columns}
-        options = ReadOptions(
-            columns=ColumnMap(**names),
-            unit=mapping.unit if mapping.columns["timestamp"].kind not in _TIMES else None,
-            default_type=mapping.default_type,
-            timezone=mapping.timezone,
-        )
-        types = {meaning: one.arrow_type() for meaning, one in mapping.columns.items()}
-        try:
-            parser = EventParser(list(names), options, None, now_us, replay=True)
-            for batch in self.source.batches(
-                self.query(chunk, since_us, newest), types, newest > 0
-            ):
-                parsed = parser.parse(self._raw(batch, names))
-                if tally is not None:
-                    _count(tally, parsed.read, parsed.events.num_rows, parsed.rejections)
-                    tally.notes += parsed.notes
-                events = parsed.events
-                if since_us > 0:
-                    events = events.filter(pc.greater_equal(events["timestamp_us"], since_us))
-                if hidden:
-                    events = events.filter(pa.array(~_erased(events, hidden)))
-                yield from events.combine_chunks().to_batches()
-        except InputError as error:
-            raise self._as_config_error(error) from None
-
-    def _raw(self, batch: pa.RecordBatch, names: dict[str, str]) -> RawChunk:
-        columns: dict[str, pa.Array] = {}
-        unusable: dict[str, tuple[BoolArray, str]] = {}
-        for meaning in names:
-            column, bad = as_readable(batch.column(meaning))
-            if self.mapping.columns[meaning].kind == "uuid_bytes":
-                column = pc.replace_substring_regex(column, _UUID, r"\1-\2-\3-\4-\5")
-            columns[meaning] = column
-            if bad is not None:
-                unusable[meaning] = (bad, NOT_UTF8)
-        positions = np.zeros(batch.num_rows, np.int64)
-        if "order" in self.mapping.columns:
-            order = batch.column("order")
-            if order.null_count:
-                name = self.mapping.columns["order"].name
-                raise ConfigError(
-                    "events.order_column", name, "null in a row; expected one in each"
-                )
-            positions = pc.cast(order, pa.int64()).to_numpy(zero_copy_only=False)
-
-        def source_rows(numbers: np.ndarray) -> list[dict[str, object]]:
-            return [
-                {name: cell_value(column[int(number)]) for name, column in columns.items()}
-                for number in numbers
-            ]
-
-        return RawChunk(columns, positions, [], 0, source_rows, unusable)
-
-    def _as_config_error(self, error: InputError) -> ConfigError:
-        key = _AS_KEYS.get(error.field)
-        if key is not None:
-            return ConfigError(f"events.{key}", error.value, error.expected)
-        meaning = str(error.value).partition("=")[0] if error.field == "--map" else error.field
-        column = self.mapping.columns.get(meaning)
-        name = column.name if column else error.value
-        return ConfigError(f"events.{KEYS.get(meaning, meaning)}", name, error.expected)
+        judge, query = RowJudge(self.mapping, now_us), self.query(chunk, since_us, newest)
+        for batch in self.source.batches(query, self._read, newest > 0):
+            judged = judge.judge(batch)
+            if tally is not None:
+                _count(tally, judged.read, judged.events.num_rows, judged.rejections)
+                tally.notes += judged.notes
+            events = judged.events
+            if since_us > 0:
+                events = events.filter(pc.greater_equal(events["timestamp_us"], since_us))
+            if hidden:
+                events = events.filter(pa.array(~_erased(events, hidden)))
+            yield from events.combine_chunks().to_batches()
 
 
 def _erased(events: pa.Table, hidden: Tombstones) -> BoolArray:
@@ -264,9 +211,6 @@ def _erased(events: pa.Table, hidden: Tombstones) -> BoolArray:
         places = encoded.indices.fill_null(len(gone)).to_numpy(zero_copy_only=False)
         found |= np.array([*gone, False], np.bool_)[places] & counts
     return found
-
-
-_TIMES = ("aware", "naive", "date", "text")
 
 
 def _count(tally: Tally, read: int, kept: int, rejections: list[Any]) -> None:

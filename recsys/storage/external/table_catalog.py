@@ -29,7 +29,12 @@ def columns_of(connection: Connection, schema: str | None, name: str) -> dict[st
     except NoSuchTableError:
         rows = []
     return {
-        row["name"]: MappedColumn(row["name"], _kind_of_type(row["type"]), _type_name(row["type"]))
+        row["name"]: MappedColumn(
+            row["name"],
+            _kind_of_type(row["type"]),
+            _type_name(row["type"]),
+            isinstance(row["type"], sql.Enum),
+        )
         for row in rows
     }
 

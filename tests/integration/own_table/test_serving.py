@@ -16,6 +16,7 @@ from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
 from recsys.storage.external import external_events
 from recsys.storage.external.external_events import ExternalEvents
+from recsys.storage.external.external_history import Asked
 from recsys.web.server import serve
 
 MANY = 5_000
@@ -280,13 +281,13 @@ def test_the_index_is_used_for_whole_numbers_asked_for_as_text(click_tables, own
 
         with own.connect() as connection:
             hidden = source.hidden(connection)
-        found = table.newest("user", "7", 3, hidden).events
+        found = table.newest(Asked("user", "7"), 3, hidden).events
         assert len(found) == 3 and len(found[0].item_id) == 36
         newest = [number for number in range(1, MANY + 1) if number % 997 == 7][-3:]
         assert [int(one.event_id) for one in found] == newest
         for asked in ("007", "7.0", "x", "99999999999", "-0", ""):
-            assert table.newest("user", asked, 3, hidden).events == []
-        select = table._select("user", False)
+            assert table.newest(Asked("user", asked), 3, hidden).events == []
+        select = table._select(Asked("user", ""))
         compiled = select.compile(dialect=source.external_database.plain_dialect)
         sql = str(compiled).replace(":owner", "7").replace(":row_limit", "3")
         clicks.run("SELECT 1")

@@ -1,0 +1,62 @@
+"""Causes of failures, from the words of drivers and from a real server."""
+
+import pytest
+from sqlalchemy import make_url
+
+from recsys.errors import SourceUnavailableError, StorageUnavailableError
+from recsys.storage.engine.database import Database
+from recsys.storage.engine.failure_causes import cause_of
+from recsys.storage.external.external_database import ExternalDatabase
+
+SECRET = "geheim-7"
+WORDS = {
+    'connection failed: FATAL:  password authentication failed for user "ann"': "user name or pass",
+    "(1045, \"Access denied for user 'ann'@'localhost' (using password: YES)\")": "user name or pa",
+    'FATAL:  role "ann" does not exist': "role",
+    'FATAL:  database "shop" does not exist': "database does not exist",
+    "(1049, \"Unknown database 'shop'\")": "database does not exist",
+    "permission denied for table clicks": "GRANT",
+    "(1142, \"SELECT command denied to user 'ann'@'%' for table 'clicks'\")": "GRANT",
+    "[Errno -2] Name or service not known": "host name is unknown",
+    "(2003, \"Can't connect to MySQL server on 'h' ([Errno 111] Connection refused)\")": "refused",
+    "server does not support SSL, but SSL was required": "TLS",
+    "connection timeout expired": "no answer in time",
+    'FATAL:  no pg_hba.conf entry for host "10.0.0.1"': "pg_hba.conf",
+    "FATAL:  sorry, too many clients already": "no more connections",
+    "file is not a database": "no SQLite database",
+}
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_a_cause_is_told_without_the_words(words):
+    cause = cause_of(OSError(words))
+    assert cause is not None and WORDS[words] in cause
+    assert not {"ann", "shop", "clicks", "10.0.0.1"} & set(cause.replace(":", " ").split())
+
+
+def test_what_is_not_known_is_not_guessed():
+    assert cause_of(OSError("something else")) is None
+
+
+def test_a_server_says_why_it_does_not_answer(postgres_server):
+    right = make_url(postgres_server).set(password=SECRET)
+    wrong = {
+        "database does not exist": right.set(database="no_such_database"),
+        "role": right.set(username="no_such_role"),
+        "refused": right.set(host="127.0.0.1", port=9),
+        "host name is unknown": right.set(host="no-such-host.invalid"),
+    }
+    for cause, url in wrong.items():
+        shown = url.render_as_string(hide_password=False)
+        with (
+            pytest.raises(SourceUnavailableError, match=cause) as caught,
+            ExternalDatabase(shown).connect(),
+        ):
+            pass
+        assert SECRET not in str(caught.value) and "events.url" in str(caught.value)
+        with (
+            pytest.raises(StorageUnavailableError, match=cause) as caught,
+            Database(shown).connect(),
+        ):
+            pass
+        assert SECRET not in str(caught.value) and "database.url" in str(caught.value)
