@@ -16,7 +16,7 @@ from recsys.storage.entities import history_rows
 from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.events_source import EventsSource
 
-EXTRA_HISTORY = 50  # events read beyond the model's length: some are of types it does not read
+EXTRA_HISTORY = 50  # events read beyond the model's length, of types that it does not read
 MAX_MERGED = 10_000  # users whose merged ids are kept
 
 
@@ -57,6 +57,10 @@ def past_events(
         ids = merged.into(connection, request.user_id, stamp)
         try:
             stored = source.history(connection, request.user_id, request.session_id, limit, ids)
+            if bundle is not None and _is_short(bundle, stored):
+                inputs, most = bundle.input_event_types, bundle.max_length
+                asked = (connection, request.user_id, request.session_id, most, ids, inputs)
+                stored = _with_older(stored, source.history(*asked))
         except SourceUnavailableError as error:
             degraded = f"{error}: stored history is left out"
     if not request.events:
@@ -64,6 +68,20 @@ def past_events(
     known = {event.event_id for event in stored.events}
     given = [event for event in given_events(request.events) if event.event_id not in known]
     return replace(stored, events=stored.events + given), degraded
+
+
+def _is_short(bundle: Bundle, stored: History) -> bool:
+    """Whether older events than the stored ones may be among those that the model reads."""
+    if stored.complete or not bundle.input_event_types:
+        return False
+    return len(past_read(bundle, stored.events)) < bundle.max_length
+
+
+def _with_older(stored: History, read: History) -> History:
+    """The stored events after the older ones of `read`, whose types the model reads."""
+    known, first_us = set(stored.events), stored.events[0].timestamp_us
+    older = [one for one in read.events if one not in known and one.timestamp_us <= first_us]
+    return replace(stored, events=older + stored.events)
 
 
 def given_events(events: Iterable[Event]) -> list[HistoryEvent]:
