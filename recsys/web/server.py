@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
 from flask import Flask
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -35,6 +36,8 @@ from recsys.web.app import create_app
 from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp
 from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.worker_processes import Alive, WorkerProcesses
+
+log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 30.0  # for a worker to end once it is told to
 FINISH_SECONDS = 25.0  # of those, for requests that have arrived in part or whole
@@ -194,7 +197,8 @@ def _check_source(settings: Settings) -> None:
     """Raise ConfigError where a mapped table cannot be served from."""
     if settings.events.mapped:
         source = ExternalEvents(settings, open_database(settings))
-        # One that is away now may be back at the first request.
-        with suppress(SourceUnavailableError):
+        try:
             source.serving()
+        except SourceUnavailableError as error:  # it may be back at the first request
+            log.warning("mapped_table_away", reason=str(error))
         source.close()
