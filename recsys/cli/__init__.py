@@ -7,6 +7,7 @@ import sys
 import typer
 
 from recsys import __version__
+from recsys.cli.visible_output import guard_terminal
 from recsys.config.process import collect_rarely, keep_files_private
 from recsys.errors import InputError, RecsysError
 
@@ -52,6 +53,7 @@ def main() -> None:
     """
     keep_files_private()
     collect_rarely()
+    guard_terminal()
     from recsys.cli import register
 
     debug = "--debug" in sys.argv  # taken out here, so that it may stand behind a command too

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from recsys.cli.visible_output import visible
 from recsys.config import Settings, load_settings
 from recsys.errors import InputError
 
@@ -67,10 +68,13 @@ class _Stderr:
     """Whatever sys.stderr is when a line is written: it may have been another when logging began."""
 
     def write(self, text: str) -> int:
-        return sys.stderr.write(text)
+        with suppress(OSError):  # a full disk that holds the log costs its lines, and no answer
+            sys.stderr.write(visible(text))
+        return len(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 @contextmanager

@@ -97,9 +97,11 @@ def as_ids(column: pa.Array, limit: int = MAX_ID_LENGTH) -> tuple[pa.Array, Bool
     unfit = np.zeros(len(texts), np.bool_)
     if len(lengths) and lengths.max() > limit:  # bytes, so a character may still count four times
         unfit |= _mask(pc.greater(pc.utf8_length(texts), limit))
-    if ((characters < 32) | (characters == 127)).any():
+    if (
+        (characters < 32) | (characters == 127) | (characters == 0xC2)
+    ).any():  # C2: C1 among others
         # FORBIDDEN_CHARACTERS, less the surrogates that valid UTF-8 cannot hold
-        unfit |= _mask(pc.match_substring_regex(texts, r"[\x00-\x1f\x7f]"))
+        unfit |= _mask(pc.match_substring_regex(texts, r"[\x00-\x1f\x7f-\x{9f}]"))
     null = (lengths == 0) | unfit
     if null.any():
         texts = pc.if_else(pa.array(null), pa.scalar(None, pa.string()), texts)

@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from recsys.errors import InputError
-from recsys.text_rules import text_problem
+from recsys.text_rules import stored_text_problem
 
 
 def write_cursor(position: str) -> str:
@@ -25,7 +25,7 @@ def read_cursor(cursor: str | None) -> str | None:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
     except (binascii.Error, ValueError):
         text = ""
-    if text_problem(text, len(cursor)) or write_cursor(text) != cursor:
+    if stored_text_problem(text, len(cursor)) or write_cursor(text) != cursor:
         raise InputError("cursor", cursor, "expected the next_cursor of an earlier page")
     return text
 

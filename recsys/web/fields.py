@@ -7,14 +7,14 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
-from recsys.text_rules import MAX_ID_LENGTH, text_problem
+from recsys.text_rules import MAX_ID_LENGTH, stored_text_problem
 
 MAX_ROWS = 10_000  # of a bulk post
 MAX_LIST = 1_000
 
 
 def _check_text(value: str) -> str:
-    if value and (problem := text_problem(value, len(value))):
+    if value and (problem := stored_text_problem(value, len(value))):
         raise ValueError(problem)
     return value
 

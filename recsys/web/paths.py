@@ -14,14 +14,15 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.routing import BaseConverter
 
 from recsys.errors import InputError
-from recsys.text_rules import text_problem
+from recsys.text_rules import stored_text_problem
 
 SLASH = "\x1f"
 NOT_UTF8 = "recsys.path_is_not_utf8"
+DISGUISED = "recsys.path_is_disguised"  # a proxy's rule for /metrics or /admin would not know it
 
 
 class SlashKeeper:
-    """WSGI middleware that marks encoded slashes, and paths that are no text."""
+    """WSGI middleware that marks encoded slashes, paths that are no text, and disguised ones."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
         self.app = app
@@ -33,6 +34,9 @@ class SlashKeeper:
             unquote_to_bytes(path).decode()
         except UnicodeDecodeError:
             environ[NOT_UTF8] = True
+        first = path.split("/")[1] if path.startswith("/") else ""
+        if "%" in first or path.startswith("//") or environ.get("PATH_INFO", "").startswith("//"):
+            environ[DISGUISED] = True
         if "%2f" in path.lower() and path.startswith("/"):
             segments = [unquote_to_bytes(part) for part in path.split("/")]
             marked = b"/".join(part.replace(b"/", SLASH.encode()) for part in segments)
@@ -53,5 +57,5 @@ class IdConverter(BaseConverter):
 def check_ids(values: Mapping[str, object]) -> None:
     """Raises InputError for a text among the path's `values` that cannot be an id."""
     for field, value in values.items():
-        if isinstance(value, str) and (problem := text_problem(value)):
+        if isinstance(value, str) and (problem := stored_text_problem(value)):
             raise InputError(field, value, problem)

@@ -16,7 +16,7 @@ from recsys.serving.answers import RankedItem
 from recsys.storage.dashboard import catalogue_views
 from recsys.storage.dashboard.catalogue_views import ItemEvents, ItemQuery, Position
 from recsys.storage.entities import item_rows
-from recsys.text_rules import text_problem
+from recsys.text_rules import stored_text_problem
 from recsys.web.admin import exposures, figures, tiles
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.queries import PAGE_ROWS, TimeRange, choice, pages, words
@@ -43,7 +43,7 @@ def index() -> str:
     available = choice("availability", AVAILABILITY)
     asked, category = words("q"), words("category")
     for name, given in (("q", asked), ("category", category)):
-        if given is not None and (problem := text_problem(given)):
+        if given is not None and (problem := stored_text_problem(given)):
             raise InputError(name, given, problem)
     query = ItemQuery(asked, category, None if available is None else AVAILABILITY[available])
     with services().database.connect() as connection:
@@ -205,7 +205,7 @@ def _position(cursor: str | None) -> Position | None:
         value, item_id = orjson.loads(text)
     except (orjson.JSONDecodeError, TypeError, ValueError):
         value, item_id = None, None
-    if not _fits(value) or text_problem(item_id):
+    if not _fits(value) or stored_text_problem(item_id):
         raise InputError("cursor", cursor, "expected the next_cursor of an earlier page")
     return value, item_id
 
@@ -218,5 +218,5 @@ def _fits(value: Any) -> bool:
 
 
 def _check(item_id: str) -> None:
-    if problem := text_problem(item_id):
+    if problem := stored_text_problem(item_id):
         raise InputError("item_id", item_id, problem)

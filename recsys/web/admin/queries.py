@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 from flask import request, url_for
 
@@ -36,8 +37,10 @@ def words(name: str) -> str | None:
 def with_query(**changes: str | None) -> str:
     """This page's address with some parameters changed; None takes one away."""
     kept: dict[str, str | None] = {**request.args.to_dict(), **changes}
-    values = {**(request.view_args or {}), **{k: v for k, v in kept.items() if v is not None}}
-    return url_for(request.endpoint or "admin.home", **values)
+    # Not by url_for: a parameter may have the name of one of its own, such as endpoint or _method.
+    page = url_for(request.endpoint or "admin.home", **(request.view_args or {}))
+    query = urlencode({name: value for name, value in kept.items() if value is not None})
+    return f"{page}?{query}" if query else page
 
 
 def pages(next_cursor: str | None) -> dict[str, str | None]:

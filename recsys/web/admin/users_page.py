@@ -24,7 +24,7 @@ from recsys.storage.entities import (
     item_rows,
     tombstone_rows,
 )
-from recsys.text_rules import text_problem
+from recsys.text_rules import stored_text_problem
 from recsys.web.admin import time_line
 from recsys.web.admin.access import PREFIX, done, flash, view
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
@@ -230,7 +230,7 @@ def _form(name: str) -> str:
 
 
 def _check(name: str, value: str | None) -> None:
-    if problem := text_problem(value):
+    if problem := stored_text_problem(value):
         raise InputError(name, value, problem)
 
 

@@ -21,7 +21,7 @@ from recsys.models.bundle import Bundle
 from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
-from recsys.text_rules import MAX_TYPE_LENGTH, text_problem
+from recsys.text_rules import MAX_TYPE_LENGTH, stored_text_problem
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.items_page import model_ids
 from recsys.web.admin.queries import choice, words
@@ -120,7 +120,7 @@ def options() -> str:
 
 def search(text: str) -> list[tuple[str, StoredItem | None]]:
     """Items by title or id, those of the catalogue first, then ids that only the model knows."""
-    if problem := text_problem(text):
+    if problem := stored_text_problem(text):
         raise InputError("q", text, problem)
     bundle = services().recommender.bundle()
     with services().database.connect() as connection:
@@ -156,7 +156,7 @@ def _steps() -> list[Step]:
         kind = types[at] if at < len(types) else "view"
         gap = gaps[at] if at < len(gaps) else str(DEFAULT_GAP)
         for name, value, limit in (("item", item_id, 256), ("type", kind, MAX_TYPE_LENGTH)):
-            if problem := text_problem(value, limit):
+            if problem := stored_text_problem(value, limit):
                 raise InputError(name, value, problem)
         if gap not in map(str, GAPS):
             raise InputError("gap", gap, f"expected one of {', '.join(map(str, GAPS))} (seconds)")
@@ -168,7 +168,7 @@ def _changed(steps: list[Step]) -> list[Step] | None:
     """The sequence after the button that was pressed; None where none was. Raises InputError."""
     added, order = request.args.get("add"), request.args.get("do")
     if added is not None:
-        if problem := text_problem(added):
+        if problem := stored_text_problem(added):
             raise InputError("add", added, problem)
         if len(steps) >= MAX_STEPS:
             raise InputError("add", added, f"expected a sequence of {MAX_STEPS} steps at most")
