@@ -189,7 +189,7 @@ def train(
 
     frame = events_so_far(settings, database, run.now, run.say)
     run.say(f"{len(frame):,} events of {len(frame.user_keys):,} users")
-    checks = check_before_training(frame, settings, champion, run.say)
+    frame, checks = check_before_training(frame, settings, champion, run.say)
     log = read_log(database, frame, settings)
     cut_us = window_start(log, settings, champion)
 

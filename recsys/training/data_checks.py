@@ -7,7 +7,7 @@ Shares and daily counts are judged only where there is enough to judge.
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from recsys.events.large_arrays import chunks, count_codes
 from recsys.events.times import DAY_US, MINUTE_US
 from recsys.models.bundle import Bundle
 from recsys.models.version_facts import Check
+from recsys.training.floods import thinned
 
 ENOUGH_EVENTS = 5_000  # below it shares are left alone: the few hold much of it
 RECENT_DAYS = 90  # in which a gap counts
@@ -38,9 +39,11 @@ class ChampionData:
 
 def check_before_training(
     frame: EventFrame, settings: Settings, champion: Bundle | None, say: Callable[[str], None]
-) -> list[Check]:
+) -> tuple[EventFrame, list[Check]]:
     """Check the log by itself and against the `champion`'s data; each check is one line for `say`.
 
+    The log that is fit to be learned, and its checks: where a check fails, and only for what sessions
+    without a user sent lately, the log without them, with what failed and why beside its checks.
     Raises NotEnoughDataError where there are too few events or users, DataCheckError where any
     other check fails.
     """
@@ -52,11 +55,18 @@ def check_before_training(
     for check in checks:
         say(str(check))
     failed = [check for check in checks if not check.passed]
-    if failed:
-        scarce = all(check.name in ("min_events", "min_users") for check in failed)
-        reason = "; ".join(str(check).removeprefix("FAILED: ") for check in failed)
-        raise (NotEnoughDataError if scarce else DataCheckError)(reason)
-    return checks
+    if not failed:
+        return frame, checks
+    reason = "; ".join(str(check).removeprefix("FAILED: ") for check in failed)
+    if all(check.name in ("min_events", "min_users") for check in failed):
+        raise NotEnoughDataError(reason)
+    for part in thinned(frame):
+        again = check_frame(part.frame, settings, known)
+        if all(check.passed for check in again):
+            say(f"WARNING: a flood: {part}")
+            told = [replace(one, meaning=f"{one.meaning}; {part}") for one in failed]
+            return part.frame, [*again, *told]
+    raise DataCheckError(reason)
 
 
 def check_frame(frame: EventFrame, settings: Settings, known: ChampionData | None) -> list[Check]:
