@@ -55,8 +55,8 @@ def faults(
     models: Annotated[int, typer.Option(min=8, max=10_000, help="Damaged model files.")] = 400,
     soak: Annotated[float, typer.Option(min=0.1, max=600, help="Minutes of mixed load.")] = 3,
     only: Annotated[
-        str, typer.Option(help="Of sqlite, poison, clocks, postgresql, soak, by commas.")
-    ] = "sqlite,poison,clocks,postgresql,soak",
+        str, typer.Option(help="Of sqlite, poison, clocks, attacks, postgresql, soak, by commas.")
+    ] = "sqlite,poison,clocks,attacks,postgresql,soak",
     as_json: JsonOption = False,
 ) -> None:
     """Break what can break, and say what held.

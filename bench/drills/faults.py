@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.drills import (
+    fault_attacks,
     fault_clients,
     fault_database,
     fault_models,
@@ -24,7 +25,7 @@ from recsys.errors import InputError
 Say = Callable[[str], None]
 
 STAGE_EVENTS = {"postgresql": 3_000, "soak": 20_000}  # of which the soak prunes half
-GROUPS = ("sqlite", "poison", "clocks", "postgresql", "soak")
+GROUPS = ("sqlite", "poison", "clocks", "attacks", "postgresql", "soak")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def run_faults(
             note(fault_poison.loud_user(place, 8_000), fault_poison.many_bots(place, 8_000))
             # As much as the checks let pass: a fifth of the events, half of the users.
             note(fault_poison.loud_user(place, 8_000, 0.19), fault_poison.many_bots(place, 30_000))
+        if "attacks" in only:
+            note(*fault_attacks.attacks(make_stage(fault_database.sqlite_file(place), place)))
         if "clocks" in only:
             note(fault_soak.clocks())
     left_out = []
