@@ -83,7 +83,7 @@ def flood(stage: Stage, page: str, requests: int = 30) -> Fault:
 def empty_answers(stage: Stage, page: str, requests: int = 200) -> Fault:
     """Answers without an item, and clicks, until a guard would roll the champion back."""
     with running(stage.url, stage.registry, workers=2, **NO_LIMITS) as (port, _):
-        asked = {"session_id": "s", "categories": ["none such"], "k": 5}
+        asked = {"session_id": "s", "candidates": ["P0001"], "exclude_items": ["P0001"]}
         statuses = Counter(
             ask(port, _of_page(page, "/recommendations", asked)) for _ in range(requests)
         )

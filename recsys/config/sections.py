@@ -274,6 +274,8 @@ class AuthSettings(_Section):
     enabled: bool = True
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
     collect_per_minute: int = Field(120, ge=1, le=1_000_000)
+    collect_events_per_minute: int = Field(1_000, ge=1, le=100_000_000)
+    collect_bytes_per_minute: int = Field(1_048_576, ge=1_024, le=2**40)
     limits: Annotated[Secret, AfterValidator(_check_limits)] = SecretStr("memory")
     session_idle_minutes: float = Field(480.0, gt=0, le=525_600)
     session_hours: float = Field(168.0, gt=0, le=8_760)

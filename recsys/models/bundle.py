@@ -52,7 +52,7 @@ class Bundle:
 
     @cached_property
     def recent(self) -> Float32Array:
-        """log(1 + events of the data's last days) of each row; (V,)."""
+        """log(1 + users and sessions of the data's last days) of each row; (V,)."""
         ranker = self.rankers["popular_recent"]
         items, counts = ranker.votes(np.empty(0, np.int32))
         found = np.zeros(len(self.vocabulary), np.float32)

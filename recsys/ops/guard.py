@@ -3,6 +3,9 @@
 The gate judges by the past; this judges by what happens. It looks every few minutes, so its bound is
 stricter than a single look's: Z of 3.29 is one false alarm in a thousand looks that were independent,
 and these, which see mostly the same answers again, are not.
+
+Answers to pages do not count, nor do clicks on them: anyone can have as many made as the limits let
+through, and click what he likes.
 """
 
 from __future__ import annotations

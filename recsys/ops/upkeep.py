@@ -136,7 +136,10 @@ def refresh_followers(settings: Settings, database: Database, say: Say) -> int:
         frame = store.frame(database, since_us)
     else:
         frame = read_frame(database, since_us)
-    steps = recent_steps(frame, champion.vocabulary, champion.session_gap_seconds)
+    new = [item_id for item_id in frame.item_ids if item_id not in champion.vocabulary]
+    with database.connect() as connection:
+        strange = item_rows.outside(connection, new)
+    steps = recent_steps(frame, champion.vocabulary, champion.session_gap_seconds, strange)
     with database.begin() as connection:
         return item_rows.replace_followers(connection, steps)
 
@@ -251,8 +254,8 @@ def _in_batches(
             return total
 
 
-LEAST = 2  # times a step was taken
-HELD_DOWN = 5.0  # steps from an item that were not seen
+LEAST = 2  # users and sessions that took a step
+HELD_DOWN = 5.0  # that went on from an item and were not seen
 FOLLOWERS = 20  # kept of each item
 MOST = 100_000  # kept in all, the surest first
 
@@ -260,18 +263,35 @@ Step = tuple[str, str, float]  # item id, next item id, share
 
 
 def recent_steps(
-    frame: EventFrame, known: Container[str], session_gap_seconds: float
+    frame: EventFrame,
+    known: Container[str],
+    session_gap_seconds: float,
+    strange: Container[str] = frozenset(),
 ) -> list[Step]:
-    """Steps from or to items that are not `known`, in the events of `frame`."""
+    """Steps from or to items that are not `known`, in the events of `frame`.
+
+    strange: items that the catalogue lacks, where there is one. To them users' steps count alone: a
+    page's key posts for sessions, and any text.
+    """
     sequences = build_sequences(frame, session_gap_seconds)
     owners, items = sequences.owners(), sequences.items
     if len(items) < 2:
         return []
     steps = (owners[1:] == owners[:-1]) & (items[1:] != items[:-1])
-    first, second = items[:-1][steps].astype(np.int64), items[1:][steps].astype(np.int64)
     count = len(frame.item_ids)
-    taken = np.bincount(first, minlength=count)
-    pairs, times = np.unique(first * count + second, return_counts=True)
+    pairs = items[:-1][steps].astype(np.int64) * count + items[1:][steps]
+    takers = owners[1:][steps]
+    odd = np.array([name in strange for name in frame.item_ids], np.bool_)
+    if odd.any():
+        users = np.array([key.startswith("u:") for key in sequences.keys], np.bool_)
+        trusted = users[takers] | ~odd[pairs % count]
+        takers, pairs = takers[trusted], pairs[trusted]
+    order = np.lexsort((pairs, takers))
+    takers, pairs = takers[order], pairs[order]
+    again = (takers[1:] == takers[:-1]) & (pairs[1:] == pairs[:-1])
+    taken_by = pairs[np.append(True, ~again)] if len(pairs) else pairs  # once an owner
+    taken = np.bincount(taken_by // count, minlength=count)
+    pairs, times = np.unique(taken_by, return_counts=True)
     of, to = pairs // count, pairs % count
     new = np.array([name not in known for name in frame.item_ids], np.bool_)
     kept = (times >= LEAST) & (new[of] | new[to])

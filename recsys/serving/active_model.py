@@ -5,7 +5,7 @@ A version that cannot be loaded is refused: the one in memory goes on serving.
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +23,7 @@ from recsys.storage.entities.model_files import ModelFiles
 
 log = structlog.get_logger(__name__)
 CHAMPION, CONTROL = "champion", "control"
+PAGE = "page"  # the champion's answers to pages: in no comparison, since anyone can have them made
 REFUSED_LOOKS = 10  # after how many looks a refused version is read again
 
 
@@ -44,7 +45,7 @@ class ChosenModel(NamedTuple):
     """The model that answers a request, and the arm that it is."""
 
     bundle: Bundle | None
-    arm: str | None  # CHAMPION or CONTROL; None without a model
+    arm: str | None  # CHAMPION, CONTROL or PAGE; None without a model
 
 
 # The champion and then the one it replaced; either may be missing.
@@ -185,20 +186,29 @@ def warm(bundle: Bundle) -> None:
     best(bundle, Histories.from_lists([list(known)]), 10)
 
 
-def choose_model(models: Models, asker: str | None, control_share: float) -> ChosenModel:
-    """The model for `asker`, a user or session; `control_share` of all get the control, 0..1."""
+def choose_model(
+    models: Models, asker: str | None, control_share: float, key: Callable[[], bytes | None]
+) -> ChosenModel:
+    """The model for `asker`, a user or session; `control_share` of all get the control, 0..1.
+
+    `key`: the installation's, asked for where there is a control; None where it cannot be had.
+    """
     if models.champion is None:
         return ChosenModel(None, None)
-    if models.control is not None and asker is not None and in_control(asker, control_share):
-        return ChosenModel(models.control, CONTROL)
+    if models.control is not None and asker is not None:
+        secret = key()
+        if secret is not None and in_control(asker, control_share, secret):
+            return ChosenModel(models.control, CONTROL)
     return ChosenModel(models.champion, CHAMPION)
 
 
-def in_control(asker: str, share: float) -> bool:
+def in_control(asker: str, share: float, key: bytes) -> bool:
     """Whether a user or session is in the control arm: the same ones at every call.
 
-    >>> in_control("u1", 0.0), in_control("u1", 1.0)
+    By a keyed hash, so that nobody outside can tell who is, or choose an id that is.
+
+    >>> in_control("u1", 0.0, b"secret"), in_control("u1", 1.0, b"secret")
     (False, True)
     """
-    digest = hashlib.blake2b(asker.encode(), digest_size=8, person=b"control").digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    digest = hmac.digest(key, f"control {asker}".encode(), "sha256")
+    return int.from_bytes(digest[:8], "big") < share * 2**64

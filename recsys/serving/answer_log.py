@@ -24,6 +24,7 @@ from recsys.storage.entities.impression_rows import Impression
 log = structlog.get_logger(__name__)
 
 MAX_WAITING = 20_000
+MAX_WAITING_BYTES = 64 * 2**20
 BATCH = 1_000
 FLUSH_SECONDS = 0.25
 PAGE_WAIT_SECONDS = 0.75  # for an answer that another process has not written yet
@@ -42,6 +43,7 @@ class Impressions:
         self._share = share
         self._on_lost = on_lost
         self._waiting: OrderedDict[str, Impression] = OrderedDict()
+        self._bytes = 0  # of those, about
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
@@ -51,15 +53,24 @@ class Impressions:
         """How many wait to be written."""
         return len(self._waiting)
 
+    @property
+    def bytes(self) -> int:
+        """About how many bytes they take."""
+        return self._bytes
+
     def record(self, answer: Answer) -> None:
         """Take an answer; costs some microseconds."""
         if not self._sampled(answer.recommendation_id):
             return
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING or self._stopped:
+            impression = _impression(answer)
+            size = _size_of(impression)
+            full = len(self._waiting) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES
+            if full or self._stopped:
                 self._on_lost(1)
                 return
-            self._waiting[answer.recommendation_id] = _impression(answer)
+            self._waiting[answer.recommendation_id] = impression
+            self._bytes += size
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
                 self._thread.start()
@@ -135,11 +146,22 @@ class Impressions:
             log.error("an answer cannot be stored", kind=type(error).__name__)
         with self._lock:
             gone = [self._waiting.pop(one.recommendation_id, None) for one in batch]
+            self._bytes -= sum(_size_of(one) for one in gone if one is not None)
         if refused and gone[0] is not None:  # else another thread has told of it
             self._on_lost(1)
 
     def _sampled(self, recommendation_id: str) -> bool:
         return zlib.crc32(recommendation_id.encode()) < self._share * 2**32
+
+
+def _size_of(one: Impression) -> int:
+    reasons = 0 if one.reasons is None else 200 * sum(map(len, one.reasons.values()))
+    return 1_000 + reasons + sum(150 + 2 * len(item_id) for item_id, _, _ in one.items)
+
+
+def stored_bytes(answer: Answer) -> int:
+    """About how many bytes an answer takes once it is stored."""
+    return BYTES_AN_ANSWER + sum(BYTES_AN_ITEM + len(item.item_id) for item in answer.items)
 
 
 def disk_note(share: float, days: int, k: int) -> str:

@@ -41,6 +41,7 @@ class Request:
     page_of: str | None = None  # the answer this one goes on from
     shown_before: tuple[str, ...] = ()  # what that one and those before it showed
     explain: bool = False
+    from_page: bool = False  # asked with a key that anyone can read
 
 
 class Candidate(NamedTuple):
@@ -84,7 +85,7 @@ class Answer:
     last_event_id: str | None
     degraded: str | None
     items: list[RankedItem] = field(default_factory=list)
-    arm: str | None = None  # 'champion' or 'control'; None without a model
+    arm: str | None = None  # 'champion', 'control' or 'page'; None without a model
     fallback: str | None = None  # why some item is not of the model's ranking: one of FALLBACKS
     scenario: str | None = None
     page_of: str | None = None

@@ -8,6 +8,7 @@ its place from the first of them that has it.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.serving.answers import Candidate
 from recsys.serving.context import RankingContext
+from recsys.serving.item_snapshot import LOOK_AHEAD, ItemSnapshot, look_up
 from recsys.serving.popularity import LONGEST, Followers
 from recsys.serving.recommender import Recommender
 from recsys.storage.entities import item_rows
@@ -30,14 +32,16 @@ def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterat
     new = new_item_candidates(bundle, context.past, context.followers)
     if bundle is not None and context.history is not None and _is_known(context.history):
         ranked = recommender.ranking.ranked(
-            bundle, context.history, context.past, request.k, filters, context.now_us
+            bundle, context.history, request.k, filters, context.now_us
         )
         # Both are shares of what comes next, so they may be compared.
         yield from heapq.merge(ranked, new, key=lambda candidate: -candidate.score)
         yield from transition_candidates(bundle, context.history)
     else:
         yield from new
-    yield from popular_candidates(recommender, bundle, context.now_us, request.categories)
+    yield from popular_candidates(recommender, context.now_us, request.categories)
+    if bundle is not None:
+        yield from in_catalogue(recommender, filters.snapshot, learned_popular(bundle))
     filtered = filters.allowed or request.max_per_category is not None
     yield from newest_candidates(
         recommender, LONGEST if filtered else min(request.k + len(filters.excluded), LONGEST)
@@ -45,7 +49,7 @@ def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterat
     # What was asked for and nothing above knows still belongs into the answer.
     asked: Sequence[str] = request.candidates
     if filters.allowed and not asked:
-        asked = sorted(frozenset.intersection(*filters.allowed))
+        asked = sorted(frozenset.intersection(*(one.item_ids for one in filters.allowed)))
     for item_id in asked:
         yield Candidate(item_id, 0.0, "latest")
 
@@ -76,9 +80,9 @@ def transition_candidates(bundle: Bundle, history: Histories) -> Iterator[Candid
 
 
 def popular_candidates(
-    recommender: Recommender, bundle: Bundle | None, now_us: int, categories: Collection[str]
+    recommender: Recommender, now_us: int, categories: Collection[str]
 ) -> Iterator[Candidate]:
-    """What is popular lately, in each of `categories` or overall, then in the model's data."""
+    """What is popular lately, in each of `categories` or overall."""
     within: list[str | None] = [*sorted(categories)] or [None]
     days = recommender.settings.serving.popular_days
     for category in within:
@@ -88,11 +92,31 @@ def popular_candidates(
             counts = []
         for item_id, events in counts:
             yield Candidate(item_id, float(events), "popular")
-    if bundle is not None:
-        items, votes = bundle.rankers["popular"].votes(bundle.vocabulary.encode([]))
-        for place in (-votes).argsort(kind="stable"):
-            item_id = bundle.vocabulary.item_id(int(items[place]))
-            yield Candidate(item_id, float(votes[place]), "popular")
+
+
+def learned_popular(bundle: Bundle) -> Iterator[Candidate]:
+    """What is popular in the model's data."""
+    items, votes = bundle.rankers["popular"].votes(bundle.vocabulary.encode([]))
+    for place in (-votes).argsort(kind="stable"):
+        item_id = bundle.vocabulary.item_id(int(items[place]))
+        yield Candidate(item_id, float(votes[place]), "popular")
+
+
+def in_catalogue(
+    recommender: Recommender, snapshot: ItemSnapshot, candidates: Iterator[Candidate]
+) -> Iterator[Candidate]:
+    """The candidates that the catalogue holds, where there is one: any text can be posted as an item.
+
+    All of them while the database is away.
+    """
+    if not snapshot.stocked:
+        yield from candidates
+        return
+    while part := list(itertools.islice(candidates, LOOK_AHEAD)):
+        names = [one.item_id for one in part]
+        found = look_up(recommender.database, snapshot, names)
+        whole = snapshot.holds(names)
+        yield from (one for one in part if not whole or one.item_id in found)
 
 
 def newest_candidates(recommender: Recommender, count: int) -> Iterator[Candidate]:

@@ -14,7 +14,7 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import Mask
 from recsys.serving.answers import Request
-from recsys.serving.item_snapshot import ItemSnapshot
+from recsys.serving.item_snapshot import ItemSet, ItemSnapshot
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.history_rows import History
 from recsys.storage.events_source import EventsSource
@@ -26,14 +26,14 @@ class Filters:
 
     snapshot: ItemSnapshot
     excluded: frozenset[str]
-    allowed: tuple[frozenset[str], ...]  # an item must be in each
-    factors: tuple[tuple[frozenset[str], float], ...] = ()  # boosted items, and by how much
+    allowed: tuple[ItemSet, ...]  # an item must be in each
+    factors: tuple[tuple[ItemSet, float], ...] = ()  # boosted items, and by how much
 
     def keeps(self, item_id: str) -> bool:
         """Whether an item may be shown."""
         if item_id in self.excluded or item_id in self.snapshot.hidden:
             return False
-        return all(item_id in one for one in self.allowed)
+        return all(item_id in one.item_ids for one in self.allowed)
 
     def why(self, item_id: str, seen: Mapping[str, str]) -> str:
         """Why an item is left out, in words; `seen`: item id -> type of an event of it."""
@@ -48,9 +48,9 @@ class Filters:
         allowed = None
         for one in self.allowed:
             inside = np.zeros(len(bundle.vocabulary), np.bool_)
-            inside[self.snapshot.rows(bundle, one, one)] = True
+            inside[self.snapshot.rows(bundle, one)] = True
             allowed = inside if allowed is None else allowed & inside
-        excluded_rows = self.snapshot.rows(bundle, "hidden", self.snapshot.hidden)
+        excluded_rows = self.snapshot.rows(bundle, ItemSet(self.snapshot.hidden, "hidden"))
         if self.excluded:
             encoded = bundle.vocabulary.encode(self.excluded).astype(np.int64)
             excluded_rows = np.concatenate((excluded_rows, encoded[encoded >= FIRST_ITEM]))
@@ -62,7 +62,7 @@ class Filters:
             return None
         found = np.ones(len(bundle.vocabulary), np.float32)
         for meeting, factor in self.factors:
-            found[self.snapshot.rows(bundle, meeting, meeting)] *= np.float32(factor)
+            found[self.snapshot.rows(bundle, meeting)] *= np.float32(factor)
         return found
 
 
@@ -85,7 +85,7 @@ def filters_of(
                 excluded |= source.seen_items(
                     connection, request.user_id, request.session_id, types
                 )
-    allowed = [frozenset(request.candidates)] if request.candidates else []
+    allowed = [ItemSet(frozenset(request.candidates))] if request.candidates else []
     if request.categories:
         allowed.append(snapshot.within(connection, request.categories))
     allowed += [snapshot.meeting(connection, condition) for condition in request.conditions]
@@ -98,5 +98,5 @@ def filters_of(
 def filters_without_database(request: Request, snapshot: ItemSnapshot) -> Filters:
     """The filters that need no database: seen items and metadata are left out."""
     excluded = frozenset(request.exclude_items).union(request.shown_before)
-    allowed = (frozenset(request.candidates),) if request.candidates else ()
+    allowed = (ItemSet(frozenset(request.candidates)),) if request.candidates else ()
     return Filters(snapshot, excluded, allowed)

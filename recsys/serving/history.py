@@ -11,32 +11,39 @@ from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import encode_history
 from recsys.serving.answers import Request
+from recsys.serving.byte_cache import ByteCache
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import history_rows
 from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.events_source import EventsSource
 
 EXTRA_HISTORY = 50  # events read beyond the model's length, of types that it does not read
-MAX_MERGED = 10_000  # users whose merged ids are kept
+MERGED_BYTES = 8 * 2**20  # of merged ids that are kept
 
 
 class MergedKeys:
     """Keys of the users and sessions merged into each user, kept until any merge happens."""
 
     def __init__(self) -> None:
-        self._held: tuple[int, dict[str, tuple[str, ...]]] = (-1, {})
+        self._held: tuple[int, ByteCache[str, tuple[str, ...]]] = (-1, ByteCache(MERGED_BYTES))
 
     def into(self, connection: Connection, user_id: str | None, stamp: int) -> tuple[str, ...]:
         """What was merged into a user; `stamp`: that of aliases, read before this call."""
         if user_id is None:
             return ()
-        if self._held[0] != stamp or len(self._held[1]) >= MAX_MERGED:
-            self._held = (stamp, {})
+        if self._held[0] != stamp:
+            self._held = (stamp, ByteCache(MERGED_BYTES))
         kept = self._held[1]
         found = kept.get(user_id)
         if found is None:
-            found = kept[user_id] = history_rows.merged_into(connection, user_id)
+            found = history_rows.merged_into(connection, user_id)
+            kept.put(user_id, found)
         return found
+
+    @property
+    def bytes(self) -> int:
+        """What is kept, in bytes."""
+        return self._held[1].bytes
 
 
 def past_events(

@@ -12,7 +12,7 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import top_k
 from recsys.serving.answers import RankedItem
-from recsys.serving.item_snapshot import Catalogue, look_up
+from recsys.serving.item_snapshot import Catalogue, ItemSet, look_up
 from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
@@ -62,7 +62,7 @@ class ItemLists:
         return self._ranked(bundle, row, k, "transitions")
 
     def popular(self, days: int, category: str | None, k: int, now_us: int) -> list[RankedItem]:
-        """The items with most events in the last `days`."""
+        """The items that most users and sessions had an event of in the last `days`."""
         with self.database.connect() as connection:
             snapshot = self.catalogue.at(connection, read_stamps(connection).items)
         counts = self.popularity.counts(self.database, now_us, days, category)
@@ -89,7 +89,7 @@ class ItemLists:
         """The k best of a score for each item of the vocabulary, row (V,), which is changed."""
         with self.database.connect() as connection:
             snapshot = self.catalogue.at(connection, read_stamps(connection).items)
-        row[snapshot.rows(bundle, "hidden", snapshot.hidden)] = -np.inf
+        row[snapshot.rows(bundle, ItemSet(snapshot.hidden, "hidden"))] = -np.inf
         chosen = [(bundle.vocabulary.item_id(int(i)), float(row[i])) for i in top_k(row, k)]
         found = look_up(self.database, snapshot, [item_id for item_id, _ in chosen])
         return [

@@ -8,7 +8,7 @@ that changes nothing asks the database for no item twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,15 +20,26 @@ from recsys.errors import InputError, StorageUnavailableError, unknown
 from recsys.events.array_types import Int64Array
 from recsys.ingest.row_conditions import ORDER, Condition, is_number
 from recsys.models.bundle import Bundle
+from recsys.serving.byte_cache import ByteCache
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
 
-MAX_ITEMS = 100_000  # whose metadata is kept
-MAX_SETS = 256  # answers to filters that are kept
 MAX_NAMES = 1_000  # known categories among which the nearest to an unknown one are looked for
 METADATA = (*item_rows.FIELDS, "category")
+_Looked = tuple[StoredItem | None]  # what was found of an item; None: it has no metadata
+METADATA_BYTES = 64 * 2**20  # of items' metadata that is kept
+SET_BYTES = 32 * 2**20  # of answers to filters that are kept, and as much of their rows
+LOOK_AHEAD = 50  # items whose metadata is read at once where one after another is looked at
 NO_ROWS: Int64Array = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class ItemSet:
+    """Items that a filter lets through."""
+
+    item_ids: frozenset[str]
+    key: object = None  # under which their rows are kept; None: a client's own list, never kept
 
 
 @dataclass
@@ -37,22 +48,24 @@ class ItemSnapshot:
 
     stamp: int
     hidden: frozenset[str]  # not available
-    _items: dict[str, StoredItem | None] = field(default_factory=dict)
-    _sets: dict[object, frozenset[str]] = field(default_factory=dict)
-    _rows: dict[tuple[str, object], Int64Array] = field(default_factory=dict)
+    stocked: bool = False  # whether there is a catalogue
+    _items: ByteCache[str, _Looked] = field(default_factory=lambda: ByteCache(METADATA_BYTES))
+    _sets: ByteCache[object, ItemSet] = field(default_factory=lambda: ByteCache(SET_BYTES))
+    _rows: ByteCache[tuple[str, object], Int64Array] = field(
+        default_factory=lambda: ByteCache(SET_BYTES)
+    )
     _properties: frozenset[str] | None = None  # names, once they were asked for
 
     def items(self, connection: Connection, item_ids: Sequence[str]) -> dict[str, StoredItem]:
         """Metadata by id; ids without any are absent."""
-        missing = [item_id for item_id in item_ids if item_id not in self._items]
+        held = {item_id: self._items.get(item_id) for item_id in item_ids}
+        missing = [item_id for item_id, looked in held.items() if looked is None]
         if missing:
             found = item_rows.get_items(connection, missing)
-            if len(self._items) + len(missing) > MAX_ITEMS:
-                self._items.clear()
-            self._items.update({item_id: found.get(item_id) for item_id in missing})
-            if not self.holds(item_ids):  # another thread has just cleared them
-                return item_rows.get_items(connection, item_ids)
-        return self.known(item_ids)
+            for item_id in missing:
+                held[item_id] = looked = (found.get(item_id),)
+                self._items.put(item_id, looked)
+        return {one: looked[0] for one, looked in held.items() if looked and looked[0] is not None}
 
     def holds(self, item_ids: Sequence[str]) -> bool:
         """Whether the metadata of all these is held already."""
@@ -61,20 +74,26 @@ class ItemSnapshot:
     def known(self, item_ids: Sequence[str]) -> dict[str, StoredItem]:
         """Metadata that is held already, for when the database is away."""
         found = ((item_id, self._items.get(item_id)) for item_id in item_ids)
-        return {item_id: item for item_id, item in found if item is not None}
+        return {one: looked[0] for one, looked in found if looked and looked[0] is not None}
 
-    def within(self, connection: Connection, categories: frozenset[str]) -> frozenset[str]:
-        """Ids of the items in any of `categories`. Raises InputError where one is no item's."""
+    def within(self, connection: Connection, categories: frozenset[str]) -> ItemSet:
+        """The items in any of `categories`. Raises InputError where one is no item's.
+
+        Kept by category: which of them a client lists together is its own affair.
+        """
+        sets = []
         for name in sorted(categories):
-            if not self._set(("category", name), partial(_items_in, connection, name)):
+            one = self._set(("category", name), partial(_items_in, connection, name))
+            if not one.item_ids:
                 known = item_rows.category_names(connection, MAX_NAMES)
                 raise unknown("categories", name, "a category of some item", known)
-        return self._set(
-            categories, lambda: frozenset(item_rows.items_in(connection, sorted(categories)))
+            sets.append(one)
+        return (
+            sets[0] if len(sets) == 1 else ItemSet(frozenset().union(*(s.item_ids for s in sets)))
         )
 
-    def meeting(self, connection: Connection, condition: Condition) -> frozenset[str]:
-        """Ids of the items with metadata that meets `condition`.
+    def meeting(self, connection: Connection, condition: Condition) -> ItemSet:
+        """The items with metadata that meets `condition`.
 
         Its column is a field of items or a name among their properties; `category` is met by an item
         if any of its categories does. Raises InputError where no item has such a property, or the
@@ -105,24 +124,27 @@ class ItemSnapshot:
             expected = "a field or property of some item"
             raise unknown(condition.field, condition.column, expected, [*METADATA, *sorted(known)])
 
-    def rows(self, bundle: Bundle, key: object, item_ids: Collection[str]) -> Int64Array:
-        """The rows of `item_ids` in a bundle's vocabulary, kept under `key`."""
-        whole = (bundle.version, key)
-        found = self._rows.get(whole)
+    def rows(self, bundle: Bundle, items: ItemSet) -> Int64Array:
+        """The rows of `items` in a bundle's vocabulary."""
+        whole = (bundle.version, items.key)
+        found = None if items.key is None else self._rows.get(whole)
         if found is None:
-            encoded = bundle.vocabulary.encode(item_ids).astype(np.int64)
+            encoded = bundle.vocabulary.encode(items.item_ids).astype(np.int64)
             found = encoded[encoded > 1]
-            if len(self._rows) >= MAX_SETS:
-                self._rows.clear()
-            self._rows[whole] = found
+            if items.key is not None:
+                self._rows.put(whole, found)
         return found
 
-    def _set(self, key: object, build: Callable[[], frozenset[str]]) -> frozenset[str]:
+    def cached_bytes(self) -> dict[str, int]:
+        """What the caches hold, in bytes."""
+        return {"items": self._items.bytes, "filters": self._sets.bytes + self._rows.bytes}
+
+    def _set(self, key: object, build: Callable[[], frozenset[str]]) -> ItemSet:
         found = self._sets.get(key)
         if found is None:
-            if len(self._sets) >= MAX_SETS:
-                self._sets.clear()
-            found = self._sets[key] = build()
+            found = ItemSet(build(), key)
+            if found.item_ids:  # no name is kept that means nothing
+                self._sets.put(key, found)
         return found
 
 
@@ -146,7 +168,8 @@ class Catalogue:
         latest = self._latest
         if latest.stamp == stamp:
             return latest
-        found = ItemSnapshot(stamp, frozenset(item_rows.unavailable_items(connection)))
+        hidden = frozenset(item_rows.unavailable_items(connection))
+        found = ItemSnapshot(stamp, hidden, item_rows.has_items(connection))
         with self._lock:
             if found.stamp >= self._latest.stamp:
                 self._latest = found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from recsys.errors import StorageUnavailableError
 from recsys.events.times import DAY_US, MINUTE_US
+from recsys.serving.byte_cache import ByteCache, bytes_of
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
 from recsys.storage.events_source import EventsSource
@@ -15,8 +16,8 @@ from recsys.storage.events_source import EventsSource
 KEEP_SECONDS = 60.0
 RETRY_SECONDS = 5.0  # for which nothing is counted after a count has failed
 LONGEST = 2_000  # items counted for one window
-MAX_CACHED = 1_000
-Counts = list[tuple[str, int]]  # (item id, events), most first
+COUNT_BYTES = 32 * 2**20  # of counts that are kept
+Counts = list[tuple[str, int]]  # (item id, users and sessions), most first
 Followers = Mapping[str, Sequence[tuple[str, float]]]  # item id -> (next item id, share 0..1)
 
 
@@ -26,6 +27,10 @@ class _CachedCount:
 
     counting: threading.Lock = field(default_factory=threading.Lock)
     last: tuple[float, Counts] | None = None  # when, and what
+
+
+def _size_of(window: _CachedCount) -> int:
+    return 500 + (bytes_of(window.last[1]) if window.last is not None else 0)
 
 
 class Popularity:
@@ -39,12 +44,15 @@ class Popularity:
         self._clock = clock
         self._source = source
         self._lock = threading.Lock()
-        self._windows: dict[object, _CachedCount] = {}
+        self.windows: ByteCache[object, _CachedCount] = ByteCache(COUNT_BYTES, _size_of)
         self._failure: str | None = None  # of the last count
         self._retry_at = 0.0
 
     def counts(self, database: Database, now_us: int, days: int, category: str | None) -> Counts:
-        """(item id, events) in the last `days`, most first; up to LONGEST.
+        """(item id, users and sessions) in the last `days`, most first; up to LONGEST.
+
+        Where there is a catalogue, what is not in it counts by what users did alone: a page's sessions
+        may post any text.
 
         Raises StorageUnavailableError where there is no last count and none can be had.
         """
@@ -52,12 +60,14 @@ class Popularity:
         def count() -> Counts:
             since_us = max(0, now_us - days * DAY_US)
             with database.connect() as connection:
-                return self._source.popular_items(connection, since_us, category, LONGEST)
+                return self._source.popular_items(
+                    connection, since_us, category, LONGEST, None, True
+                )
 
         return self._latest((days, category), self._clock(), KEEP_SECONDS, count)
 
     def recent(self, database: Database, now_us: int, days: int) -> Counts:
-        """(item id, events) of the `days` before the last whole minute, up to LONGEST.
+        """(item id, users and sessions) of the `days` before the last whole minute, up to LONGEST.
 
         Every worker counts the same events, so that a ranking built on them is the same everywhere.
         The list is the same object until it is counted anew. Raises as `counts`.
@@ -76,9 +86,10 @@ class Popularity:
     ) -> Counts:
         """The last count if it is younger than `lasts`, else a new one by `count`, else the last."""
         with self._lock:
-            if len(self._windows) >= MAX_CACHED and name not in self._windows:
-                self._windows.clear()
-            window = self._windows.setdefault(name, _CachedCount())
+            window = self.windows.get(name)
+            if window is None:
+                window = _CachedCount()
+                self.windows.put(name, window)
         last = window.last
         if last is not None and now - last[0] < lasts:
             return last[1]
@@ -88,6 +99,7 @@ class Popularity:
             try:
                 if window.last is last and self._clock() >= self._retry_at:
                     window.last, self._failure = (now, count()), None
+                    self.windows.put(name, window)  # with its size as it is now
             except StorageUnavailableError as error:
                 self._failure, self._retry_at = str(error), self._clock() + RETRY_SECONDS
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from recsys.config import Settings
@@ -10,7 +11,7 @@ from recsys.errors import ModelFileError, NotEnoughDataError, StorageUnavailable
 from recsys.events.identity import RandomIds
 from recsys.models.bundle import Bundle
 from recsys.registry import sweep_parts, sweep_unregistered
-from recsys.serving.active_model import ActiveModel, ChosenModel, Models, choose_model
+from recsys.serving.active_model import PAGE, ActiveModel, ChosenModel, Models, choose_model
 from recsys.serving.answers import Request
 from recsys.serving.event_types import EventTypes
 from recsys.serving.history import MergedKeys
@@ -19,9 +20,11 @@ from recsys.serving.item_snapshot import Catalogue
 from recsys.serving.popularity import FollowerTable, Popularity
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import version_rows
+from recsys.storage.entities import key_values, version_rows
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.events_source import open_events_source
+
+ARM_RETRY_SECONDS = 10.0
 
 
 class Recommender:
@@ -56,6 +59,9 @@ class Recommender:
             database, self.bundle, self.catalogue, self.popularity, serving.popular_days
         )
         self.new_id = RandomIds()
+        self._clock = clock
+        self._arm_secret: bytes | None = None
+        self._arm_retry_at = float("-inf")
 
     def models(self) -> Models:
         """The models to answer with; those in memory where the database cannot be asked."""
@@ -88,9 +94,20 @@ class Recommender:
         return self.models().champion
 
     def choose_model(self, request: Request) -> ChosenModel:
-        """The model for whoever asks, and the arm that it is."""
+        """The model for whoever asks, and the arm that it is. Pages are in no arm of the comparison."""
+        models = self.models()
+        if request.from_page:
+            return ChosenModel(models.champion, PAGE if models.champion is not None else None)
         asker = request.user_id or request.session_id
-        return choose_model(self.models(), asker, self.settings.serving.control_share)
+        return choose_model(models, asker, self.settings.serving.control_share, self._arm_key)
+
+    def _arm_key(self) -> bytes | None:
+        """What arms are drawn with; None where it cannot be had, which is tried once in a while."""
+        if self._arm_secret is None and self._clock() >= self._arm_retry_at:
+            self._arm_retry_at = self._clock() + ARM_RETRY_SECONDS
+            with suppress(StorageUnavailableError):
+                self._arm_secret = bytes.fromhex(key_values.arm_key(self.database))
+        return self._arm_secret
 
     def require_model(self) -> None:
         """Raise NotEnoughDataError where no version was promoted yet, ModelFileError where none can be
@@ -100,6 +117,15 @@ class Recommender:
             if self.active.refused is not None:
                 raise ModelFileError(f"version {self.active.refused} cannot be loaded")
             raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
+
+    def cached_bytes(self) -> dict[str, int]:
+        """What each cache of this process holds, in bytes."""
+        return {
+            "histories": self.ranking.states.bytes,
+            "popular": self.popularity.windows.bytes,
+            "merged": self.merged.bytes,
+            **self.catalogue.latest.cached_bytes(),
+        }
 
     def close(self) -> None:
         """Close the connections to where events come from."""

@@ -1,15 +1,15 @@
 """Rank one history by a version, with what is popular lately; encoded histories are cached.
 
-An encoded history is cached under the events it was made of, which are read from the database at
-each request, so it cannot be stale.
+A history's state is cached under a digest of the encoded history, which is made of events that are
+read from the database at each request, so it cannot be stale.
 
 Legend: V vocabulary rows.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,14 +20,14 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import HistoryState, best, history_state
 from recsys.serving.answers import Candidate
+from recsys.serving.byte_cache import ByteCache
 from recsys.serving.filters import Filters
 from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
-from recsys.storage.entities.history_rows import HistoryEvent
 
 RECENT_DAYS = 7  # as `recsys.models.popular.PopularRecent` counts
 GROWTH = 8  # how many times more items are ranked where filters left too few
-MAX_CACHED = 2_000  # history states that are cached
+STATE_BYTES = 32 * 2**20  # of history states that are cached
 
 
 class VersionRanking:
@@ -37,8 +37,7 @@ class VersionRanking:
         self._database = database
         self._popularity = popularity
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
-        self._states: OrderedDict[tuple[object, ...], HistoryState] = OrderedDict()
-        self._cache_lock = threading.Lock()
+        self.states: ByteCache[bytes, HistoryState] = ByteCache(STATE_BYTES)
         # Rankings of several threads at once would hand the interpreter's lock to and fro at each
         # product; one after the other they are quicker, each and together. Nobody waits for the
         # database meanwhile.
@@ -48,18 +47,17 @@ class VersionRanking:
         self,
         bundle: Bundle,
         history: Histories,
-        past: list[HistoryEvent],
         k: int,
         filters: Filters,
         now_us: int,
     ) -> Iterator[Candidate]:
         """The candidates, best first and lazily: more is ranked only where more is asked for.
 
-        history: `past` as the bundle reads it, one history (B = 1).
+        history: the past as the bundle reads it, one history (B = 1).
         """
         recent, mask = self.recent(bundle, now_us), filters.mask(bundle)
         factors = filters.row_factors(bundle)
-        state = self._state(bundle, history, past)
+        state = self._state(bundle, history)
         given, wanted = 0, k
         while True:
             with self._turn:
@@ -71,7 +69,7 @@ class VersionRanking:
             given, wanted = len(ranked), wanted * GROWTH
 
     def recent(self, bundle: Bundle, now_us: int) -> np.ndarray | None:
-        """(V,): log(1 + events of the last days), as they stand now; None for the bundle's own.
+        """(V,): log(1 + users and sessions of the last days), as they stand now; None for the bundle's own.
 
         Those are taken where the ranking does not ask, nothing is recent, or the database is away.
         """
@@ -94,21 +92,28 @@ class VersionRanking:
             self._recent_rows = {**others, bundle.version: known}
         return known[1] if known[1].any() else None
 
-    def _state(
-        self, bundle: Bundle, history: Histories, past: list[HistoryEvent]
-    ) -> HistoryState | None:
-        """The state after the history, cached under the version and the events just read."""
-        key = (bundle.version, *past)
-        with self._cache_lock:
-            found = self._states.get(key)
-            if found is not None:
-                self._states.move_to_end(key)
-                return found
+    def _state(self, bundle: Bundle, history: Histories) -> HistoryState | None:
+        """The state after the history, cached under a digest of it and of the version."""
+        key = _digest(bundle.version, history)
+        found = self.states.get(key)
+        if found is not None:
+            return found
         with self._turn:
             made = history_state(bundle, history)
         if made is not None:
-            with self._cache_lock:
-                self._states[key] = made
-                if len(self._states) > MAX_CACHED:
-                    self._states.popitem(last=False)
+            self.states.put(key, made)
         return made
+
+
+def _digest(version: str, history: Histories) -> bytes:
+    """A digest of one history (B = 1): of fixed size, however long the history is."""
+    at = slice(int(history.starts[0]), int(history.ends[0]))
+    digest = hashlib.blake2b(version.encode(), digest_size=16)
+    for column in (
+        history.items,
+        history.event_types,
+        history.timestamps_us,
+        history.session_starts,
+    ):
+        digest.update(np.ascontiguousarray(column[at]).tobytes())
+    return digest.digest()

@@ -75,8 +75,13 @@ class EventsSource(Protocol):
         category: str | None = None,
         limit: int = 100,
         until_us: int | None = None,
+        known_only: bool = False,
     ) -> list[tuple[str, int]]:
-        """(item id, events) of the items with most events in [since_us, until_us), most first."""
+        """(item id, how many users and sessions had an event of it) in [since_us, until_us), most first.
+
+        Of an external table, events are counted. `known_only`: of the service's own, items outside the
+        catalogue, where there is one, count what users did, not what sessions did.
+        """
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         """How many events a user has, and from when to when."""

@@ -1,7 +1,8 @@
 """Who is asking: API keys by scope. `admin` may do what `read` and `write` may.
 
 A key of scope `collect` may stand in a page for everyone to see. It may post events and ask for
-recommendations of a session, and nothing else; only from the origins it names; and so often.
+recommendations of a session, and nothing else; only from the origins it names; and so often, with so
+many events and so many bytes, for each address.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from recsys.config import AuthSettings
 from recsys.errors import (
     AccessError,
     AuthenticationError,
+    InputError,
     RateLimitError,
     StorageUnavailableError,
 )
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.key_rows import KeyRow, find_key_and_stamps, origins
 from recsys.storage.entities.stamps import Stamps
+from recsys.text_rules import counted_address
 from recsys.web import prometheus_metrics
 from recsys.web.rate_limits import Limits
 
@@ -105,14 +108,37 @@ class Keys:
             raise AccessError("the API key is for pages: it posts events and asks for its session")
         if request.headers.get("Origin") not in key.allowed_origins:
             raise AccessError("the API key is not for pages of this origin")
-        address = request.remote_addr or "-"
-        self._limit(f"{key.key_id} {address}", self._settings.collect_per_minute)
+        self._limit(_page_caller(key), self._settings.collect_per_minute)
 
-    def _limit(self, caller: str, per_minute: int) -> None:
-        wait = self._limits.seconds_to_wait(caller, per_minute)
+    def spend_bytes(self, number: int) -> None:
+        """Count what a page's key sends, or has stored; other keys' costs nothing.
+
+        Raises RateLimitError, or InputError for more than a minute may bring.
+        """
+        self._spend("bytes", number, self._settings.collect_bytes_per_minute)
+
+    def spend_events(self, number: int) -> None:
+        """Count the events that a page's key posts. Raises as `spend_bytes`."""
+        self._spend("events", number, self._settings.collect_events_per_minute)
+
+    def _spend(self, unit: str, number: int, per_minute: int) -> None:
+        key: KeyRow | None = g.get("key")
+        if key is None or COLLECT not in key.scopes or number == 0:
+            return
+        if number > per_minute:
+            raise InputError("body", f"{number:,} {unit}", f"a page sends at most {per_minute:,}")
+        self._limit(f"{_page_caller(key)} {unit}", per_minute, number)
+
+    def _limit(self, caller: str, per_minute: int, cost: int = 1) -> None:
+        wait = self._limits.seconds_to_wait(caller, per_minute, cost)
         if wait > 0:
             prometheus_metrics.limited.inc()
             raise RateLimitError(wait)
+
+
+def _page_caller(key: KeyRow) -> str:
+    """Whom the limits of a page's key are for: the key at an address."""
+    return f"{key.key_id} {counted_address(request.remote_addr or '-')}"
 
 
 def from_page() -> bool:

@@ -34,7 +34,7 @@ from recsys.web.api import (
 )
 from recsys.web.api_keys import Keys
 from recsys.web.openapi import document
-from recsys.web.paths import NOT_UTF8, IdConverter, SlashKeeper
+from recsys.web.paths import DISGUISED, NOT_UTF8, IdConverter, SlashKeeper
 from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.services import Services, now_us
 from recsys.web.usage import FinishedRequest, Usage
@@ -44,6 +44,7 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 FAILURES_DAYS = 8  # for so long a failed run is told of, unless the job's next one goes well
+SIZES_SECONDS = 1.0  # between two looks at what the caches hold
 MAX_QUERY = 65_536  # bytes of a query string
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -119,6 +120,8 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             return problem_details.problem(414, "the query string is too long")
         if NOT_UTF8 in request.environ:
             return problem_details.problem(400, "the address is not UTF-8")
+        if DISGUISED in request.environ:
+            return problem_details.problem(404, "there is nothing at this address")
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return Response(status=204)
         return None
@@ -140,6 +143,8 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         shared.usage.finished(
             FinishedRequest(method, route, response.status_code, spent, of_api, key_id)
         )
+        if time.monotonic() >= sizes_due[0]:
+            note_sizes()
         (log.warning if response.status_code >= 500 else log.debug)(
             "request",
             method=method,
@@ -148,6 +153,15 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             ms=round(spent * 1e3, 2),
         )
         return response
+
+    sizes_due = [0.0]  # by time.monotonic: every worker tells, whichever is asked for /metrics
+
+    def note_sizes() -> None:
+        sizes_due[0] = time.monotonic() + SIZES_SECONDS
+        prometheus_metrics.waiting.set(len(shared.impressions))
+        sizes = {**shared.recommender.cached_bytes(), "waiting_answers": shared.impressions.bytes}
+        for name, size in sizes.items():
+            prometheus_metrics.cached.labels(name).set(size)
 
     def allow_page(response: Response) -> None:
         """Let a page of an allowed origin read the answer."""
@@ -185,7 +199,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
 
     @app.get("/metrics")
     def prometheus() -> Response:
-        prometheus_metrics.waiting.set(len(shared.impressions))
+        note_sizes()
         content = prometheus_metrics.exposition(shared.recommender.active.models, scheduling())
         return Response(content, content_type="text/plain; version=0.0.4; charset=utf-8")
 

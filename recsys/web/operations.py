@@ -197,7 +197,9 @@ def read_json() -> Any:
     if not request.is_json:
         raise UnsupportedMediaType
     try:
-        return orjson.loads(request.get_data(cache=False))
+        data = request.get_data(cache=False)
+        current_app.extensions["recsys"].keys.spend_bytes(len(data))
+        return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         message = f"not JSON: line {error.lineno}, column {error.colno}"
         raise InvalidRequestError([FieldError(field="body", message=message)]) from None

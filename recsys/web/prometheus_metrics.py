@@ -56,6 +56,12 @@ histories = Counter(
 )
 lost = Counter("recsys_impressions_lost", "Answers that could not be stored")
 waiting = Gauge("recsys_impressions_waiting", "Answers not stored yet", multiprocess_mode="livesum")
+cached = Gauge(
+    "recsys_cache_bytes",
+    "What a worker keeps in memory between requests, by cache",
+    ["cache"],
+    multiprocess_mode="livemax",
+)
 
 _types: set[str] = set()
 _types_lock = threading.Lock()

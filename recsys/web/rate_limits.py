@@ -43,10 +43,13 @@ log = structlog.get_logger(__name__)
 
 
 class Limits(Protocol):
-    """What counts requests."""
+    """What counts requests, events and bytes."""
 
-    def seconds_to_wait(self, caller: str, per_minute: int) -> float:
-        """0 where the caller may go on (and is counted), else how long until it may."""
+    def seconds_to_wait(self, caller: str, per_minute: int, cost: int = 1) -> float:
+        """0 where the caller may go on (and `cost` is counted), else how long until it may.
+
+        What costs more than `per_minute` is never let through.
+        """
 
 
 class RateLimits:
@@ -58,8 +61,10 @@ class RateLimits:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the memory
         weakref.finalize(self, self._file.close)
 
-    def seconds_to_wait(self, caller: str, per_minute: int, now: float | None = None) -> float:
-        """0 where the caller may go on (and is counted), else how long until it may.
+    def seconds_to_wait(
+        self, caller: str, per_minute: int, cost: int = 1, now: float | None = None
+    ) -> float:
+        """0 where the caller may go on (and `cost` is counted), else how long until it may.
 
         `per_minute` may come at once; after that they come back evenly. `now`: seconds of a clock
         that all processes share; default time.monotonic().
@@ -67,7 +72,7 @@ class RateLimits:
         now = time.monotonic() if now is None else now
         digest = hashlib.blake2b(caller.encode(), digest_size=8).digest()
         offset = int.from_bytes(digest, "big") % PLACES * 8
-        interval = WINDOW_SECONDS / per_minute
+        interval = WINDOW_SECONDS / per_minute * cost
         with self._alone_at(offset):
             (used_up,) = struct.unpack_from("d", self._memory, offset)
             used_up = max(used_up, now) + interval
@@ -112,17 +117,17 @@ class RedisLimits:
         self._alone = RateLimits()
         self._away_until = 0.0
 
-    def seconds_to_wait(self, caller: str, per_minute: int) -> float:
+    def seconds_to_wait(self, caller: str, per_minute: int, cost: int = 1) -> float:
         """As RateLimits has it."""
         if time.monotonic() >= self._away_until:
             name = hashlib.blake2b(caller.encode(), digest_size=16).hexdigest()
-            values = [WINDOW_SECONDS / per_minute, WINDOW_SECONDS]
+            values = [WINDOW_SECONDS / per_minute * cost, WINDOW_SECONDS]
             try:
                 return float(self._count(keys=[f"recsys:limit:{name}"], args=values))
             except self._error as error:
                 self._away_until = time.monotonic() + REDIS_PAUSE_SECONDS
                 log.warning("rate limits are counted by machine", reason=type(error).__name__)
-        return self._alone.seconds_to_wait(caller, per_minute)
+        return self._alone.seconds_to_wait(caller, per_minute, cost)
 
 
 def open_limits(where: str) -> Limits:

@@ -2,7 +2,10 @@
 
 import hashlib
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
+from itertools import islice
 
 import pytest
 from sqlalchemy import select
@@ -11,7 +14,7 @@ from recsys.config import Settings
 from recsys.storage.entities import account_rows, audit_rows, passwords
 from recsys.storage.entities.account_rows import ACCOUNT_FAILURES, ADDRESS_FAILURES, LOCK_US
 from recsys.storage.entities.passwords import hash_password, is_password
-from recsys.storage.schema.tables import admin_sessions
+from recsys.storage.schema.tables import admin_sessions, login_failures
 from recsys.web.admin.access import OPEN
 
 PASSWORD = "correct horse battery"
@@ -195,6 +198,82 @@ def test_too_many_failures_lock_an_address_over_all_workers(admin, Service, quic
             form = {"name": "a-viewer", "password": PASSWORD}
             form["csrf_token"] = field(client.get("/admin/login"))
             assert client.post("/admin/login", data=form).status_code == 303  # from elsewhere
+
+
+def test_sixteen_log_ins_at_once_leave_threads_for_other_requests(admin, monkeypatch):
+    """Two of them wait for a hash; the others are told to come again, and are not counted."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(*_, **__):
+        begun.set()
+        assert goes_on.wait(60)
+        return bytes(32)
+
+    forms = []
+    for number in range(16):
+        client = admin.app.test_client()
+        token = field(client.get("/admin/login"))
+        form = {"name": f"somebody-{number}", "password": "wrong", "csrf_token": token}
+        forms.append((client, form))
+    monkeypatch.setattr(passwords.hashlib, "scrypt", slow)
+    with ThreadPoolExecutor(16) as crowd:
+        answers = [crowd.submit(c.post, "/admin/login", data=form) for c, form in forms]
+        assert begun.wait(60)
+        refused = list(islice(as_completed(answers), 14))
+        assert admin.client.get("/health/live").status_code == 200
+        goes_on.set()
+    assert {done.result().status_code for done in refused} == {429}
+    assert all(1 <= int(done.result().headers["Retry-After"]) <= 5 for done in refused)
+    assert [a.result().status_code for a in answers].count(403) == passwords.PLACES
+    with admin.database.connect() as connection:
+        tried = connection.execute(select(login_failures)).all()
+    assert len(tried) == passwords.PLACES + 1  # names, and the address
+
+
+def test_an_ipv6_network_counts_as_one_address(admin, quick_nobody):
+    def tried(address, name, password="wrong"):
+        client = admin.app.test_client()
+        client.environ_base["REMOTE_ADDR"] = address
+        form = {"name": name, "password": password}
+        form["csrf_token"] = field(client.get("/admin/login"))
+        return client.post("/admin/login", data=form).status_code
+
+    for number in range(ADDRESS_FAILURES):
+        assert tried(f"2001:db8:0:1:{number:x}::1", f"nobody-{number}") == 403
+    assert tried("2001:db8:0:1:ffff::9", "a-viewer", PASSWORD) == 429
+    assert tried("2001:db8:0:2::1", "a-viewer", PASSWORD) == 303
+    assert tried("2001:db8:0:2::77", "a-viewer", PASSWORD) == 303  # the failures it has are its own
+
+
+def test_parameters_named_as_the_frameworks_own_break_no_page(admin):
+    client, _ = log_in(admin, "a-admin")
+    odd = "endpoint=x&_method=POST&_external=1&_scheme=x&_anchor=y&values=1&self=2&range=7d"
+    for rule in routes(admin.app):
+        if "GET" in rule.methods and "logout" not in rule.rule:
+            for query in (odd, f"{odd}&cursor=", f"{odd}&sort=title"):
+                answer = client.get(f"{path_of(rule)}?{query}")
+                assert answer.status_code < 500, (rule.rule, query)
+    page = client.get("/admin/audit?endpoint=x&_method=POST").get_data(as_text=True)
+    assert "/admin/audit/export.csv?endpoint=x&amp;_method=POST" in page
+
+
+def test_the_page_after_a_log_in_stays_below_admin(admin):
+    for asked, expected in (
+        ("/admin/items?q=tea", "/admin/items?q=tea"),
+        ("/admin/users?user_id=..%2F", "/admin/users?user_id=../"),
+        ("/admin/../shop", "/admin/"),
+        ("/admin/%252e%252e/shop", "/admin/"),
+        ("/admin/x/%252E./%252e%252e/shop", "/admin/"),
+        ("/admin/./../shop", "/admin/"),
+        ("/admin%252f..%252fshop", "/admin/"),
+        ("/admin/..%5cshop", "/admin/"),
+        ("/admin/%C2%9Bx", "/admin/"),
+        ("/admin/login?next=x", "/admin/"),
+        ("/adminx/items", "/admin/"),
+        ("/admin", "/admin/"),
+    ):
+        _, answer = log_in(admin, "a-viewer", next_=f"?next={asked}")
+        assert answer.headers["Location"] == expected, asked
 
 
 def test_a_changed_password_ends_every_session(admin):

@@ -464,3 +464,23 @@ def test_sql_is_put_together_from_names_of_this_project_alone():
 def test_sql_made_of_a_value_is_seen(line):
     assert list(sql_not_constant(f"def look(connection, cursor):\n    {line}"))
     assert not list(sql_not_constant("def look(c):\n    q = 'SELECT 1'\n    c.execute(text(q))"))
+
+
+def test_a_path_that_a_proxy_would_not_know_leads_nowhere(bare):
+    """A rule for /metrics or /admin is of that very text."""
+    assert bare.client.get("/metrics").status_code == 200
+    for path in (
+        "//metrics",
+        "///metrics",
+        "/%6detrics",
+        "/metric%73",
+        "//admin/login",
+        "/%61dmin/",
+    ):
+        assert bare.client.get(path).status_code == 404, path
+        with_proxy = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path}
+        assert bare.client.get("/", environ_overrides=with_proxy).status_code == 404, path
+    assert (
+        bare.client.get("/api/v1/items/a%2Fb", headers={"X-API-Key": bare.keys["read"]}).status_code
+        == 404
+    )

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
@@ -12,7 +13,7 @@ from recsys.events.fields import Event
 from recsys.ops import upkeep
 from recsys.serving.active_model import in_control
 from recsys.serving.answers import Request
-from recsys.storage.entities import event_rows, history_rows, item_rows
+from recsys.storage.entities import event_rows, history_rows, item_rows, key_values
 from recsys.web.services import now_us
 
 PAGE = {"Origin": "https://shop.example"}
@@ -320,6 +321,33 @@ def test_too_many_requests_are_told_when_to_come_back(database, tmp_path, Servic
     service.close()
 
 
+def test_an_ipv6_network_and_a_mapped_address_count_as_one(
+    database, tmp_path, Service, settings_for
+):
+    settings = settings_for(tmp_path / "models", auth={"collect_per_minute": 2})
+    with closing(Service(database, settings)) as service:
+        posted = {"session_id": "abc", "item_id": "P0001"}
+        for address, status in (
+            ("2001:db8:1:1::1", 200),
+            ("2001:db8:1:1:aaaa::2", 200),
+            ("2001:db8:1:1:ffff:ffff:ffff:ffff", 429),
+            ("2001:db8:1:2::1", 200),
+            ("192.0.2.9", 200),
+            ("::ffff:192.0.2.9", 200),
+            ("64:ff9b::c000:209", 429),
+            ("2002:c000:209::1", 429),
+        ):
+            service.call(
+                "POST",
+                "/events",
+                json=posted,
+                scope="collect",
+                headers=PAGE,
+                status=status,
+                environ_overrides={"REMOTE_ADDR": address},
+            )
+
+
 def test_a_configured_proxy_tells_the_address(database, tmp_path, Service, settings_for):
     settings = settings_for(tmp_path / "models", auth={"collect_per_minute": 1}, trusted_proxies=1)
     service = Service(database, settings)
@@ -371,10 +399,11 @@ def test_a_share_of_users_keeps_the_earlier_champion(
     newer = publish(tiny_shop, database, tmp_path / "models", "20990101-000000-aaaaaa")
     service = Service(database, settings_for(tmp_path / "models", control_share=0.5))
     seen = Counter()
+    key = bytes.fromhex(key_values.arm_key(database))
     for number in range(40):
         user = f"u{number}"
         answer = service.get(f"/users/{user}/recommendations?k=2")
-        arm = "control" if in_control(user, 0.5) else "champion"
+        arm = "control" if in_control(user, 0.5, key) else "champion"
         assert answer["arm"] == arm
         assert answer["model_version"] == (newer if arm == "champion" else tiny_shop.bundle.version)
         seen[arm] += 1

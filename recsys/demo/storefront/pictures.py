@@ -80,18 +80,23 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower().replace("'", "")).strip("-")
 
 
-@lru_cache(maxsize=4_096)
 def picture(kind: str, style: str, name: str) -> bytes:
     """The SVG of a product. Raises NotFoundError for a kind or style that is not drawn.
 
     >>> picture("mug", "nordic", "alva").startswith(b"<svg")
     True
     """
-    drawing, palette = DRAWINGS.get(kind), PALETTES.get(style)
-    if drawing is None or palette is None:
+    if kind not in DRAWINGS or style not in PALETTES:
         raise NotFoundError("picture", f"{kind}/{style}")
     draw = hashlib.blake2b(name.encode(), digest_size=2).digest()
-    mark = _PATTERNS[draw[0] % len(_PATTERNS)]
+    return _drawn(kind, style, draw[0] % len(_PATTERNS), bool(draw[1] % 2))
+
+
+# Kept by what is drawn, not by the name that was asked for: there are only so many pictures.
+@lru_cache(maxsize=4_096)
+def _drawn(kind: str, style: str, pattern: int, turned: bool) -> bytes:
+    drawing, palette = DRAWINGS[kind], PALETTES[style]
+    mark = _PATTERNS[pattern]
     names = {
         **{"b": "url(#b)", "w": "url(#w)", "m": "url(#m)", "l": "url(#l)"},
         **{"a": palette.accent, "k": palette.dark, "g": palette.ground, "s": "#000"},
@@ -99,7 +104,7 @@ def picture(kind: str, style: str, name: str) -> bytes:
     whole = Template(f"{drawing.behind}\0{drawing.front}").substitute(names, line=_LINE)
     behind, _, front = whole.partition("\0")
     tones = (("b", palette.body), ("w", palette.second), ("m", "#b9bcc2"), ("l", "#f6f1e6"))
-    mirrored = draw[1] % 2 and kind not in _HAVE_A_SIDE
+    mirrored = turned and kind not in _HAVE_A_SIDE
     return _PICTURE.substitute(
         light=_mixed(palette.ground, "#ffffff", 0.6),
         ground=palette.ground,

@@ -112,7 +112,7 @@ def why() -> Response:
     """A visitor's recommendations with the past events behind each."""
     query = read_query(VisitorQuery)
     assert isinstance(query, VisitorQuery)
-    asked = Request(session_id=query.session_id, k=query.k, explain=True)
+    asked = Request(session_id=query.session_id, k=query.k, explain=True, from_page=True)
     answer = pipeline.recommend(services().recommender, asked, now_us())
     return _json({"items": [ranked_out(one) for one in answer.items]})
 

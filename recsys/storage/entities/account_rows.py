@@ -19,6 +19,7 @@ from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities.passwords import hash_password
 from recsys.storage.schema.tables import accounts, admin_sessions, login_failures
+from recsys.text_rules import counted_address
 
 ROLES = ("viewer", "operator", "admin")  # each may do what those before it may
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -319,6 +320,8 @@ def _check_another_admin(connection: Connection, name: str) -> None:
 
 
 def _subject(kind: str, value: str) -> str:
+    if kind == "address":
+        value = counted_address(value)
     return f"{kind}:{_digest(value)[:32]}"
 
 

@@ -50,11 +50,12 @@ def counts(
 
 
 def empty_answers(connection: Connection, since_us: int, until_us: int, version: str) -> int:
-    """How many of a version's answers in [since_us, until_us) held no item."""
+    """How many of a champion's answers in [since_us, until_us) held no item; pages' do not count."""
     statement = select(func.sum(answer_counts.c.shown)).where(
         answer_counts.c.hour_us >= since_us,
         answer_counts.c.hour_us < until_us,
         answer_counts.c.model_version == version,
+        answer_counts.c.arm == "champion",
         answer_counts.c.source == EMPTY,
     )
     return int(connection.execute(statement).scalar_one() or 0)

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     and_,
     any_,
+    case,
     delete,
     func,
     literal,
@@ -24,8 +25,8 @@ from sqlalchemy import (
 from recsys.events.fields import EVENT_COLUMNS, Event
 from recsys.events.identity import user_bucket
 from recsys.storage.engine.database import upsert
-from recsys.storage.entities import history_rows
-from recsys.storage.schema.tables import event_counts, events, item_categories
+from recsys.storage.entities import history_rows, item_rows
+from recsys.storage.schema.tables import event_counts, events, item_categories, items
 
 NEWEST = 5_000  # events among which types are looked for beside those counted by the hour
 INSERT_ROWS = 2_000  # rows a statement: PostgreSQL takes 65,535 values
@@ -91,20 +92,34 @@ def popular_items(
     category: str | None = None,
     limit: int = 100,
     until_us: int | None = None,
+    known_only: bool = False,
 ) -> list[tuple[str, int]]:
-    """(item id, events) of the items with most events in [since_us, until_us), most first."""
-    count = func.count().label("events")
-    statement = select(events.c.item_id, count).where(events.c.timestamp_us >= since_us)
-    if until_us is not None:
-        statement = statement.where(events.c.timestamp_us < until_us)
-    if category is not None:
-        statement = statement.join(
-            item_categories, item_categories.c.item_id == events.c.item_id
-        ).where(item_categories.c.category == category)
-    statement = (
-        statement.group_by(events.c.item_id).order_by(count.desc(), events.c.item_id).limit(limit)
+    """(item id, users and sessions) of the items that most had an event of in [since_us, until_us).
+
+    However many events somebody sends, each counts once for an item. With `known_only`, where there
+    is a catalogue, of items outside it users count alone: a page's key posts for sessions, and any text.
+    """
+    session = case((events.c.user_id.is_(None), events.c.session_id))
+    pairs = select(events.c.item_id, events.c.user_id, session).where(
+        events.c.timestamp_us >= since_us
     )
-    return [(row.item_id, row.events) for row in connection.execute(statement)]
+    if until_us is not None:
+        pairs = pairs.where(events.c.timestamp_us < until_us)
+    if category is not None:
+        within = item_categories.c.item_id == events.c.item_id
+        pairs = pairs.join(item_categories, within).where(item_categories.c.category == category)
+    elif known_only and item_rows.has_items(connection):
+        pairs = pairs.outerjoin(items, items.c.item_id == events.c.item_id)
+        pairs = pairs.where(or_(items.c.item_id.is_not(None), events.c.user_id.is_not(None)))
+    owners = pairs.distinct().subquery()
+    count = func.count().label("owners")
+    statement = (
+        select(owners.c.item_id, count)
+        .group_by(owners.c.item_id)
+        .order_by(count.desc(), owners.c.item_id)
+        .limit(limit)
+    )
+    return [(row.item_id, row.owners) for row in connection.execute(statement)]
 
 
 def events_of(user_id: str, merged: Collection[str]) -> ColumnElement[bool]:

@@ -35,6 +35,30 @@ class StoredItem:
     updated_at_us: int
 
 
+def has_items(connection: Connection) -> bool:
+    """Whether there is a catalogue: an item that may be shown, of which more is known than its id."""
+    described = or_(
+        items.c.title.is_not(None),
+        items.c.price.is_not(None),
+        items.c.image.is_not(None),
+        items.c.categories != "[]",
+        items.c.properties != "{}",
+    )
+    statement = select(items.c.item_id).where(items.c.available, described).limit(1)
+    return connection.execute(statement).first() is not None
+
+
+def outside(connection: Connection, item_ids: Sequence[str]) -> set[str]:
+    """Those of `item_ids` that the catalogue lacks; none where there is no catalogue."""
+    if not has_items(connection):
+        return set()
+    found = set(item_ids)
+    for at in range(0, len(item_ids), CHUNK):
+        part = items.c.item_id.in_(item_ids[at : at + CHUNK])
+        found.difference_update(connection.execute(select(items.c.item_id).where(part)).scalars())
+    return found
+
+
 def put_items(connection: Connection, given: Iterable[Item], now_us: int) -> int:
     """Store what is given of each item; what is not given stays. How many items are new.
 

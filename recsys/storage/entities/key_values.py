@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from collections.abc import Callable
 from enum import StrEnum
@@ -18,6 +19,7 @@ class InstallationKey(StrEnum):
     TABLES = "tables"  # names of this project's tables, as the newest migration left them (JSON)
     DATABASE_ID = "database_id"  # by which sequence files know their database
     TOMBSTONE_KEY = "tombstone_key"  # of the keyed hash of those who were erased (hex)
+    ARM_KEY = "arm_key"  # of the keyed hash that draws users into the control arm (hex)
     ATTRIBUTED_UNTIL_US = "attributed_until_us"  # receipt time up to which clicks are attributed
     EVENTS_COUNTED_TO = "events_counted_to"  # row id up to which events need no second look
     EVENTS_COUNTED_NEWEST = "events_counted_newest"  # the newest row id that was counted
@@ -66,9 +68,18 @@ def forget(connection: Connection, *keys: InstallationKey) -> None:
 
 def database_id(database: Database) -> str:
     """A name of this very database, by which sequence files know it; made when it is first asked for."""
+    return _made_once(database, InstallationKey.DATABASE_ID, lambda: uuid.uuid4().hex)
+
+
+def arm_key(database: Database) -> str:
+    """The secret that draws users into arms; made when it is first asked for."""
+    return _made_once(database, InstallationKey.ARM_KEY, lambda: secrets.token_hex(32))
+
+
+def _made_once(database: Database, key: InstallationKey, make: Callable[[], str]) -> str:
     with database.connect() as connection:
-        known = get_text(connection, InstallationKey.DATABASE_ID)
+        known = get_text(connection, key)
     if known is not None:
         return known
     with database.begin() as connection:
-        return get_or_put(connection, InstallationKey.DATABASE_ID, lambda: uuid.uuid4().hex)
+        return get_or_put(connection, key, make)

@@ -63,8 +63,9 @@ class OwnEvents:
         category: str | None = None,
         limit: int = 100,
         until_us: int | None = None,
+        known_only: bool = False,
     ) -> list[tuple[str, int]]:
-        return event_rows.popular_items(connection, since_us, category, limit, until_us)
+        return event_rows.popular_items(connection, since_us, category, limit, until_us, known_only)
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         return user_rows.user_summary(connection, user_id)

@@ -66,10 +66,12 @@ class CombinedEvents(ExternalEvents):
         category: str | None = None,
         limit: int = 100,
         until_us: int | None = None,
+        known_only: bool = False,
     ) -> list[tuple[str, int]]:
-        counts = dict(self._own.popular_items(connection, since_us, category, limit, until_us))
+        asked = (connection, since_us, category, limit, until_us, known_only)
+        counts = dict(self._own.popular_items(*asked))
         counted = limit if category is None else MAX_COUNTED
-        found = super().popular_items(connection, since_us, category, counted, until_us)
+        found = super().popular_items(connection, since_us, category, counted, until_us, known_only)
         for item_id, events in found:
             counts[item_id] = counts.get(item_id, 0) + events
         return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]

@@ -153,6 +153,7 @@ class ExternalEvents:
         category: str | None = None,
         limit: int = 100,
         until_us: int | None = None,
+        known_only: bool = False,
     ) -> list[tuple[str, int]]:
         """Empty where no index leads with the time."""
         counted = limit if category is None else MAX_COUNTED

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
@@ -12,7 +14,7 @@ from recsys.commands import credentials
 from recsys.errors import ConflictError, InputError, RateLimitError
 from recsys.storage.entities import account_rows
 from recsys.storage.entities.audit_rows import Actor
-from recsys.storage.entities.passwords import MAX_LENGTH, is_password
+from recsys.storage.entities.passwords import MAX_LENGTH, is_password, place_to_hash
 from recsys.web.admin import access
 from recsys.web.admin.access import OPEN, PREFIX, view
 from recsys.web.services import actor, now_us, services
@@ -37,20 +39,22 @@ def log_in() -> Any:
     name = request.form.get("name", "")[:MAX_LENGTH].strip()
     password = request.form.get("password", "")[: MAX_LENGTH + 1]
     address = request.remote_addr or "-"
-    try:
-        access.count_attempt(name, address)
-    except RateLimitError as error:
-        minutes = -(-error.retry_after_seconds // 60)
-        message = f"Too many attempts. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
-        response: Response = _form(message, name, 429)
-        response.headers["Retry-After"] = str(error.retry_after_seconds)
-        return response
     database = services().database
-    with database.connect() as connection:
-        stored = account_rows.password_hash(connection, name)
+    try:
+        with place_to_hash():  # before the attempt is counted: who has no place has not tried
+            access.count_attempt(name, address)
+            with database.connect() as connection:
+                stored = account_rows.password_hash(connection, name)
+            right = is_password(password, stored)
+    except RateLimitError as error:
+        seconds = error.retry_after_seconds
+        soon = f"{seconds} seconds" if seconds < 60 else f"{-(-seconds // 60)} minutes"
+        response: Response = _form(f"Too many attempts. Try again in {soon}.", name, 429)
+        response.headers["Retry-After"] = str(seconds)
+        return response
     visitor = Actor(name, "-", g.get("request_id"), address)
     token = None
-    if is_password(password, stored) and stored is not None:  # first, to take as long for any name
+    if right and stored is not None:
         with suppress(ConflictError):  # the password was changed while it was looked at
             token = credentials.log_in(database, visitor, stored, now_us())
     if token is None:
@@ -84,11 +88,13 @@ def change_password() -> Any:
     """Change the password; every session of the account ends, this one too."""
     given = {name: request.form.get(name, "")[: MAX_LENGTH + 1] for name in ("old", "new", "again")}
     name, database = g.account.name, services().database
-    access.count_attempt(name, request.remote_addr or "-")
-    with database.connect() as connection:
-        stored = account_rows.password_hash(connection, name)
+    with place_to_hash():
+        access.count_attempt(name, request.remote_addr or "-")
+        with database.connect() as connection:
+            stored = account_rows.password_hash(connection, name)
+        right = is_password(given["old"], stored)
     problem = None
-    if not is_password(given["old"], stored):
+    if not right:
         problem = "The present password is not right."
     elif given["new"] != given["again"]:
         problem = "The new password was not repeated as it was written."
@@ -115,5 +121,8 @@ def _form(error: str | None = None, name: str = "", status: int = 200) -> Any:
 def _next() -> str:
     """Where to go after logging in: a page of the dashboard, never another host."""
     asked = request.args.get("next", "")
-    safe = asked.startswith(PREFIX + "/") and not set(asked) & set("\\\r\n\t") and "//" not in asked
-    return asked if safe and not asked.startswith(f"{PREFIX}/login") else url_for("admin.home")
+    # As a browser reads it: a backslash is a slash, and a dot may be encoded.
+    segments = unquote(re.split("[?#]", asked)[0]).replace("\\", "/").split("/")
+    inside = segments[:2] == ["", PREFIX[1:]] and len(segments) > 2
+    safe = inside and not {".", ".."} & set(segments) and "//" not in asked and asked.isprintable()
+    return asked if safe and segments[2] != "login" and "\\" not in asked else url_for("admin.home")

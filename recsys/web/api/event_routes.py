@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from recsys.errors import AccessError, InputError
 from recsys.events.fields import Event
+from recsys.events.times import DAY_US
 from recsys.ingest.event_body import check_event
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import event_rows, tombstone_rows
@@ -19,6 +20,8 @@ from recsys.web.operations import operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
 from recsys.web.usage import PostedEvent
+
+PAGE_DAYS = 7  # how old an event from a page may be: it tells of what happens
 
 blueprint = Blueprint("events", __name__, url_prefix="/api/v1")
 
@@ -58,13 +61,19 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
         raise InvalidRequestError([FieldError(field="body", message=message)])
     if from_page():
         _check_page(rows)
+        services().keys.spend_events(len(rows))
     now = now_us()
     results: list[dict[str, Any]] = []
     good: list[tuple[int, Event]] = []
+    oldest_us = now - PAGE_DAYS * DAY_US if from_page() else 0
     for index, row in enumerate(rows):
         result = {"index": index, "status": "rejected", "event_id": None, "error": None}
         try:
-            good.append((index, check_event(row, now)))
+            event = check_event(row, now)
+            if event.timestamp_us < oldest_us:
+                expected = f"a page posts events of the last {PAGE_DAYS} days"
+                raise InputError("timestamp", row["timestamp"], expected)
+            good.append((index, event))
         except InputError as error:
             result["error"] = str(error)
             if isinstance(row, dict) and isinstance(row.get("event_id"), str):

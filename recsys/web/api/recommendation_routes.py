@@ -15,6 +15,7 @@ from recsys.events.fields import Event
 from recsys.events.times import HOUR_US, rfc3339
 from recsys.ingest.event_body import check_event
 from recsys.ingest.row_conditions import Condition
+from recsys.serving.answer_log import stored_bytes
 from recsys.serving.answers import Boost, Request
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.engine import advisory_lock
@@ -66,9 +67,12 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
         page_of=query.page_of,
         shown_before=before,
         explain=query.explain,
+        from_page=from_page(),
         **more,
     )
     answer = pipeline.recommend(shared.recommender, request, now_us(), stamps())
+    if from_page():  # what it has stored costs as what it sends does; raised before it is stored
+        shared.keys.spend_bytes(stored_bytes(answer))
     shared.impressions.record(answer)
     shared.usage.answered(answer)
     return answer_out(answer)

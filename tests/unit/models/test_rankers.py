@@ -38,12 +38,22 @@ def votes(ranker, *history: int) -> dict[int, float]:
 
 
 def test_popular_counts_items_and_leaves_special_rows_out():
-    assert votes(Popular.fit(log_of([2, 3, 3, 1, 1]), ROWS)) == {2: 1.0, 3: 2.0}
+    assert votes(Popular.fit(log_of([2, 3, 3, 1, 1], [3]), ROWS)) == {2: 1.0, 3: 2.0}
 
 
 def test_popular_recent_counts_the_last_seven_days():
-    log = log_of([2, 2, 2, 3, 4, 4], spacing_us=3 * DAY_US)
+    log = log_of([2, 2, 2, 3, 4], [4], spacing_us=3 * DAY_US)
     assert votes(PopularRecent.fit(log, ROWS)) == {3: 1.0, 4: 2.0}
+
+
+def test_popular_counts_owners_whatever_the_parts_it_is_counted_in(monkeypatch):
+    rng = np.random.default_rng(5)
+    walks = [rng.integers(1, ROWS, rng.integers(1, 30)).tolist() for _ in range(40)]
+    expected = {i: float(sum(i in walk for walk in walks)) for i in range(2, ROWS)}
+    for chunk in (1, 7, 50, 10_000):
+        monkeypatch.setattr("recsys.models.popular.CHUNK", chunk)
+        found = votes(Popular.fit(log_of(*walks), ROWS))
+        assert found == {i: count for i, count in expected.items() if count}
 
 
 def test_transitions_count_direct_successors_within_a_sequence():

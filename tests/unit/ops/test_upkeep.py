@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -41,3 +43,19 @@ def test_the_strongest_followers_of_an_item_are_kept_surest_first():
     shares = [share for _, _, share in steps]
     assert shares == sorted(shares, reverse=True)
     assert steps[0][1] == chr(0x100 + FOLLOWERS + 4)
+
+
+def test_one_owner_counts_once_however_often_a_step_is_taken():
+    assert recent_steps(frame_of("aXaXaXaX"), {"a"}, 1_800) == []
+    steps = {(a, b): share for a, b, share in recent_steps(frame_of("aXaXaX", "aX"), {"a"}, 1_800)}
+    assert steps["a", "X"] == 2 / (2 + 5)
+
+
+def test_sessions_do_not_bring_in_what_the_catalogue_lacks():
+    walks = ["aX", "aX", "aY", "aY"]
+    sessions = frame_of(*walks)
+    sessions = replace(sessions, user_keys=[key.replace("u:", "s:") for key in sessions.user_keys])
+    found = {(of, to) for of, to, _ in recent_steps(sessions, {"a"}, 1_800, {"X"})}
+    assert found == {("a", "Y")}
+    found = {(of, to) for of, to, _ in recent_steps(frame_of(*walks), {"a"}, 1_800, {"X"})}
+    assert found == {("a", "X"), ("a", "Y")}

@@ -1,5 +1,6 @@
 """Popular items: one thread counts, a count that fails is not repeated at once."""
 
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,8 @@ from recsys.events.times import MINUTE_US
 from recsys.serving.popularity import KEEP_SECONDS, RETRY_SECONDS, Popularity
 from recsys.storage.entities import event_rows
 from recsys.storage.entities.own_events import OwnEvents
+
+USERS = itertools.count()
 
 
 class Source(OwnEvents):
@@ -58,7 +61,7 @@ def ask(request, database, source, clock):
 
 
 def view(database, item):
-    event = Event("u", None, item, "view", MINUTE_US, None, None, None, None)
+    event = Event(f"u{next(USERS)}", None, item, "view", MINUTE_US, None, None, None, None)
     with database.begin() as connection:
         event_rows.insert_events(connection, [event], 1)
 

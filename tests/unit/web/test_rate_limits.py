@@ -79,6 +79,14 @@ def test_where_limits_are_counted_is_checked_and_its_password_masked():
     assert effective(Settings())["auth"]["limits"] == "memory"
 
 
+def test_what_costs_more_uses_more_of_the_allowance():
+    counting = RateLimits()
+    assert counting.seconds_to_wait("shop", 100, 60, now=100.0) == 0.0
+    assert counting.seconds_to_wait("shop", 100, 60, now=100.0) == pytest.approx(12.0)
+    assert counting.seconds_to_wait("shop", 100, 40, now=100.0) == 0.0  # a refusal counts nothing
+    assert counting.seconds_to_wait("shop", 100, 101, now=9_999.0) > 0  # never, however long ago
+
+
 def test_a_process_killed_while_it_counts_holds_nobody_up(monkeypatch):
     counting = RateLimits()
     fork = multiprocessing.get_context("fork")
@@ -88,14 +96,14 @@ def test_a_process_killed_while_it_counts_holds_nobody_up(monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(rate_limits.struct, "pack_into", die)
-        killed = fork.Process(target=counting.seconds_to_wait, args=("shop", 1, 100.0))
+        killed = fork.Process(target=counting.seconds_to_wait, args=("shop", 1, 1, 100.0))
         killed.start()
         killed.join()
         assert killed.exitcode == -signal.SIGKILL
-    other = fork.Process(target=counting.seconds_to_wait, args=("shop", 1, 100.0))
+    other = fork.Process(target=counting.seconds_to_wait, args=("shop", 1, 1, 100.0))
     other.start()
     other.join(timeout=60)
     stuck = other.is_alive()
     other.kill()
     assert not stuck
-    assert counting.seconds_to_wait("shop", 1, 100.0) > 0  # the other was counted
+    assert counting.seconds_to_wait("shop", 1, 1, 100.0) > 0  # the other was counted

@@ -18,7 +18,7 @@ impressions = Table(
     Column("model_version", Text),
     Column("scenario", Text),
     Column("items", Text, nullable=False),  # JSON list of [item_id, source, score]
-    Column("arm", Text),  # 'champion', 'control' or null
+    Column("arm", Text),  # 'champion', 'control', 'page' or null
     Column("page_of", Text),  # the answer that this one goes on from
     Column("last_event_id", Text),
     Column("sequence_length", Integer),

@@ -4,8 +4,9 @@ import pytest
 
 from recsys.errors import InputError, StorageUnavailableError
 from recsys.events.fields import Event
+from recsys.ingest.item_body import check_item
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows, history_rows
+from recsys.storage.entities import event_rows, history_rows, item_rows
 
 
 def event(item: str, at: int, user: str | None = "u", session: str | None = None, **more) -> Event:
@@ -47,8 +48,45 @@ def test_more_rows_than_a_statement_takes(database):
 def test_popular_items_in_a_window(database):
     store(database, event("a", 1), event("a", 2), event("b", 50), event("c", 60), event("c", 61))
     with database.connect() as connection:
-        assert event_rows.popular_items(connection, 50) == [("c", 2), ("b", 1)]
-        assert event_rows.popular_items(connection, 0, limit=1) == [("a", 2)]
+        assert event_rows.popular_items(connection, 50) == [("b", 1), ("c", 1)]
+        assert event_rows.popular_items(connection, 0, limit=1) == [("a", 1)]
+
+
+def owned(item_id, user_id=None, session_id=None):
+    return Event(user_id, session_id, item_id, "view", 100, None, None, None, None)
+
+
+def test_popular_items_count_owners_however_much_each_sends(database):
+    store(
+        database,
+        *[owned("loud", session_id="one") for _ in range(50)],
+        *[owned("liked", f"u{n}") for n in range(2)],
+        owned("liked", "u1", "with a session too"),
+        owned("liked", session_id="u1"),  # a session of the same name is another owner
+    )
+    with database.connect() as connection:
+        assert event_rows.popular_items(connection, 0) == [("liked", 3), ("loud", 1)]
+
+
+def test_outside_the_catalogue_users_count_alone(database):
+    store(
+        database,
+        *[owned("any text", session_id=f"s{n}") for n in range(9)],
+        owned("tea", session_id="s"),
+        *[owned("too new", f"u{n}") for n in range(2)],
+        *[owned("too new", session_id=f"s{n}") for n in range(9)],
+    )
+    hidden = check_item({"item_id": "hidden", "available": False})
+    tea = check_item({"item_id": "tea", "title": "Tea"})
+    with database.begin() as connection:
+        everything = [("any text", 9), ("tea", 1), ("too new", 11)]
+        assert sorted(event_rows.popular_items(connection, 0, known_only=True)) == everything
+        item_rows.put_items(connection, [hidden], 1)  # hides an item, and is no catalogue
+        assert sorted(event_rows.popular_items(connection, 0, known_only=True)) == everything
+        item_rows.put_items(connection, [tea], 1)
+        found = event_rows.popular_items(connection, 0, known_only=True)
+        assert found == [("too new", 2), ("tea", 1)]
+        assert item_rows.outside(connection, ["tea", "hidden", "other"]) == {"other"}
 
 
 def test_old_events_go_in_batches(database):
