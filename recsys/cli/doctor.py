@@ -24,7 +24,8 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
     Example: recsys doctor
     """
-    from recsys.ops.diagnosis import Finding, examine
+    from recsys.ops.diagnosis import examine
+    from recsys.ops.machine_checks import Finding
     from recsys.storage.engine.database import open_database
 
     path = chosen_path(config)

@@ -6,23 +6,26 @@ Nothing is changed, and no check stops the others. A finding is `ok`, `warn` (it
 
 from __future__ import annotations
 
-import os
-import shutil
-import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
-from recsys.config import Settings, has_password, secret_files
+from recsys.config import Settings
 from recsys.config.exclude_seen import seen_types
 from recsys.errors import RecsysError
 from recsys.events.times import HOUR_US, from_us, to_us
 from recsys.ops.backup import NAME as BACKUP_NAME
+from recsys.ops.machine_checks import (
+    GIB,
+    Finding,
+    State,
+    auth_findings,
+    disk_findings,
+    files_findings,
+    privacy_findings,
+)
 from recsys.registry import read_version
 from recsys.storage.engine import database_health
 from recsys.storage.engine.database import Connection, Database
@@ -40,33 +43,19 @@ from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.schema import migrate
 
-GIB = 2**30
-LITTLE_BYTES, TOO_LITTLE_BYTES = 2 * GIB, GIB // 4
 CLOCK_WARN_SECONDS, CLOCK_FAIL_SECONDS = 2.0, 60.0
 OLD_MODEL_HOURS = 72.0  # where schedule.max_model_age_hours says nothing
 OLD_BACKUP_HOURS = 50.0
 BIG_LOG_BYTES = GIB
 MUCH_LOG_BYTES = 16 * 2**20
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-State = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check."""
-
-    check: str
-    state: State
-    found: str
-    advice: str = ""  # what to do; empty where nothing needs doing
 
 
 def examine(
     settings: Settings, database: Database, config: Path | None, now: datetime
 ) -> list[Finding]:
     """All findings, in the order of the checks."""
-    findings = [*_files(settings, config), *_privacy(settings, database)]
-    findings += [*_auth(settings), *_disk(settings, database)]
+    findings = [*files_findings(settings, config), *privacy_findings(settings, database)]
+    findings += [*auth_findings(settings), *disk_findings(settings, database)]
     if database.file is not None and not database.file.exists():  # connecting would make one
         return [*findings, _schema(None)]
     started = time.perf_counter()
@@ -87,96 +76,6 @@ def examine(
         except RecsysError as error:
             findings.append(Finding(check, "fail", str(error)))
     return findings
-
-
-def _files(settings: Settings, config: Path | None) -> Iterator[Finding]:
-    yield Finding("configuration", "ok", f"{config or 'defaults and environment'}: every key fits")
-    private = dict.fromkeys(secret_files(config), "a secret")
-    if config is not None and has_password(config):
-        private[config] = "the database's password"
-    for path, what in private.items():
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o027:  # its group may read, which is how a service is let in
-            yield Finding(
-                "secrets", "fail", f"{path} holds {what}, mode {mode:o}", f"chmod 640 {path}"
-            )
-        else:
-            yield Finding("secrets", "ok", f"{path}: mode {mode:o}")
-    if config is not None and config not in private and config.stat().st_mode & stat.S_IWOTH:
-        yield Finding("configuration", "fail", f"anyone may write {config}", f"chmod o-w {config}")
-    registry = settings.registry.path
-    place = _nearest(registry)
-    try:
-        with tempfile.TemporaryFile(dir=place):  # it has no name
-            pass
-        found = "can be written" if place == registry else f"can be made in {place}"
-        yield Finding("registry", "ok", f"{registry} {found}")
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        advice = "give the service's user that folder, or set registry.path"
-        yield Finding("registry", "fail", f"{registry} cannot be written: {reason}", advice)
-
-
-def _privacy(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Files of people's clicks that every user of the machine may read, as older releases made them."""
-    places = [settings.registry.path]
-    if database.file is not None:
-        places += [Path(f"{database.file}{end}") for end in ("", "-wal", "-shm", "-journal")]
-    if settings.schedule.backup:
-        places.append(settings.schedule.backup_path)
-    opened = [
-        str(path)
-        for path in places
-        if path.exists() and path.stat().st_mode & stat.S_IROTH and _is_reached(path)
-    ]
-    if opened:
-        named = ", ".join(opened)
-        advice = f"chmod -R o= {' '.join(opened)}"
-        yield Finding("privacy", "warn", f"every user of this machine may read {named}", advice)
-    else:
-        yield Finding("privacy", "ok", "database files, models and backups are not for all to read")
-
-
-def _is_reached(path: Path) -> bool:
-    """Whether every user of the machine may go through all the folders on the way to `path`."""
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
-
-
-def _auth(settings: Settings) -> Iterator[Finding]:
-    host = settings.serving.host
-    if settings.auth.enabled:
-        yield Finding("access", "ok", "the API asks for a key")
-    elif host in LOOPBACK:
-        yield Finding("access", "warn", "auth.enabled is false", "set it before others reach it")
-    else:
-        found = f"auth.enabled is false and the service listens at {host}"
-        yield Finding("access", "fail", found, "set auth.enabled = true: anyone may read and erase")
-
-
-def _disk(settings: Settings, database: Database) -> Iterator[Finding]:
-    places = {"registry": settings.registry.path}
-    if database.file is not None:
-        places["database"] = database.file.parent
-    if settings.schedule.backup:
-        places["backups"] = settings.schedule.backup_path
-    for name, wanted in places.items():
-        free = shutil.disk_usage(_nearest(wanted)).free
-        state: State = "ok"
-        if free < LITTLE_BYTES:
-            state = "warn" if free >= TOO_LITTLE_BYTES else "fail"
-        advice = "make room, or lower registry.keep, events.retention_days, schedule.backup_keep"
-        found = f"{free / GIB:.1f} GiB free for the {name}"
-        yield Finding("disk", state, found, "" if state == "ok" else advice)
-    if database.file is not None and database.file.parent.is_dir():
-        kind = database_health.network_file_system(database.file.parent)
-        if kind is not None:
-            found = f"the SQLite file lies on {kind}, where its locks do not hold"
-            yield Finding("disk", "fail", found, "move it to a local disk, or use PostgreSQL")
-
-
-def _nearest(wanted: Path) -> Path:
-    """`wanted` where it is there, else the folder that it would be made in."""
-    return next((path for path in (wanted, *wanted.resolve().parents) if path.exists()), Path("/"))
 
 
 def _schema(revision: str | None) -> Finding:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from recsys.events.fields import Event
 from recsys.events.times import to_us
-from recsys.ops import diagnosis
+from recsys.ops import machine_checks
 from recsys.ops.diagnosis import examine
 from recsys.storage.engine import database_health
 from recsys.storage.engine.database import Database
@@ -75,7 +75,7 @@ def test_little_room_is_found_where_backups_lie_too(healthy, tmp_path, monkeypat
     schedule = {"backup": "0 1 * * *", "backup_path": tmp_path / "backups"}
     chosen = settings.model_copy(update={"schedule": settings.schedule.model_copy(update=schedule)})
     assert states(chosen, database)["disk"] == "ok"
-    monkeypatch.setattr(diagnosis, "LITTLE_BYTES", 2**62)
+    monkeypatch.setattr(machine_checks, "LITTLE_BYTES", 2**62)
     places = {"registry", "backups"} | ({"database"} if database.file else set())
     low = [one for one in examine(chosen, database, None, NOW) if one.check == "disk"]
     assert {one.found.rpartition(" ")[2] for one in low} == places
@@ -83,7 +83,7 @@ def test_little_room_is_found_where_backups_lie_too(healthy, tmp_path, monkeypat
     assert len([one for one in examine(settings, database, None, NOW) if one.check == "disk"]) == (
         len(places) - 1
     )
-    monkeypatch.setattr(diagnosis, "TOO_LITTLE_BYTES", 2**62)
+    monkeypatch.setattr(machine_checks, "TOO_LITTLE_BYTES", 2**62)
     assert states(settings, database)["disk"] == "fail"
 
 
@@ -196,7 +196,7 @@ def test_an_open_service_and_open_secrets_are_found(healthy, tmp_path, settings_
 
 def test_files_that_everybody_may_read_are_found(tmp_path, settings_for, monkeypatch):
     # Folders of the tests are closed to others; that of this one counts as the root.
-    monkeypatch.setattr(diagnosis, "_is_reached", lambda path: _reached_below(tmp_path, path))
+    monkeypatch.setattr(machine_checks, "_is_reached", lambda path: _reached_below(tmp_path, path))
     models, database = tmp_path / "models", Database(f"sqlite:///{tmp_path}/data/recsys.db")
     models.mkdir(mode=0o755)
     migrate.upgrade(database)

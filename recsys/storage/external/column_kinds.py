@@ -13,15 +13,14 @@ from recsys.config import EventsSettings
 from recsys.errors import ConfigError
 from recsys.events.times import MICROSECONDS
 from recsys.ingest.iso_times import parse_iso
-from recsys.storage.external.mapping import (
+from recsys.storage.external.mapped_column import (
     ID_KINDS,
-    KEYS,
     NUMBER_KINDS,
     TIME_KINDS,
     Kind,
     MappedColumn,
-    Mapping,
 )
+from recsys.storage.external.mapping import KEYS, Mapping
 
 
 def infer_kinds(

@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from recsys.errors import ConfigError, MissingExtraError, SourceDataError, SourceUnavailableError
-from recsys.storage.external.mapping import MappedColumn
+from recsys.storage.external.mapped_column import MappedColumn
 from recsys.storage.external.row_judge import batch_of
 from recsys.storage.external.source_failures import stream_translated, translated
 from recsys.storage.external.source_sessions import only_read

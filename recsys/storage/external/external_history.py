@@ -26,7 +26,7 @@ from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
-from recsys.storage.external.mapping import MappedColumn
+from recsys.storage.external.mapped_column import MappedColumn
 from recsys.storage.external.row_judge import RowJudge, batch_of
 from recsys.storage.external.serving_checks import ResolvedMapping, check_serving
 

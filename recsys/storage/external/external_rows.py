@@ -26,7 +26,8 @@ from recsys.events.array_types import BoolArray
 from recsys.events.fields import MAX_FUTURE_SECONDS, POSITIONED_SCHEMA
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
-from recsys.storage.external.mapping import MappedColumn, Mapping
+from recsys.storage.external.mapped_column import MappedColumn
+from recsys.storage.external.mapping import Mapping
 from recsys.storage.external.row_judge import RowJudge
 
 CHUNK_ROWS = 1_000_000

@@ -17,7 +17,6 @@ from decimal import Decimal
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-import pyarrow as pa
 from sqlalchemy import (
     ColumnElement,
     FromClause,
@@ -28,7 +27,6 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
-    case,
     cast,
     collate,
     column,
@@ -45,15 +43,15 @@ from sqlalchemy.sql import quoted_name
 from recsys.events.times import DAY_US, HOUR_US, MICROSECONDS
 from recsys.ingest.cells import MISSING_WORDS
 from recsys.ingest.layouts import MEANINGS
+from recsys.storage.external.mapped_column import (
+    NUMBER_KINDS,
+    MappedColumn,
+    integer_bounds,
+    sqlite_text,
+)
 from recsys.storage.external.operator_sql import escaped
 from recsys.text_rules import MAX_ID_LENGTH
 
-Kind = Literal[
-    "integer", "decimal", "float", "uuid", "uuid_bytes", "text", "aware", "naive", "date", "other"
-]
-ID_KINDS: tuple[Kind, ...] = ("integer", "decimal", "uuid", "uuid_bytes", "text")
-TIME_KINDS: tuple[Kind, ...] = ("integer", "decimal", "float", "aware", "naive", "date", "text")
-NUMBER_KINDS: tuple[Kind, ...] = ("integer", "decimal", "float")
 # Meaning of a column -> its key in [events].
 KEYS = {meaning: f"{meaning}_column" for meaning in (*MEANINGS, "order")}
 SLACK_US = 3 * HOUR_US  # by which clocks that are put back may err
@@ -61,28 +59,6 @@ READ = (*MEANINGS, "order")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,64})", re.ASCII)
 _WRITTEN = len("2024-05-01T12:00:00")
-_ARROW: dict[str, pa.DataType] = {
-    "integer": pa.int64(),
-    "decimal": pa.string(),
-    "float": pa.float64(),
-    "aware": pa.timestamp("us", "UTC"),
-    "naive": pa.timestamp("us"),
-    "date": pa.date32(),
-}
-
-
-@dataclass(frozen=True)
-class MappedColumn:
-    """One column of the user's."""
-
-    name: str
-    kind: Kind
-    declared: str = ""  # its type as the database names it
-    enumerated: bool = False  # whether it holds none but texts that its type lists
-
-    def arrow_type(self) -> pa.DataType:
-        """What its values are once read in bulk."""
-        return _ARROW.get(self.kind, pa.string())
 
 
 @dataclass(frozen=True)
@@ -163,7 +139,7 @@ class Mapping:
         """The same as it is read: of a type that the drivers give as whole columns."""
         found, one = self.column(source, meaning), self.columns[meaning]
         if self.dialect == "sqlite":
-            found = _sqlite_text(found, meaning)
+            found = sqlite_text(found, meaning)
         elif self.dialect == "postgresql":
             plain = one.declared.upper().startswith(("TEXT", "VARCHAR"))
             if one.kind == "decimal" and meaning != "timestamp":
@@ -296,7 +272,7 @@ class Mapping:
             number = int(asked)
             if kind == "decimal":
                 return number
-            low, high = _bounds(self.columns[meaning].declared)
+            low, high = integer_bounds(self.columns[meaning].declared)
             return number if low <= number <= high else None
         if kind in ("uuid", "uuid_bytes"):
             try:
@@ -391,27 +367,3 @@ class Mapping:
         if self.timezone[:1] in "+-":
             return datetime.fromisoformat(f"2000-01-01T00:00:00{self.timezone}").tzinfo
         return ZoneInfo(self.timezone)
-
-
-def _bounds(declared: str) -> tuple[int, int]:
-    """What an integer type holds, so that no database is asked for what would be an error."""
-    name = declared.upper()
-    bits = 15 if "SMALL" in name else 31 if name in ("INTEGER", "INT", "INT4", "SERIAL") else 63
-    if "UNSIGNED" in name:
-        return 0, 2**64 - 1
-    return -(2**bits), 2**bits - 1
-
-
-def _sqlite_text(found: ColumnElement[Any], meaning: str) -> ColumnElement[Any]:
-    """A value of SQLite's as text, for its columns hold values of any type.
-
-    A blob is no text: it is given so that it cannot be taken for UTF-8.
-    """
-    as_text: ColumnElement[Any] = cast(found, Text)
-    kind = func.typeof(found)
-    blob = cast(literal_column("x'ff'").op("||")(found), Text)
-    whens: list[tuple[Any, Any]] = [(kind == literal_column("'blob'"), blob)]
-    if meaning in ("timestamp", "value"):
-        exact = func.printf(literal_column("'%!.17g'"), found)
-        whens.append((kind == literal_column("'real'"), exact))
-    return case(*whens, else_=as_text)

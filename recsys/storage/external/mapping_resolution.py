@@ -19,7 +19,8 @@ from recsys.errors import ConfigError, InputError, shown
 from recsys.ingest.timestamps import check_timezone
 from recsys.storage.external.column_kinds import infer_kinds
 from recsys.storage.external.external_database import ExternalDatabase
-from recsys.storage.external.mapping import KEYS, MappedColumn, Mapping
+from recsys.storage.external.mapped_column import MappedColumn
+from recsys.storage.external.mapping import KEYS, Mapping
 from recsys.storage.external.operator_sql import check_sql, escaped
 from recsys.storage.external.serving_checks import ResolvedMapping, with_advice
 from recsys.storage.external.table_catalog import columns_of, indexes_of, is_base_table, tables_in

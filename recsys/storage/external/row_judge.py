@@ -25,7 +25,8 @@ from recsys.ingest.event_parser import EventChunk, EventParser
 from recsys.ingest.layouts import MEANINGS, ColumnMap, ReadOptions
 from recsys.ingest.raw_rows import RawChunk, Rejection, raw_text
 from recsys.ingest.timestamps import EXAMPLE
-from recsys.storage.external.mapping import KEYS, MappedColumn, Mapping
+from recsys.storage.external.mapped_column import MappedColumn
+from recsys.storage.external.mapping import KEYS, Mapping
 
 NOT_AS_READ = "holds blanks or decimals around the id, so that no index finds it; mend it in a view"
 _UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy import types as sql
 from sqlalchemy.exc import NoSuchTableError, SQLAlchemyError
 
-from recsys.storage.external.mapping import Kind, MappedColumn
+from recsys.storage.external.mapped_column import Kind, MappedColumn
 
 
 @dataclass(frozen=True)
