@@ -37,7 +37,8 @@ class EventField:
     nullable: bool = True
     max_length: int = MAX_ID_LENGTH  # characters, of a text
     posted_as: str = ""  # its name in REST, where that differs
-    mapped_as: str = ""  # its key in --map, and <key>_column in [events]; '': neither reads it
+    mapped_as: str = ""  # its key in --map
+    in_table: bool = True  # and <key>_column in [events]
     description: str | None = None  # in REST's schema
 
     @property
@@ -72,8 +73,8 @@ DETAIL_FIELDS = (
         description="Your idempotency key: a retry is a duplicate",
     ),
     EventField("value", kind="number", mapped_as="value"),
-    EventField("recommendation_id"),
-    EventField("properties", kind="object"),
+    EventField("recommendation_id", mapped_as="recommendation_id", in_table=False),
+    EventField("properties", kind="object", mapped_as="properties", in_table=False),
 )
 EVENT_FIELDS = (*SEQUENCE_FIELDS, *DETAIL_FIELDS)
 EVENT_COLUMNS = tuple(one.name for one in EVENT_FIELDS)

@@ -9,13 +9,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from recsys.errors import InputError
-from recsys.events.fields import POSITIONED_SCHEMA
+from recsys.events.fields import EVENT_COLUMNS, POSITIONED_SCHEMA
 from recsys.ingest.byte_stream import file_kind, file_size
 from recsys.ingest.delimited import DelimitedFile
 from recsys.ingest.event_parser import EventChunk, EventParser
 from recsys.ingest.json_lines import JsonLines, chunk_of, parse_lines
 from recsys.ingest.json_paths import head_of
-from recsys.ingest.layouts import LAYOUTS, ColumnMap, Layout, ReadOptions, choose_layout
+from recsys.ingest.layouts import (
+    LAYOUTS,
+    ColumnMap,
+    Layout,
+    ReadOptions,
+    choose_layout,
+    is_own_export,
+)
 from recsys.ingest.parquet import ParquetFile
 from recsys.ingest.raw_rows import Rejection, RowSource
 from recsys.ingest.row_conditions import Condition
@@ -44,8 +51,9 @@ def read_events(
     damaged or its first chunk shows that the timestamps are not what `options` say.
     """
     source, layout = _open(path, options, chunk_rows)
+    order = "oldest-first" if is_own_export(source.names, options) else options.order
     parser = EventParser(_with_paths(source, options), options, layout, now_us)
-    return _read(source, parser, RowOrder(options.order), file_size(path))
+    return _read(source, parser, RowOrder(order), file_size(path))
 
 
 def _read(
@@ -62,6 +70,8 @@ def _read(
 
 def _with_paths(source: RowSource, options: ReadOptions) -> list[str]:
     """The columns of `source`, and what `options` name within one of them."""
+    if isinstance(source, JsonLines) and is_own_export(source.names, options):
+        return list(EVENT_COLUMNS)  # the first rows may lack what a later one has
     named = [
         *options.columns.mapped().values(),
         *(Condition.parse(text).column for text in options.where),

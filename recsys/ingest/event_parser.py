@@ -5,6 +5,7 @@ Legend: n rows of a raw chunk, E accepted events.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from recsys.events.array_types import BoolArray
 from recsys.events.fields import (
     DEFAULT_EVENT_TYPE,
     DETAIL_FIELDS,
+    EARLIEST_US,
     POSITIONED_SCHEMA,
     EventField,
     event_table,
@@ -32,7 +34,15 @@ from recsys.ingest.cells import (
     lost_digits_of,
     whole_texts,
 )
-from recsys.ingest.layouts import Layout, ReadOptions, listed, own_map, require_columns
+from recsys.ingest.event_body import check_properties
+from recsys.ingest.layouts import (
+    Layout,
+    ReadOptions,
+    is_own_export,
+    listed,
+    own_map,
+    require_columns,
+)
 from recsys.ingest.numeric_times import FINE, Times
 from recsys.ingest.raw_rows import RawChunk, Rejection, raw_text
 from recsys.ingest.row_conditions import Condition
@@ -104,6 +114,8 @@ class EventParser:
         if layout and layout.missing:
             missing = (*options.cells.missing, *layout.missing)
             self._rules = replace(options.cells, missing=tuple(dict.fromkeys(missing)))
+        if is_own_export(names, options):  # nothing stored is judged anew
+            self._rules, self._times.earliest_number_us = CellRules(exact=True), EARLIEST_US
         wanted = [*self._columns.values(), *(condition.column for condition in self._conditions)]
         if self._milliseconds:
             wanted.append(self._milliseconds)
@@ -236,7 +248,24 @@ class EventParser:
     def _detail(self, rows: _Rows, field: EventField, notes: Counter[str]) -> pa.Array:
         if field.kind == "number":
             return self._numbers(rows, field.mapped_as, notes)
+        if field.kind == "object":
+            return self._properties(rows, notes)
         return self._ids(rows, field.mapped_as, notes, field.max_length)
+
+    def _properties(self, rows: _Rows, notes: Counter[str]) -> pa.Array:
+        """Objects as text; what is none, or too large, costs no event."""
+        name = self._columns.get("properties")
+        if name is None:
+            return pa.nulls(len(rows), pa.string())
+        texts: list[str | None] = []
+        for cell in self._cleaned(rows, "properties", notes).to_pylist():
+            try:
+                value = json.loads(cell) if isinstance(cell, str) else cell
+                texts.append(check_properties(value) if cell != "" else None)
+            except (InputError, ValueError, RecursionError):
+                notes["properties left out of an event: expected a JSON object"] += 1
+                texts.append(None)
+        return pa.array(texts, pa.string())
 
     def _numbers(self, rows: _Rows, meaning: str, notes: Counter[str]) -> pa.Array:
         """Numbers of the column mapped as `meaning`; one that cannot be read costs no event."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from recsys.errors import InputError
-from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_FIELDS
+from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_COLUMNS, EVENT_FIELDS
 from recsys.ingest.cells import CellRules
 from recsys.ingest.dialects import TextOptions
 
@@ -26,6 +26,8 @@ class ColumnMap:
     event_type: str | None = None
     event_id: str | None = None
     value: str | None = None
+    recommendation_id: str | None = None
+    properties: str | None = None  # a JSON object, or its text
 
     @classmethod
     def parse(cls, text: str) -> ColumnMap:
@@ -44,6 +46,7 @@ class ColumnMap:
 
 # In the order in which columns are asked for and messages list them.
 MEANINGS = tuple(entry.name for entry in fields(ColumnMap))
+TABLE_MEANINGS = tuple(one.mapped_as for one in EVENT_FIELDS if one.in_table)  # of [events]
 
 
 def parse_map(text: str, meanings: Sequence[str]) -> dict[str, str]:
@@ -208,6 +211,12 @@ def choose_layout(name: str, columns: Sequence[str], delimiter: str | None) -> L
         )
     )
     raise InputError("--format", name, f"expected {expected}; the file starts {listed(columns)}")
+
+
+def is_own_export(names: Sequence[str], options: ReadOptions) -> bool:
+    """Whether a file with columns `names` is one that this project exported."""
+    plain = options.format is None and not options.columns.mapped()
+    return plain and {"timestamp_us", "event_id"} <= set(names) <= set(EVENT_COLUMNS)
 
 
 def own_map(columns: Sequence[str]) -> ColumnMap:

@@ -62,6 +62,7 @@ class TimestampParser:
         self.latest_us = now_us + MAX_FUTURE_SECONDS * 1_000_000
         self._started = replay
         self._format: str | None = None
+        self.earliest_number_us = EARLIEST_NUMBER_US
         self._offsets_needed: bool | None = True if replay else None
 
     def take_format(self, time_format: str) -> None:
@@ -171,7 +172,7 @@ class TimestampParser:
             us, estimate = us + np.rint(more_us).astype(np.int64), estimate + more_us
         fine = outcome == FINE
         # Judged row by row: a file may change its unit midway.
-        earliest = EARLIEST_US if times.unit is None else EARLIEST_NUMBER_US
+        earliest = EARLIEST_US if times.unit is None else self.earliest_number_us
         with np.errstate(invalid="ignore"):
             far = np.abs(estimate) >= BEYOND
             outcome[fine & np.where(far, estimate < 0, us < earliest)] = TOO_EARLY

@@ -123,6 +123,24 @@ def test_what_was_exported_comes_back_as_it_was(database, tmp_path):
     assert stored(database) == rows
 
 
+def test_every_field_of_an_event_comes_back(database, tmp_path):
+    row = {"user_id": "u", "item_id": "i", "timestamp": 1600000100, "event_id": "e", "value": 1.5}
+    row |= {"session_id": "s", "event_type": "cart", "recommendation_id": "r"}
+    row |= {"properties": {"a": [1, 'x "y", z']}}
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps(row))
+    assert load(database, path, ReadOptions(unit="s")).accepted == 1
+    tables = []
+    for ending in ("parquet", "csv", "jsonl"):
+        out = tmp_path / f"out.{ending}"
+        pipeline.export_events(Settings(), database, out, NOW)
+        (chunk,) = read_events(out, ReadOptions(), to_us(NOW))
+        tables.append(chunk.events.to_pylist())
+    assert tables[0] == tables[1] == tables[2]
+    assert tables[0][0]["properties"] == '{"a":[1,"x \\"y\\", z"]}'
+    assert (tables[0][0]["recommendation_id"], tables[0][0]["session_id"]) == ("r", "s")
+
+
 def test_an_export_that_cannot_be_is_refused(database, tmp_path):
     with pytest.raises(InputError, match="parquet"):
         pipeline.export_events(Settings(), database, tmp_path / "out.exe", NOW)

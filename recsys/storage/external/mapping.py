@@ -42,7 +42,7 @@ from sqlalchemy.sql import quoted_name
 
 from recsys.events.times import DAY_US, HOUR_US, MICROSECONDS
 from recsys.ingest.cells import MISSING_WORDS
-from recsys.ingest.layouts import MEANINGS
+from recsys.ingest.layouts import TABLE_MEANINGS
 from recsys.storage.external.mapped_column import (
     NUMBER_KINDS,
     MappedColumn,
@@ -53,9 +53,9 @@ from recsys.storage.external.operator_sql import escaped
 from recsys.text_rules import MAX_ID_LENGTH
 
 # Meaning of a column -> its key in [events].
-KEYS = {meaning: f"{meaning}_column" for meaning in (*MEANINGS, "order")}
+KEYS = {meaning: f"{meaning}_column" for meaning in (*TABLE_MEANINGS, "order")}
 SLACK_US = 3 * HOUR_US  # by which clocks that are put back may err
-READ = (*MEANINGS, "order")
+READ = (*TABLE_MEANINGS, "order")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,64})", re.ASCII)
 _WRITTEN = len("2024-05-01T12:00:00")

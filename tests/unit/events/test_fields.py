@@ -46,6 +46,7 @@ def test_rest_takes_and_answers_each_field():
 def test_what_can_be_mapped_is_a_column_of_files_and_of_a_mapped_table():
     mapped = {one.mapped_as for one in EVENT_FIELDS if one.mapped_as}
     assert mapped == set(MEANINGS)
+    mapped = {one.mapped_as for one in EVENT_FIELDS if one.in_table}
     keys = {name for name in EventsSettings.model_fields if name.endswith("_column")}
     assert keys == {f"{meaning}_column" for meaning in (*mapped, "order")}
 

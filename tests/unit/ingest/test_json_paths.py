@@ -81,3 +81,12 @@ def test_elements_of_an_array_however_it_is_cut(size: int) -> None:
     cut = iter([data[: data.rindex(b"}")]])
     pieces = [p for b in json_elements(lambda most: next(cut, b""), 9, True) for p in b]
     assert isinstance(pieces[-1], BadRow)
+
+
+def test_an_export_whose_first_rows_lack_a_field_loses_none_of_it(tmp_path: Path) -> None:
+    row = {"user_id": " u", "item_id": "1.0", "event_type": "view", "timestamp_us": 5}
+    rows = [row | {"event_id": f"e{n}"} for n in range(4)]
+    rows[3]["properties"] = '{"a":1}'
+    chunks = list(read_events(write(tmp_path / "a.jsonl", rows), ReadOptions(), NOW_US, 2))
+    assert items(chunks) == ["1.0"] * 4  # what was stored is not judged anew
+    assert [text for one in chunks for text in one.events["properties"].to_pylist()][3] == '{"a":1}'
