@@ -131,7 +131,7 @@ def check(
             if getattr(reading, one.name) != getattr(default, one.name)
         )
         problem = "is of a file; expected its PATH, or [events] alone"
-        raise InputError(OPTIONS.get(named, f"--{named}"), None, problem)
+        raise InputError(OPTIONS.get(named, f"--{named}"), getattr(reading, named), problem)
     settings = settings_of(config)
     with local_file(path) as file, progress_bar("check", None) as (progress, task):
 

@@ -477,7 +477,8 @@ def test_a_path_that_a_proxy_would_not_know_leads_nowhere(bare):
         "//admin/login",
         "/%61dmin/",
     ):
-        assert bare.client.get(path).status_code == 404, path
+        if "%" not in path and "///" not in path:  # of which the test client makes another path
+            assert bare.client.get(path).status_code == 404, path
         with_proxy = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path}
         assert bare.client.get("/", environ_overrides=with_proxy).status_code == 404, path
     assert (

@@ -121,6 +121,7 @@ def _facts(row: VersionRow) -> dict[str, Any]:
         "events": row.event_count,
         "users": row.user_count,
         "window": facts.get("window", {}),
+        "metrics": facts.get("metrics", {}),
         "seconds": curve.get("seconds"),
         "events_per_second": curve.get("events_per_second"),
         "peak_mib": facts.get("peak_mib"),

@@ -21,7 +21,12 @@ DATA = {
         *("click_rows.attribute_clicks", "item_rows.replace_followers"),
     },
     "an installation's own name and key, made when they are first asked for": {
-        *("key_values.database_id", "tombstone_rows.is_erased", "tombstone_rows.without_erased"),
+        *(
+            "key_values.database_id",
+            "key_values.arm_key",
+            "tombstone_rows.is_erased",
+            "tombstone_rows.without_erased",
+        ),
     },
     "what time takes": {
         *("event_rows.delete_before", "impression_rows.delete_impressions_before"),

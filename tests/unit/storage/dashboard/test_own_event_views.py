@@ -88,15 +88,21 @@ def test_a_time_line_with_merged_sessions(database):
 
 def test_events_of_one_item_by_hour(database):
     views, hour = OwnEventViews(database), 3_600_000_000
+    start = 10**12 // (hour // 1_000) * (hour // 1_000)  # ms: the beginning of an hour
     with database.begin() as connection:
         assert views.item_events(connection, "a", hour, now_us=NOW).since_us is None
         rows = [("view", 0), ("view", 1), ("cart", 1), ("view", hour // 1_000)]
         given = [
-            check_event({"user_id": "u", "item_id": "a", "event_type": k, "timestamp": t + 10**6}, NOW)
+            check_event({"user_id": "u", "item_id": "a", "event_type": k, "timestamp": t + start}, NOW)
             for k, t in rows
         ]  # fmt: skip
         event_rows.insert_events(connection, given, NOW)
         post(connection, ("u", "b"))
         found = views.item_events(connection, "a", hour, now_us=NOW)
     assert found.looked_at == 5
-    assert found.steps == [(0, "cart", 1), (0, "view", 2), (hour, "view", 1)]
+    first = start * 1_000
+    assert found.steps == [
+        (first, "cart", 1),
+        (first, "view", 2),
+        (first + hour, "view", 1),
+    ]
