@@ -35,6 +35,9 @@ CONTENT_ID_FIELDS = (
     "recommendation_id",
     "properties",
 )
+# Ids of a page stand in a name space of their own, so that nobody who holds a published key can take
+# an id that the shop's server will use.
+PAGE_ID_PREFIX = "from-page:"
 RANDOM_BYTES = 16  # as `secrets.token_urlsafe(16)`
 AT_ONCE = 256  # random ids: asking the system costs more than the bytes do
 # Of the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
@@ -60,6 +63,20 @@ def sequence_key(user_id: str | None, session_id: str | None) -> str:
     ('u:7', 's:7')
     """
     return f"u:{user_id}" if user_id is not None else f"s:{session_id}"
+
+
+def page_event_id(event_id: str) -> str:
+    """The id under which an event that a page posts as `event_id` is stored.
+
+    >>> page_event_id("e1"), as_page_knows(page_event_id("e1")), as_page_knows("e1")
+    ('from-page:e1', 'e1', 'e1')
+    """
+    return PAGE_ID_PREFIX + event_id
+
+
+def as_page_knows(event_id: str) -> str:
+    """The id that the page gave to an event stored as `event_id`."""
+    return event_id.removeprefix(PAGE_ID_PREFIX)
 
 
 def content_hashes(events: pa.Table) -> list[str]:

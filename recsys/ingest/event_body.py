@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +26,7 @@ from recsys.events.fields import (
     Event,
     EventField,
 )
+from recsys.events.identity import PAGE_ID_PREFIX, page_event_id
 from recsys.ingest.cells import clean_text, lost_digits, whole_text
 from recsys.ingest.numeric_times import too_early
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
@@ -45,14 +48,17 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
     """The event that the JSON object `raw` describes; `now_us` is the time where it names none.
 
     Raises InputError naming the first field that is unknown, missing or not acceptable. A field
-    that is null, blank or a word for a missing value counts as absent; ids are trimmed.
+    that is null, blank or a word for a missing value counts as absent; ids are trimmed, and
+    may be whole numbers.
 
     >>> event = check_event({"user_id": "7", "item_id": "tea", "timestamp": 1592955233000}, 2**51)
     >>> event.event_type, event.timestamp_us
     ('view', 1592955233000000)
-    >>> check_event({"user_id": 7, "item_id": "tea"}, 2**51)
+    >>> check_event({"user_id": 7, "item_id": "tea"}, 2**51).user_id
+    '7'
+    >>> check_event({"user_id": 7.5, "item_id": "tea"}, 2**51)
     Traceback (most recent call last):
-    recsys.errors.InputError: user_id = 7: expected text of 1 to 256 characters
+    recsys.errors.InputError: user_id = 7.5: expected text of 1 to 256 characters, or a whole number
     """
     if not isinstance(raw, Mapping):
         raise InputError("event", raw, "expected a JSON object")
@@ -76,6 +82,24 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
         timestamp_us=_timestamp(raw.get("timestamp"), now_us),
         **{one.name: _detail(one, raw) for one in DETAIL_FIELDS if one.rest_name in raw},
     )
+
+
+def check_posted(raw: Mapping[str, object], now_us: int, page: bool) -> Event:
+    """The event to be stored of the JSON object `raw`, as `check_event` reads it.
+
+    What a `page` posts gets an id in the name space of pages, which nobody else's may have. Raises
+    InputError.
+    """
+    event = check_event(raw, now_us)
+    given = event.event_id
+    if page:
+        most = MAX_ID_LENGTH - len(PAGE_ID_PREFIX)
+        if given is not None and len(given) > most:
+            raise InputError("event_id", given, f"expected at most {most} characters from a page")
+        return replace(event, event_id=page_event_id(given or uuid.uuid4().hex))
+    if given is not None and given.startswith(PAGE_ID_PREFIX):
+        raise InputError("event_id", given, f"ids of pages' events begin with {PAGE_ID_PREFIX}")
+    return event
 
 
 def check_properties(properties: object) -> str | None:
@@ -104,12 +128,25 @@ def check_properties(properties: object) -> str | None:
     return text
 
 
+def id_text(value: object) -> object:
+    """`value` as text where it is a whole number, as shops count their items; else as it is.
+
+    >>> id_text(12), id_text(True), id_text(1.0)
+    ('12', True, 1.0)
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
+    return str(value) if whole else value
+
+
 def _text(raw: Mapping[str, object], field: str, limit: int = MAX_ID_LENGTH) -> str | None:
     value = raw.get(field)
     if value is None:
         return None
+    if field != "event_type":
+        value = id_text(value)
     if not isinstance(value, str) or not value:
-        raise InputError(field, value, text_problem(value, limit) or "")
+        whole = "" if field == "event_type" or value == "" else ", or a whole number"
+        raise InputError(field, value, f"{text_problem(value, limit)}{whole}")
     text = clean_text(value)
     if text is None:
         return None

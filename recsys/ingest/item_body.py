@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from recsys.errors import InputError
-from recsys.ingest.event_body import check_properties
+from recsys.ingest.event_body import check_properties, id_text
 from recsys.text_rules import MAX_ID_LENGTH, text_problem
 
 MAX_TITLE_LENGTH = 1_024  # characters
@@ -53,7 +53,7 @@ def check_item(raw: Mapping[str, object]) -> Item:
             raise InputError(
                 str(name), raw[name], f"unknown field; known: {', '.join(ITEM_FIELDS)}"
             )
-    item_id = raw.get("item_id")
+    item_id = id_text(raw.get("item_id"))
     if problem := text_problem(item_id):
         raise InputError("item_id", item_id, problem)
     assert isinstance(item_id, str)

@@ -32,6 +32,7 @@ MAX_HEADER = 200
 MAX_SEEN = 10_000  # live keys remembered for when the database is away,
 SEEN_SECONDS = 3_600.0  # each for so long after the database last said that it lives
 COLLECT = "collect"
+KEY_PARAMETER = "api_key"  # of an address, where a page cannot send headers
 
 
 class Keys:
@@ -61,6 +62,9 @@ class Keys:
         if not self._settings.enabled:
             return None
         given = _given()
+        by_address = given is None and collect
+        if by_address:
+            given = request.args.get(KEY_PARAMETER) or None
         if given is None:
             raise AuthenticationError(
                 "an API key is needed: X-API-Key: <key> or Authorization: Bearer <key>"
@@ -68,6 +72,8 @@ class Keys:
         key = self._find(given[:MAX_HEADER])
         if key is None:
             raise AuthenticationError("the API key is not known or was revoked")
+        if by_address and COLLECT not in key.scopes:
+            raise AccessError("a key in the address is of scope collect; send others as X-API-Key")
         g.key = key
         if COLLECT in key.scopes:
             self._check_page(key, collect)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
+from recsys.ingest.event_body import id_text
 from recsys.text_rules import MAX_ID_LENGTH, stored_text_problem
 
 MAX_ROWS = 10_000  # of a bulk post
@@ -21,7 +22,8 @@ def _check_text(value: str) -> str:
 
 # Every text of a request: what holds a control character or half a surrogate pair, a database refuses.
 Text = AfterValidator(_check_text)
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), Text]
+# Ids may be whole numbers, as shops count their items.
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), Text, BeforeValidator(id_text)]
 TypeName = Annotated[str, Field(min_length=1, max_length=64), Text]
 K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
 Expression = Annotated[str, Field(min_length=3, max_length=512), Text]

@@ -15,8 +15,9 @@ from typing import Any, get_origin
 import orjson
 from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from werkzeug.exceptions import UnsupportedMediaType
 
+from recsys.web.api_keys import KEY_PARAMETER, from_page
+from recsys.web.json_body import read_json
 from recsys.web.paths import check_ids
 from recsys.web.problem_details import FieldError, InvalidRequestError
 
@@ -73,7 +74,8 @@ def operation(
     """Register a view. It is called with the path's values, with `query=` and `body=` where those are
     declared, and returns a JSON-ready value, or (value, status).
 
-    `collect`: keys that stand in pages may call it too; the view then sees to what they may ask.
+    `collect`: keys that stand in pages may call it too; the view then sees to what they may ask. Of
+    them text/plain is taken for JSON, and `?api_key=` for a header: `sendBeacon` can send no other.
     `lenient`: `body` is what is documented, but the view gets the bare JSON and answers row by row.
     `by_query`: a second address of the same view, whose operation id ends in `_by_query`.
     """
@@ -103,7 +105,8 @@ def operation(
             if query is not None:
                 values["query"] = given
             if adapter is not None:
-                values["body"] = read_json() if lenient else read_body(adapter)
+                plain = collect and from_page()
+                values["body"] = read_json(plain) if lenient else read_body(adapter, plain)
             found = view(**values)
             content, status = found if isinstance(found, tuple) else (found, 200)
             return Response(dumps(content), status, mimetype=JSON)
@@ -117,7 +120,7 @@ def operation(
             check_key()
             check_ids(path_values)
             if query is None:
-                refuse_query()
+                refuse_query((KEY_PARAMETER,) if collect else ())
             return answered(path_values, None if query is None else read_query(query))
 
         CATALOGUE.append(declared)
@@ -176,9 +179,10 @@ def read_query(model: type[BaseModel]) -> BaseModel:
     return validated(lambda: model.model_validate(given))
 
 
-def refuse_query() -> None:
-    if request.args:
-        name = next(iter(request.args))
+def refuse_query(known: tuple[str, ...] = ()) -> None:
+    for name in request.args:
+        if name in known:
+            continue
         raise InvalidRequestError([FieldError(field=name[:80], message="unknown parameter")])
 
 
@@ -186,23 +190,10 @@ def is_list(annotation: Any) -> bool:
     return get_origin(annotation) in (list, tuple)
 
 
-def read_body(adapter: TypeAdapter[Any]) -> Any:
+def read_body(adapter: TypeAdapter[Any], plain: bool) -> Any:
     """The JSON body, checked."""
-    parsed = read_json()
+    parsed = read_json(plain)
     return validated(lambda: adapter.validate_python(parsed))
-
-
-def read_json() -> Any:
-    """The JSON body. Its size is bounded by Flask, its depth (1,024) by orjson."""
-    if not request.is_json:
-        raise UnsupportedMediaType
-    try:
-        data = request.get_data(cache=False)
-        current_app.extensions["recsys"].keys.spend_bytes(len(data))
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        message = f"not JSON: line {error.lineno}, column {error.colno}"
-        raise InvalidRequestError([FieldError(field="body", message=message)]) from None
 
 
 def validated(build: Callable[[], Any]) -> Any:

@@ -123,7 +123,7 @@ def register(app: Flask) -> None:
             404: "there is nothing at this address",
             405: "this address does not take that method",
             413: f"the body is larger than {app.config['MAX_CONTENT_LENGTH']} bytes",
-            415: "expected a JSON body (Content-Type: application/json)",
+            415: "expected a JSON body (Content-Type: application/json), as it is or as gzip",
         }
         headers = {}
         allowed = getattr(error, "valid_methods", None)

@@ -1,8 +1,10 @@
 """REST through the real application, on both databases."""
 
+import gzip
 import json
 from urllib.parse import quote
 
+import orjson
 import pytest
 
 from recsys.ingest.item_body import check_item
@@ -78,6 +80,49 @@ def test_a_body_that_is_too_large_or_no_json_is_refused(bare):
     bare.call("POST", "/events", data=big, content_type="application/json", status=413)
     for data in (b"{", b"", b"\xff", b"[" * 100_000, b"NaN"):
         bare.call("POST", "/events", data=data, content_type="application/json", status=422)
+
+
+def test_gzip_is_taken_and_bounded_once_inflated(bare):
+    rows = orjson.dumps([{"user_id": n, "item_id": 12, "event_id": n} for n in range(50)])
+    packed = {"content_type": "application/json", "headers": {"Content-Encoding": "gzip"}}
+
+    def post(data, status):
+        return bare.call("POST", "/events", data=data, status=status, **packed).get_json()
+
+    assert post(gzip.compress(rows), 200)["accepted"] == 50
+    assert post(gzip.compress(rows[:9]) + gzip.compress(rows[9:]), 200)["duplicates"] == 50
+    post(gzip.compress(b" " * 100_000_000), 413)
+    for damaged in (rows, gzip.compress(rows)[:-9], gzip.compress(rows) + b"x", b""):
+        post(damaged, 422)
+    packed["headers"] = {"Content-Encoding": "br"}
+    post(rows, 415)
+
+
+def test_a_key_that_stands_twice_is_no_value(bare):
+    for data in (
+        b'{"user_id": "a", "user_id": "b", "item_id": "x"}',
+        b'[{"user_id": "a", "item_id": "x", "properties": {"a:\\"": 1, "a:\\"": 2}}]',
+        b'{"user_id": "a", "item_id": "x", "it\\u0065m_id": "y"}',
+    ):
+        found = bare.call(
+            "POST", "/events", data=data, content_type="application/json", status=422
+        ).get_json()
+        assert "stands twice" in found["errors"][0]["message"]
+    kept = b'[{"user_id": "a\\":{", "item_id": "x:"}, {"user_id": "b", "item_id": "x"}]'
+    bare.call("POST", "/events", data=kept, content_type="application/json")
+
+
+def test_ids_are_unique_by_owner_within_a_body_and_across(bare):
+    events = [{"user_id": f"u{n}", "item_id": "a", "event_id": "k"} for n in range(200)]
+    events.append({"session_id": "u0", "item_id": "a", "event_id": "k"})
+    events.append({"user_id": "u7", "session_id": "s", "item_id": "b", "event_id": "k"})
+    answer = bare.post("/events", events)
+    assert (answer["accepted"], answer["duplicates"]) == (201, 1)
+    assert answer["results"][-1]["status"] == "duplicate"
+    assert bare.post("/events", events)["duplicates"] == 202
+    bare.post("/users/u1/merge", {"from": "u2"})  # both events of one id stay
+    assert len(bare.get("/users/u1/events")["events"]) == 2
+    assert bare.get("/users/u1")["events"] == 2
 
 
 # --- keys ------------------------------------------------------------------------------------

@@ -248,6 +248,42 @@ def test_clicks_keep_their_order_when_the_clock_is_set_back(bare, monkeypatch):
 # --- keys for pages ---------------------------------------------------------------------------
 
 
+def test_a_page_cannot_take_an_id_that_the_server_will_use(service):
+    page = {"scope": "collect", "headers": PAGE}
+    mine = {"session_id": "abc", "item_id": "P0001", "event_id": "order-7"}
+    first = service.post("/events", mine, **page)
+    assert first["results"][0] == {**first["results"][0], "status": "accepted"} | {
+        "event_id": "order-7"
+    }
+    again = service.post("/events", [mine, mine], **page)
+    assert [one["status"] for one in again["results"]] == ["duplicate", "duplicate"]
+    assert {one["event_id"] for one in again["results"]} == {"order-7"}
+    asked = {"session_id": "abc", "events": [{"item_id": "P0001", "event_id": "order-7"}]}
+    answer = service.post("/recommendations", asked, **page)
+    assert (answer["sequence_length"], answer["last_event_id"]) == (1, "order-7")
+    server = service.post("/events", {**mine, "item_id": "P0002"})
+    assert (server["accepted"], server["results"][0]["event_id"]) == (1, "order-7")
+    service.post("/events", {**mine, "event_id": "from-page:order-7"}, status=422)
+    unnamed = service.post("/events", {"session_id": "abc", "item_id": "P0003"}, **page)
+    given = unnamed["results"][0]["event_id"]
+    retried = {"session_id": "abc", "item_id": "P0003", "event_id": given}
+    assert service.post("/events", retried, **page)["duplicates"] == 1
+
+
+def test_a_page_that_closes_sends_a_beacon(service):
+    for key, status in (("collect", 200), ("write", 403), ("admin", 403)):
+        answer = service.client.post(
+            f"/api/v1/events?api_key={service.keys[key]}",
+            data='{"session_id": "abc", "item_id": "P0001"}',
+            content_type="text/plain;charset=UTF-8",
+            headers=PAGE,
+        )
+        assert answer.status_code == status, answer.get_data()
+    plain = {"data": "{}", "content_type": "text/plain"}
+    service.call("POST", "/events", status=415, **plain)
+    service.call("GET", "/items?api_key=x", status=422)
+
+
 def test_a_page_may_collect_and_ask_for_its_session_alone(service):
     page = {"scope": "collect", "headers": PAGE}
     posted = {"session_id": "abc", "item_id": "P0001"}
@@ -259,6 +295,7 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
     for method, path, body in [
         ("POST", "/events", {"user_id": "u", "session_id": "abc", "item_id": "P0001"}),
         ("POST", "/events", [posted, {**posted, "session_id": "other"}]),
+        ("POST", "/events", [posted, {**posted, "session_id": 7}]),
         ("POST", "/recommendations", {"user_id": "u"}),
         ("POST", "/recommendations", {"events": [{"item_id": "P0001"}]}),
         ("POST", "/recommendations", {"session_id": "abc", "explain": True}),
@@ -272,7 +309,7 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
         ("DELETE", "/users/u", None),
     ]:
         service.call(method, path, status=403, json=body, **page)
-    odd = [{"session_id": given, "item_id": "P0001"} for given in ([1], {"a": 1}, 7)]
+    odd = [{"session_id": given, "item_id": "P0001"} for given in ([1], {"a": 1}, 7.5)]
     mixed = service.post("/events", [posted, *odd], **page)
     assert [one["status"] for one in mixed["results"]] == ["accepted"] + ["rejected"] * 3
     assert all("session_id" in one["error"] for one in mixed["results"][1:])

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from recsys.config import Settings
@@ -113,9 +112,10 @@ class _EventIds:
         self._seen: set[int] = set()
 
     def unseen(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        owners = pc.coalesce(batch.column("user_id"), batch.column("session_id"))
+        users = key_hashes(batch.column("user_id"), "u:")
+        owners = np.where(users == 0, key_hashes(batch.column("session_id"), "s:"), users)
         ids = key_hashes(batch.column("event_id"))
-        hashes = np.where(ids == 0, ids, mixed(key_hashes(owners), ids)).tolist()
+        hashes = np.where(ids == 0, ids, mixed(owners, ids)).tolist()
         kept = np.ones(len(hashes), np.bool_)
         for at, number in enumerate(hashes):
             if number and number in self._seen:

@@ -9,10 +9,12 @@ from pydantic import BaseModel, Field
 
 from recsys.errors import AccessError, InputError
 from recsys.events.fields import Event
+from recsys.events.identity import as_page_knows
 from recsys.events.times import DAY_US
-from recsys.ingest.event_body import check_event
+from recsys.ingest.event_body import check_posted, id_text
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import event_rows, tombstone_rows
+from recsys.text_rules import MAX_ID_LENGTH
 from recsys.web.api.event_schemas import EventIn
 from recsys.web.api_keys import from_page
 from recsys.web.fields import MAX_ROWS
@@ -59,7 +61,8 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     if not 1 <= len(rows) <= MAX_ROWS:
         message = f"expected 1 to {MAX_ROWS} events, not {len(rows)}"
         raise InvalidRequestError([FieldError(field="body", message=message)])
-    if from_page():
+    page = from_page()
+    if page:
         _check_page(rows)
         services().keys.spend_events(len(rows))
     now = now_us()
@@ -69,15 +72,16 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     for index, row in enumerate(rows):
         result = {"index": index, "status": "rejected", "event_id": None, "error": None}
         try:
-            event = check_event(row, now)
+            event = check_posted(row, now, page)
             if event.timestamp_us < oldest_us:
                 expected = f"a page posts events of the last {PAGE_DAYS} days"
                 raise InputError("timestamp", row["timestamp"], expected)
             good.append((index, event))
         except InputError as error:
             result["error"] = str(error)
-            if isinstance(row, dict) and isinstance(row.get("event_id"), str):
-                result["event_id"] = row["event_id"][:256]
+            event_id = id_text(row.get("event_id")) if isinstance(row, dict) else None
+            if isinstance(event_id, str):
+                result["event_id"] = event_id[:MAX_ID_LENGTH]
         results.append(result)
     duplicates = 0
     posted: list[PostedEvent] = []
@@ -89,13 +93,13 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
             )
             for index, event in good:
                 if erased.intersection(_keys(event)):
-                    results[index].update(event_id=event.event_id, error="the user was erased")
+                    results[index].update(event_id=_told(event, page), error="the user was erased")
             good = [(index, event) for index, event in good if results[index]["error"] is None]
             stored = event_rows.insert_events(connection, [event for _, event in good], now)
         for (index, event), one in zip(good, stored, strict=True):
             duplicates += not one.accepted
             status = "accepted" if one.accepted else "duplicate"
-            results[index].update(status=status, event_id=one.event_id)
+            results[index].update(status=status, event_id=_told(one, page))
             lag_seconds = (now - event.timestamp_us) / 1e6
             posted.append(PostedEvent(event.event_type, status, lag_seconds))
     services().usage.posted(posted, len(rows) - len(good))
@@ -108,6 +112,11 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     return answer, 200 if good else 422
 
 
+def _told(event: Event | event_rows.PostedEvent, page: bool) -> str | None:
+    """An event's id as who posted it knows it."""
+    return as_page_knows(event.event_id) if page and event.event_id else event.event_id
+
+
 def _keys(event: Event) -> list[str]:
     """Under which an event's owner may have been erased."""
     user = [] if event.user_id is None else [f"u:{event.user_id}"]
@@ -117,9 +126,9 @@ def _keys(event: Event) -> list[str]:
 def _check_page(rows: list[Any]) -> None:
     """Raises AccessError where a page posts for a user, or for more than one session.
 
-    What is neither text nor absent is no session: `check_event` rejects that row by name.
+    What is neither text nor absent is no session: `check_posted` rejects that row by name.
     """
-    given = [row.get("session_id") for row in rows if isinstance(row, dict)]
+    given = [id_text(row.get("session_id")) for row in rows if isinstance(row, dict)]
     sessions = {one for one in given if one is None or isinstance(one, str)}
     users = any(isinstance(row, dict) and row.get("user_id") is not None for row in rows)
     if users or len(sessions) > 1:

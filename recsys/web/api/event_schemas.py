@@ -23,11 +23,12 @@ _STORED_ORDER = sorted(EVENT_FIELDS, key=lambda one: one.name != "event_id")  # 
 
 def _posted(field: EventField) -> Any:
     """Type and default of a field that is posted."""
-    text = Annotated[str, Field(min_length=1, max_length=field.max_length), Text]
-    if field.name == "item_id":
-        return text, ...
+    text: Any = Annotated[str, Field(min_length=1, max_length=field.max_length), Text]
     if field.name == "event_type":
         return text, DEFAULT_EVENT_TYPE
+    text = text | int
+    if field.name == "item_id":
+        return text, ...
     kind = text | None if field.kind == "text" else _POSTED[field.kind]
     return kind, Field(None, description=field.description)
 

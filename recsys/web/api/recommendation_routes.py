@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint
@@ -12,6 +13,7 @@ from recsys import pipeline
 from recsys.config.exclude_seen import chosen
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.events.fields import Event
+from recsys.events.identity import as_page_knows, page_event_id
 from recsys.events.times import HOUR_US, rfc3339
 from recsys.ingest.event_body import check_event
 from recsys.ingest.row_conditions import Condition
@@ -75,7 +77,10 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
         shared.keys.spend_bytes(stored_bytes(answer))
     shared.impressions.record(answer)
     shared.usage.answered(answer)
-    return answer_out(answer)
+    told = answer_out(answer)
+    if from_page() and answer.last_event_id is not None:
+        told["last_event_id"] = as_page_knows(answer.last_event_id)
+    return told
 
 
 def _boost(text: str) -> Boost:
@@ -276,4 +281,6 @@ def _events(body: RecommendationBody) -> list[Event]:
             errors.append(FieldError(field=field, message=error.expected))
     if errors:
         raise InvalidRequestError(errors)
+    if from_page():  # as they are stored where the page has posted them too
+        return [replace(e, event_id=e.event_id and page_event_id(e.event_id)) for e in events]
     return events

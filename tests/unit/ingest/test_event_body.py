@@ -5,7 +5,8 @@ import json
 import pytest
 
 from recsys.errors import InputError
-from recsys.ingest.event_body import check_event
+from recsys.events.identity import as_page_knows
+from recsys.ingest.event_body import check_event, check_posted
 
 NOW_US = 1_700_000_000_000_000
 
@@ -42,7 +43,7 @@ def test_every_field_is_taken() -> None:
     [
         ({"item_id": None}, "item_id"),
         ({"item_id": ""}, "item_id"),
-        ({"item_id": 7}, "item_id"),
+        ({"item_id": 7.0}, "item_id"),
         ({"item_id": True}, "item_id"),
         ({"item_id": "x" * 257}, "item_id"),
         ({"item_id": "a\x00b"}, "item_id"),
@@ -52,6 +53,8 @@ def test_every_field_is_taken() -> None:
         ({"session_id": ""}, "session_id"),
         ({"event_type": "x" * 65}, "event_type"),
         ({"event_type": ""}, "event_type"),
+        ({"event_type": 5}, "event_type"),
+        ({"user_id": 2**64}, "user_id"),
         ({"timestamp": True}, "timestamp"),
         ({"timestamp": 1.5}, "timestamp"),
         ({"timestamp": "1700000000000"}, "timestamp"),
@@ -65,7 +68,7 @@ def test_every_field_is_taken() -> None:
         ({"timestamp": -1}, "timestamp"),
         ({"timestamp": 10**30}, "timestamp"),
         ({"timestamp": NOW_US // 1000 + 300_001}, "timestamp"),
-        ({"event_id": 5}, "event_id"),
+        ({"event_id": 5.5}, "event_id"),
         ({"value": "3"}, "value"),
         ({"value": True}, "value"),
         ({"value": float("nan")}, "value"),
@@ -113,3 +116,22 @@ def test_what_is_no_object_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         check_event(["user_id"], NOW_US)  # type: ignore[arg-type]
     assert caught.value.field == "event"
+
+
+def test_ids_may_be_whole_numbers():
+    raw = {"item_id": 12, "user_id": 0, "session_id": -3, "event_id": 2**63, "recommendation_id": 9}
+    event = check_event(raw, NOW_US)
+    assert (event.item_id, event.user_id, event.session_id) == ("12", "0", "-3")
+    assert (event.event_id, event.recommendation_id) == (str(2**63), "9")
+
+
+def test_ids_of_a_pages_events_are_a_name_space_of_their_own():
+    raw = {"item_id": "i", "session_id": "s", "event_id": "x"}
+    assert check_posted(raw, NOW_US, page=True).event_id == "from-page:x"
+    assert check_posted(raw, NOW_US, page=False).event_id == "x"
+    generated = [check_posted({**raw, "event_id": None}, NOW_US, page=True) for _ in range(2)]
+    assert len({one.event_id for one in generated}) == 2
+    assert all(as_page_knows(one.event_id) != one.event_id for one in generated)
+    for page, event_id in ((False, "from-page:x"), (True, "x" * 250)):
+        with pytest.raises(InputError, match="event_id"):
+            check_posted({**raw, "event_id": event_id}, NOW_US, page)

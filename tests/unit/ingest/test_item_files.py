@@ -146,7 +146,7 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"item_id": 7}, "item_id"),
+        ({"item_id": 7.5}, "item_id"),
         ({"item_id": ""}, "item_id"),
         ({"title": 7}, "title"),
         ({"title": "a\x00b"}, "title"),
