@@ -40,7 +40,9 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.top_k import make_answer, take_top_k
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows, rejected_rows, version_rows
-from recsys.storage.entities.event_import import ImportSummary, import_chunks, replay
+from recsys.storage.entities.audit_rows import CLI, Actor
+from recsys.storage.entities.event_import import ImportSummary, import_file, replay
+from recsys.storage.entities.import_rows import OpenImport
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.entities.stamps import Stamps
 from recsys.storage.events_source import open_events_source
@@ -80,11 +82,15 @@ def import_events(
     options: ReadOptions,
     now: datetime,
     on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+    actor: Actor = CLI,
 ) -> ImportSummary:
-    """A file -> events. Repeating it adds nothing; bad rows go to the quarantine."""
-    now_us = to_us(now)
-    return import_chunks(
-        database, read_events(path, options, now_us), path.name, now_us, on_progress
+    """A file -> events. Repeating it adds nothing; bad rows go to the quarantine.
+
+    The import is numbered; `commands.undo_import` takes it back.
+    """
+    record = OpenImport(path.name, to_us(now), options.plain(), actor.name)
+    return import_file(
+        database, read_events(path, options, record.started_at_us), record, on_progress
     )
 
 

@@ -11,7 +11,7 @@ from recsys.cli import (
     db,
     demo,
     doctor,
-    events,
+    imports,
     init,
     items,
     jobs,
@@ -30,6 +30,6 @@ def register(app: typer.Typer) -> None:
         return
     for module in (init, train, recommend, serve, demo, backup_restore, doctor):
         module.register(app)
-    for module in (db, events, items, users, models, jobs, keys, admin):
+    for module in (db, imports, items, users, models, jobs, keys, admin):
         app.add_typer(module.app)
     bench.register(app)

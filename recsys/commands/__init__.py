@@ -4,6 +4,7 @@
     job_control.py  ask for a run, cancel one, pause and resume a schedule
     credentials.py  API keys, accounts of the dashboard, logging in and out
     user_data.py    merge users, erase one, take an erased one back
+    imports.py      take back what an import of a file brought
     catalogue.py    switch an item's availability
 
 HTTP, the dashboard, the command line and jobs call these with the `Actor` who asks and the time, so

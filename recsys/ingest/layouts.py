@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from recsys.errors import InputError
 from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_COLUMNS, EVENT_FIELDS
@@ -95,6 +96,17 @@ class ReadOptions:
     time_format: str | None = None  # of the timestamps, as strptime has it
     order: str = "auto"  # oldest-first or newest-first: how rows of one time follow
     cells: CellRules = field(default_factory=CellRules)
+
+    def plain(self) -> dict[str, Any]:
+        """What was asked for, JSON-ready: the options that differ from the defaults."""
+        given = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if getattr(self, one.name) != getattr(ReadOptions(), one.name)
+        }
+        if "columns" in given:
+            given["columns"] = self.columns.mapped()
+        return given
 
 
 _YOOCHOOSE = ColumnMap(session="session_id", item="item_id", timestamp="timestamp")

@@ -56,6 +56,7 @@ from recsys.sequence_store.segments import (
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import erasure_rows, key_values
 from recsys.storage.entities.event_batches import all_aliases, id_span
+from recsys.storage.entities.import_rows import EVERY_SEQUENCE
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_rows import Chunk, ExternalRows
 from recsys.storage.external.mapping import Mapping
@@ -161,6 +162,8 @@ class SequenceStore:
             _, last = id_span(database)
             if manifest.database_id != database_id or manifest.high_water > max(last, 0):
                 raise SequenceFileError("the sequence files are of another database")
+            if EVERY_SEQUENCE in erasure_rows.removed_since(database, manifest.removals)[1]:
+                raise SequenceFileError("an import was undone")
             if (
                 self._mapped is not None
                 and manifest.mark

@@ -6,7 +6,7 @@ service did is added by its workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +48,10 @@ class UsageCount:
     last_us: int
 
 
-def count_events(database: Database, now_us: int) -> int:
+def count_events(database: Database, now_us: int, also: Collection[int] = ()) -> int:
     """Bring the counts up to date; how many days were counted anew.
+
+    `also`: days (in µs) of events that are gone, which are counted anew too.
 
     Days with rows that arrived since the last time are counted anew as a whole, so late events and
     repeated runs come out exact. Rows that arrived a moment ago are looked at again the next time,
@@ -58,7 +60,7 @@ def count_events(database: Database, now_us: int) -> int:
     with database.connect() as connection:
         fresh = events.c.id > key_values.get_number(connection, InstallationKey.EVENTS_COUNTED_TO)
         day = events.c.timestamp_us - events.c.timestamp_us % DAY_US
-        days = sorted(connection.execute(select(day).where(fresh).distinct()).scalars())
+        days = sorted({*also, *connection.execute(select(day).where(fresh).distinct()).scalars()})
         settled = case((events.c.received_at_us < now_us - LATE_US, events.c.id))
         reached, newest = connection.execute(
             select(func.max(settled), func.max(events.c.id)).where(fresh)
@@ -83,6 +85,14 @@ def count_events(database: Database, now_us: int) -> int:
             if value is not None:
                 key_values.put(connection, key, int(value))
     return len(days)
+
+
+def follow_undo(database: Database, now_us: int, days: Collection[int]) -> None:
+    """Count anew the `days` (in µs) of events that are gone, where the service's table is what counts."""
+    with database.connect() as connection:
+        external = key_values.get_text(connection, InstallationKey.EXTERNAL_COUNTED)
+    if days and external is None:
+        count_events(database, now_us, days)
 
 
 def begin_again(connection: Connection) -> None:

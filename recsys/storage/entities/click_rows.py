@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, or_, select
 
 from recsys.storage.entities import key_values
 from recsys.storage.entities.answer_count_rows import WHOLE, CountKey, add_counts
@@ -88,6 +88,33 @@ def attribute_clicks(
         connection, InstallationKey.ATTRIBUTED_UNTIL_US, min(max(watermark, reached), now_us)
     )
     return AttributedBatch(len(pending), (reached, pending[-1].id) if more else None)
+
+
+def take_back(connection: Connection, chosen: ColumnElement[bool]) -> None:
+    """Undo the attribution of the events that are `chosen`, which are about to be deleted."""
+    named = select(events.c.id).where(chosen, events.c.recommendation_id.is_not(None))
+    clicked = attributed_clicks.c.event_row_id.in_(named)
+    rows = connection.execute(
+        select(
+            attributed_clicks.c.recommendation_id,
+            attributed_clicks.c.item_id,
+            attributed_clicks.c.source,
+        ).where(clicked)
+    ).all()
+    if not rows:
+        return
+    connection.execute(delete(attributed_clicks).where(clicked))
+    names = {row.recommendation_id for row in rows}
+    answers = get_impressions(connection, names)
+    left = {answer for answer, _ in _attributed_pairs(connection, names)}
+    clicks: Counter[CountKey] = Counter()
+    for row in rows:
+        if row.recommendation_id in answers:
+            clicks[answers[row.recommendation_id].key(row.source)] -= 1
+    for name in names - left:
+        if name in answers:
+            clicks[answers[name].key(WHOLE)] -= 1
+    add_counts(connection, clicks, "clicks")
 
 
 def clicks_of(connection: Connection, recommendation_id: str) -> list[dict[str, Any]]:

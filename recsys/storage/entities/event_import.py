@@ -18,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +34,9 @@ from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.failures import translated
 from recsys.storage.entities import rejected_rows
+from recsys.storage.entities.import_rows import OpenImport
 from recsys.storage.entities.tombstone_rows import Tombstones
+from recsys.storage.schema.tables.event_tables import OWNER_KEY
 
 MOVE_ROWS = 50_000
 REPLAY_ROWS = 10_000
@@ -47,24 +51,24 @@ _STAGING = f"""
     )
 """
 # Only hashes that occur more than once are numbered, which are few.
-_NUMBER = """
+_NUMBER = f"""
     UPDATE staged_events SET event_id = staged_events.event_id || '-' || numbered.occurrence,
                              generated = 2
     FROM (
         SELECT position, row_number() OVER (
-            PARTITION BY user_bucket, event_id ORDER BY position) AS occurrence
+            PARTITION BY user_bucket, event_id, {OWNER_KEY} ORDER BY position) AS occurrence
         FROM staged_events
         WHERE generated = 1 AND event_id IN (
             SELECT event_id FROM staged_events WHERE generated = 1
             GROUP BY event_id HAVING count(*) > 1)
     ) AS numbered
     WHERE staged_events.position = numbered.position AND numbered.occurrence > 1
-"""
+"""  # noqa: S608
 _MOVE = f"""
-    INSERT INTO events ({", ".join(MOVED)}, received_at_us)
-    SELECT {", ".join(MOVED)}, :now FROM staged_events
+    INSERT INTO events ({", ".join(MOVED)}, received_at_us, import_id)
+    SELECT {", ".join(MOVED)}, :now, :import_id FROM staged_events
     WHERE position >= :first AND position < :last ORDER BY position
-    ON CONFLICT (user_bucket, event_id) DO NOTHING
+    ON CONFLICT (user_bucket, event_id, {OWNER_KEY}) DO NOTHING
 """  # noqa: S608
 _DROP_USER = "DELETE FROM staged_events WHERE position >= :first AND user_id = :owner"
 _DROP_SESSION = """
@@ -86,6 +90,7 @@ class ImportSummary:
     seconds: float
     # What was read otherwise than written, or may have been meant otherwise: words -> rows
     notes: dict[str, int] = field(default_factory=dict)
+    import_id: int | None = None  # by which `events undo` takes it back
 
     @classmethod
     def of(cls, each: Sequence[ImportSummary]) -> ImportSummary:
@@ -106,14 +111,18 @@ def import_chunks(
     source: str,
     now_us: int,
     on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+    record: OpenImport | None = None,
 ) -> ImportSummary:
     """Store all events of `chunks`; `source` names the file in the quarantine.
 
-    `on_progress` is called with ('read', rows so far) and ('store', rows so far).
+    `on_progress` is called with ('read', rows so far) and ('store', rows so far). `record`: the
+    import that the rows will belong to, a new one where none is given. Raises ConflictError where
+    that was taken back meanwhile.
     """
     started = time.perf_counter()
     read = skipped = rejected = last = lowest = 0  # lowest: where a file is newest first
     notes: Counter[str] = Counter()
+    record = record or OpenImport(source, now_us)
     with translated(), database.engine.connect() as connection:
         staging = _Staging(connection)
         try:
@@ -131,8 +140,14 @@ def import_chunks(
                 if rejections:
                     with _transaction(connection, write=True):
                         kept = rejected_rows.add_rejections(
-                            connection, source, rejections, now_us, chunk.owners
+                            connection,
+                            source,
+                            rejections,
+                            now_us,
+                            chunk.owners,
+                            record.begin(connection),
                         )
+                        record.reach(connection)
                     skipped += len(rejections) - kept
                     rejected += kept
                 last = read
@@ -148,10 +163,10 @@ def import_chunks(
                     if now_erased != tombstones:
                         tombstones = now_erased
                         skipped += staging.drop_erased(tombstones, first)
-                    moved = connection.execute(
-                        text(_MOVE), {"now": now_us, "first": first, "last": first + MOVE_ROWS}
-                    )
-                    accepted += moved.rowcount
+                    span = {"first": first, "last": first + MOVE_ROWS}
+                    owner = {"now": now_us, "import_id": record.begin(connection)}
+                    accepted += connection.execute(text(_MOVE), span | owner).rowcount
+                    record.reach(connection)
                 on_progress("store", min(last, first - lowest + MOVE_ROWS))
         finally:
             staging.drop()
@@ -165,7 +180,24 @@ def import_chunks(
         skipped=skipped,
         seconds=time.perf_counter() - started,
         notes=dict(notes),
+        import_id=record.id,
     )
+
+
+def import_file(
+    database: Database,
+    chunks: Iterable[EventChunk],
+    record: OpenImport,
+    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+) -> ImportSummary:
+    """Store all events of a file's `chunks`, and what became of them in its `record`."""
+    now_us = record.started_at_us
+    summary = import_chunks(database, chunks, record.source, now_us, on_progress, record)
+    counts = summary.plain()
+    del counts["import_id"]
+    with database.begin() as connection:
+        record.finish(connection, counts, now_us + round(summary.seconds * 1e6))
+    return replace(summary, import_id=record.id)
 
 
 def replay(
@@ -182,18 +214,22 @@ def replay(
         if not rows:
             break
         after_id = rows[-1]["id"]
-        chunk = read_rejected([row["raw"] for row in rows], options, now_us)
-        still = {rejection.position for rejection in chunk.rejections}
-        good = replace(chunk, rejections=[], read=chunk.read - len(still))
-        summary = import_chunks(database, [good], "quarantine", now_us)
-        with database.begin() as connection:
-            ids = [row["id"] for place, row in enumerate(rows) if place not in still]
-            rejected_rows.mark_replayed(connection, ids, now_us)
-            if still and chunk.owners is not None:
-                for name in {row["source"] for row in rows}:
-                    rejected_rows.note_columns(connection, name, chunk.owners)
-        read, accepted = read + len(rows), accepted + summary.accepted
-        duplicates += summary.duplicates
+        for import_id, of_import in groupby(rows, key=itemgetter("import_id")):
+            page = list(of_import)
+            chunk = read_rejected([row["raw"] for row in page], options, now_us)
+            still = {rejection.position for rejection in chunk.rejections}
+            good = replace(chunk, rejections=[], read=chunk.read - len(still))
+            # What a file brought is its import's, also where it took two readings.
+            record = OpenImport("quarantine", now_us, id=import_id)
+            summary = import_chunks(database, [good], "quarantine", now_us, record=record)
+            with database.begin() as connection:
+                ids = [row["id"] for place, row in enumerate(page) if place not in still]
+                rejected_rows.mark_replayed(connection, ids, now_us)
+                if still and chunk.owners is not None:
+                    for name in {row["source"] for row in page}:
+                        rejected_rows.note_columns(connection, name, chunk.owners)
+            read, accepted = read + len(page), accepted + summary.accepted
+            duplicates += summary.duplicates
     return {
         "read": read,
         "accepted": accepted,

@@ -23,13 +23,13 @@ from sqlalchemy import (
 )
 
 from recsys.events.fields import EVENT_COLUMNS, Event
-from recsys.events.identity import user_bucket
+from recsys.events.identity import sequence_key, user_bucket
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities import history_rows, item_rows
 from recsys.storage.schema.tables import event_counts, events, item_categories, items
+from recsys.storage.schema.tables.event_tables import UNIQUE_BY
 
 NEWEST = 5_000  # events among which types are looked for beside those counted by the hour
-INSERT_ROWS = 2_000  # rows a statement: PostgreSQL takes 65,535 values
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +59,23 @@ def event_types(connection: Connection) -> set[str]:
 def insert_events(
     connection: Connection, posted: Sequence[Event], received_at_us: int
 ) -> list[PostedEvent]:
-    """Store `posted` in order; an event whose id is already there for its user is a duplicate."""
+    """Store `posted` in order; an event whose id is already there for its owner is a duplicate."""
+    if not posted:
+        return []
     rows = [_row(event, received_at_us) for event in posted]
-    fresh: set[tuple[int, str]] = set()
-    for at in range(0, len(rows), INSERT_ROWS):
-        statement = (
-            upsert(connection, events)
-            .values(rows[at : at + INSERT_ROWS])
-            .on_conflict_do_nothing(index_elements=["user_bucket", "event_id"])
-            .returning(events.c.user_bucket, events.c.event_id)
-        )
-        fresh.update((row.user_bucket, row.event_id) for row in connection.execute(statement))
+    # Given rows beside the statement, not in it, it is compiled once and not for every request.
+    statement = (
+        upsert(connection, events)
+        .on_conflict_do_nothing(index_elements=UNIQUE_BY)
+        .returning(events.c.user_id, events.c.session_id, events.c.event_id)
+    )
+    fresh = {
+        (sequence_key(user_id, session_id), event_id)
+        for user_id, session_id, event_id in connection.execute(statement, rows)
+    }
     stored = []
-    for row in rows:
-        key = (row["user_bucket"], row["event_id"])
+    for event, row in zip(posted, rows, strict=True):
+        key = (sequence_key(event.user_id, event.session_id), row["event_id"])
         stored.append(PostedEvent(row["event_id"], key in fresh))
         fresh.discard(key)  # the second of two equal ids in one request is a duplicate
     return stored

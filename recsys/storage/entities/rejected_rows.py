@@ -27,6 +27,7 @@ def add_rejections(
     rejections: Iterable[Rejection],
     now_us: int,
     owners: OwnerColumns | None = None,
+    import_id: int | None = None,
 ) -> int:
     """Put rows into quarantine, but for those of someone who was erased; how many.
 
@@ -46,6 +47,7 @@ def add_rejections(
             "raw": rejection.raw,
             "raw_hash": hashlib.blake2b(rejection.raw.encode(), digest_size=16).hexdigest(),
             "rejected_at_us": now_us,
+            "import_id": import_id,
         }
         for rejection in rejections
         if not erased.in_raw(rejection.raw, None if owners is None else [owners])

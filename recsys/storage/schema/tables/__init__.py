@@ -28,6 +28,7 @@ from recsys.storage.schema.tables.answer_tables import (
 from recsys.storage.schema.tables.event_tables import (
     aliases,
     events,
+    imports,
     item_categories,
     items,
     rejected_events,
@@ -56,6 +57,7 @@ __all__ = [
     "event_counts",
     "events",
     "followers",
+    "imports",
     "impressions",
     "installation",
     "item_categories",

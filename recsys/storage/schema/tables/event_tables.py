@@ -36,9 +36,15 @@ events = Table(
     Column("recommendation_id", Text),
     Column("properties", Text),
     Column("received_at_us", Micros, nullable=False),
+    Column("import_id", BigInteger),  # which file brought it; null: it was posted
     CheckConstraint("user_id IS NOT NULL OR session_id IS NOT NULL", name="has_owner"),
-    UniqueConstraint("user_bucket", "event_id"),
+    sqlite_autoincrement=True,  # the number of a row that is gone is never given to another
 )
+# An event is unique by the key of its sequence and its id. The bucket stands first for PostgreSQL,
+# whose partitions it chooses.
+OWNER_KEY = "coalesce('u:' || user_id, 's:' || session_id)"
+UNIQUE_BY = (events.c.user_bucket, events.c.event_id, text(OWNER_KEY))
+Index("uq_events_owner_event_id", *UNIQUE_BY, unique=True)
 Index(
     "ix_events_user",
     events.c.user_id,
@@ -78,7 +84,24 @@ rejected_events = Table(
     Column("raw_hash", Text, nullable=False),
     Column("rejected_at_us", Micros, nullable=False),
     Column("replayed_at_us", Micros),
+    Column("import_id", BigInteger),
     UniqueConstraint("source", "position", "raw_hash"),
+)
+
+# Files that were imported. All events of one lie within its span of rows, among those of others.
+imports = Table(
+    "imports",
+    metadata,
+    row_number(),
+    Column("source", Text, nullable=False),  # the file's name without its folder
+    Column("options", Text, nullable=False),  # how it was read: a JSON object
+    Column("actor", Text, nullable=False),
+    Column("started_at_us", Micros, nullable=False),
+    Column("finished_at_us", Micros),  # null: it is under way, or was ended before its time
+    Column("undone_at_us", Micros),
+    Column("counts", Text, nullable=False, server_default=text("'{}'")),  # a JSON object
+    Column("first_row", BigInteger, nullable=False),
+    Column("last_row", BigInteger, nullable=False),
 )
 
 items = Table(

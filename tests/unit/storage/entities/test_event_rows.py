@@ -40,7 +40,7 @@ def test_events_without_an_id_are_all_kept(database):
 
 
 def test_more_rows_than_a_statement_takes(database):
-    rows = [event(f"i{n}", n) for n in range(event_rows.INSERT_ROWS * 2 + 7)]
+    rows = [event(f"i{n}", n) for n in range(4_007)]
     assert all(one.accepted for one in store(database, *rows))
     assert items(database, user_id="u", limit=3) == ["i4004", "i4005", "i4006"]
 

@@ -2,7 +2,8 @@ import pytest
 from sqlalchemy import inspect, select, text, update
 
 from recsys.errors import ConfigError, InputError, RecsysError
-from recsys.events.fields import Event
+from recsys.events.fields import EVENT_COLUMNS, Event
+from recsys.events.identity import user_bucket
 from recsys.storage.engine.database import Database, parse_url
 from recsys.storage.entities import event_rows, job_rows, version_rows
 from recsys.storage.schema import downgrades, migrate
@@ -24,6 +25,13 @@ def test_up_down_up_and_tables_agree_with_the_migrations(empty_url):
     database.close()
 
 
+def as_stored(event):
+    """An event as the columns of the oldest schema have it."""
+    columns = {name: getattr(event, name) for name in EVENT_COLUMNS}
+    bucket = user_bucket(event.user_id or event.session_id)
+    return columns | {"user_bucket": bucket, "received_at_us": 1}
+
+
 def test_partitioning_keeps_every_row_and_goes_back(empty_url):
     database = Database(empty_url)
     migrate.upgrade(database, "0003")
@@ -34,7 +42,8 @@ def test_partitioning_keeps_every_row_and_goes_back(empty_url):
         for n in range(500)
     ]
     with database.begin() as connection:
-        event_rows.insert_events(connection, posted, 1)
+        for one in posted:
+            connection.execute(events.insert(), as_stored(one))
         connection.execute(text("DELETE FROM events WHERE id > 490"))
 
     def rows():
@@ -59,6 +68,48 @@ def test_partitioning_keeps_every_row_and_goes_back(empty_url):
             plan = "\n".join(connection.execute(of_user).scalars())
         assert "events_p0" in plan
         assert "events_p1" not in plan
+    database.close()
+
+
+def test_ids_are_unique_by_owner_from_0008_on_and_no_event_is_lost_on_the_way_back(empty_url):
+    database = Database(empty_url)
+    migrate.upgrade(database, "0007")
+    same_bucket = [f"u{n}" for n in range(1_000) if user_bucket(f"u{n}") == 7][:4]
+    one = as_stored(Event(same_bucket[0], None, "i", "view", 1, "x"))
+    with database.begin() as connection:
+        connection.execute(events.insert(), one)
+        connection.execute(text("DELETE FROM events"))
+        connection.execute(events.insert(), one)
+        if database.dialect == "sqlite":
+            connection.execute(text("CREATE VIEW of_the_shop AS SELECT item_id FROM events"))
+
+    def rows():
+        with database.connect() as connection:
+            return connection.execute(
+                text("SELECT id, user_id, item_id, event_id FROM events ORDER BY id")
+            ).all()
+
+    before = rows()
+    migrate.upgrade(database)
+    assert rows() == before
+    with database.begin() as connection:
+        given = [Event(user, None, "i", "view", 1, "x") for user in same_bucket]
+        given.append(Event(None, same_bucket[0], "i", "view", 1, "x"))
+        stored = event_rows.insert_events(connection, given, 2)
+        assert [one.accepted for one in stored] == [False, True, True, True, True]
+        connection.execute(text("DELETE FROM events WHERE id = (SELECT max(id) FROM events)"))
+        event_rows.insert_events(connection, given, 3)
+    there = rows()
+    assert there[-1].id > there[-2].id + 1  # the number of a row that is gone is not given again
+    migrate.downgrade(database, "0007")
+    back = rows()
+    assert [row[:3] for row in back] == [row[:3] for row in there]
+    assert back[0].event_id == "x"
+    assert len({row.event_id for row in back}) == len(back)
+    migrate.upgrade(database)
+    assert rows() == back
+    migrate.check(database)
+    assert migrate.differences(database) == []
     database.close()
 
 
