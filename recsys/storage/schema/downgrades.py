@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import orjson
@@ -117,7 +118,9 @@ def drop_recorded(connection: Connection) -> None:
     found = MetaData()
     names = {*recorded(connection), "alembic_version"}
     there = names & set(inspect(connection).get_table_names())
-    found.reflect(connection, only=sorted(there), resolve_fks=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*expression-based index")  # goes with its table
+        found.reflect(connection, only=sorted(there), resolve_fks=False)
     try:
         found.drop_all(connection, checkfirst=False)
     except DBAPIError as error:
