@@ -30,7 +30,7 @@ def test_the_events_table_has_a_column_for_each_field():
     stored = [column for column in events.columns if column.name in EVENT_COLUMNS]
     assert [column.name for column in stored] == list(EVENT_COLUMNS)
     others = set(events.columns.keys()) - set(EVENT_COLUMNS)
-    assert others == {"id", "user_bucket", "received_at_us"}
+    assert others == {"id", "user_bucket", "received_at_us", "import_id"}
     for column, field in zip(stored, EVENT_FIELDS, strict=True):
         assert isinstance(column.type, SQL_TYPES[field.kind])
         # An event that was posted without an id is stored with one.
