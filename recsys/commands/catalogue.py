@@ -1,4 +1,4 @@
-"""The switch that takes an item out of every answer. Items that come as data leave no audit line."""
+"""Hide an item from all answers, or show it again, with an audit line; items that come as data leave none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Which version serves: promotion, roll back, and publishing what was trained."""
+"""Which version serves: promotion, roll back, and publishing what was trained.
+
+Promotions come from people (the dashboard's operators, REST keys of scope admin, `recsys models promote`)
+and from the gate of every training (`recsys train`, the jobs retrain and tune, the demo); roll backs from
+the same people and from the guard (`recsys.ops.guard`).
+"""
 
 from __future__ import annotations
 

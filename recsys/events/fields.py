@@ -1,8 +1,9 @@
 """What an event holds: one table of its fields, from which every other list of them is made.
 
 A field more is a line of DETAIL_FIELDS and of `Event`, a column of `recsys.storage.schema.tables`
-and a migration. What could not be generated (the class, the table, the keys of [events]) is held
-against this table by tests.
+and a migration. One that files map (`mapped_as`) is a field of `ColumnMap` in `recsys.ingest.layouts` too,
+and one that an external table maps (`in_table`) a key of [events] in `recsys.config.sections` and
+config.toml. What could not be generated is held against this table by tests.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class EventField:
     max_length: int = MAX_ID_LENGTH  # characters, of a text
     posted_as: str = ""  # its name in REST, where that differs
     mapped_as: str = ""  # its key in --map
-    in_table: bool = True  # and <key>_column in [events]
+    in_table: bool = False  # whether <key>_column in [events] names it too
     description: str | None = None  # in REST's schema
 
     @property
@@ -52,16 +53,23 @@ class EventField:
 
 # What sequences are made of.
 SEQUENCE_FIELDS = (
-    EventField("user_id", mapped_as="user"),
-    EventField("session_id", mapped_as="session"),
-    EventField("item_id", nullable=False, mapped_as="item"),
-    EventField("event_type", nullable=False, max_length=MAX_TYPE_LENGTH, mapped_as="event_type"),
+    EventField("user_id", mapped_as="user", in_table=True),
+    EventField("session_id", mapped_as="session", in_table=True),
+    EventField("item_id", nullable=False, mapped_as="item", in_table=True),
+    EventField(
+        "event_type",
+        nullable=False,
+        max_length=MAX_TYPE_LENGTH,
+        mapped_as="event_type",
+        in_table=True,
+    ),
     EventField(
         "timestamp_us",
         kind="time",
         nullable=False,
         posted_as="timestamp",
         mapped_as="timestamp",
+        in_table=True,
         description="RFC 3339 with an offset, or epoch milliseconds; default now",
     ),
 )
@@ -70,11 +78,12 @@ DETAIL_FIELDS = (
     EventField(
         "event_id",
         mapped_as="event_id",
+        in_table=True,
         description="Your idempotency key: a retry is a duplicate",
     ),
-    EventField("value", kind="number", mapped_as="value"),
-    EventField("recommendation_id", mapped_as="recommendation_id", in_table=False),
-    EventField("properties", kind="object", mapped_as="properties", in_table=False),
+    EventField("value", kind="number", mapped_as="value", in_table=True),
+    EventField("recommendation_id", mapped_as="recommendation_id"),
+    EventField("properties", kind="object", mapped_as="properties"),
 )
 EVENT_FIELDS = (*SEQUENCE_FIELDS, *DETAIL_FIELDS)
 EVENT_COLUMNS = tuple(one.name for one in EVENT_FIELDS)

@@ -1,4 +1,4 @@
-"""What people are told by webhook, and the watch over whether anybody schedules."""
+"""Send notices to the configured webhook, and one where no scheduler runs."""
 
 from __future__ import annotations
 

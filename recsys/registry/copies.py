@@ -1,4 +1,4 @@
-"""Versions that go elsewhere and come from there: the files of all instances, and backups."""
+"""Copy a version's files to and from the store that all instances share, and install them from backups."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The pages of the dashboard in the order of the navigation.
 
-A page `x` is the module `recsys.web.admin.x` with a `blueprint` named `admin_x` that has a view
-`index`. It is registered, and its entry appears, once the module is there.
+A page `x` is the module `recsys.web.admin.x_page` with a `blueprint` named `admin_x` that has a view
+`index`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import importlib
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from flask import Blueprint, current_app, url_for
@@ -66,9 +65,9 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
 
 
 def blueprints() -> list[Blueprint]:
-    """Of the pages that are there."""
+    """The blueprint of every page."""
     names = [f"recsys.web.admin.{page.name}_page" for _, pages in GROUPS for page in pages]
-    return [importlib.import_module(name).blueprint for name in names if find_spec(name)]
+    return [importlib.import_module(name).blueprint for name in names]
 
 
 def address(name: str) -> str:

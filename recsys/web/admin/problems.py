@@ -1,4 +1,4 @@
-"""What needs somebody: the short list at the top of the overview."""
+"""The overview's list of problems that need an operator."""
 
 from __future__ import annotations
 
