@@ -50,9 +50,12 @@ def unavailable(reason: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _logs_as_they_were():
-    """A command that is run in this process sets up logging for all of it."""
+def _process_as_it_was():
+    """A command that is run in this process sets up logging and the umask for all of it."""
+    umask = os.umask(0o022)
+    os.umask(umask)
     yield
+    os.umask(umask)
     structlog.reset_defaults()
 
 

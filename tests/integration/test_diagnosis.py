@@ -198,7 +198,8 @@ def test_files_that_everybody_may_read_are_found(tmp_path, settings_for, monkeyp
     # Folders of the tests are closed to others; that of this one counts as the root.
     monkeypatch.setattr(machine_checks, "_is_reached", lambda path: _reached_below(tmp_path, path))
     models, database = tmp_path / "models", Database(f"sqlite:///{tmp_path}/data/recsys.db")
-    models.mkdir(mode=0o755)
+    models.mkdir()
+    models.chmod(0o755)
     migrate.upgrade(database)
     settings = settings_for(models)
     found = {one.check: one for one in examine(settings, database, None, NOW)}["privacy"]

@@ -339,6 +339,7 @@ REVIEWED = {
     "recsys/storage/engine/short_selects.py": {"text"},  # a compiled statement
     "recsys/storage/entities/event_import.py": {
         "f'INSERT INTO staged_events VALUES ({marks})'", "_STAGING.format(float=floating)", "_MOVE",
+        "_NUMBER",
     },
     "recsys/storage/entities/event_batches.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
     "recsys/storage/external/external_database.py": {
@@ -358,6 +359,15 @@ REVIEWED = {
         "f'CREATE INDEX ix_events_{name} ON events ({name}_id, timestamp_us, id) "
         "WHERE {name}_id IS NOT NULL'",
         "f'CREATE TABLE events_p{number} PARTITION OF events FOR VALUES FROM ({first}) TO ({end})'",
+    },
+    "migrations/versions/0008_identity_and_imports.py": {
+        "f' CREATE TABLE events_moving ( id {row_number}, user_bucket SMALLINT NOT NULL, user_id TEXT, "
+        "session_id TEXT, item_id TEXT NOT NULL, event_type TEXT NOT NULL, timestamp_us BIGINT NOT NULL, "
+        "event_id TEXT NOT NULL, value FLOAT, recommendation_id TEXT, properties TEXT, "
+        "received_at_us BIGINT NOT NULL, {last}, CONSTRAINT ck_events_has_owner CHECK (user_id IS NOT "
+        "NULL OR session_id IS NOT NULL) ) '",
+        "f'CREATE INDEX ix_events_{name} ON events ({name}_id, timestamp_us, id) "
+        "WHERE {name}_id IS NOT NULL'",
     },
     # What the configuration says: trusted, run in a read-only transaction.
     "recsys/storage/external/external_items.py": {
