@@ -94,11 +94,14 @@ class ImportSummary:
 
     @classmethod
     def of(cls, each: Sequence[ImportSummary]) -> ImportSummary:
-        """The sum over several files."""
+        """The sum over several files; each has an import of its own, so several have no one id."""
         counts = ("read", "accepted", "duplicates", "repeats", "rejected", "skipped", "seconds")
         notes = sum((Counter(one.notes) for one in each), Counter[str]())
+        ids = [one.import_id for one in each if one.import_id is not None]
         return cls(
-            **{name: sum(getattr(one, name) for one in each) for name in counts}, notes=dict(notes)
+            **{name: sum(getattr(one, name) for one in each) for name in counts},
+            notes=dict(notes),
+            import_id=ids[0] if len(ids) == 1 else None,
         )
 
     def plain(self) -> dict[str, Any]:
