@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from recsys.models.lstm.checkpoint import Progress
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.audit_rows import CLI, Actor
+
+if TYPE_CHECKING:  # whoever starts a run or reads its memory loads no network
+    from recsys.models.lstm.checkpoint import Progress
 
 
 def _ignore(_: object) -> None:
