@@ -1,0 +1,232 @@
+"""The live log: what every visitor did since a version's data ended, for rankers that count on.
+
+Events are kept as linked arrays in the order in which they arrived. An event points to the one before
+it with the same item, and to its neighbours in its session, so that adding one is a handful of writes,
+and what followed an item, or which sessions held it, is a walk from its newest event back. Codes of
+items are the log's own, so that versions of different vocabularies read one log.
+
+Legend: E events, I item codes, S sessions, O owners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from recsys.events.array_types import Int32Array, Int64Array, UInt64Array
+from recsys.models.lstm.kernels import compiled
+
+NOWHERE = -1
+LEAST = 1_024  # places that are made at first
+
+
+class LiveArrays(NamedTuple):
+    """The log's arrays; places beyond what is in use hold nothing."""
+
+    codes: Int32Array  # (E,) item of each event
+    owners: Int32Array  # (E,) owner of each event
+    sessions: Int32Array  # (E,) session of each event
+    places: Int32Array  # (E,) place in its session, from 0
+    times_us: Int64Array  # (E,)
+    session_hashes: UInt64Array  # (E,) of the session id, 0 = none
+    same_item: Int32Array  # (E,) the event before it with its item, or NOWHERE
+    before: Int32Array  # (E,) the event before it in its session, or NOWHERE
+    after: Int32Array  # (E,) the event after it in its session, or NOWHERE
+    session_last: Int32Array  # (S,) the newest event of each session
+    item_last: Int32Array  # (I,) the newest event of each item, or NOWHERE
+    item_sessions: Int32Array  # (I,) sessions that hold the item
+    owner_last: Int32Array  # (O,) the newest event of each owner, or NOWHERE
+
+
+def _room(events: int, items: int, owners: int) -> LiveArrays:
+    def of(count: int, dtype: type[np.generic] = np.int32) -> np.ndarray:
+        return np.full(count, NOWHERE if dtype is not np.uint64 else 0, dtype)
+
+    return LiveArrays(
+        codes=of(events),
+        owners=of(events),
+        sessions=of(events),
+        places=of(events),
+        times_us=of(events, np.int64),
+        session_hashes=of(events, np.uint64),
+        same_item=of(events),
+        before=of(events),
+        after=of(events),
+        session_last=of(events),
+        item_last=of(items),
+        item_sessions=np.zeros(items, np.int32),
+        owner_last=of(owners),
+    )
+
+
+class LiveLog:
+    """The newest events, at most `capacity`; when it is full the older half goes."""
+
+    def __init__(self, session_gap_seconds: float, capacity: int) -> None:
+        self.capacity = capacity
+        self._gap_us = round(session_gap_seconds * 1e6)
+        self.arrays = _room(LEAST, LEAST, LEAST)
+        self.events = 0
+        self.generation = 0  # how often codes of items and owners were given anew
+        self._session_count = 0
+        self.item_codes: dict[str, int] = {}
+        self.item_ids: list[str] = []
+        self._owner_codes: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self.events
+
+    @property
+    def bytes(self) -> int:
+        """What the log takes, in bytes; texts and their table as estimated."""
+        return (
+            sum(part.nbytes for part in self.arrays)
+            + 160 * len(self.item_ids)
+            + 100 * len(self._owner_codes)
+        )
+
+    def owner(self, key_hash: int) -> int:
+        """The number of the owner with this hash of its sequence key, or NOWHERE."""
+        return self._owner_codes.get(key_hash, NOWHERE)
+
+    def code(self, item_id: str) -> int:
+        """The item's code, or NOWHERE."""
+        return self.item_codes.get(item_id, NOWHERE)
+
+    def append(
+        self,
+        owner_hashes: Sequence[int],
+        item_ids: Sequence[str],
+        times_us: Int64Array,
+        session_hashes: UInt64Array,
+    ) -> None:
+        """Add events in the order of their arrival; all are of the same length (n,)."""
+        codes, ids = self.item_codes, self.item_ids
+        items = np.empty(len(item_ids), np.int32)
+        for at, item_id in enumerate(item_ids):
+            code = codes.get(item_id)
+            if code is None:
+                code = codes[item_id] = len(ids)
+                ids.append(item_id)
+            items[at] = code
+        known = self._owner_codes
+        owners = np.fromiter(
+            (known.setdefault(key, len(known)) for key in owner_hashes), np.int32, len(item_ids)
+        )
+        for at in range(0, len(items), self.capacity // 2):
+            part = slice(at, at + self.capacity // 2)
+            self._add(owners[part], items[part], times_us[part], session_hashes[part])
+
+    def _add(
+        self, owners: Int32Array, items: Int32Array, times_us: Int64Array, sessions: UInt64Array
+    ) -> None:
+        if self.events + len(items) > self.capacity:
+            owners, items = self._drop_older_half(owners, items)
+        self._make_room(self.events + len(items))
+        self._session_count = _append(
+            self.arrays,
+            self.events,
+            self._session_count,
+            owners,
+            items,
+            times_us,
+            sessions,
+            self._gap_us,
+        )
+        self.events += len(items)
+
+    def _make_room(self, events: int) -> None:
+        wanted = (events, len(self.item_ids), len(self._owner_codes))
+        held = (len(self.arrays.codes), len(self.arrays.item_last), len(self.arrays.owner_last))
+        if all(want <= have for want, have in zip(wanted, held, strict=True)):
+            return
+        room = [
+            have if want <= have else max(2 * have, want)
+            for want, have in zip(wanted, held, strict=True)
+        ]
+        wider = _room(*room)
+        for old, new in zip(self.arrays, wider, strict=True):
+            new[: len(old)] = old
+        self.arrays = wider
+
+    def _drop_older_half(
+        self, owners: Int32Array, items: Int32Array
+    ) -> tuple[Int32Array, Int32Array]:
+        """Forget the older half of the events; `owners` and `items` by the numbers they have then.
+
+        What is left is added once more to an empty log, so that nothing points to what is gone.
+        """
+        log = self.arrays
+        kept = slice(self.events // 2, self.events)
+        ids, keys = self.item_ids, list(self._owner_codes)
+        old_items = np.concatenate((log.codes[kept], items))
+        old_owners = np.concatenate((log.owners[kept], owners))
+        old_sessions = log.session_hashes[kept]
+        times_us = log.times_us[kept]
+        live_items, items_now = np.unique(old_items, return_inverse=True)
+        live_owners, owners_now = np.unique(old_owners, return_inverse=True)
+        self.item_ids = [ids[code] for code in live_items]
+        self.item_codes = {item_id: code for code, item_id in enumerate(self.item_ids)}
+        self._owner_codes = {keys[number]: at for at, number in enumerate(live_owners)}
+        count = len(times_us)
+        self.arrays, self.events, self._session_count = _room(LEAST, LEAST, LEAST), 0, 0
+        items_now, owners_now = items_now.astype(np.int32), owners_now.astype(np.int32)
+        self._add(owners_now[:count], items_now[:count], times_us, old_sessions)
+        self.generation += 1
+        return owners_now[count:], items_now[count:]
+
+
+@compiled
+def _append(
+    log: LiveArrays,
+    first: int,
+    sessions: int,
+    owners: Int32Array,
+    items: Int32Array,
+    times_us: Int64Array,
+    session_hashes: UInt64Array,
+    gap_us: int,
+) -> int:
+    """Write events from place `first` on; how many sessions there are then."""
+    for n in range(len(items)):
+        at, item, owner = first + n, items[n], owners[n]
+        last = log.owner_last[owner]
+        log.codes[at] = item
+        log.owners[at] = owner
+        log.times_us[at] = times_us[n]
+        log.session_hashes[at] = session_hashes[n]
+        log.after[at] = NOWHERE
+        begins = (
+            last == NOWHERE
+            or log.session_hashes[last] != session_hashes[n]
+            or times_us[n] - log.times_us[last] > gap_us
+        )
+        if begins:
+            session = sessions
+            sessions += 1
+            log.before[at] = NOWHERE
+            log.places[at] = 0
+        else:
+            session = log.sessions[last]
+            log.before[at] = last
+            log.after[last] = at
+            log.places[at] = log.places[last] + 1
+        log.sessions[at] = session
+        log.session_last[session] = at
+        again = False  # whether its session holds the item already
+        back = log.before[at]
+        for _ in range(50):
+            if back == NOWHERE:
+                break
+            if log.codes[back] == item:
+                again = True
+                break
+            back = log.before[back]
+        if not again:
+            log.item_sessions[item] += 1
+        log.same_item[at] = log.item_last[item]
+        log.item_last[item] = at
+        log.owner_last[owner] = at
+    return sessions
