@@ -4,8 +4,9 @@ The gate judges by the past; this judges by what happens. It looks every few min
 stricter than a single look's: Z of 3.29 is one false alarm in a thousand looks that were independent,
 and these, which see mostly the same answers again, are not.
 
-Answers to pages do not count, nor do clicks on them: anyone can have as many made as the limits let
-through, and click what he likes.
+What pages tell does not count, neither clicks on answers to them nor on answers that the shop's server asked
+for: their key is public, and whoever reads it can click what he likes. Where pages alone tell of clicks, the
+guard judges by empty answers alone.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def guard_champion(
         version = latest[0]["version"]
         since_us = (latest[0]["deployed_at_us"] // HOUR_US + 1) * HOUR_US
         by = ("hour_us", "arm", "model_version")
-        whole = answer_count_rows.counts(connection, since_us, to_us(now), by)
+        whole = answer_count_rows.counts(connection, since_us, to_us(now), by, pages_clicks=False)
         empty = answer_count_rows.empty_answers(connection, since_us, to_us(now), version)
         found = verdict_in_service(
             [

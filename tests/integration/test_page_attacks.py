@@ -146,6 +146,29 @@ def test_clicks_on_answers_to_pages_roll_nothing_back_and_no_arm_is_told(two_mod
     assert report["uplift"] is None
 
 
+@pytest.mark.parametrize("told_by_page", [True, False])
+def test_clicks_of_pages_on_answers_to_the_shop_roll_nothing_back(two_models, told_by_page):
+    """The shop's server asks; an attacker's page, or the server, tells of clicks in one arm alone."""
+    asked = {"events": [{"item_id": "P0001"}], "k": 5}
+    requests = [{"user_id": f"u{number}", **asked} for number in range(100)]
+    answers = two_models.post("/recommendations/batch", {"requests": requests})["answers"]
+    control = [one for one in answers if one["arm"] == "control"]
+    for one in control:
+        click = {"recommendation_id": one["recommendation_id"], "session_id": "s"}
+        click["item_id"] = one["items"][0]["item_id"]
+        if told_by_page:
+            post(two_models, click)
+        else:
+            two_models.post("/events", click)
+    reason = judged(two_models)
+    if told_by_page:
+        assert reason is None
+    else:
+        assert "click-through minus the control arm's" in reason
+    rows = two_models.get("/reports/click-through?by=arm")["rows"]  # which keep them
+    assert {row["arm"]: row["clicks"] for row in rows} == {"champion": 0, "control": len(control)}
+
+
 def test_the_guard_still_sees_what_the_shop_itself_asks_for(two_models):
     for number in range(40):
         asked = {"user_id": f"u{number}", **NOTHING}

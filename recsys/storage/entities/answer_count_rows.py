@@ -1,7 +1,9 @@
 """Answers and clicks by the hour of the answer.
 
 Counted are, of each source, items shown and items clicked; of the answer as a whole (source ''), answers
-given and answers with a click. An item of an answer counts once, however often it is clicked.
+given and answers with a click. An item of an answer counts once, however often it is clicked. Answers
+whose click somebody else than a page told of are counted once more, for whoever acts on clicks: a page's key
+is public.
 """
 
 from __future__ import annotations
@@ -10,36 +12,45 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, or_, select
 
 from recsys.storage.engine.database import upsert
 from recsys.storage.schema.tables import answer_counts
 
 WHOLE = ""  # the source that stands for the answer as a whole
 EMPTY = "empty"  # stands in for the source where an answer held nothing
+TRUSTED = "trusted"  # stands in for the source of clicks that no page told of
 
 CountKey = tuple[int, str, str, str, str]  # hour_us, version, arm, scenario, source
 
 
 def counts(
-    connection: Connection, since_us: int, until_us: int, by: Collection[str]
+    connection: Connection,
+    since_us: int,
+    until_us: int,
+    by: Collection[str],
+    *,
+    pages_clicks: bool = True,
 ) -> list[dict[str, Any]]:
     """Shown and clicked in [since_us, until_us), grouped by columns of `answer_counts`.
 
-    With `source` among them: items by source. Without: whole answers.
+    With `source` among them: items by source. Without: whole answers, and without `pages_clicks` those
+    clicks alone that no page told of.
     """
     columns = [answer_counts.c[name] for name in by]
-    whole = answer_counts.c.source == WHOLE
+    source = answer_counts.c.source
+    counted = source.not_in((WHOLE, TRUSTED)) if "source" in by else source == WHOLE
+    clicked = counted if pages_clicks else source == TRUSTED
     statement = (
         select(
             *columns,
-            func.sum(answer_counts.c.shown).label("shown"),
-            func.sum(answer_counts.c.clicks).label("clicks"),
+            func.sum(case((counted, answer_counts.c.shown), else_=0)).label("shown"),
+            func.sum(case((clicked, answer_counts.c.clicks), else_=0)).label("clicks"),
         )
         .where(
             answer_counts.c.hour_us >= since_us,
             answer_counts.c.hour_us < until_us,
-            ~whole if "source" in by else whole,
+            or_(counted, clicked),
         )
         .group_by(*columns)
         .order_by(*columns)
