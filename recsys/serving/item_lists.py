@@ -62,9 +62,14 @@ class ItemLists:
         return self._ranked(bundle, row, k, "transitions")
 
     def popular(self, days: int, category: str | None, k: int, now_us: int) -> list[RankedItem]:
-        """The items that most users and sessions had an event of in the last `days`."""
+        """The items that most users and sessions had an event of in the last `days`.
+
+        Raises InputError where no item is in `category`.
+        """
         with self.database.connect() as connection:
             snapshot = self.catalogue.at(connection, read_stamps(connection).items)
+            if category is not None:
+                snapshot.within(connection, frozenset([category]), "category")
         counts = self.popularity.counts(self.database, now_us, days, category)
         shown = [(item_id, count) for item_id, count in counts if item_id not in snapshot.hidden][
             :k

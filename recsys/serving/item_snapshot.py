@@ -25,7 +25,6 @@ from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
 
-MAX_NAMES = 1_000  # known categories among which the nearest to an unknown one are looked for
 METADATA = (*item_rows.FIELDS, "category")
 _Looked = tuple[StoredItem | None]  # what was found of an item; None: it has no metadata
 METADATA_BYTES = 64 * 2**20  # of items' metadata that is kept
@@ -76,8 +75,10 @@ class ItemSnapshot:
         found = ((item_id, self._items.get(item_id)) for item_id in item_ids)
         return {one: looked[0] for one, looked in found if looked and looked[0] is not None}
 
-    def within(self, connection: Connection, categories: frozenset[str]) -> ItemSet:
-        """The items in any of `categories`. Raises InputError where one is no item's.
+    def within(
+        self, connection: Connection, categories: frozenset[str], field: str = "categories"
+    ) -> ItemSet:
+        """The items in any of `categories`. Raises InputError, of `field`, where one is no item's.
 
         Kept by category: which of them a client lists together is its own affair.
         """
@@ -85,8 +86,7 @@ class ItemSnapshot:
         for name in sorted(categories):
             one = self._set(("category", name), partial(_items_in, connection, name))
             if not one.item_ids:
-                known = item_rows.category_names(connection, MAX_NAMES)
-                raise unknown("categories", name, "a category of some item", known)
+                item_rows.check_category(connection, name, field)
             sets.append(one)
         return (
             sets[0] if len(sets) == 1 else ItemSet(frozenset().union(*(s.item_ids for s in sets)))

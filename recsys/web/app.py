@@ -22,7 +22,7 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, lease_rows, schedule_rows
-from recsys.web import admin, problem_details, prometheus_metrics
+from recsys.web import admin, parameters, problem_details, prometheus_metrics
 from recsys.web.api import (
     event_routes,
     health_routes,
@@ -98,6 +98,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     ):
         app.register_blueprint(module.blueprint)
     admin.register(app)
+    parameters.register(app)
     problem_details.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from recsys.web.api_keys import KEY_PARAMETER, from_page
 from recsys.web.json_body import read_json
+from recsys.web.parameters import takes
 from recsys.web.paths import check_ids
 from recsys.web.problem_details import FieldError, InvalidRequestError
 
@@ -115,15 +116,19 @@ def operation(
             if scope is not None:
                 current_app.extensions["recsys"].keys.require(scope, collect=collect)
 
+        def declare(route: Callable[..., Response], model: type[BaseModel] | None) -> None:
+            once, repeated = parameters_of(model)
+            takes(*once, *((KEY_PARAMETER,) if collect else ()), repeated=repeated)(route)
+            route.__dict__["require_key"] = check_key
+
         @wraps(view)
         def by_path(**path_values: str) -> Response:
             check_key()
             check_ids(path_values)
-            if query is None:
-                refuse_query((KEY_PARAMETER,) if collect else ())
             return answered(path_values, None if query is None else read_query(query))
 
         CATALOGUE.append(declared)
+        declare(by_path, query)
         blueprint.add_url_rule(path, declared.name, by_path, methods=[method])
         if by_query is None:
             return by_path
@@ -144,6 +149,7 @@ def operation(
             return answered({id_name: getattr(given, id_name)}, given)
 
         CATALOGUE.append(alias)
+        declare(by_parameter, form.query)
         blueprint.add_url_rule(form.path, alias.name, by_parameter, methods=[method])
         return by_path
 
@@ -172,18 +178,16 @@ def read_query(model: type[BaseModel]) -> BaseModel:
                 for part in ([value] if whole else value.split(","))
                 if part != ""
             ]
-        elif len(values) > 1:
-            raise InvalidRequestError([FieldError(field=name, message="given more than once")])
         else:
             given[name] = values[0]
     return validated(lambda: model.model_validate(given))
 
 
-def refuse_query(known: tuple[str, ...] = ()) -> None:
-    for name in request.args:
-        if name in known:
-            continue
-        raise InvalidRequestError([FieldError(field=name[:80], message="unknown parameter")])
+def parameters_of(model: type[BaseModel] | None) -> tuple[list[str], list[str]]:
+    """The names of a query's parameters: those given once, and lists, which may be repeated."""
+    fields = {} if model is None else model.model_fields
+    repeated = [name for name, field in fields.items() if is_list(field.annotation)]
+    return [name for name in fields if name not in repeated], repeated
 
 
 def is_list(annotation: Any) -> bool:

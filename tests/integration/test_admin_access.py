@@ -245,16 +245,14 @@ def test_an_ipv6_network_counts_as_one_address(admin, quick_nobody):
     assert tried("2001:db8:0:2::77", "a-viewer", PASSWORD) == 303  # the failures it has are its own
 
 
-def test_parameters_named_as_the_frameworks_own_break_no_page(admin):
+def test_parameters_named_as_the_frameworks_own_are_refused(admin):
     client, _ = log_in(admin, "a-admin")
-    odd = "endpoint=x&_method=POST&_external=1&_scheme=x&_anchor=y&values=1&self=2&range=7d"
+    odd = "endpoint=x&_method=POST&_external=1&_scheme=x&_anchor=y&values=1&self=2"
     for rule in routes(admin.app):
         if "GET" in rule.methods and "logout" not in rule.rule:
             for query in (odd, f"{odd}&cursor=", f"{odd}&sort=title"):
                 answer = client.get(f"{path_of(rule)}?{query}")
-                assert answer.status_code < 500, (rule.rule, query)
-    page = client.get("/admin/audit?endpoint=x&_method=POST").get_data(as_text=True)
-    assert "/admin/audit/export.csv?endpoint=x&amp;_method=POST" in page
+                assert answer.status_code in (404, 422), (rule.rule, query)
 
 
 def test_the_page_after_a_log_in_stays_below_admin(admin):

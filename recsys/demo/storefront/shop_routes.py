@@ -19,6 +19,7 @@ from recsys.web.api.answer_schemas import item_out, ranked_out
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import Cursor, Id, Search, Strict
 from recsys.web.operations import dumps, read_query
+from recsys.web.parameters import takes
 from recsys.web.services import now_us, services
 
 blueprint = Blueprint(
@@ -73,12 +74,15 @@ def page() -> Response:
 
 
 @blueprint.get("/shop/items")
+@takes(*TilesQuery.model_fields)
 def tiles() -> Response:
     """A page of the catalogue."""
     query = read_query(TilesQuery)
     assert isinstance(query, TilesQuery)
     after = read_cursor(query.cursor)
     with services().database.connect() as connection:
+        if query.category is not None:
+            item_rows.check_category(connection, query.category)
         found = item_rows.list_items(
             connection, query.q or None, query.category, query.limit, after
         )
@@ -99,6 +103,7 @@ def categories() -> Response:
 
 
 @blueprint.get("/shop/popular")
+@takes(*PopularTilesQuery.model_fields)
 def popular() -> Response:
     """What everyone gets."""
     query = read_query(PopularTilesQuery)
@@ -108,6 +113,7 @@ def popular() -> Response:
 
 
 @blueprint.get("/shop/why")
+@takes(*VisitorQuery.model_fields)
 def why() -> Response:
     """A visitor's recommendations with the past events behind each."""
     query = read_query(VisitorQuery)

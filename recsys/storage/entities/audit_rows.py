@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from recsys.errors import unknown
 from recsys.storage.schema.tables import audit_log
 
 MAX_TEXT = 500
@@ -114,3 +115,12 @@ def names_in_use(connection: Connection) -> tuple[list[str], list[str]]:
         for column in (newest.c.actor, newest.c.action)
     )
     return list(actors), list(actions)
+
+
+def check_names(connection: Connection, actor: str | None, action: str | None) -> None:
+    """Raise InputError where no line is of this actor, or of this action (None: any)."""
+    actors, actions = names_in_use(connection)
+    if actor is not None and not list_audit(connection, 1, actor=actor):
+        raise unknown("actor", actor, "an actor of some line", actors)
+    if action is not None and not list_audit(connection, 1, action=action):
+        raise unknown("action", action, "an action of some line", actions)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, or_, select
 
+from recsys.errors import unknown
 from recsys.ingest.item_body import Item, with_properties
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities.stamps import bump
@@ -18,6 +19,7 @@ CHUNK = 500  # ids a statement
 DELETED_US = 0  # the creation time of a deleted item, whose row keeps it out of answers
 PRESENT = items.c.created_at_us != DELETED_US
 INSERT_ROWS = 5_000
+MAX_NAMES = 1_000  # known categories among which the nearest to an unknown one are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,14 @@ def category_names(connection: Connection, limit: int) -> list[str]:
     name = item_categories.c.category
     statement = select(name).distinct().order_by(name).limit(limit)
     return list(connection.execute(statement).scalars())
+
+
+def check_category(connection: Connection, name: str, field: str = "category") -> None:
+    """Raise InputError, of `field`, where no item is in category `name`."""
+    found = select(item_categories.c.item_id).where(item_categories.c.category == name).limit(1)
+    if connection.execute(found).first() is None:
+        known = category_names(connection, MAX_NAMES)
+        raise unknown(field, name, "a category of some item", known)
 
 
 _UNAVAILABLE = select(items.c.item_id).where(~items.c.available)

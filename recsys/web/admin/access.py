@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from recsys.errors import AccessError, InputError, RateLimitError
 from recsys.storage.entities import account_rows
 from recsys.storage.entities.account_rows import ROLES, SEEN_EVERY_US, SessionRow
+from recsys.web.parameters import takes
 from recsys.web.services import now_us, services
 
 PREFIX = "/admin"
@@ -37,15 +38,19 @@ def view(
     role: str,
     methods: tuple[str, ...] = ("GET",),
     live: bool = False,
+    query: tuple[str, ...] = (),
+    repeated: tuple[str, ...] = (),
 ) -> Callable[[View], View]:
     """Register a view for accounts of `role` and above ('viewer', 'operator', 'admin').
 
-    `live`: pages ask for it by themselves, so it does not keep a session from growing idle.
+    `live`: pages ask for it by themselves, so it does not keep a session from growing idle. `query`
+    and `repeated`: the parameters it takes, once or any number of times.
     """
     assert role in (*ROLES, OPEN), role
 
     def register(function: View) -> View:
         function.__dict__.update(admin_role=role, admin_live=live)
+        takes(*query, repeated=repeated)(function)
         blueprint.add_url_rule(rule, function.__name__, function, methods=list(methods))
         return function
 

@@ -21,6 +21,7 @@ from recsys.web.services import services
 
 blueprint = Blueprint("admin_audit", __name__, url_prefix=f"{PREFIX}/audit")
 
+FILTERS = ("actor", "action", "subject", "from", "to")
 MAX_EXPORT = 10_000  # lines, the newest
 COLUMNS = ("at", "actor", "role", "action", "subject", "details", "address", "request_id")
 TONES = {
@@ -29,13 +30,13 @@ TONES = {
 }  # fmt: skip
 
 
-@view(blueprint, "", role="operator")
+@view(blueprint, "", role="operator", query=(*FILTERS, "cursor"))
 def index() -> str:
     """A page of the log, newest first."""
     before, filters = read_number(request.args.get("cursor")), _filters()
     with services().database.connect() as connection:
-        rows = _rows(connection, PAGE_ROWS + 1, before)
         actors, actions = audit_rows.names_in_use(connection)
+        rows = _rows(connection, PAGE_ROWS + 1, before)
     shown = rows[:PAGE_ROWS]
     more = write_cursor(str(shown[-1].id)) if len(rows) > PAGE_ROWS else None
     return render_template(
@@ -52,7 +53,7 @@ def index() -> str:
     )
 
 
-@view(blueprint, "/export.csv", role="operator")
+@view(blueprint, "/export.csv", role="operator", query=FILTERS)
 def export() -> Response:
     """The newest lines that fit the filters, as CSV."""
     with services().database.connect() as connection:
@@ -71,9 +72,12 @@ def export() -> Response:
 def _rows(connection: Connection, limit: int, before: int | None = None) -> list[AuditRow]:
     since_us, until_us = _days()
     actor, action, subject = _filters().values()
-    return audit_rows.list_audit(
+    rows = audit_rows.list_audit(
         connection, limit, before, actor, action, subject, since_us, until_us
     )
+    if not rows:
+        audit_rows.check_names(connection, actor, action)
+    return rows
 
 
 def _filters() -> dict[str, str | None]:

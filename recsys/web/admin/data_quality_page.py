@@ -19,7 +19,7 @@ from recsys.storage.entities import job_rows, rejected_rows, version_rows
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import figures
 from recsys.web.admin.access import PREFIX, view
-from recsys.web.admin.queries import PAGE_ROWS, TimeRange, choice, pages, time_range, words
+from recsys.web.admin.queries import PAGE_ROWS, RANGE, TimeRange, choice, pages, time_range, words
 from recsys.web.admin.svg import Chart, Series
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.services import now_us, services
@@ -35,7 +35,7 @@ SHOWN = 8  # days and silences
 RETRAININGS = 20  # among which the last one with checks is looked for
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=RANGE)
 def index() -> str:
     """The page."""
     now = now_us()
@@ -60,7 +60,7 @@ def index() -> str:
         )
 
 
-@view(blueprint, "/quarantine", role="viewer")
+@view(blueprint, "/quarantine", role="viewer", query=("cursor", "source", "q", "state"))
 def quarantine() -> str:
     """The rows that could not become events."""
     before, source, text = read_number(request.args.get("cursor")), words("source"), words("q")

@@ -29,13 +29,14 @@ for _name, _function in tiles.FILTERS.items():
     blueprint.add_app_template_filter(_function, _name)
 blueprint.add_app_template_global(tiles.initials, "initials")
 
+NARROWED_BY = ("q", "category", "availability")
 AVAILABILITY = {"shown": True, "hidden": False}
 CATEGORIES = 300  # offered in the filter
 NEIGHBOURS = 8
 UNLISTED = 8  # ids found that only the model knows
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=(*NARROWED_BY, "sort", "cursor"))
 def index() -> str:
     """The catalogue: searched, filtered, sorted, page by page."""
     sorts = [turn + name for name in catalogue_views.SORTS for turn in ("", "-")]
@@ -47,6 +48,8 @@ def index() -> str:
             raise InputError(name, given, problem)
     query = ItemQuery(asked, category, None if available is None else AVAILABILITY[available])
     with services().database.connect() as connection:
+        if category is not None:
+            item_rows.check_category(connection, category)
         page, position = catalogue_views.list_items(
             connection, query, sort, PAGE_ROWS, _position(request.args.get("cursor"))
         )
@@ -56,7 +59,7 @@ def index() -> str:
             page=page,
             sort=sort,
             asked=asked,
-            query={k: v for k, v in request.args.items() if k in ("q", "category", "availability")},
+            query={k: v for k, v in request.args.items() if k in NARROWED_BY},
             categories=catalogue_views.categories(connection, CATEGORIES),
             size=catalogue_views.catalogue_size(connection),
             exposure=exposure,
@@ -65,7 +68,7 @@ def index() -> str:
         )
 
 
-@view(blueprint, "/exposure", role="viewer")
+@view(blueprint, "/exposure", role="viewer", query=("cursor",))
 def exposed() -> str:
     """How the places in answers are shared, and the items that were never shown."""
     after = read_cursor(request.args.get("cursor"))
@@ -90,7 +93,7 @@ def exposed() -> str:
     )
 
 
-@view(blueprint, "/one", role="viewer")
+@view(blueprint, "/one", role="viewer", query=("item_id",))
 def show() -> str:
     """One item."""
     item_id = request.args.get("item_id", "")

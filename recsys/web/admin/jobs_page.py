@@ -24,6 +24,7 @@ from recsys.web.services import actor, now_us, services
 blueprint = Blueprint("admin_jobs", __name__, url_prefix=f"{PREFIX}/jobs")
 
 SILENT_US = 60 * 1_000_000
+HISTORY = ("cursor", "job", "state")  # what the list of runs is asked by
 STATES = ("requested", "running", *ENDED)
 MEANING = {
     "retrain": "Learns from the log, compares with the champion, promotes through the gate.",
@@ -43,7 +44,7 @@ CONSEQUENCE = {
 }
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=HISTORY)
 def index() -> str:
     """Schedules and the history of runs."""
     settings, found = services().settings, _runs()
@@ -70,7 +71,7 @@ def index() -> str:
     )
 
 
-@view(blueprint, "/runs", role="viewer", live=True)
+@view(blueprint, "/runs", role="viewer", live=True, query=(*HISTORY, "shown", "scheduled"))
 def runs() -> Response | str:
     """The history's table, for the page to keep up to date; 204 where nothing has changed.
 
@@ -90,7 +91,7 @@ def run(run_id: int) -> str:
     return render_template("admin/run.html", **_run(run_id))
 
 
-@view(blueprint, "/runs/<int:run_id>/live", role="viewer", live=True)
+@view(blueprint, "/runs/<int:run_id>/live", role="viewer", live=True, query=("shown",))
 def run_live(run_id: int) -> Response | str:
     """The part of a run's page that moves; the page is loaded anew once the run has ended."""
     found = _run(run_id)

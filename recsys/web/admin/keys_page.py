@@ -32,7 +32,7 @@ MEANING = {
 }
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=("state", "q"))
 def index() -> str:
     """The keys, without their secrets."""
     state, text = choice("state", STATES, "live"), words("q")

@@ -17,6 +17,7 @@ from recsys.storage.entities.audit_rows import Actor
 from recsys.storage.entities.passwords import MAX_LENGTH, is_password, place_to_hash
 from recsys.web.admin import access
 from recsys.web.admin.access import OPEN, PREFIX, view
+from recsys.web.admin.queries import choice
 from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_login", __name__, url_prefix=PREFIX)
@@ -24,7 +25,7 @@ blueprint = Blueprint("admin_login", __name__, url_prefix=PREFIX)
 REFUSED = "The name or the password is not right."
 
 
-@view(blueprint, "/login", role=OPEN)
+@view(blueprint, "/login", role=OPEN, query=("next", "changed"))
 def login() -> Any:
     """The log-in page."""
     if g.account is not None:
@@ -32,7 +33,7 @@ def login() -> Any:
     return _form()
 
 
-@view(blueprint, "/login", role=OPEN, methods=("POST",))
+@view(blueprint, "/login", role=OPEN, methods=("POST",), query=("next", "changed"))
 def log_in() -> Any:
     """Check name and password. Both unknown names and wrong passwords get the same answer."""
     access.check_login_token()
@@ -111,7 +112,7 @@ def change_password() -> Any:
 
 
 def _form(error: str | None = None, name: str = "", status: int = 200) -> Any:
-    changed = request.args.get("changed") == "1"
+    changed = choice("changed", ("1",)) is not None
     page = render_template("admin/login.html", error=error, name=name, changed=changed)
     answer = Response(page, status, mimetype="text/html")
     access.set_cookie(answer, "recsys_login", access.login_secret())

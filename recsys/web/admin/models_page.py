@@ -23,7 +23,7 @@ STATES = ("candidate", "refused", "promoted", "deleted")
 MAX_REASON = 500
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=("cursor", "state", "ranking"))
 def index() -> str:
     """All versions, newest first."""
     before = read_cursor(request.args.get("cursor"))
@@ -48,7 +48,7 @@ def index() -> str:
     )
 
 
-@view(blueprint, "/compare", role="viewer")
+@view(blueprint, "/compare", role="viewer", repeated=("version",))
 def compare() -> Any:
     """Two versions side by side; each was measured on its own window unless that is the same."""
     chosen = request.args.getlist("version")

@@ -17,7 +17,7 @@ from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.formats import duration, percent, points
 from recsys.web.admin.problems import find_problems, scheduler_silence_us
-from recsys.web.admin.queries import TimeRange, time_range
+from recsys.web.admin.queries import RANGE, TimeRange, time_range
 from recsys.web.admin.svg import Chart, Series
 from recsys.web.services import now_us, services
 
@@ -26,7 +26,7 @@ blueprint = Blueprint("admin_overview", __name__, url_prefix=PREFIX)
 MAX_VERSIONS = 8  # in the plot of click-through
 
 
-@view(blueprint, "/overview", role="viewer")
+@view(blueprint, "/overview", role="viewer", query=RANGE)
 def index() -> str:
     """The page."""
     now, settings = now_us(), services().settings
@@ -56,7 +56,7 @@ def index() -> str:
         )
 
 
-@view(blueprint, "/overview/events", role="viewer", live=True)
+@view(blueprint, "/overview/events", role="viewer", live=True, query=("shown",))
 def event_counter() -> Response | str:
     """The number of events, for the page to keep up to date; 204 where it has not changed."""
     with services().database.connect() as connection:

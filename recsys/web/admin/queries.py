@@ -51,6 +51,7 @@ def pages(next_cursor: str | None) -> dict[str, str | None]:
     }
 
 
+RANGE = ("range", "from", "to")  # the parameters of a time range
 RANGES = {"24h": DAY_US, "7d": 7 * DAY_US, "30d": 30 * DAY_US, "90d": 90 * DAY_US}
 DEFAULT = "7d"
 MAX_DAYS = 400
@@ -101,6 +102,8 @@ def time_range(query: Mapping[str, str], now_us: int, default: str = DEFAULT) ->
     True
     """
     if "from" in query or "to" in query:
+        if query.get("range"):
+            raise InputError("range", query["range"], "expected it, or from and to, not both")
         since = day_start(query, "from")
         until = day_start(query, "to") + DAY_US
         if not 0 < until - since <= MAX_DAYS * DAY_US:

@@ -34,7 +34,7 @@ class Setting:
         return bool(self.value != self.default)
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=("show", "q"))
 def index() -> str:
     """The page."""
     text, shown = words("q"), choice("show", SHOWN, "all")

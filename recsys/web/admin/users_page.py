@@ -35,13 +35,14 @@ blueprint = Blueprint("admin_users", __name__, url_prefix=f"{PREFIX}/users")
 blueprint.add_app_template_filter(time_line.badge, "event_mark")
 
 KINDS = ("registered", "anonymous")
+ASKED = ("user_id", "session_id", "exclude_seen", "k")
 MOMENTS = 60  # events on one page of a time line
 COUNTED = 100_000  # events of one user that are counted
 ANSWERS = 10
 LENGTHS = ("10", "20", "50")
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=("kind", "q", "cursor"))
 def index() -> str:
     """Who was here last, or whose id begins with what is searched for."""
     kind = choice("kind", KINDS)
@@ -70,12 +71,13 @@ def index() -> str:
     )
 
 
-@view(blueprint, "/one", role="viewer")
+@view(blueprint, "/one", role="viewer", query=(*ASKED, "cursor"))
 def show() -> Any:
     """One user (`user_id`) or session (`session_id`): their time line."""
     user_id, session_id = _who(request.args)
     key = f"u:{user_id}" if user_id is not None else f"s:{session_id}"
     before = _place(request.args.get("cursor"))
+    _list_asked_for()  # the part of the page that shows it is loaded by itself
     shared = services()
     bundle = shared.recommender.bundle()
     gap_seconds = (
@@ -126,23 +128,13 @@ def show() -> Any:
     )
 
 
-@view(blueprint, "/one/next", role="viewer")
+@view(blueprint, "/one/next", role="viewer", query=ASKED)
 def recommended() -> str:
     """A part of a user's page: what would be recommended now, and why."""
     user_id, session_id = _who(request.args)
     shared = services()
-    exclude = chosen(request.args.get("exclude_seen"), shared.settings.serving.exclude_seen)
-    try:
-        check_exclude_seen(exclude)
-    except ValueError as error:
-        raise InputError("exclude_seen", exclude, str(error)) from None
-    asked = Request(
-        user_id=user_id,
-        session_id=session_id,
-        k=int(choice("k", LENGTHS, "10") or 10),
-        exclude_seen=exclude,
-        explain=True,
-    )
+    k, exclude = _list_asked_for()
+    asked = Request(user_id=user_id, session_id=session_id, k=k, exclude_seen=exclude, explain=True)
     now = now_us()
     answer = pipeline.recommend(shared.recommender, asked, now)
     filtered = [] if answer.degraded else filtered_items(shared.recommender, asked, now)
@@ -152,7 +144,7 @@ def recommended() -> str:
     return render_template("admin/user_next.html", answer=answer, filtered=filtered, items=items)
 
 
-@view(blueprint, "/answer", role="viewer")
+@view(blueprint, "/answer", role="viewer", query=("recommendation_id",))
 def answer() -> str:
     """An answer as it was given: what it showed, why, and what was clicked of it."""
     given = words("recommendation_id")
@@ -212,6 +204,17 @@ def _check_known(connection: Connection, key: str) -> None:
     user_id, session_id = (key[2:], None) if key.startswith("u:") else (None, key[2:])
     if not services().event_views.count_events(connection, user_id, session_id, 1):
         raise NotFoundError("user" if key.startswith("u:") else "session", key[2:])
+
+
+def _list_asked_for() -> tuple[int, str]:
+    """How many items, and the event types whose items are left out. Raises InputError."""
+    configured = services().settings.serving.exclude_seen
+    exclude = chosen(request.args.get("exclude_seen"), configured)
+    try:
+        check_exclude_seen(exclude)
+    except ValueError as error:
+        raise InputError("exclude_seen", exclude, str(error)) from None
+    return int(choice("k", LENGTHS, "10") or 10), exclude
 
 
 def _who(given: Any) -> tuple[str | None, str | None]:

@@ -70,16 +70,16 @@ class Column:
     left: list[str]  # item ids that the step pushed out
 
 
-@view(blueprint, "", role="viewer")
+@view(blueprint, "", role="viewer", query=("k", "q", "add", "do"), repeated=("item", "type", "gap"))
 def index() -> Any:
     """The sequence and what follows from it; a button of its form comes back with the sequence
     changed.
     """
-    given = _steps()
+    given, length = _steps(), choice("k", LENGTHS, "10") or "10"
     changed = _changed(given)
     if changed is not None:
-        return redirect(address(changed, request.args.get("k")))
-    k = int(choice("k", LENGTHS, "10") or 10)
+        return redirect(address(changed, length))
+    k = int(length)
     bundle = services().recommender.bundle()
     answers = _answers(given, k)
     columns = _columns(given, answers)
@@ -109,7 +109,7 @@ def index() -> Any:
     )
 
 
-@view(blueprint, "/search", role="viewer")
+@view(blueprint, "/search", role="viewer", query=("q",))
 def options() -> str:
     """A part of the page: items to choose from while typing."""
     asked = words("q")
@@ -135,14 +135,14 @@ def search(text: str) -> list[tuple[str, StoredItem | None]]:
     return list(found.items())[:FOUND]
 
 
-def address(steps: Sequence[Step], k: str | None = None) -> str:
+def address(steps: Sequence[Step], k: str = "10") -> str:
     """Where a sequence is shown."""
     return url_for(
         "admin_what_if.index",
         item=[step.item_id for step in steps],
         type=[step.event_type for step in steps],
         gap=[step.gap for step in steps],
-        k=k if k in LENGTHS and k != "10" else None,
+        k=None if k == "10" else k,
     )
 
 
@@ -151,6 +151,9 @@ def _steps() -> list[Step]:
     items, types, gaps = (request.args.getlist(name) for name in ("item", "type", "gap"))
     if len(items) > MAX_STEPS:
         raise InputError("item", f"{len(items)} items", f"expected {MAX_STEPS} at most")
+    for name, more in (("type", types), ("gap", gaps)):
+        if len(more) > len(items):
+            raise InputError(name, more[len(items)], "expected one for each item at most")
     steps = []
     for at, item_id in enumerate(items):
         kind = types[at] if at < len(types) else "view"
@@ -168,6 +171,8 @@ def _changed(steps: list[Step]) -> list[Step] | None:
     """The sequence after the button that was pressed; None where none was. Raises InputError."""
     added, order = request.args.get("add"), request.args.get("do")
     if added is not None:
+        if order is not None:
+            raise InputError("do", order, "expected it, or add, not both")
         if problem := stored_text_problem(added):
             raise InputError("add", added, problem)
         if len(steps) >= MAX_STEPS:
@@ -178,7 +183,7 @@ def _changed(steps: list[Step]) -> list[Step] | None:
         return None
     verb, _, places = order.partition(":")
     numbers = [int(part) for part in places.split(":") if re.fullmatch("[0-9]{1,4}", part)]
-    if verb == "clear":
+    if order == "clear":
         return []
     targets = {"up": -1, "down": 1, "remove": 0, "move": None}
     fits = numbers and all(number < len(steps) for number in numbers)

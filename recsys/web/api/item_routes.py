@@ -129,9 +129,15 @@ def list_items(query: ItemQuery) -> dict[str, Any]:
     """Search the catalogue by title, id and category, page by page."""
     with services().database.connect() as connection:
         if query.item_id is not None:
+            if others := query.model_fields_set - {"item_id"}:
+                raise InputError(
+                    min(others), getattr(query, min(others)), "expected none beside item_id"
+                )
             found = item_rows.get_items(connection, [query.item_id])
             return {"items": [item_out(item) for item in found.values()], "next_cursor": None}
         after = read_cursor(query.cursor)
+        if query.category is not None:
+            item_rows.check_category(connection, query.category)
         page = item_rows.list_items(connection, query.q, query.category, query.limit, after)
     more = len(page) == query.limit
     return {
