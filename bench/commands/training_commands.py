@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.options import share_of, whole
-from recsys.cli.bench import moment, read_options
-from recsys.cli.read_options import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.cli.bench import in_seconds, moment
+from recsys.cli.read_options import reading_options, refuse_reading
 from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, settings_of, show
 from recsys.errors import InputError
 from recsys.events.times import to_us
 
+if TYPE_CHECKING:
+    from recsys.ingest.event_files import ReadOptions
 
+
+@reading_options
 def train(
     data: Annotated[Path | None, typer.Option(help="A real log; simulated without.")] = None,
     cut: Annotated[
@@ -29,10 +33,8 @@ def train(
     items: Annotated[str, typer.Option(help="Catalogue sizes, by commas.")] = "17000",
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 100_000,
     epochs: Annotated[int, typer.Option(min=1, max=100)] = 3,
-    columns: MapOption = "",
-    unit: UnitOption = None,
-    where: WhereOption = None,
-    format_: FormatOption = None,
+    *,
+    reading: ReadOptions,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,6 +43,7 @@ def train(
     Example: recsys bench train --items 20000,100000,1000000 --events 500000 --epochs 1
     """
     from bench import training_speed
+    from recsys.ingest.input_files import local_files
     from recsys.models.lstm.checkpoint import Progress
     from recsys.training.file_logs import cut_log
 
@@ -52,12 +55,14 @@ def train(
             progress.update(task, description=f"epoch {at.epoch}", completed=at.done, note=note)
 
         if data is None:
+            refuse_reading(reading, "is of a file; expected --data")
             sizes = [whole("--items", part, 10, 10_000_000) for part in items.split(",")]
             result = training_speed.run_training(settings, sizes, events, epochs, on_progress)
         else:
-            options = read_options(columns, unit, where, format_)
-            cut_us = 0 if cut is None else moment(cut, unit or "s")
-            log = cut_log(data, cut_us, options, settings, to_us(now())).log
+            options = in_seconds(reading)
+            cut_us = 0 if cut is None else moment(cut, options.unit or "s")
+            with local_files([str(data)]) as files:
+                log = cut_log(files, cut_us, options, settings, to_us(now())).log
             if cut is None:
                 result = training_speed.run_on_log(settings, log, epochs, on_progress)
             elif warm:

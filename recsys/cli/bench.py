@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
-from recsys.cli.read_options import FormatOption, MapOption, UnitOption, WhereOption
+from recsys.cli.read_options import reading_options, refuse_reading
 from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, training_run
 from recsys.errors import InputError, RecsysError
 from recsys.events.times import to_us
@@ -64,6 +65,7 @@ def _refuse_alone(context: typer.Context) -> None:
         raise RecsysError(ELSEWHERE)
 
 
+@reading_options
 def quality(
     train: Annotated[Path | None, typer.Option(help="The file to learn from.")] = None,
     test: Annotated[Path | None, typer.Option(help="The file to rank.")] = None,
@@ -71,10 +73,8 @@ def quality(
     cut: Annotated[
         str | None, typer.Option(help="Where --log is cut: RFC 3339, or a number in --unit.")
     ] = None,
-    columns: MapOption = "",
-    unit: UnitOption = None,
-    where: WhereOption = None,
-    format_: FormatOption = None,
+    *,
+    reading: ReadOptions,
     seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings to average.")] = 1,
     networks: Annotated[str, typer.Option(help="Of lstm, gru, sasrec, by commas.")] = "lstm",
     events: Annotated[
@@ -92,21 +92,26 @@ def quality(
 
     from recsys.demo.oracle_log import simulated_shop
     from recsys.demo.simulation import ShopSize
+    from recsys.ingest.input_files import local_files
     from recsys.training.compare import compare_networks, network_names
     from recsys.training.file_logs import cut_log, session_files
     from recsys.training.report import text_table
 
     chosen = network_names(networks)
     settings = settings_of(config)
-    options = read_options(columns, unit, where, format_)
+    options = in_seconds(reading)
     started = now()
     now_us = to_us(started)
     extra: Callable[[Vocabulary], Mapping[str, Scorer]] = lambda vocabulary: {}  # noqa: E731
     if train is not None and test is not None:
-        data = session_files(train, test, options, settings, now_us)
+        with local_files([str(train)]) as learned, local_files([str(test)]) as ranked:
+            data = session_files(learned, ranked, options, settings, now_us)
     elif log is not None and cut is not None:
-        data = cut_log(log, moment(cut, unit or "s"), options, settings, now_us)
+        with local_files([str(log)]) as files:
+            cut_us = moment(cut, options.unit or "s")
+            data = cut_log(files, cut_us, options, settings, now_us)
     elif all(given is None for given in (train, test, log, cut)):
+        refuse_reading(reading, "is of a file; expected --train with --test, or --log with --cut")
         data, extra = simulated_shop(settings, ShopSize(events=events))
     else:
         raise InputError(
@@ -117,18 +122,10 @@ def quality(
     show(vars(compared), as_json, text_table(compared.results))
 
 
-def read_options(
-    columns: str, unit: UnitOption, where: list[str] | None, format_: FormatOption
-) -> ReadOptions:
-    """How a log is read, as the options of a command say; times are in seconds where none does."""
-    from recsys.ingest.event_files import ColumnMap, ReadOptions
-
-    return ReadOptions(
-        columns=ColumnMap.parse(columns),
-        unit=unit or (None if format_ else "s"),
-        where=tuple(where or ()),
-        format=format_,
-    )
+def in_seconds(reading: ReadOptions) -> ReadOptions:
+    """The options of a command that reads a log, whose times are in seconds where nothing is said."""
+    said = reading.unit or reading.format or reading.time_format or reading.timezone
+    return reading if said else replace(reading, unit="s")
 
 
 def moment(text: str, unit: str) -> int:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys.cli.read_options import reading_options
+from recsys.cli.read_options import reading_options, refuse_reading
 from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
-from recsys.errors import InputError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from recsys.ingest.event_files import ReadOptions
-
-# Options by the field of ReadOptions, where they have another name.
-OPTIONS = {
-    "columns": "--map",
-    "cells": "--null",
-    "text": "--columns",
-    "time_format": "--time-format",
-}
 
 app = typer.Typer(name="events", help="Events in and out.", no_args_is_help=True)
 
@@ -118,20 +108,12 @@ def check(
     Example: recsys events check --html check.html
     """
     from recsys.cli.dry_run_page import html_of, text_of
-    from recsys.ingest.event_files import ReadOptions
     from recsys.ingest.input_files import local_file
     from recsys.pipeline import check_events
     from recsys.storage.engine.database import open_database
 
-    if path is None and reading != ReadOptions():
-        default = ReadOptions()
-        named = next(
-            one.name
-            for one in fields(reading)
-            if getattr(reading, one.name) != getattr(default, one.name)
-        )
-        problem = "is of a file; expected its PATH, or [events] alone"
-        raise InputError(OPTIONS.get(named, f"--{named}"), getattr(reading, named), problem)
+    if path is None:
+        refuse_reading(reading, "is of a file; expected its PATH, or [events] alone")
     settings = settings_of(config)
     with local_file(path) as file, progress_bar("check", None) as (progress, task):
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recsys.errors import InputError
+
 if TYPE_CHECKING:
     from recsys.ingest.dialects import TextOptions
     from recsys.ingest.event_files import ReadOptions
 
+# Options by the field of ReadOptions, where they have another name.
+OPTIONS = {
+    "columns": "--map",
+    "cells": "--null",
+    "text": "--columns",
+    "time_format": "--time-format",
+    "default_type": "--default-type",
+}
 MAP_HELP = "Columns by meaning: user=…,item=…,timestamp=…,event_type=…,session=…,event_id=…,value=…"
 
 MapOption = Annotated[str, typer.Option("--map", help=MAP_HELP)]
@@ -103,6 +114,16 @@ def read_options(
         text=text_options(columns, delimiter, quote, escape, encoding),
         cells=CellRules() if null is None else CellRules.parse(null),
     )
+
+
+def refuse_reading(reading: ReadOptions, problem: str) -> None:
+    """Raise InputError where an option says how a file is read, and there is none."""
+    from recsys.ingest.event_files import ReadOptions
+
+    for one in fields(reading):
+        given = getattr(reading, one.name)
+        if given != getattr(ReadOptions(), one.name):
+            raise InputError(OPTIONS.get(one.name, f"--{one.name}"), given, problem)
 
 
 def reading_options(command: Callable[..., None]) -> Callable[..., None]:
