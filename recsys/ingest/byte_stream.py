@@ -69,6 +69,13 @@ def unreadable(path: str | Path, error: Exception) -> InputError:
     return InputError("path", str(path), f"cannot be read: {line[:200]}")
 
 
+def check_inflation(path: str | Path, size: int, inflated: int) -> None:
+    """Raise InputError where `path`, of `size` bytes, comes to more `inflated` bytes than a log does."""
+    if inflated > max(BOMB_BYTES, BOMB_RATIO * size):
+        problem = f"inflates to more than {BOMB_RATIO} times its size; expected a log"
+        raise InputError("path", str(path), problem)
+
+
 class TextStream:
     """The decompressed bytes of a file as UTF-8, from the beginning on.
 
@@ -124,9 +131,7 @@ class TextStream:
             except (OSError, pa.ArrowException) as error:
                 raise unreadable(self.path, error) from None
             self._inflated += len(data)
-            if self._inflated > BOMB_BYTES and self._inflated > BOMB_RATIO * self.size:
-                problem = f"inflates to more than {BOMB_RATIO} times its size; expected a log"
-                raise InputError("path", str(self.path), problem)
+            check_inflation(self.path, self.size, self._inflated)
             text = self._as_utf8(data)
             if text or not data:
                 return text

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
+import lzma
 import shutil
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,21 @@ from tempfile import TemporaryDirectory
 from typing import IO
 
 from recsys.errors import InputError
-from recsys.ingest.byte_stream import BOMB_BYTES, BOMB_RATIO, file_size, unreadable
+from recsys.ingest.byte_stream import check_inflation, file_size, unreadable
 
+MAX_MEMBERS = 10_000  # of an archive
 _ZIP = b"PK\x03\x04"
+# RuntimeError: a member asks for a password.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    zlib.error,
+    lzma.LZMAError,
+)
 
 
 @contextmanager
@@ -37,10 +51,10 @@ def local_file(name: Path | None) -> Iterator[Path | None]:
 
 
 def _files_of(name: str, folder: Path) -> list[Path]:
-    if name == "-":
-        return [_copied(sys.stdin.buffer, folder / "stdin")]
     path = Path(name)
     try:
+        if name == "-":
+            return [_copied(sys.stdin.buffer, folder / "stdin")]
         if path.exists() and not path.is_file() and not path.is_dir():  # a pipe
             with path.open("rb") as stream:
                 return [_copied(stream, folder / "stdin")]
@@ -65,7 +79,7 @@ def _copied(stream: IO[bytes], target: Path) -> Path:
 
 def _unpacked(path: Path, folder: Path) -> list[Path]:
     """The data files of a zip archive."""
-    limit = max(BOMB_BYTES, BOMB_RATIO * path.stat().st_size)
+    size, inflated = path.stat().st_size, 0
     found: list[Path] = []
     try:
         with zipfile.ZipFile(path) as archive:
@@ -73,16 +87,17 @@ def _unpacked(path: Path, folder: Path) -> list[Path]:
                 name = Path(member.filename).name
                 if member.is_dir() or name.startswith(".") or "__MACOSX" in member.filename:
                     continue
+                if len(found) >= MAX_MEMBERS:
+                    problem = f"the archive holds more than {MAX_MEMBERS:,} files"
+                    raise InputError("path", str(path), problem)
                 target = folder / f"{path.name}-{len(found)}" / name
                 target.parent.mkdir()
                 with archive.open(member) as stream, target.open("wb") as file:
                     while data := stream.read(2**20):
-                        limit -= file.write(data)
-                        if limit < 0:
-                            problem = f"inflates to more than {BOMB_RATIO} times its size"
-                            raise InputError("path", str(path), f"{problem}; expected a log")
+                        inflated += file.write(data)
+                        check_inflation(path, size, inflated)
                 found.append(target)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _DAMAGED as error:
         raise unreadable(path, error) from None
     if not found:
         raise InputError("path", str(path), "the archive holds no file")

@@ -20,6 +20,7 @@ from recsys.ingest.json_paths import lists_of, taken_apart, value_at
 from recsys.ingest.raw_rows import RawChunk, Rejection, Row, plain, raw_text
 from recsys.ingest.row_blocks import BadRow, Piece, row_blocks
 
+MEMBERS = 20_000  # rows made of lists that are kept at a time, and those of one object
 _UNUSABLE = "expected text or a whole number"
 _TYPES: dict[frozenset[type], pa.DataType] = {
     frozenset(): pa.null(),
@@ -61,16 +62,15 @@ class JsonLines:
         """
         lists = lists_of([name for name in needed if name not in self.names])
         position = 0
-        for objects, positions, rejections in chain([self._head], self._blocks):
-            left_out = 0
-            if lists:
-                objects, positions, rejections, left_out = members(
-                    objects, list(needed), lists, position, positions, rejections
-                )
-                position += len(objects) + len(rejections) + left_out
+        for objects, places, rejections in chain([self._head], self._blocks):
             bytes_read = self._stream.bytes_consumed()
-            chunk = chunk_of(objects, positions, rejections, needed, bytes_read)
-            yield replace(chunk, left_out=left_out)
+            if not lists:
+                yield chunk_of(objects, places, rejections, needed, bytes_read)
+                continue
+            for chunk in members(objects, list(needed), lists, position, places, rejections):
+                position += chunk.rows
+                yield replace(chunk, bytes_read=bytes_read)
+                bytes_read = 0
 
     def _objects(self) -> Iterator[tuple[list[Row], Int64Array, list[Rejection]]]:
         position = 0
@@ -87,14 +87,15 @@ def members(
     position: int,
     places: Int64Array | None = None,
     rejections: Sequence[Rejection] = (),
-) -> tuple[list[Row], Int64Array, list[Rejection], int]:
-    """The rows of the members of `lists`, numbered from `position` on, the rejected rows, and how
-    many objects have no member. `rejections` lie between the objects at `places`.
+) -> Iterator[RawChunk]:
+    """The rows of the members of `lists`, numbered from `position` on, some MEMBERS at a time.
+
+    `rejections` lie between the objects at `places`. An object without a member is left out.
     """
     rows: list[Row] = []
     numbers: list[int] = []
-    left_out = 0
     refused: list[Rejection] = []
+    left_out = 0
     waiting = list(rejections)[::-1]
     for number, row in enumerate(objects):
         while places is not None and waiting and waiting[-1].position < places[number]:
@@ -110,8 +111,13 @@ def members(
         numbers += range(position, position + len(found))
         rows += found
         position += len(found) or 1
+        if len(rows) >= MEMBERS:
+            chunk = chunk_of(rows, np.array(numbers, np.int64), refused, needed, 0)
+            yield replace(chunk, left_out=left_out)
+            rows, numbers, refused, left_out = [], [], [], 0
     refused += [replace(one, position=position + n) for n, one in enumerate(waiting[::-1])]
-    return rows, np.array(numbers, np.int64), refused, left_out
+    chunk = chunk_of(rows, np.array(numbers, np.int64), refused, needed, 0)
+    yield replace(chunk, left_out=left_out)
 
 
 def _lines(pieces: Iterable[Piece]) -> list[bytes | BadRow]:

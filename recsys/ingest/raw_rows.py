@@ -21,6 +21,9 @@ from recsys.events.array_types import BoolArray, Int64Array
 MAX_RAW_LENGTH = 4_096  # characters kept of a rejected row
 MAX_RAW_VALUE = 512  # characters kept of one of its values
 
+# A key of a row that is not kept whole: columns were left out of it, or values cut.
+CUT = "…"
+
 Row = dict[str, object]
 
 
@@ -46,6 +49,11 @@ class RawChunk:
     unusable: dict[str, tuple[BoolArray, str]] = field(default_factory=dict)
     note: str = ""  # how these rows were read, where that is worth telling
     left_out: int = 0  # further rows that hold no event: lists without a member
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the file this accounts for."""
+        return len(self.positions) + len(self.rejections) + self.left_out
 
 
 class RowSource(Protocol):
