@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
 from recsys.ingest.event_body import id_text
@@ -12,6 +12,7 @@ from recsys.text_rules import MAX_ID_LENGTH, stored_text_problem
 
 MAX_ROWS = 10_000  # of a bulk post
 MAX_LIST = 1_000
+MAX_FIELDS = 100  # of one object, most of which are unknown then
 
 
 def _check_text(value: str) -> str:
@@ -45,7 +46,16 @@ SeenTypes = Annotated[
 
 
 class Strict(BaseModel):
+    """A model of what is sent. One with far too many fields is refused before each is told of."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_number(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > MAX_FIELDS:
+            raise ValueError(f"expected at most {MAX_FIELDS} fields, not {len(given):,}")
+        return given
 
 
 class PageQuery(Strict):

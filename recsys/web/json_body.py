@@ -15,7 +15,8 @@ from recsys.errors import shown
 from recsys.web.problem_details import FieldError, InvalidRequestError
 
 GZIP = zlib.MAX_WBITS | 16  # a gzip header, and none else
-_STRING = re.compile(rb'"(?:[^"\\]+|\\.)*"')
+MAX_MEMBERS = 100  # of a gzip body: each costs as much as all that follow it
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')  # possessive: no way back is kept in memory
 
 
 class _RepeatedKeyError(Exception):
@@ -50,7 +51,7 @@ def _inflated(data: bytes) -> bytes:
         raise UnsupportedMediaType
     most = current_app.config["MAX_CONTENT_LENGTH"]
     found = b""
-    while data or not found:  # a gzip file may have several members
+    for _ in range(MAX_MEMBERS):  # a gzip file may have several
         unpacking = zlib.decompressobj(GZIP)
         try:
             found += unpacking.decompress(data, most - len(found) + 1)
@@ -61,9 +62,9 @@ def _inflated(data: bytes) -> bytes:
         if not unpacking.eof:
             raise _bad("a gzip body that ends too early")
         data = unpacking.unused_data
-        if not found and not data:
-            break
-    return found
+        if not data:
+            return found
+    raise _bad(f"a gzip body of more than {MAX_MEMBERS} members")
 
 
 def _keys(parsed: Any) -> int:

@@ -1,5 +1,6 @@
 """What was tried with a page's key, which stands in a page for anyone to read."""
 
+import gzip
 import json
 import time
 from contextlib import closing
@@ -74,6 +75,29 @@ def test_a_flood_of_bytes_is_bounded_whatever_it_is_made_of(page):
     post(service, asked, 429, "192.0.2.3", "/recommendations")
     body = {"session_id": "s", "events": [{"item_id": one} for one in long]}
     post(service, body, 422, "192.0.2.4", "/recommendations")
+
+
+def test_a_body_is_read_in_time_that_grows_with_its_length(page):
+    """Empty gzip members cost no bytes once inflated, and each of 60,000 fields an error."""
+    service = page()
+    started = time.monotonic()
+    members = gzip.compress(b"") * 40_000
+    for encoded, told in (
+        (members, "a gzip body of more than 100 members"),
+        (gzip.compress(b"") + gzip.compress(b"[]"), "expected 1 to 10000 events, not 0"),
+    ):
+        headers = {**PAGE, "Content-Encoding": "gzip", "X-API-Key": service.keys["collect"]}
+        answer = service.client.post(
+            "/api/v1/events", data=encoded, content_type="application/json", headers=headers
+        )
+        assert answer.get_json()["errors"][0]["message"] == told
+    fields = {f"k{number}": 1 for number in range(60_000)}
+    asked = {"session_id": "s", **fields}
+    errors = post(service, asked, 422, "192.0.2.5", "/recommendations").get_json()["errors"]
+    assert [one["message"] for one in errors] == [
+        "Value error, expected at most 100 fields, not 60,001"
+    ]
+    assert time.monotonic() - started < 20
 
 
 def test_a_page_tells_of_what_happens_now(page):
