@@ -26,6 +26,7 @@ import pyarrow.csv as pa_csv
 from bench.sequence_building import costs, train_once
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
+from recsys.events.identity import Owner
 from recsys.storage.engine.database import Database
 from recsys.storage.schema import migrate
 
@@ -216,11 +217,11 @@ def _ask(source: Any, database: Database) -> dict[str, float]:
             if len(users) >= HISTORIES:
                 break
         chosen = random.Random(7).sample(users, min(HISTORIES, len(users)))  # noqa: S311
-        source.history(connection, user_id=chosen[0])
+        source.history(connection, Owner(chosen[0]))
         spent = []
         for user in chosen:
             started = time.perf_counter()
-            assert source.history(connection, user_id=user).events
+            assert source.history(connection, Owner(user)).events
             spent.append((time.perf_counter() - started) * 1e3)
     return {f"p{q}": round(float(np.percentile(spent, q)), 2) for q in (50, 99)}
 

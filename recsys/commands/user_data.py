@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recsys.config import Settings
+from recsys.events.identity import users_and_sessions
 from recsys.events.times import rfc3339
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import erasure_rows, tombstone_rows, user_rows, version_rows
@@ -45,12 +46,12 @@ def erase(
         add_audit(connection, actor, "user.erase", erased, now_us, {"removed": removed})
     with database.connect() as connection:
         versions = version_rows.list_versions(connection, limit=10_000)
-    others = [key for key in keys if key != f"u:{user_id}"]
+    merged, sessions = users_and_sessions(key for key in keys if key != f"u:{user_id}")
     return {
         "user_id": user_id,
         "erased_at": rfc3339(now_us),
-        "merged_users": [key[2:] for key in others if key.startswith("u:")],
-        "merged_sessions": [key[2:] for key in others if key.startswith("s:")],
+        "merged_users": merged,
+        "merged_sessions": sessions,
         "removed": removed,
         "notes": _notes(settings, sum(row.state != "deleted" for row in versions)),
     }

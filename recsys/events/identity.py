@@ -13,7 +13,8 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +46,30 @@ _MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose events are meant: a user's, or a session's.
+
+    With both, the user's and those of the session that no user owns yet. What was merged into a user
+    is the user's too.
+    """
+
+    user_id: str | None = None
+    session_id: str | None = None
+    # What was merged into the user, as 'u:<user_id>' and 's:<session_id>'; None: to be looked up.
+    merged: Sequence[str] | None = None
+
+    @classmethod
+    def of(cls, key: str) -> Owner:
+        """The owner of a sequence: of 'u:<user_id>' or 's:<session_id>'."""
+        return cls(key[2:]) if key.startswith("u:") else cls(session_id=key[2:])
+
+    @property
+    def key(self) -> str:
+        """The key of the owner's sequence."""
+        return sequence_key(self.user_id, self.session_id)
+
+
 def user_bucket(owner_id: str) -> int:
     """The bucket, 0..63, of a user id (of the session id where there is no user).
 
@@ -63,6 +88,18 @@ def sequence_key(user_id: str | None, session_id: str | None) -> str:
     ('u:7', 's:7')
     """
     return f"u:{user_id}" if user_id is not None else f"s:{session_id}"
+
+
+def users_and_sessions(keys: Iterable[str]) -> tuple[list[str], list[str]]:
+    """User ids and session ids of the keys of sequences.
+
+    >>> users_and_sessions(["u:7", "s:a", "u:8"])
+    (['7', '8'], ['a'])
+    """
+    found: tuple[list[str], list[str]] = ([], [])
+    for key in keys:
+        found[key.startswith("s:")].append(key[2:])
+    return found
 
 
 def page_event_id(event_id: str) -> str:

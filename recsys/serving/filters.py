@@ -10,6 +10,7 @@ import numpy as np
 
 from recsys.config.exclude_seen import seen_types
 from recsys.errors import SourceUnavailableError
+from recsys.events.identity import Owner
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import Mask
@@ -82,9 +83,8 @@ def filters_of(
         )
         if not history.complete:
             with suppress(SourceUnavailableError):  # what was read a moment ago is left out
-                excluded |= source.seen_items(
-                    connection, request.user_id, request.session_id, types
-                )
+                owner = Owner(request.user_id, request.session_id)
+                excluded |= source.seen_items(connection, owner, types)
     allowed = [ItemSet(frozenset(request.candidates))] if request.candidates else []
     if request.categories:
         allowed.append(snapshot.within(connection, request.categories))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from recsys.errors import SourceUnavailableError
 from recsys.events.fields import Event
+from recsys.events.identity import Owner
 from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import encode_history
@@ -62,12 +63,12 @@ def past_events(
     if request.user_id is not None or request.session_id is not None:
         limit = (bundle.max_length if bundle else 0) + EXTRA_HISTORY
         ids = merged.into(connection, request.user_id, stamp)
+        owner = Owner(request.user_id, request.session_id, ids)
         try:
-            stored = source.history(connection, request.user_id, request.session_id, limit, ids)
+            stored = source.history(connection, owner, limit)
             if bundle is not None and _is_short(bundle, stored):
                 inputs, most = bundle.input_event_types, bundle.max_length
-                asked = (connection, request.user_id, request.session_id, most, ids, inputs)
-                stored = _with_older(stored, source.history(*asked))
+                stored = _with_older(stored, source.history(connection, owner, most, inputs))
         except SourceUnavailableError as error:
             degraded = f"{error}: stored history is left out"
     if not request.events:

@@ -11,13 +11,13 @@ from recsys.events.times import DAY_US, MINUTE_US
 from recsys.serving.byte_cache import ByteCache, bytes_of
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
+from recsys.storage.entities.event_rows import ItemCounts, PopularityQuery
 from recsys.storage.events_source import EventsSource
 
 KEEP_SECONDS = 60.0
 RETRY_SECONDS = 5.0  # for which nothing is counted after a count has failed
 LONGEST = 2_000  # items counted for one window
 COUNT_BYTES = 32 * 2**20  # of counts that are kept
-Counts = list[tuple[str, int]]  # (item id, users and sessions), most first
 Followers = Mapping[str, Sequence[tuple[str, float]]]  # item id -> (next item id, share 0..1)
 
 
@@ -26,7 +26,7 @@ class _CachedCount:
     """The last count of one window of time."""
 
     counting: threading.Lock = field(default_factory=threading.Lock)
-    last: tuple[float, Counts] | None = None  # when, and what
+    last: tuple[float, ItemCounts] | None = None  # when, and what
 
 
 def _size_of(window: _CachedCount) -> int:
@@ -48,7 +48,9 @@ class Popularity:
         self._failure: str | None = None  # of the last count
         self._retry_at = 0.0
 
-    def counts(self, database: Database, now_us: int, days: int, category: str | None) -> Counts:
+    def counts(
+        self, database: Database, now_us: int, days: int, category: str | None
+    ) -> ItemCounts:
         """(item id, users and sessions) in the last `days`, most first; up to LONGEST.
 
         Where there is a catalogue, what is not in it counts by what users did alone: a page's sessions
@@ -57,16 +59,15 @@ class Popularity:
         Raises StorageUnavailableError where there is no last count and none can be had.
         """
 
-        def count() -> Counts:
+        def count() -> ItemCounts:
             since_us = max(0, now_us - days * DAY_US)
+            query = PopularityQuery(since_us, None, category, LONGEST, known_only=True)
             with database.connect() as connection:
-                return self._source.popular_items(
-                    connection, since_us, category, LONGEST, None, True
-                )
+                return self._source.popular_items(connection, query)
 
         return self._latest((days, category), self._clock(), KEEP_SECONDS, count)
 
-    def recent(self, database: Database, now_us: int, days: int) -> Counts:
+    def recent(self, database: Database, now_us: int, days: int) -> ItemCounts:
         """(item id, users and sessions) of the `days` before the last whole minute, up to LONGEST.
 
         Every worker counts the same events, so that a ranking built on them is the same everywhere.
@@ -74,16 +75,17 @@ class Popularity:
         """
         until_us = now_us - now_us % MINUTE_US
 
-        def count() -> Counts:
+        def count() -> ItemCounts:
             since_us = max(0, until_us - days * DAY_US)
+            query = PopularityQuery(since_us, until_us, limit=LONGEST)
             with database.connect() as connection:
-                return self._source.popular_items(connection, since_us, None, LONGEST, until_us)
+                return self._source.popular_items(connection, query)
 
         return self._latest(days, until_us, MINUTE_US, count)
 
     def _latest(
-        self, name: object, now: float, lasts: float, count: Callable[[], Counts]
-    ) -> Counts:
+        self, name: object, now: float, lasts: float, count: Callable[[], ItemCounts]
+    ) -> ItemCounts:
         """The last count if it is younger than `lasts`, else a new one by `count`, else the last."""
         with self._lock:
             window = self.windows.get(name)

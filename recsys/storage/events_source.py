@@ -7,7 +7,7 @@ chooses. The dashboard's lists and counts of events have a protocol of their own
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import pyarrow as pa
@@ -15,10 +15,11 @@ from sqlalchemy import Connection
 
 from recsys.config import Settings
 from recsys.events.frame import EventFrame
+from recsys.events.identity import Owner
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities.event_rows import EventPage
-from recsys.storage.entities.history_rows import History
+from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
+from recsys.storage.entities.history_rows import EventTypes, History
 from recsys.storage.entities.own_events import OwnEvents
 from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.combined_events import CombinedEvents
@@ -44,43 +45,16 @@ class EventsSource(Protocol):
         """Raise ConflictError where posted events would not count."""
 
     def history(
-        self,
-        connection: Connection,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        limit: int = 50,
-        merged: Sequence[str] | None = None,
-        event_types: Collection[str] | None = None,
+        self, connection: Connection, owner: Owner, limit: int = 50, types: EventTypes = None
     ) -> History:
-        """The newest `limit` events of a user (of the ids merged into it too), or of a session, of
-        these types (None: all).
+        """The newest `limit` events of `owner` of these types."""
 
-        With both, the session's events that no user owns yet are read along. `merged`: what
-        `history_rows.merged_into` said, where the caller knows it.
-        """
+    def seen_items(self, connection: Connection, owner: Owner, types: EventTypes) -> set[str]:
+        """Items of the newest events of `owner` of these types."""
 
-    def seen_items(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        event_types: Collection[str] | None,
-    ) -> set[str]:
-        """Items of the newest events of these types (None: all)."""
-
-    def popular_items(
-        self,
-        connection: Connection,
-        since_us: int,
-        category: str | None = None,
-        limit: int = 100,
-        until_us: int | None = None,
-        known_only: bool = False,
-    ) -> list[tuple[str, int]]:
-        """(item id, how many users and sessions had an event of it) in [since_us, until_us), most first.
-
-        Of an external table, events are counted. `known_only`: of the service's own, items outside the
-        catalogue, where there is one, count what users did, not what sessions did.
+    def popular_items(self, connection: Connection, query: PopularityQuery) -> ItemCounts:
+        """Items by how many users and sessions had an event of them; of an external table, events
+        are counted.
         """
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
+from recsys.events.identity import Owner
 from recsys.ingest.event_body import check_event
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import click_rows, event_rows, history_rows, item_rows, key_rows
@@ -212,7 +213,7 @@ def test_a_user_is_erased_for_good(desk):
     dialog.get_by_role("button", name="Erase for good").click()
     expect(page.get_by_role("heading", name="Receipt of an erasure")).to_be_visible()
     with desk.database.connect() as connection:
-        assert not history_rows.history(connection, "shopper-000003").events
+        assert not history_rows.history(connection, Owner("shopper-000003")).events
     page.goto(f"{desk.base}/admin/users?q=shopper-000003")
     expect(page.get_by_text("id begins with that")).to_be_visible()
 

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from recsys import pipeline
 from recsys.config import Settings
 from recsys.errors import InputError, RecsysError
+from recsys.events.identity import Owner
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
 from recsys.storage.engine.database import Database
@@ -214,7 +215,7 @@ def test_who_is_erased_during_an_import_does_not_come_back(database, tmp_path, m
     summary = pipeline.import_events(database, path, options, NOW, on_progress=erase_meanwhile)
     assert (summary.read, summary.accepted, summary.skipped) == (300, 250, 50)
     with database.connect() as connection:
-        assert history_rows.history(connection, "gone", limit=10).events == []
+        assert history_rows.history(connection, Owner("gone"), limit=10).events == []
         assert user_rows.user_summary(connection, "here").events == 150
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from recsys import pipeline
 from recsys.events.fields import Event
+from recsys.events.identity import Owner
 from recsys.ops import upkeep
 from recsys.serving.active_model import in_control
 from recsys.serving.answers import Request
@@ -230,8 +231,8 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
     again = load()
     assert (again.accepted, again.duplicates, again.rejected) == (0, 1, 1)
     with service.database.connect() as connection:
-        assert history_rows.history(connection, "u/1").events == []
-        assert len(history_rows.history(connection, "neighbour").events) == 2
+        assert history_rows.history(connection, Owner("u/1")).events == []
+        assert len(history_rows.history(connection, Owner("neighbour")).events) == 2
         (left,) = connection.exec_driver_sql("SELECT raw FROM rejected_events").all()
     assert json.loads(left.raw) == {"u": "neighbour", "i": "u/1", "t": "soon"}  # a neighbour's row
     service.post("/users/other/merge", {"from": "u/1"}, status=409)

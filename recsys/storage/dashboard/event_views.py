@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 
 from recsys.config import Settings
 from recsys.events.frame import EventFrame
+from recsys.events.identity import Owner
 from recsys.storage.dashboard.catalogue_views import ItemEvents
 from recsys.storage.dashboard.external_event_views import CombinedEventViews, ExternalEventViews
 from recsys.storage.dashboard.own_event_views import OwnEventViews
-from recsys.storage.dashboard.visitor_views import EventPosition, Visitor, VisitorPage
+from recsys.storage.dashboard.visitor_views import EventPosition, Visitor, VisitorPage, VisitorQuery
 from recsys.storage.engine.database import Database
 from recsys.storage.events_source import EventsSource
 
@@ -26,34 +27,19 @@ class EventViews(Protocol):
     away.
     """
 
-    def recent_visitors(
-        self,
-        connection: Connection,
-        limit: int,
-        before_id: int | None = None,
-        kind: str | None = None,
-        *,
-        now_us: int,
-    ) -> VisitorPage:
-        """Visitors by their newest events; `kind` 'registered', 'anonymous' or None for both."""
+    def recent_visitors(self, connection: Connection, query: VisitorQuery) -> VisitorPage:
+        """A page of visitors by their newest events."""
 
     def visitors_like(
         self, connection: Connection, prefix: str, limit: int, *, now_us: int
     ) -> list[Visitor]:
         """Visitors whose id begins with `prefix`, an equal one first."""
 
-    def count_events(
-        self, connection: Connection, user_id: str | None, session_id: str | None, limit: int
-    ) -> int:
+    def count_events(self, connection: Connection, owner: Owner, limit: int) -> int:
         """How many events a user (with those merged in) or a session has; `limit` at most."""
 
     def time_line(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        limit: int,
-        before: EventPosition | None = None,
+        self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
     ) -> list[dict[str, Any]]:
         """The newest `limit` events before a position, newest first."""
 

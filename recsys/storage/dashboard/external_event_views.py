@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from recsys.errors import SourceUnavailableError
 from recsys.events.fields import EVENT_COLUMNS
 from recsys.events.frame import EventFrame, EventFrameBuilder
+from recsys.events.identity import Owner
 from recsys.events.times import DAY_US
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.dashboard.catalogue_views import MAX_STEPS, ItemEvents
@@ -27,6 +28,7 @@ from recsys.storage.dashboard.visitor_views import (
     EventPosition,
     Visitor,
     VisitorPage,
+    VisitorQuery,
 )
 from recsys.storage.entities import history_rows, key_values
 from recsys.storage.entities.key_values import InstallationKey
@@ -43,21 +45,13 @@ class ExternalEventViews:
         """`max_held`: users of days that are told apart while they are counted, eight bytes each."""
         self._source, self._max_held = source, max_held
 
-    def recent_visitors(
-        self,
-        connection: Connection,
-        limit: int,
-        before_id: int | None = None,
-        kind: str | None = None,
-        *,
-        now_us: int,
-    ) -> VisitorPage:
+    def recent_visitors(self, connection: Connection, query: VisitorQuery) -> VisitorPage:
         """One page, of the newest rows."""
-        found = self._newest_visitors(connection, now_us)
-        wanted = [
-            one for one in found if kind is None or (kind == "registered") == bool(one.user_id)
-        ]
-        return VisitorPage(wanted[:limit], None, SCANNED)
+        found = self._newest_visitors(connection, query.now_us)
+        if query.kind is not None:
+            registered = query.kind == "registered"
+            found = [one for one in found if bool(one.user_id) == registered]
+        return VisitorPage(found[: query.limit], None, SCANNED)
 
     def visitors_like(
         self, connection: Connection, prefix: str, limit: int, *, now_us: int
@@ -66,10 +60,9 @@ class ExternalEventViews:
         recent = self._newest_visitors(connection, now_us)
         found = [one for one in recent if one.name.startswith(prefix)][:limit]
         if not any(one.user_id == prefix for one in found):
-            newest = self.time_line(connection, prefix, None, 1)
-            if newest:
-                count = self.count_events(connection, prefix, None, COUNTED)
-                event = newest[0]
+            owner = Owner(prefix)
+            for event in self.time_line(connection, owner, 1):
+                count = self.count_events(connection, owner, COUNTED)
                 one = Visitor(prefix, None, event["timestamp_us"], event["item_id"], count)
                 found.insert(0, one)
         return sorted(found, key=lambda one: one.name != prefix)
@@ -90,31 +83,22 @@ class ExternalEventViews:
             events[owner] += 1
         return [Visitor(*owner, *last[owner], min(events[owner], COUNTED)) for owner in last]
 
-    def count_events(
-        self, connection: Connection, user_id: str | None, session_id: str | None, limit: int
-    ) -> int:
+    def count_events(self, connection: Connection, owner: Owner, limit: int) -> int:
         """How many events a user (with those merged in) or a session has; `limit` at most."""
-        return min(self._known_events(connection, user_id, session_id), limit)
+        return min(self._known_events(connection, owner), limit)
 
-    def _known_events(
-        self, connection: Connection, user_id: str | None, session_id: str | None
-    ) -> int:
-        keys, hidden = _keys(connection, user_id, session_id), self._source.hidden(connection)
+    def _known_events(self, connection: Connection, owner: Owner) -> int:
+        keys, hidden = _keys(connection, owner), self._source.hidden(connection)
         return len(self._source.serving().all_events(keys, hidden))
 
     def time_line(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        limit: int,
-        before: EventPosition | None = None,
+        self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
     ) -> list[dict[str, Any]]:
         """The newest `limit` events before a position, newest first; an event's `id` is how many
         events are as new as it.
         """
         skipped = 0 if before is None else before.row_id
-        keys, hidden = _keys(connection, user_id, session_id), self._source.hidden(connection)
+        keys, hidden = _keys(connection, owner), self._source.hidden(connection)
         found, _ = self._source.serving().page(keys, limit, skipped, hidden)
         return [
             {
@@ -207,27 +191,18 @@ class CombinedEventViews(ExternalEventViews):
         super().__init__(source)
         self._posted = posted
 
-    def count_events(
-        self, connection: Connection, user_id: str | None, session_id: str | None, limit: int
-    ) -> int:
-        posted = self._posted.count_events(connection, user_id, session_id, limit)
-        return min(posted + self._known_events(connection, user_id, session_id), limit)
+    def count_events(self, connection: Connection, owner: Owner, limit: int) -> int:
+        posted = self._posted.count_events(connection, owner, limit)
+        return min(posted + self._known_events(connection, owner), limit)
 
     def time_line(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        limit: int,
-        before: EventPosition | None = None,
+        self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
     ) -> list[dict[str, Any]]:
         """Of a visitor whom the table does not know, the posted events."""
-        known = self._known_events(connection, user_id, session_id)
+        known = self._known_events(connection, owner)
         chosen = super().time_line if known else self._posted.time_line
-        return chosen(connection, user_id, session_id, limit, before)
+        return chosen(connection, owner, limit, before)
 
 
-def _keys(connection: Connection, user_id: str | None, session_id: str | None) -> list[str]:
-    if user_id is None:
-        return [f"s:{session_id}"]
-    return [f"u:{user_id}", *history_rows.merged_into(connection, user_id)]
+def _keys(connection: Connection, owner: Owner) -> list[str]:
+    return [owner.key] if owner.user_id is None else history_rows.owned_keys(connection, owner)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from recsys.events.frame import EventFrame
+from recsys.events.identity import Owner
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.dashboard.catalogue_views import MAX_STEPS, NEWEST_EVENTS, ItemEvents
 from recsys.storage.dashboard.visitor_views import (
@@ -19,6 +20,7 @@ from recsys.storage.dashboard.visitor_views import (
     EventPosition,
     Visitor,
     VisitorPage,
+    VisitorQuery,
 )
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.short_selects import values_from
@@ -39,21 +41,14 @@ class OwnEventViews:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def recent_visitors(
-        self,
-        connection: Connection,
-        limit: int,
-        before_id: int | None = None,
-        kind: str | None = None,
-        *,
-        now_us: int,
-    ) -> VisitorPage:
-        """Visitors by their newest arrivals; `kind` 'registered', 'anonymous' or None for both.
+    def recent_visitors(self, connection: Connection, query: VisitorQuery) -> VisitorPage:
+        """A page of visitors by their newest arrivals.
 
-        A page may hold fewer than `limit` where one visitor sent most of the events looked through.
+        It may hold fewer than `limit` where one visitor sent most of the events looked through.
         """
         found: list[Visitor] = []
-        known: set[tuple[str | None, str | None]] = set()
+        known: set[Owner] = set()
+        before_id, kind = query.before_id, query.kind
         at, scanned = before_id, 0
         while scanned < SCANNED:
             statement = select(events.c.id, events.c.user_id, events.c.session_id)
@@ -62,16 +57,16 @@ class OwnEventViews:
             rows = connection.execute(statement.order_by(events.c.id.desc()).limit(BATCH)).all()
             for row in rows:
                 at, scanned = int(row.id), scanned + 1
-                owner = (row.user_id, None) if row.user_id is not None else (None, row.session_id)
+                owner = Owner(row.user_id, None if row.user_id is not None else row.session_id)
                 wanted = kind is None or (kind == "registered") == (row.user_id is not None)
                 if owner in known or not wanted:
                     continue
                 known.add(owner)
-                visitor, newest = _visitor(connection, *owner)
+                visitor, newest = _visitor(connection, owner)
                 # One whose newest event is newer than this page stood on a page before it.
                 if before_id is None or newest < before_id:
                     found.append(visitor)
-                if len(found) == limit or len(known) == LOOKED_UP:
+                if len(found) == query.limit or len(known) == LOOKED_UP:
                     return VisitorPage(found, at, scanned)
             if len(rows) < BATCH:
                 return VisitorPage(found, None, scanned)
@@ -90,30 +85,21 @@ class OwnEventViews:
             near = values_from(connection, column, prefix, NEAR)
             alike = sorted((name for name in near if name.startswith(prefix)), key=len)
             for name in alike[: limit - len(found)]:
-                user_id, session_id = (name, None) if of_users else (None, name)
-                found.append(_visitor(connection, user_id, session_id, owned=True)[0])
+                owner = Owner(name) if of_users else Owner(session_id=name)
+                found.append(_visitor(connection, owner, owned=True)[0])
         return sorted(found, key=lambda one: one.name != prefix)
 
-    def count_events(
-        self, connection: Connection, user_id: str | None, session_id: str | None, limit: int
-    ) -> int:
+    def count_events(self, connection: Connection, owner: Owner, limit: int) -> int:
         """How many events a user (with those merged in) or a session has; `limit` at most."""
-        return sum(
-            _count(connection, part, limit) for part in _parts(connection, user_id, session_id)
-        )
+        return sum(_count(connection, part, limit) for part in _parts(connection, owner))
 
     def time_line(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        limit: int,
-        before: EventPosition | None = None,
+        self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
     ) -> list[dict[str, Any]]:
         """The newest `limit` events before a place, newest first: rows of `events` as dicts."""
         order = (events.c.timestamp_us.desc(), events.c.id.desc())
         rows: dict[int, dict[str, Any]] = {}
-        for condition in _parts(connection, user_id, session_id):
+        for condition in _parts(connection, owner):
             statement = select(events).where(condition).order_by(*order).limit(limit)
             if before is not None:
                 earlier = events.c.timestamp_us < before.timestamp_us
@@ -166,11 +152,9 @@ class OwnEventViews:
         return activity_rows.count_events(self._database, now_us)
 
 
-def _visitor(
-    connection: Connection, user_id: str | None, session_id: str | None, owned: bool = False
-) -> tuple[Visitor, int]:
+def _visitor(connection: Connection, owner: Owner, owned: bool = False) -> tuple[Visitor, int]:
     """One with events, and the row id of the newest; `owned`: a session's events of users too."""
-    condition = _own(user_id, session_id, owned)
+    condition = _own(owner, owned)
     newest = connection.execute(
         select(events.c.id, events.c.timestamp_us, events.c.item_id)
         .where(condition)
@@ -178,25 +162,23 @@ def _visitor(
         .limit(1)
     ).one()
     count = _count(connection, condition, COUNTED)
-    visitor = Visitor(user_id, session_id, newest.timestamp_us, newest.item_id, count)
-    return visitor, int(newest.id)
+    ids = (owner.user_id, owner.session_id)
+    return Visitor(*ids, newest.timestamp_us, newest.item_id, count), int(newest.id)
 
 
-def _parts(
-    connection: Connection, user_id: str | None, session_id: str | None
-) -> Iterable[ColumnElement[bool]]:
+def _parts(connection: Connection, owner: Owner) -> Iterable[ColumnElement[bool]]:
     """Conditions that together hold a visitor's events; each goes by one index."""
-    yield _own(user_id, session_id, owned=True)
-    if user_id is None:
+    yield _own(owner, owned=True)
+    if owner.user_id is None:
         return
-    for key in history_rows.merged_into(connection, user_id)[:MAX_MERGED]:
-        yield _own(key[2:], None) if key.startswith("u:") else _own(None, key[2:])
+    for key in history_rows.merged_into(connection, owner.user_id)[:MAX_MERGED]:
+        yield _own(Owner.of(key))
 
 
-def _own(user_id: str | None, session_id: str | None, owned: bool = False) -> ColumnElement[bool]:
-    if user_id is not None:
-        return events.c.user_id == user_id
-    of_session = events.c.session_id == session_id
+def _own(owner: Owner, owned: bool = False) -> ColumnElement[bool]:
+    if owner.user_id is not None:
+        return events.c.user_id == owner.user_id
+    of_session = events.c.session_id == owner.session_id
     return of_session if owned else and_(of_session, events.c.user_id.is_(None))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from recsys.events.identity import Owner
 from recsys.storage.schema.tables import aliases, impressions
 
 SCANNED = 10_000  # newest events that one page of recent visitors looks through
@@ -29,6 +30,16 @@ class Visitor:
     @property
     def name(self) -> str:
         return self.user_id or self.session_id or ""
+
+
+@dataclass(frozen=True, slots=True)
+class VisitorQuery:
+    """Which page of visitors is asked for."""
+
+    limit: int
+    now_us: int
+    before_id: int | None = None  # `next_id` of the page before
+    kind: str | None = None  # 'registered', 'anonymous'; None: both
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +65,10 @@ def merged_to(connection: Connection, key: str) -> str | None:
     return connection.execute(statement).scalar()
 
 
-def answers_to(
-    connection: Connection, user_id: str | None, session_id: str | None, limit: int
-) -> list[dict[str, Any]]:
+def answers_to(connection: Connection, owner: Owner, limit: int) -> list[dict[str, Any]]:
     """The newest answers a user or session was given: id, time, version, scenario."""
-    column = impressions.c.user_id if user_id is not None else impressions.c.session_id
+    of_user = impressions.c.user_id == owner.user_id
+    of_session = impressions.c.session_id == owner.session_id
     statement = (
         select(
             impressions.c.recommendation_id,
@@ -67,7 +77,7 @@ def answers_to(
             impressions.c.scenario,
             impressions.c.arm,
         )
-        .where(column == (user_id if user_id is not None else session_id))
+        .where(of_session if owner.user_id is None else of_user)
         .order_by(impressions.c.id.desc())
         .limit(limit)
     )

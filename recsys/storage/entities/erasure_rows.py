@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from recsys.events.array_types import BoolArray, UInt64Array
-from recsys.events.identity import hash_texts
+from recsys.events.identity import hash_texts, users_and_sessions
 from recsys.ingest.row_owners import owner_keys
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
@@ -105,8 +105,7 @@ def erase_keys(
     connection: Connection, keys: Sequence[str], now_us: int, scan: QuarantineScan | None = None
 ) -> dict[str, int]:
     """`erase` of those that 'u:<user_id>' and 's:<session_id>' name, under the lock that it takes."""
-    ids = [key[2:] for key in keys if key.startswith("u:")]
-    sessions = [key[2:] for key in keys if key.startswith("s:")]
+    ids, sessions = users_and_sessions(keys)
     gone = {"events": 0, "impressions": 0, "aliases": 0, "profiles": 0}
     for at in range(0, len(keys), CHUNK):
         some = keys[at : at + CHUNK]
@@ -114,7 +113,7 @@ def erase_keys(
         gone["events"] += connection.execute(own).rowcount
         merged = or_(
             aliases.c.alias_key.in_(some),
-            aliases.c.user_id.in_([key[2:] for key in some if key.startswith("u:")]),
+            aliases.c.user_id.in_(users_and_sessions(some)[0]),
         )
         gone["aliases"] += connection.execute(delete(aliases).where(merged)).rowcount
     for at in range(0, len(ids), CHUNK):

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from recsys.events.fields import EVENT_COLUMNS, Event
-from recsys.events.identity import sequence_key, user_bucket
+from recsys.events.identity import sequence_key, user_bucket, users_and_sessions
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities import history_rows, item_rows
 from recsys.storage.schema.tables import event_counts, events, item_categories, items
@@ -46,6 +46,22 @@ class EventPage:
 
     events: list[Event]
     next_before: int | None  # by which the next page is asked for; None: this is the last
+
+
+ItemCounts = list[tuple[str, int]]  # (item id, how many), most first
+
+
+@dataclass(frozen=True, slots=True)
+class PopularityQuery:
+    """Which items are counted, from which events."""
+
+    since_us: int
+    until_us: int | None = None  # events before it alone
+    category: str | None = None
+    limit: int = 100
+    # Of items outside the catalogue, where there is one, users count alone: a page's key posts for
+    # sessions, and any text.
+    known_only: bool = False
 
 
 def event_types(connection: Connection) -> set[str]:
@@ -89,29 +105,22 @@ def _row(event: Event, received_at_us: int) -> dict[str, Any]:
     return row
 
 
-def popular_items(
-    connection: Connection,
-    since_us: int,
-    category: str | None = None,
-    limit: int = 100,
-    until_us: int | None = None,
-    known_only: bool = False,
-) -> list[tuple[str, int]]:
-    """(item id, users and sessions) of the items that most had an event of in [since_us, until_us).
+def popular_items(connection: Connection, query: PopularityQuery) -> ItemCounts:
+    """Items by how many users and sessions had an event of them.
 
-    However many events somebody sends, each counts once for an item. With `known_only`, where there
-    is a catalogue, of items outside it users count alone: a page's key posts for sessions, and any text.
+    However many events somebody sends, each counts once for an item.
     """
     session = case((events.c.user_id.is_(None), events.c.session_id))
     pairs = select(events.c.item_id, events.c.user_id, session).where(
-        events.c.timestamp_us >= since_us
+        events.c.timestamp_us >= query.since_us
     )
-    if until_us is not None:
-        pairs = pairs.where(events.c.timestamp_us < until_us)
-    if category is not None:
+    if query.until_us is not None:
+        pairs = pairs.where(events.c.timestamp_us < query.until_us)
+    if query.category is not None:
         within = item_categories.c.item_id == events.c.item_id
-        pairs = pairs.join(item_categories, within).where(item_categories.c.category == category)
-    elif known_only and item_rows.has_items(connection):
+        of_category = item_categories.c.category == query.category
+        pairs = pairs.join(item_categories, within).where(of_category)
+    elif query.known_only and item_rows.has_items(connection):
         pairs = pairs.outerjoin(items, items.c.item_id == events.c.item_id)
         pairs = pairs.where(or_(items.c.item_id.is_not(None), events.c.user_id.is_not(None)))
     owners = pairs.distinct().subquery()
@@ -120,7 +129,7 @@ def popular_items(
         select(owners.c.item_id, count)
         .group_by(owners.c.item_id)
         .order_by(count.desc(), owners.c.item_id)
-        .limit(limit)
+        .limit(query.limit)
     )
     return [(row.item_id, row.owners) for row in connection.execute(statement)]
 
@@ -132,8 +141,7 @@ def events_of(user_id: str, merged: Collection[str]) -> ColumnElement[bool]:
 
 def owned_by(keys: Collection[str]) -> ColumnElement[bool]:
     """The condition on an event of being of any of 'u:<user_id>' and 's:<session_id>'."""
-    ids = [key[2:] for key in keys if key.startswith("u:")]
-    sessions = [key[2:] for key in keys if key.startswith("s:")]
+    ids, sessions = users_and_sessions(keys)
     owned: ColumnElement[bool] = events.c.user_id.in_(ids)
     if sessions:  # another user's events in a merged session are not this user's
         unowned = and_(events.c.session_id.in_(sessions), events.c.user_id.is_(None))

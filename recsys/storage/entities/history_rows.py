@@ -24,11 +24,12 @@ from sqlalchemy import (
     true,
 )
 
-from recsys.events.identity import user_bucket
+from recsys.events.identity import Owner, user_bucket, users_and_sessions
 from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.schema.tables import aliases, events
 
 MAX_SEEN_EVENTS = 10_000  # newest events that are searched for items already seen
+EventTypes = Collection[str] | None  # those that are asked for; None: all
 
 
 class HistoryEvent(NamedTuple):
@@ -132,21 +133,21 @@ def merged_into(connection: Connection, user_id: str) -> tuple[str, ...]:
     return tuple(key for (key,) in _ALIASES(connection, owner=user_id))
 
 
-def history(
-    connection: Connection,
-    user_id: str | None = None,
-    session_id: str | None = None,
-    limit: int = 50,
-    merged: Sequence[str] | None = None,
-    event_types: Collection[str] | None = None,
-) -> History:
-    """The newest `limit` events of a user (of the ids merged into it too), or of a session, of these
-    types (None: all).
+def owned_keys(connection: Connection, owner: Owner) -> list[str]:
+    """'u:<user_id>' and 's:<session_id>' of all whose events are a user's, each once."""
+    user_id, merged = owner.user_id or "", owner.merged
+    if merged is None:
+        merged = merged_into(connection, user_id)
+    session = [] if owner.session_id is None else [f"s:{owner.session_id}"]
+    return list(dict.fromkeys([f"u:{user_id}", *merged, *session]))
 
-    With both, the session's events that no user owns yet are read along. `merged`: what
-    `merged_into` said, where the caller knows it.
-    """
-    statements = _statements(None if event_types is None else tuple(sorted(event_types)))
+
+def history(
+    connection: Connection, owner: Owner, limit: int = 50, types: EventTypes = None
+) -> History:
+    """The newest `limit` events of `owner` of these types."""
+    statements = _statements(None if types is None else tuple(sorted(types)))
+    user_id, session_id = owner.user_id, owner.session_id
     rows: list[Any] = []
     reads = 0
     shared = {"user": user_id, "user_bucket": user_bucket(user_id or ""), "row_limit": limit}
@@ -164,9 +165,7 @@ def history(
             rows.extend(one(connection, owner=owner, bucket=user_bucket(owner), **shared))
 
     if user_id is not None:
-        if merged is None:
-            merged = merged_into(connection, user_id)
-        users, sessions = _owners(user_id, session_id, merged)
+        users, sessions = users_and_sessions(owned_keys(connection, owner))
         read(statements.of_user, users, statements.of_users)
         read(statements.of_session_with_user, sessions, statements.of_sessions_with_user)
     elif session_id is not None:
@@ -179,35 +178,20 @@ def history(
     return History([HistoryEvent._make(row[:5]) for row in rows[-limit:]], len(rows) < limit)
 
 
-def _owners(
-    user_id: str, session_id: str | None, merged: Sequence[str]
-) -> tuple[list[str], list[str]]:
-    """Users and sessions that a user's events are of; each once."""
-    keys = dict.fromkeys([f"u:{user_id}", *merged])
-    if session_id is not None:
-        keys[f"s:{session_id}"] = None
-    users = [key[2:] for key in keys if key.startswith("u:")]
-    return users, [key[2:] for key in keys if key.startswith("s:")]
-
-
-def seen_items(
-    connection: Connection,
-    user_id: str | None,
-    session_id: str | None,
-    event_types: Collection[str] | None,
-) -> set[str]:
-    """Items of the newest events of these types (None: all), `MAX_SEEN_EVENTS` of each id at most."""
+def seen_items(connection: Connection, owner: Owner, types: EventTypes) -> set[str]:
+    """Items of the newest events of these types, `MAX_SEEN_EVENTS` of each id at most."""
+    user_id, session_id = owner.user_id, owner.session_id
 
     def newest(condition: ColumnElement[bool]) -> Select[Any]:
         part = select(events.c.item_id).where(condition)
-        if event_types is not None:
-            part = part.where(events.c.event_type.in_(event_types))
+        if types is not None:
+            part = part.where(events.c.event_type.in_(types))
         return part.order_by(events.c.timestamp_us.desc()).limit(MAX_SEEN_EVENTS)
 
     if user_id is None:
         of_session = newest(events.c.session_id == session_id)
         return set() if session_id is None else set(connection.execute(of_session).scalars())
-    users, sessions = _owners(user_id, session_id, merged_into(connection, user_id))
+    users, sessions = users_and_sessions(owned_keys(connection, owner))
     shared = {"user": user_id, "user_bucket": user_bucket(user_id)}
     found: set[str] = set()
     for owners, one, together in (

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 
 import pyarrow as pa
 from sqlalchemy import Connection
 
 from recsys.config import Settings
 from recsys.events.frame import EventFrame
+from recsys.events.identity import Owner
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities import event_rows, history_rows, user_rows
 from recsys.storage.entities.event_batches import EXPORT_COLUMNS, read_batches, read_frame
-from recsys.storage.entities.event_rows import EventPage
-from recsys.storage.entities.history_rows import History
+from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
+from recsys.storage.entities.history_rows import EventTypes, History
 from recsys.storage.entities.user_rows import UserSummary
 
 
@@ -34,38 +35,18 @@ class OwnEvents:
         """Posted events always count."""
 
     def history(
-        self,
-        connection: Connection,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        limit: int = 50,
-        merged: Sequence[str] | None = None,
-        event_types: Collection[str] | None = None,
+        self, connection: Connection, owner: Owner, limit: int = 50, types: EventTypes = None
     ) -> History:
         def ask(where: Connection) -> History:
-            return history_rows.history(where, user_id, session_id, limit, merged, event_types)
+            return history_rows.history(where, owner, limit, types)
 
         return self.replica.read(connection, ask) if self.replica else ask(connection)
 
-    def seen_items(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        event_types: Collection[str] | None,
-    ) -> set[str]:
-        return history_rows.seen_items(connection, user_id, session_id, event_types)
+    def seen_items(self, connection: Connection, owner: Owner, types: EventTypes) -> set[str]:
+        return history_rows.seen_items(connection, owner, types)
 
-    def popular_items(
-        self,
-        connection: Connection,
-        since_us: int,
-        category: str | None = None,
-        limit: int = 100,
-        until_us: int | None = None,
-        known_only: bool = False,
-    ) -> list[tuple[str, int]]:
-        return event_rows.popular_items(connection, since_us, category, limit, until_us, known_only)
+    def popular_items(self, connection: Connection, query: PopularityQuery) -> ItemCounts:
+        return event_rows.popular_items(connection, query)
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         return user_rows.user_summary(connection, user_id)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,10 +11,11 @@ from sqlalchemy import Connection
 
 from recsys.config import Settings
 from recsys.events.frame import EventFrame, EventFrameBuilder
-from recsys.events.identity import key_hashes, mixed
+from recsys.events.identity import Owner, key_hashes, mixed
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities.event_batches import SEQUENCE_COLUMNS, read_batches
-from recsys.storage.entities.history_rows import History
+from recsys.storage.entities.event_rows import ItemCounts, PopularityQuery
+from recsys.storage.entities.history_rows import EventTypes, History
 from recsys.storage.entities.own_events import OwnEvents
 from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_events import MAX_COUNTED, ExternalEvents, joined
@@ -36,50 +38,29 @@ class CombinedEvents(ExternalEvents):
         """Posted events count."""
 
     def history(
-        self,
-        connection: Connection,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        limit: int = 50,
-        merged: Sequence[str] | None = None,
-        event_types: Collection[str] | None = None,
+        self, connection: Connection, owner: Owner, limit: int = 50, types: EventTypes = None
     ) -> History:
-        asked = (connection, user_id, session_id, limit, merged, event_types)
-        own, external = self._own.history(*asked), super().history(*asked)
+        own = self._own.history(connection, owner, limit, types)
+        external = super().history(connection, owner, limit, types)
         return joined([own, external], limit, by_event_id=True)
 
-    def seen_items(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        event_types: Collection[str] | None,
-    ) -> set[str]:
-        asked = (connection, user_id, session_id, event_types)
-        return self._own.seen_items(*asked) | super().seen_items(*asked)
+    def seen_items(self, connection: Connection, owner: Owner, types: EventTypes) -> set[str]:
+        own = self._own.seen_items(connection, owner, types)
+        return own | super().seen_items(connection, owner, types)
 
-    def popular_items(
-        self,
-        connection: Connection,
-        since_us: int,
-        category: str | None = None,
-        limit: int = 100,
-        until_us: int | None = None,
-        known_only: bool = False,
-    ) -> list[tuple[str, int]]:
-        asked = (connection, since_us, category, limit, until_us, known_only)
-        counts = dict(self._own.popular_items(*asked))
-        counted = limit if category is None else MAX_COUNTED
-        found = super().popular_items(connection, since_us, category, counted, until_us, known_only)
-        for item_id, events in found:
+    def popular_items(self, connection: Connection, query: PopularityQuery) -> ItemCounts:
+        counts = dict(self._own.popular_items(connection, query))
+        counted = query.limit if query.category is None else MAX_COUNTED
+        for item_id, events in super().popular_items(connection, replace(query, limit=counted)):
             counts[item_id] = counts.get(item_id, 0) + events
-        return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
+        return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[: query.limit]
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         posted = self._own.summary(connection, user_id)
         if not posted.events:
             return super().summary(connection, user_id)
-        own = self._own.history(connection, user_id, limit=posted.events, merged=posted.merged)
+        owner = Owner(user_id, merged=posted.merged)
+        own = self._own.history(connection, owner, limit=posted.events)
         external = self._all_events(connection, user_id, posted.merged)
         events = {one.event_id: one.timestamp_us for one in [*external, *own.events]}
         times = events.values()

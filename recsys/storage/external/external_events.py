@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +14,13 @@ from recsys.config import Settings
 from recsys.errors import ConflictError, SourceUnavailableError
 from recsys.events.fields import EVENT_COLUMNS, Event
 from recsys.events.frame import EventFrame, EventFrameBuilder
-from recsys.events.identity import hash_texts, mixed, positions_of
+from recsys.events.identity import Owner, hash_texts, mixed, positions_of
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities import history_rows
 from recsys.storage.entities.event_batches import all_aliases
-from recsys.storage.entities.event_rows import EventPage
-from recsys.storage.entities.history_rows import History, HistoryEvent
+from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
+from recsys.storage.entities.history_rows import EventTypes, History, HistoryEvent
 from recsys.storage.entities.stamps import read_stamps
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.entities.user_rows import UserSummary
@@ -113,56 +113,29 @@ class ExternalEvents:
         self.external_database.close()
 
     def history(
-        self,
-        connection: Connection,
-        user_id: str | None = None,
-        session_id: str | None = None,
-        limit: int = 50,
-        merged: Sequence[str] | None = None,
-        event_types: Collection[str] | None = None,
+        self, connection: Connection, owner: Owner, limit: int = 50, types: EventTypes = None
     ) -> History:
-        types = None if event_types is None else frozenset(event_types)
         table, hidden = self.serving(), self.hidden(connection)
-        if user_id is not None and merged is None:
-            merged = history_rows.merged_into(connection, user_id)
-        parts = [
-            table.newest(replace(one, event_types=types), limit, hidden)
-            for one in _asked(user_id, session_id, merged or ())
-        ]
+        parts = [table.newest(one, limit, hidden) for one in _asked(connection, owner, types)]
         return joined(parts, limit, by_event_id=self._settings.accept_posts)
 
-    def seen_items(
-        self,
-        connection: Connection,
-        user_id: str | None,
-        session_id: str | None,
-        event_types: Collection[str] | None,
-    ) -> set[str]:
+    def seen_items(self, connection: Connection, owner: Owner, types: EventTypes) -> set[str]:
         table, hidden = self.serving(), self.hidden(connection)
-        merged = history_rows.merged_into(connection, user_id) if user_id is not None else ()
-        types = None if event_types is None else frozenset(event_types)
         found: set[str] = set()
-        for one in _asked(user_id, session_id, merged):
-            found |= table.seen_items(replace(one, event_types=types), hidden)
+        for one in _asked(connection, owner, types):
+            found |= table.seen_items(one, hidden)
         return found
 
-    def popular_items(
-        self,
-        connection: Connection,
-        since_us: int,
-        category: str | None = None,
-        limit: int = 100,
-        until_us: int | None = None,
-        known_only: bool = False,
-    ) -> list[tuple[str, int]]:
+    def popular_items(self, connection: Connection, query: PopularityQuery) -> ItemCounts:
         """Empty where no index leads with the time."""
-        counted = limit if category is None else MAX_COUNTED
-        counts = self.serving().popular(since_us, until_us, counted)
-        if category is not None:
-            within = select(item_categories.c.item_id).where(item_categories.c.category == category)
+        counted = query.limit if query.category is None else MAX_COUNTED
+        counts = self.serving().popular(query.since_us, query.until_us, counted)
+        if query.category is not None:
+            of_category = item_categories.c.category == query.category
+            within = select(item_categories.c.item_id).where(of_category)
             kept = set(connection.execute(within).scalars())
             counts = [(item_id, events) for item_id, events in counts if item_id in kept]
-        return sorted(counts, key=lambda one: (-one[1], one[0]))[:limit]
+        return sorted(counts, key=lambda one: (-one[1], one[0]))[: query.limit]
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         merged = history_rows.merged_into(connection, user_id)
@@ -180,7 +153,7 @@ class ExternalEvents:
         self, connection: Connection, user_id: str, limit: int, before: int | None = None
     ) -> EventPage:
         table = self.serving()
-        keys = [f"u:{user_id}", *history_rows.merged_into(connection, user_id)]
+        keys = history_rows.owned_keys(connection, Owner(user_id))
         found, more = table.page(keys, limit, before, self.hidden(connection))
         events = [
             Event(user_id=row.user_id, value=row.value, **row.event._asdict()) for row in found
@@ -231,14 +204,14 @@ def joined(parts: Sequence[History], limit: int, *, by_event_id: bool) -> Histor
     return History(events[-limit:], complete and len(events) <= limit)
 
 
-def _asked(user_id: str | None, session_id: str | None, merged: Sequence[str]) -> list[Asked]:
+def _asked(connection: Connection, owner: Owner, types: EventTypes) -> list[Asked]:
     """What an answer reads, one read each."""
-    if user_id is None:
-        return [] if session_id is None else [Asked("session", session_id)]
-    keys = dict.fromkeys([f"u:{user_id}", *merged])
-    if session_id is not None:
-        keys[f"s:{session_id}"] = None
-    return [Asked.of(key) for key in keys]
+    wanted = None if types is None else frozenset(types)
+    if owner.user_id is None:
+        keys = [] if owner.session_id is None else [Asked("session", owner.session_id)]
+    else:
+        keys = [Asked.of(key) for key in history_rows.owned_keys(connection, owner)]
+    return [replace(one, event_types=wanted) for one in keys]
 
 
 def _content_positions(frame: EventFrame) -> np.ndarray:

@@ -12,10 +12,11 @@ from recsys import pipeline
 from recsys.commands import user_data
 from recsys.config.exclude_seen import check_exclude_seen, chosen
 from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.events.identity import Owner
 from recsys.serving.answers import Request
 from recsys.serving.top_k import filtered_items
 from recsys.storage.dashboard import visitor_views
-from recsys.storage.dashboard.visitor_views import EventPosition
+from recsys.storage.dashboard.visitor_views import EventPosition, VisitorQuery
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import (
     click_rows,
@@ -56,7 +57,8 @@ def index() -> str:
             found = views.visitors_like(connection, asked, 50, now_us=now_us())
             next_id, scanned = None, 0
         else:
-            page = views.recent_visitors(connection, PAGE_ROWS, before, kind, now_us=now_us())
+            query = VisitorQuery(PAGE_ROWS, now_us(), before, kind)
+            page = views.recent_visitors(connection, query)
             found, next_id, scanned = page.visitors, page.next_id, page.scanned
         items = item_rows.get_items(connection, [one.last_item_id for one in found])
     more = None if next_id is None else write_cursor(str(next_id))
@@ -74,8 +76,8 @@ def index() -> str:
 @view(blueprint, "/one", role="viewer", query=(*ASKED, "cursor"))
 def show() -> Any:
     """One user (`user_id`) or session (`session_id`): their time line."""
-    user_id, session_id = _who(request.args)
-    key = f"u:{user_id}" if user_id is not None else f"s:{session_id}"
+    owner = _who(request.args)
+    user_id, key = owner.user_id, owner.key
     before = _place(request.args.get("cursor"))
     _list_asked_for()  # the part of the page that shows it is loaded by itself
     shared = services()
@@ -86,15 +88,15 @@ def show() -> Any:
         else shared.settings.sequences.session_gap_minutes * 60
     )
     with shared.database.connect() as connection:
-        count = shared.event_views.count_events(connection, user_id, session_id, COUNTED)
+        count = shared.event_views.count_events(connection, owner, COUNTED)
         merged = () if user_id is None else history_rows.merged_into(connection, user_id)
         target = visitor_views.merged_to(connection, key)
         if not count and not merged and target is None:
             if tombstone_rows.is_erased(connection, [key]):
                 return render_template("admin/user_erased.html", name=key[2:]), 410
             raise NotFoundError("user" if user_id is not None else "session", key[2:])
-        rows = shared.event_views.time_line(connection, user_id, session_id, MOMENTS + 1, before)
-        answers = visitor_views.answers_to(connection, user_id, session_id, ANSWERS)
+        rows = shared.event_views.time_line(connection, owner, MOMENTS + 1, before)
+        answers = visitor_views.answers_to(connection, owner, ANSWERS)
         shown = rows[:MOMENTS]
         items = item_rows.get_items(connection, {row["item_id"] for row in shown})
     found = time_line.visits(shown[::-1], gap_seconds)
@@ -106,9 +108,9 @@ def show() -> Any:
     return render_template(
         "admin/user.html",
         user_id=user_id,
-        session_id=session_id,
+        session_id=owner.session_id,
         name=key[2:],
-        who={"user_id": user_id} if user_id is not None else {"session_id": session_id},
+        who={"session_id" if user_id is None else "user_id": key[2:]},
         count=count,
         counted=COUNTED,
         merged=merged,
@@ -131,10 +133,10 @@ def show() -> Any:
 @view(blueprint, "/one/next", role="viewer", query=ASKED)
 def recommended() -> str:
     """A part of a user's page: what would be recommended now, and why."""
-    user_id, session_id = _who(request.args)
-    shared = services()
+    owner, shared = _who(request.args), services()
     k, exclude = _list_asked_for()
-    asked = Request(user_id=user_id, session_id=session_id, k=k, exclude_seen=exclude, explain=True)
+    ids = (owner.user_id, owner.session_id)
+    asked = Request(*ids, k=k, exclude_seen=exclude, explain=True)
     now = now_us()
     answer = pipeline.recommend(shared.recommender, asked, now)
     filtered = [] if answer.degraded else filtered_items(shared.recommender, asked, now)
@@ -201,8 +203,7 @@ def erase_user() -> str:
 
 def _check_known(connection: Connection, key: str) -> None:
     """Raises NotFoundError where 'u:<user_id>' or 's:<session_id>' has no event."""
-    user_id, session_id = (key[2:], None) if key.startswith("u:") else (None, key[2:])
-    if not services().event_views.count_events(connection, user_id, session_id, 1):
+    if not services().event_views.count_events(connection, Owner.of(key), 1):
         raise NotFoundError("user" if key.startswith("u:") else "session", key[2:])
 
 
@@ -217,13 +218,13 @@ def _list_asked_for() -> tuple[int, str]:
     return int(choice("k", LENGTHS, "10") or 10), exclude
 
 
-def _who(given: Any) -> tuple[str | None, str | None]:
-    """(user id, session id) of which one is given. Raises InputError."""
+def _who(given: Any) -> Owner:
+    """The user or session, of which one is given. Raises InputError."""
     user_id, session_id = given.get("user_id"), given.get("session_id")
     if (user_id is None) == (session_id is None):
         raise InputError("user_id", user_id, "expected one of user_id and session_id")
     _check("user_id" if session_id is None else "session_id", user_id or session_id)
-    return user_id, session_id
+    return Owner(user_id, session_id)
 
 
 def _form(name: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from recsys.commands import user_data
 from recsys.errors import NotFoundError
+from recsys.events.identity import users_and_sessions
 from recsys.events.times import rfc3339
 from recsys.web.api.event_schemas import StoredEvent, stored_event
 from recsys.web.cursors import read_number, write_cursor
@@ -80,13 +81,14 @@ def get_user(user_id: str) -> dict[str, Any]:
         found = services().recommender.source.summary(connection, user_id)
     if found.events == 0 and not found.merged:
         raise NotFoundError("user", user_id)
+    merged, sessions = users_and_sessions(found.merged)
     return {
         "user_id": user_id,
         "events": found.events,
         "first_event_at": None if found.first_event_us is None else rfc3339(found.first_event_us),
         "last_event_at": None if found.last_event_us is None else rfc3339(found.last_event_us),
-        "merged_users": [key[2:] for key in found.merged if key.startswith("u:")],
-        "merged_sessions": [key[2:] for key in found.merged if key.startswith("s:")],
+        "merged_users": merged,
+        "merged_sessions": sessions,
     }
 
 

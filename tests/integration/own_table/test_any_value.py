@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies
 from sqlalchemy import create_engine, text
 
 from recsys.config import Settings
+from recsys.events.identity import Owner
+from recsys.storage.entities.event_rows import PopularityQuery
 from recsys.storage.external.external_database import parse_source_url
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.external.external_rows import Tally
@@ -317,7 +319,7 @@ def compare(source, own, rows, events):
         for session in {event[3] for event in events} - {None}:
             mine = [event for event in events if event[3] == session]
             asked(source, connection, mine, session_id=session)
-        popular = source.popular_items(connection, 0)
+        popular = source.popular_items(connection, PopularityQuery(0))
     if source.resolved().mapping.columns["timestamp"].kind != "text":
         counts = Counter(event[4] for event in events)
         assert dict(popular).keys() >= counts.keys()
@@ -327,12 +329,12 @@ def compare(source, own, rows, events):
 def asked(source, connection, mine, **owner):
     for limit in (2, 60):
         for types in (None, ("purchase",)):
-            found = source.history(connection, **owner, limit=limit, event_types=types)
+            found = source.history(connection, Owner(**owner), limit, types)
             wanted = [e for e in mine if types is None or e[5] in types]
             shown = [(e.timestamp_us, int(e.event_id), e.item_id) for e in found.events]
             assert shown == [(e[0], e[1], e[4]) for e in wanted[-limit:]], (owner, limit, types)
             assert not found.complete or len(wanted) <= limit
-    seen = source.seen_items(connection, owner.get("user_id"), owner.get("session_id"), None)
+    seen = source.seen_items(connection, Owner(**owner), None)
     assert seen == {event[4] for event in mine}
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from recsys.config import Settings
 from recsys.errors import InputError
+from recsys.events.identity import Owner
 from recsys.events.times import DAY_US, HOUR_US, from_us, to_us
 from recsys.ops import diagnosis, upkeep
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.dashboard.external_event_views import ExternalEventViews
-from recsys.storage.dashboard.visitor_views import EventPosition
+from recsys.storage.dashboard.visitor_views import EventPosition, VisitorQuery
 from recsys.storage.entities import item_rows
 from recsys.storage.external.external_events import ExternalEvents
 
@@ -144,12 +145,12 @@ def test_a_time_line_is_paged(shop, own, tiny_shop):
     often, events = Counter(filter(None, tiny_shop.events["user_id"].to_pylist())).most_common(1)[0]
     with closing(ExternalEvents(settings, own)) as source, own.connect() as connection:
         views, seen, before = ExternalEventViews(source), [], None
-        while rows := views.time_line(connection, often, None, 7, before):
+        while rows := views.time_line(connection, Owner(often), 7, before):
             seen += rows
             before = EventPosition(rows[-1]["timestamp_us"], rows[-1]["id"])
-        whole = views.time_line(connection, often, None, 10_000)
-        assert views.count_events(connection, often, None, 10_000) == events
-        page = views.recent_visitors(connection, 20, now_us=to_us(datetime.now(UTC)))
+        whole = views.time_line(connection, Owner(often), 10_000)
+        assert views.count_events(connection, Owner(often), 10_000) == events
+        page = views.recent_visitors(connection, VisitorQuery(20, to_us(datetime.now(UTC))))
     assert [row["event_id"] for row in seen] == [row["event_id"] for row in whole]
     assert len(seen) == events
     last = [one.last_event_us for one in page.visitors]
@@ -199,4 +200,4 @@ def test_pages_far_back_are_refused(shop, own, tiny_shop):
         own.connect() as connection,
         pytest.raises(InputError, match="cursor"),
     ):
-        ExternalEventViews(source).time_line(connection, "shopper-000001", None, 7, far)
+        ExternalEventViews(source).time_line(connection, Owner("shopper-000001"), 7, far)

@@ -4,6 +4,7 @@ import pytest
 
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
+from recsys.events.identity import Owner
 from recsys.storage.external.external_events import ExternalEvents
 
 VISITS = (
@@ -209,7 +210,7 @@ def test_views_queries_and_every_kind_of_time_give_the_same_events(visits, own):
         table = pa.Table.from_batches(rows.batches(2_000_000_000_000_000)).sort_by("position")
         found.append(table)
         with own.connect() as connection:
-            newest = source.history(connection, "3", limit=3).events
+            newest = source.history(connection, Owner("3"), limit=3).events
         assert [one.event_id for one in newest] == ["31", "38", "45"]
         assert newest[-1].timestamp_us == table["timestamp_us"][44].as_py()
         source.close()

@@ -9,10 +9,13 @@ import pytest
 
 from bench.drills.fault_stage import own_postgres
 from recsys.config import Settings
+from recsys.events.identity import Owner
 from recsys.events.times import to_us
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.dashboard.external_event_views import ExternalEventViews
+from recsys.storage.dashboard.visitor_views import VisitorQuery
 from recsys.storage.engine.database import Database
+from recsys.storage.entities.event_rows import PopularityQuery
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.storage.schema import migrate
 from recsys.training.dry_run import check_log
@@ -68,10 +71,10 @@ def test_the_server_hears_nothing_but_reads(tiny_shop, tmp_path):
             views.count_activity(now_us)
             with own.connect() as connection:
                 user = known["user_id"][0].as_py()
-                assert source.history(connection, user_id=user).events
-                assert views.time_line(connection, user, None, 10)
-                assert views.recent_visitors(connection, 10, now_us=now_us).visitors
-                assert source.popular_items(connection, 0)
+                assert source.history(connection, Owner(user)).events
+                assert views.time_line(connection, Owner(user), 10)
+                assert views.recent_visitors(connection, VisitorQuery(10, now_us)).visitors
+                assert source.popular_items(connection, PopularityQuery(0))
         log = (server.folder / "log").read_text()
     heard = re.findall(r"by=reader LOG:  (?:statement|execute [^:]*): (.*)", log)
     assert sum(line.lstrip().upper().startswith(("SELECT", "COPY (")) for line in heard) > 10

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 
 from recsys import pipeline
 from recsys.errors import ConfigError, SourceUnavailableError
+from recsys.events.identity import Owner
 from recsys.events.times import to_us
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
@@ -196,14 +197,14 @@ def test_a_slow_answer_of_the_table_is_not_waited_for(click_tables, own, tmp_pat
         source = ExternalEvents(settings, own)
         user = some_user(tiny_shop)
         with own.connect() as connection:
-            assert source.history(connection, user).events
+            assert source.history(connection, Owner(user)).events
             clicks.run(
                 'ALTER TABLE "Click Log" RENAME TO base',
                 """CREATE VIEW "Click Log" AS SELECT * FROM base WHERE pg_sleep(0.1) IS NOT NULL""",
             )
             started = time.monotonic()
             with pytest.raises(SourceUnavailableError, match="too slowly"):
-                source.history(connection, user)
+                source.history(connection, Owner(user))
             assert time.monotonic() - started < 5
         source.close()
 
@@ -325,7 +326,7 @@ def test_whole_numbers_of_64_bits_are_found_in_sqlite(click_tables, own, tmp_pat
         source = ExternalEvents(clicks.settings(tmp_path / "models", **keys), own)
         with own.connect() as connection:
             for user, wanted in ((2**63 - 1, ["a"]), (2**31, ["b"]), (2**63, [])):
-                found = source.history(connection, str(user)).events
+                found = source.history(connection, Owner(str(user))).events
                 assert [one.item_id for one in found] == wanted
         source.close()
 

@@ -27,6 +27,7 @@ from recsys.storage.entities import (
     rejected_rows,
 )
 from recsys.storage.entities.audit_rows import CLI, list_audit
+from recsys.storage.entities.event_rows import PopularityQuery
 from recsys.storage.entities.import_rows import OpenImport
 from recsys.storage.schema import migrate
 from recsys.storage.schema.tables import events
@@ -116,7 +117,7 @@ def test_what_follows_events_follows_an_undo(database, tmp_path):
         counted = answer_count_rows.counts(connection, 0, NOW_US, ["source"])
         whole = answer_count_rows.counts(connection, 0, NOW_US, ["arm"])
         assert [row["clicks"] for row in (*counted, *whole)] == [0, 0]
-        assert event_rows.popular_items(connection, 0) == [("x", 1)]
+        assert event_rows.popular_items(connection, PopularityQuery(0)) == [("x", 1)]
     assert kept.import_id != wrong.import_id
 
 

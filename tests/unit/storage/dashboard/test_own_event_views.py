@@ -1,9 +1,10 @@
 """Visitors and their events as the dashboard lists them, on both databases."""
 
+from recsys.events.identity import Owner
 from recsys.ingest.event_body import check_event
 from recsys.storage.dashboard import visitor_views
 from recsys.storage.dashboard.own_event_views import OwnEventViews
-from recsys.storage.dashboard.visitor_views import EventPosition
+from recsys.storage.dashboard.visitor_views import EventPosition, VisitorQuery
 from recsys.storage.entities import event_rows, user_rows
 
 NOW = 1_760_000_000_000_000
@@ -28,22 +29,22 @@ def test_recent_visitors_page_by_page(database):
             connection, ("u1", "a"), ("s1", "a"), ("u2", "a"), ("u1", "b"), ("u3", "a"), ("s1", "c")
         )
     with database.connect() as connection:
-        first = views.recent_visitors(connection, 2, now_us=NOW)
+        first = views.recent_visitors(connection, VisitorQuery(2, NOW))
         assert names(first.visitors) == ["s1", "u3"]
         assert (first.visitors[0].events, first.visitors[0].last_item_id) == (2, "c")
-        second = views.recent_visitors(connection, 2, first.next_id, now_us=NOW)
+        second = views.recent_visitors(connection, VisitorQuery(2, NOW, first.next_id))
         assert names(second.visitors) == ["u1", "u2"]
-        third = views.recent_visitors(connection, 2, second.next_id, now_us=NOW)
+        third = views.recent_visitors(connection, VisitorQuery(2, NOW, second.next_id))
         assert (third.visitors, third.next_id) == ([], None)  # who stood before stands once
         assert names(
-            views.recent_visitors(connection, 9, kind="registered", now_us=NOW).visitors
+            views.recent_visitors(connection, VisitorQuery(9, NOW, kind="registered")).visitors
         ) == [
             "u3",
             "u1",
             "u2",
         ]
         assert names(
-            views.recent_visitors(connection, 9, kind="anonymous", now_us=NOW).visitors
+            views.recent_visitors(connection, VisitorQuery(9, NOW, kind="anonymous")).visitors
         ) == ["s1"]
 
 
@@ -75,14 +76,14 @@ def test_a_time_line_with_merged_sessions(database):
         post(connection, ("u1", "a"), ("s1", "b"), ("u1", "c"), ("s2", "d"))
         user_rows.merge(connection, "u1", "s:s1", NOW)
     with database.connect() as connection:
-        rows = views.time_line(connection, "u1", None, 10)
+        rows = views.time_line(connection, Owner("u1"), 10)
         assert [row["item_id"] for row in rows] == ["c", "b", "a"]
         before = EventPosition(rows[0]["timestamp_us"], rows[0]["id"])
-        rest = views.time_line(connection, "u1", None, 1, before)
+        rest = views.time_line(connection, Owner("u1"), 1, before)
         assert [row["item_id"] for row in rest] == ["b"]
-        assert views.count_events(connection, "u1", None, 10) == 3
-        assert views.count_events(connection, "u1", None, 1) == 2  # one of each id
-        assert views.count_events(connection, None, "s2", 10) == 1
+        assert views.count_events(connection, Owner("u1"), 10) == 3
+        assert views.count_events(connection, Owner("u1"), 1) == 2  # one of each id
+        assert views.count_events(connection, Owner(session_id="s2"), 10) == 1
         assert visitor_views.merged_to(connection, "s:s1") == "u1"
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 from recsys.config import Settings
 from recsys.errors import StorageUnavailableError
 from recsys.events.fields import Event
+from recsys.events.identity import Owner
 from recsys.storage.engine.database import Database, open_database
 from recsys.storage.engine.watchdog import Timeouts
 from recsys.storage.entities import event_rows, history_rows
@@ -175,7 +176,7 @@ def test_as_many_connections_as_were_asked_for_can_be_in_use(database_url):
         with database.begin() as connection:
             event_rows.insert_events(connection, [view], 1)
         with database.connect() as connection:
-            (found,) = history_rows.history(connection, user_id="u").events
+            (found,) = history_rows.history(connection, Owner("u")).events
         assert found.item_id == "a"
 
 

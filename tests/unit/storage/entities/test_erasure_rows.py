@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from recsys.events.identity import hash_texts
+from recsys.events.identity import Owner, hash_texts
 from recsys.ingest.event_body import check_event
 from recsys.ingest.raw_rows import Rejection
 from recsys.ingest.row_owners import OwnerColumns
@@ -94,7 +94,7 @@ def test_an_erasure_beside_a_merge_takes_what_was_merged(database):
     thread.join(30)
     assert (found[0]["events"], found[0]["aliases"]) == (1, 1)
     with database.connect() as connection:
-        assert history_rows.history(connection, "u", limit=10).events == []
+        assert history_rows.history(connection, Owner("u"), limit=10).events == []
 
 
 def posted(connection, *bodies):

@@ -4,9 +4,11 @@ import pytest
 
 from recsys.errors import InputError, StorageUnavailableError
 from recsys.events.fields import Event
+from recsys.events.identity import Owner
 from recsys.ingest.item_body import check_item
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import event_rows, history_rows, item_rows
+from recsys.storage.entities.event_rows import PopularityQuery
 
 
 def event(item: str, at: int, user: str | None = "u", session: str | None = None, **more) -> Event:
@@ -22,7 +24,7 @@ def store(database, *events):
 
 def items(database, **owner):
     with database.connect() as connection:
-        return [row.item_id for row in history_rows.history(connection, **owner).events]
+        return [row.item_id for row in history_rows.history(connection, Owner(**owner)).events]
 
 
 def test_a_retry_is_a_duplicate_and_stores_nothing(database):
@@ -48,8 +50,8 @@ def test_more_rows_than_a_statement_takes(database):
 def test_popular_items_in_a_window(database):
     store(database, event("a", 1), event("a", 2), event("b", 50), event("c", 60), event("c", 61))
     with database.connect() as connection:
-        assert event_rows.popular_items(connection, 50) == [("b", 1), ("c", 1)]
-        assert event_rows.popular_items(connection, 0, limit=1) == [("a", 1)]
+        assert event_rows.popular_items(connection, PopularityQuery(50)) == [("b", 1), ("c", 1)]
+        assert event_rows.popular_items(connection, PopularityQuery(0, limit=1)) == [("a", 1)]
 
 
 def owned(item_id, user_id=None, session_id=None):
@@ -65,7 +67,10 @@ def test_popular_items_count_owners_however_much_each_sends(database):
         owned("liked", session_id="u1"),  # a session of the same name is another owner
     )
     with database.connect() as connection:
-        assert event_rows.popular_items(connection, 0) == [("liked", 3), ("loud", 1)]
+        assert event_rows.popular_items(connection, PopularityQuery(0)) == [
+            ("liked", 3),
+            ("loud", 1),
+        ]
 
 
 def test_outside_the_catalogue_users_count_alone(database):
@@ -80,11 +85,17 @@ def test_outside_the_catalogue_users_count_alone(database):
     tea = check_item({"item_id": "tea", "title": "Tea"})
     with database.begin() as connection:
         everything = [("any text", 9), ("tea", 1), ("too new", 11)]
-        assert sorted(event_rows.popular_items(connection, 0, known_only=True)) == everything
+        assert (
+            sorted(event_rows.popular_items(connection, PopularityQuery(0, known_only=True)))
+            == everything
+        )
         item_rows.put_items(connection, [hidden], 1)  # hides an item, and is no catalogue
-        assert sorted(event_rows.popular_items(connection, 0, known_only=True)) == everything
+        assert (
+            sorted(event_rows.popular_items(connection, PopularityQuery(0, known_only=True)))
+            == everything
+        )
         item_rows.put_items(connection, [tea], 1)
-        found = event_rows.popular_items(connection, 0, known_only=True)
+        found = event_rows.popular_items(connection, PopularityQuery(0, known_only=True))
         assert found == [("too new", 2), ("tea", 1)]
         assert item_rows.outside(connection, ["tea", "hidden", "other"]) == {"other"}
 

@@ -5,7 +5,7 @@ import random
 from sqlalchemy import text
 
 from recsys.events.fields import Event
-from recsys.events.identity import user_bucket
+from recsys.events.identity import Owner, user_bucket
 from recsys.storage.entities import event_rows, history_rows
 from recsys.storage.schema.tables import aliases
 
@@ -23,7 +23,7 @@ def store(database, *events):
 
 def items(database, **owner):
     with database.connect() as connection:
-        return [row.item_id for row in history_rows.history(connection, **owner).events]
+        return [row.item_id for row in history_rows.history(connection, Owner(**owner)).events]
 
 
 def test_history_is_in_order_of_time_then_arrival_and_keeps_repeats(database):
@@ -87,16 +87,16 @@ def test_a_user_with_many_merged_ids_is_read_whole(database):
     assert 1_500 < len(wanted) < 3_000
     with database.connect() as connection:
         for limit in (1, 70, len(wanted), len(wanted) + 1):
-            found = history_rows.history(connection, "u", "mine", limit)
+            found = history_rows.history(connection, Owner("u", "mine"), limit)
             assert [one.event_id for one in found.events] == [
                 one.event_id for one in wanted[-limit:]
             ]
             assert found.complete == (limit > len(wanted))
         for types in (None, ["purchase"], ["view", "purchase"], []):
-            assert history_rows.seen_items(connection, "u", "mine", types) == {
+            assert history_rows.seen_items(connection, Owner("u", "mine"), types) == {
                 one.item_id for one in wanted if types is None or one.event_type in types
             }
-        assert history_rows.seen_items(connection, None, "mine", None) == {
+        assert history_rows.seen_items(connection, Owner(None, "mine"), None) == {
             one.item_id for one in posted if one.session_id == "mine"
         }
 
@@ -104,9 +104,9 @@ def test_a_user_with_many_merged_ids_is_read_whole(database):
 def test_seen_items_by_type(database):
     store(database, event("a", 1), event("b", 2, event_type="purchase"))
     with database.connect() as connection:
-        assert history_rows.seen_items(connection, "u", None, ["purchase"]) == {"b"}
-        assert history_rows.seen_items(connection, "u", None, None) == {"a", "b"}
-        assert history_rows.seen_items(connection, None, None, None) == set()
+        assert history_rows.seen_items(connection, Owner("u"), ["purchase"]) == {"b"}
+        assert history_rows.seen_items(connection, Owner("u"), None) == {"a", "b"}
+        assert history_rows.seen_items(connection, Owner(), None) == set()
 
 
 def test_the_history_query_uses_the_index(database):
