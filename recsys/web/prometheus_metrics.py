@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import REGISTRY as OWN
 from prometheus_client import (
@@ -24,17 +23,15 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from recsys.errors import StorageUnavailableError
 from recsys.models.bundle import Bundle
 from recsys.serving.active_model import Models
 from recsys.storage.entities.job_rows import LastEnds
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OUTCOMES = ("accepted", "duplicate", "rejected")  # of a posted event
-READ_ATTEMPTS, READ_PAUSE_SECONDS = 20, 0.05
 MAX_TYPES = 32  # event types with a label of their own
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 LAG_BUCKETS = (0.1, 1, 10, 60, 600, 3_600, 86_400, 604_800)
@@ -105,22 +102,30 @@ def exposition(models: Models, scheduling: Scheduling | None) -> bytes:
     now.register(_Ages(models))
     if scheduling is not None:
         now.register(_Scheduler(scheduling))
-    kept = _of_all_processes() if os.environ.get(FOLDER) else generate_latest(OWN)
-    return kept + generate_latest(now)
+    kept = OWN
+    if os.environ.get(FOLDER):
+        kept = CollectorRegistry()
+        kept.register(_AllProcesses())
+    return generate_latest(kept) + generate_latest(now)
 
 
-def _of_all_processes() -> bytes:
-    """The figures of every process, which each writes to a file of its own.
+class _AllProcesses(Collector):
+    """The figures of every process, which each writes to files of its own.
 
-    A process that starts has a file of no length for a moment, which cannot be read: once more then.
+    prometheus_client opens a file and then gives it a length, and its reader takes a file without one
+    for a damaged one. Such a file holds no figure yet, so it is left out.
     """
-    for _ in range(READ_ATTEMPTS):
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        with suppress(struct.error):
-            return generate_latest(registry)
-        time.sleep(READ_PAUSE_SECONDS)
-    raise StorageUnavailableError("the figures of a process that starts cannot be read yet")
+
+    def collect(self) -> Iterator[Metric]:
+        files = [str(path) for path in Path(os.environ[FOLDER]).glob("*.db") if _has_length(path)]
+        yield from multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+
+
+def _has_length(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:  # of a process that has ended meanwhile
+        return False
 
 
 class _Ages(Collector):
