@@ -150,8 +150,13 @@ def rejected(
 
     database = open_database(settings_of(config))
     if replay:
-        show(replay_rejected(database, reading, source, now()), as_json)
+        found = replay_rejected(database, reading, source, now())
+        if found["unreadable"] and not as_json:
+            rows = f"{found['unreadable']:,} rows"
+            say(f"Of {rows} too little was kept to read them again: import their files again")
+        show(found, as_json)
         return
+    refuse_reading(reading, "is for --replay")
     with database.connect() as connection:
         waiting = rejected_rows.count_rejected(connection)
         rows = rejected_rows.list_rejected(connection, limit, source=source)

@@ -1,7 +1,8 @@
-"""Export of record batches to a Parquet, CSV or JSON Lines file."""
+"""Export of record batches to a Parquet, CSV or JSON Lines file; texts that no spreadsheet calculates."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
@@ -16,6 +18,45 @@ from recsys.errors import InputError
 
 Write = Callable[[pa.RecordBatch], int]
 KINDS = (".parquet", ".csv", ".jsonl")
+# What a spreadsheet takes for a formula, OWASP's list, behind any number of the guard's own sign.
+_FORMULA = r"'*[=+\-@\t\r\n＝＋－＠]"
+_GUARDED = re.compile(rf"'(?={_FORMULA})")
+_UNGUARDED = re.compile(rf"(?={_FORMULA})")
+
+
+def guarded(text: str) -> str:
+    """`text` as a cell of CSV that a spreadsheet takes for text, whatever it begins with.
+
+    `unguarded` is its inverse; a text that needs no guard is left as it is.
+
+    >>> guarded("=1+1"), guarded("'=1"), guarded("'tis")
+    ("'=1+1", "''=1", "'tis")
+    """
+    return _UNGUARDED.sub("'", text, count=1) if _UNGUARDED.match(text) else text
+
+
+def unguarded(text: str) -> str:
+    """The text that `guarded` gave.
+
+    >>> unguarded("'=1+1"), unguarded("''=1"), unguarded("'tis")
+    ('=1+1', "'=1", "'tis")
+    """
+    return text[1:] if _GUARDED.match(text) else text
+
+
+def unguarded_column(texts: pa.Array) -> pa.Array:
+    """`unguarded` of a column of texts."""
+    return pc.replace_substring_regex(texts, rf"^'({_FORMULA})", r"\1")
+
+
+def _guarded_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [
+        pc.replace_substring_regex(column, f"^({_FORMULA})", r"'\1")
+        if pa.types.is_string(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.record_batch(columns, names=batch.schema.names)
 
 
 @contextmanager
@@ -36,12 +77,14 @@ def writing(path: Path) -> Iterator[Write]:
 
             def write(batch: pa.RecordBatch) -> int:
                 if path.suffix == ".jsonl":
-                    lines = (
-                        orjson.dumps({k: v for k, v in row.items() if v is not None})
-                        for row in batch.to_pylist()
-                    )
-                    file.writelines(line + b"\n" for line in lines)
+                    for row in batch.to_pylist():
+                        # The first row has every name, so that a reader knows them.
+                        if file.tell():
+                            row = {name: value for name, value in row.items() if value is not None}
+                        file.write(orjson.dumps(row) + b"\n")
                     return int(batch.num_rows)
+                if path.suffix == ".csv":
+                    batch = _guarded_batch(batch)
                 if not opened:
                     if path.suffix == ".parquet":
                         # Checksums let a reader tell a damaged page from wrong numbers.

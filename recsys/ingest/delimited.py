@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pyarrow.csv
 
 from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray, Int64Array
+from recsys.events.export_files import unguarded, unguarded_column
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, text_bytes
 from recsys.ingest.byte_stream import TextStream, unreadable
 from recsys.ingest.dialects import (
+    NONE,
     Escapes,
     TextOptions,
     dialect_of,
@@ -21,8 +24,9 @@ from recsys.ingest.dialects import (
     judged,
     sniff_delimiter,
 )
-from recsys.ingest.raw_rows import RawChunk, Rejection, Row, raw_text
-from recsys.ingest.row_blocks import BadRow, Quoting, quoting, row_blocks
+from recsys.ingest.layouts import is_export_header
+from recsys.ingest.raw_rows import CUT, RawChunk, RawLine, Rejection, Row, cut_line
+from recsys.ingest.row_blocks import SHOWN_BYTES, BadRow, Quoting, quoting, row_blocks
 
 # The parser knows single characters only. Ids may not hold this one, and text files do not.
 _UNIT_SEPARATOR = "\x1f"
@@ -58,6 +62,9 @@ class DelimitedFile:
         self.delimiter: str = options.delimiter or sniff_delimiter(text)
         quote = "" if options.quote == "none" else options.quote
         fields = header_fields(text, self.delimiter, quote)
+        self._is_export = not options.columns and is_export_header(fields)
+        if self._is_export:  # written by one rule, so that nothing is judged
+            options = replace(options, quote=options.quote or '"', escape=options.escape or NONE)
         names = headerless(fields, self.delimiter) if headerless else None
         if options.columns:
             names = options.columns
@@ -82,18 +89,17 @@ class DelimitedFile:
             rejections: list[Rejection] = []
             for piece in pieces:
                 if isinstance(piece, BadRow):
-                    raw = raw_text(self._restored(piece.head).decode(errors="backslashreplace"))
-                    rejections.append(Rejection(position, f"{piece.reason}: {shown(raw)}", raw))
+                    whole = len(piece.head) < SHOWN_BYTES
+                    rejections.append(self._rejected(position, piece.reason, piece.head, whole))
                     position += 1
                     continue
                 table, invalid = self._parse(piece)
                 tables.append(table)
                 numbers = np.arange(table.num_rows + len(invalid), dtype=np.int64)
                 positions.append(position + np.delete(numbers, list(invalid)))
-                for number, (fields, text) in invalid.items():
-                    text = self._restored(text.encode()).decode()
-                    reason = f"expected {len(self.names)} fields, found {fields}: {shown(text)}"
-                    rejections.append(Rejection(position + number, reason, raw_text(text)))
+                for number, (fields, line) in invalid.items():
+                    reason = f"expected {len(self.names)} fields, found {fields}"
+                    rejections.append(self._rejected(position + number, reason, line))
                 position += len(numbers)
             table = pa.concat_tables(tables).combine_chunks() if tables else self._empty()
             yield self._chunk(table, np.concatenate(positions), rejections, needed)
@@ -116,31 +122,51 @@ class DelimitedFile:
     def _restored(self, data: bytes) -> bytes:
         return self._escapes.restored(data) if self._escapes else data
 
-    def _parse(self, data: bytes) -> tuple[pa.Table, dict[int, tuple[int, str]]]:
-        """`data` as columns of bytes, and the malformed rows: number -> (fields found, text)."""
+    def _text(self, cell: bytes) -> str:
+        text = self._restored(cell).decode(errors="backslashreplace")
+        return unguarded(text) if self._is_export else text
+
+    def _rejected(self, position: int, reason: str, line: bytes, whole: bool = True) -> Rejection:
+        """A line that is no row; `whole`: it is all there is of it."""
+        text = self._restored(line).decode(errors="backslashreplace").rstrip("\r\n")
+        written = self._escapes.written(line) if self._escapes else line
+        raw = cut_line(text)
+        if whole and _is_utf8([written]):
+            raw = RawLine(
+                text=written.decode().rstrip("\r\n"),
+                columns=tuple(self.names),
+                delimiter=self.delimiter,
+                quote='"' if self.dialect.quote is None else self.dialect.quote,
+                escape=self.dialect.escape,
+            ).raw()
+        return Rejection(position, f"{reason}: {shown(text)}", raw)
+
+    def _parse(self, data: bytes) -> tuple[pa.Table, dict[int, tuple[int, bytes]]]:
+        """`data` as columns of bytes, and the malformed rows: number -> (fields found, line)."""
         if len(self.delimiter) > 1:
             data = data.replace(self.delimiter.encode(), _UNIT_SEPARATOR.encode())
+        encoding = "utf-8"
         try:
             data.decode()
         except UnicodeDecodeError:
             # A malformed row that is not UTF-8 cannot be handed to the handler of malformed rows.
             # As Latin-1 every byte is a character, and delimiters and quotes are what they were.
-            table, invalid = self._parse_bytes(data.decode("latin-1").encode())
-            table = pa.table(
-                [_from_latin1(column) for column in table.columns], names=table.column_names
-            )
-            invalid = {
-                number: (fields, text.encode("latin-1").decode(errors="backslashreplace"))
-                for number, (fields, text) in invalid.items()
-            }
-        else:
-            table, invalid = self._parse_bytes(data)
+            encoding = "latin-1"
+            data = data.decode(encoding).encode()
+        table, malformed = self._parse_bytes(data)
+        if encoding == "latin-1":
+            columns = [_from_latin1(column) for column in table.columns]
+            table = pa.table(columns, names=table.column_names)
+        lines = {
+            number: (found, text.encode(encoding)) for number, (found, text) in malformed.items()
+        }
         if len(self.delimiter) > 1:
-            invalid = {
-                number: (fields, text.replace(_UNIT_SEPARATOR, self.delimiter))
-                for number, (fields, text) in invalid.items()
+            stop = self.delimiter.encode()
+            lines = {
+                number: (found, line.replace(_UNIT_SEPARATOR.encode(), stop))
+                for number, (found, line) in lines.items()
             }
-        return table, invalid
+        return table, lines
 
     def _parse_bytes(self, data: bytes) -> tuple[pa.Table, dict[int, tuple[int, str]]]:
         invalid: dict[int, tuple[int, str]] = {}
@@ -188,16 +214,18 @@ class DelimitedFile:
             if self._escapes:
                 cells = self._escapes.restored_column(cells)
             columns[name], bad = as_readable(cells)
+            if self._is_export:
+                columns[name] = unguarded_column(columns[name])
             if bad is not None:
                 unusable[name] = (bad, NOT_UTF8)
 
         def source_rows(numbers: Int64Array) -> list[Row]:
             picked = [column.to_pylist() for column in table.take(pa.array(numbers)).columns]
-            texts = [
-                [self._restored(cell).decode(errors="backslashreplace") for cell in cells]
-                for cells in picked
-            ]
-            return [dict(zip(self.names, cells, strict=True)) for cells in zip(*texts, strict=True)]
+            rows: list[Row] = []
+            for cells in zip(*picked, strict=True):
+                row = dict(zip(self.names, map(self._text, cells), strict=True))
+                rows.append(row if _is_utf8(cells) else {**row, CUT: True})
+            return rows
 
         return RawChunk(
             columns=columns,
@@ -208,6 +236,14 @@ class DelimitedFile:
             unusable=unusable,
             note=self.dialect.note,
         )
+
+
+def _is_utf8(cells: Sequence[bytes]) -> bool:
+    try:
+        b",".join(cells).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _whole_lines(data: bytes) -> bytes:

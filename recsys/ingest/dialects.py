@@ -203,6 +203,7 @@ class Escapes:
         self._after = {character: stand_ins[value] for character, value in meant.items()}
         self._pattern = re.compile(re.escape(escape) + b"(.)", re.DOTALL)
         self._escape, self._pending = escape, b""
+        self._stands_for = dict(zip(stand_ins.values(), stand_ins, strict=True))
         self._back = bytes.maketrans(b"".join(stand_ins.values()), b"".join(stand_ins))
 
     def reader(self, read: Callable[[int], bytes]) -> Callable[[int], bytes]:
@@ -224,6 +225,12 @@ class Escapes:
     def restored(self, data: bytes) -> bytes:
         """`data` with the characters that stand-ins stand for."""
         return data.translate(self._back)
+
+    def written(self, data: bytes) -> bytes:
+        """`data` with its escapes, so that it can be read once more."""
+        for stand_in, value in self._stands_for.items():
+            data = data.replace(stand_in, self._escape + value)
+        return data
 
     def restored_column(self, column: pa.Array) -> pa.Array:
         """The same of a column of bytes."""
@@ -260,3 +267,24 @@ def header_fields(line: str, delimiter: str, quote: str | None) -> list[str]:
         return [field.strip(BLANKS) for field in line.split(delimiter)]
     fields = next(csv.reader([line], delimiter=delimiter, quotechar=quote))
     return [field.strip(BLANKS) for field in fields]
+
+
+def line_fields(line: str, dialect: Dialect) -> list[str] | None:
+    """The fields of a `line` that is one row; None where a quote is opened and not closed.
+
+    >>> line_fields('a,"b,c"', Dialect(",", 2, quote='"')), line_fields('a,"b', Dialect(",", 2))
+    (['a', 'b,c'], ['a', '"b'])
+    """
+    escapes = Escapes(dialect) if dialect.escape else None
+    if escapes:
+        pieces = iter((line.encode(), b""))
+        read = escapes.reader(lambda size: next(pieces))
+        line = (read(0) + read(0)).decode()
+    if not dialect.quote or len(dialect.delimiter) > 1:
+        fields = line.split(dialect.delimiter)
+    elif row_pattern(dialect.delimiter, dialect.quote).fullmatch(line.encode()):
+        row = csv.reader([line], delimiter=dialect.delimiter, quotechar=dialect.quote)
+        fields = next(row, [""])
+    else:
+        return None
+    return [escapes.restored(one.encode()).decode() for one in fields] if escapes else fields

@@ -5,15 +5,22 @@ Every row of a file is counted once: read = accepted + rejected + skipped.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from recsys.errors import InputError
+from recsys.events.export_files import unguarded
 from recsys.events.fields import EVENT_COLUMNS, POSITIONED_SCHEMA
 from recsys.ingest.byte_stream import file_kind, file_size
 from recsys.ingest.delimited import DelimitedFile
+from recsys.ingest.dialects import NONE, Dialect, TextOptions, line_fields
 from recsys.ingest.event_parser import EventChunk, EventParser
-from recsys.ingest.json_lines import JsonLines, chunk_of, parse_lines
+from recsys.ingest.json_lines import JsonLines, chunk_of
 from recsys.ingest.json_paths import head_of
 from recsys.ingest.layouts import (
     LAYOUTS,
@@ -21,10 +28,11 @@ from recsys.ingest.layouts import (
     Layout,
     ReadOptions,
     choose_layout,
+    is_export_header,
     is_own_export,
 )
 from recsys.ingest.parquet import ParquetFile
-from recsys.ingest.raw_rows import Rejection, RowSource
+from recsys.ingest.raw_rows import CUT, MAX_RAW_VALUE, RawLine, Rejection, Row, RowSource
 from recsys.ingest.row_conditions import Condition
 from recsys.ingest.row_order import RowOrder
 
@@ -38,6 +46,8 @@ __all__ = [
     "read_events",
     "read_rejected",
 ]
+
+UNREADABLE = "too little of it was kept to read it again: import its file again"
 
 
 def read_events(
@@ -87,16 +97,63 @@ def _with_paths(source: RowSource, options: ReadOptions) -> list[str]:
 def read_rejected(raws: Sequence[str], options: ReadOptions, now_us: int) -> EventChunk:
     """Read rows that were rejected earlier, given by their `Rejection.raw`, again.
 
-    A position is a place in `raws`. Single rows say nothing of the file they are from, so each is
-    judged alone: a time without a UTC offset needs `options.timezone`. Raises InputError where
-    `options` themselves are wrong.
+    A position is a place in `raws`. A line that could not be cut into fields is cut as its file was,
+    but for what `options` say of quotes, escapes, the delimiter and the columns. Rows of which too
+    little was kept are rejected as UNREADABLE, and counted so in `notes`. Single rows say nothing of
+    the file they are from, so each is judged alone: a time without a UTC offset needs
+    `options.timezone`. Raises InputError where `options` themselves are wrong.
     """
-    lines = [raw.encode(errors="backslashreplace") for raw in raws]
-    objects, positions, rejections = parse_lines(lines, 0)
-    names = list(dict.fromkeys(name for row in objects for name in row))
+    rows: list[Row] = []
+    places: list[int] = []
+    refused: list[Rejection] = []
+    for place, raw in enumerate(raws):
+        found = _row_of(raw, options.text)
+        if isinstance(found, str):
+            refused.append(Rejection(place, found, raw))
+        else:
+            rows.append(found)
+            places.append(place)
+    names = list(dict.fromkeys(name for row in rows for name in row))
     layout = choose_layout(options.format, names, None) if options.format and names else None
     parser = EventParser(names, options, layout, now_us, replay=True)
-    return parser.parse(chunk_of(objects, positions, rejections, parser.needed, 0))
+    positions = np.array(places, np.int64)
+    chunk = parser.parse(chunk_of(rows, positions, refused, parser.needed, 0))
+    unreadable = sum(one.reason == UNREADABLE for one in refused)
+    notes = chunk.notes + Counter({UNREADABLE: unreadable})
+    return replace(chunk, notes=notes)
+
+
+def _row_of(raw: str, text: TextOptions) -> Row | str:
+    """The row that was kept as `raw`, or why there is none."""
+    try:
+        row = json.loads(raw)
+    except (ValueError, RecursionError):
+        return UNREADABLE
+    if isinstance(row, dict):
+        return UNREADABLE if CUT in row or _was_cut(row) else row
+    line = RawLine.of(row)
+    if line is None:
+        return UNREADABLE
+    columns = text.columns or line.columns
+    quote = line.quote if text.quote is None else "" if text.quote == NONE else text.quote
+    escape = line.escape if text.escape is None else "" if text.escape == NONE else text.escape
+    dialect = Dialect(text.delimiter or line.delimiter, len(columns), quote, escape)
+    fields = line_fields(line.text, dialect)
+    if fields is None:
+        return "a quote is opened and not closed"
+    if len(fields) != len(columns):
+        return f"expected {len(columns)} fields, found {len(fields)}"
+    if is_export_header(columns):
+        fields = list(map(unguarded, fields))
+    return dict(zip(columns, fields, strict=True))
+
+
+def _was_cut(row: Row) -> bool:
+    """Whether a release that did not say so has cut a value of `row`."""
+    cut = MAX_RAW_VALUE // 6 + 1
+    return any(
+        isinstance(one, str) and len(one) == cut and one.endswith(CUT) for one in row.values()
+    )
 
 
 def _open(path: str | Path, options: ReadOptions, rows: int) -> tuple[RowSource, Layout | None]:

@@ -225,10 +225,15 @@ def choose_layout(name: str, columns: Sequence[str], delimiter: str | None) -> L
     raise InputError("--format", name, f"expected {expected}; the file starts {listed(columns)}")
 
 
-def is_own_export(names: Sequence[str], options: ReadOptions) -> bool:
+def is_export_header(names: Sequence[str]) -> bool:
     """Whether a file with columns `names` is one that this project exported."""
+    return {"timestamp_us", "event_id"} <= set(names) <= set(EVENT_COLUMNS)
+
+
+def is_own_export(names: Sequence[str], options: ReadOptions) -> bool:
+    """Whether a file with columns `names` is one that this project exported, to be read as it is."""
     plain = options.format is None and not options.columns.mapped()
-    return plain and {"timestamp_us", "event_id"} <= set(names) <= set(EVENT_COLUMNS)
+    return plain and is_export_header(names)
 
 
 def own_map(columns: Sequence[str]) -> ColumnMap:

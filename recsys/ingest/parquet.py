@@ -159,7 +159,11 @@ class ParquetFile:
                 picked = [_values(column.take(pa.array(numbers))) for column in columns.values()]
             except _ERRORS as error:  # text within a list or struct that is not UTF-8
                 raise unreadable(self.path, error) from None
-            return [dict(zip(columns, cells, strict=True)) for cells in zip(*picked, strict=True)]
+            rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*picked, strict=True)]
+            for bad, _ in unusable.values():  # whose bytes are escaped, so not what they were
+                for row, number in zip(rows, numbers, strict=True):
+                    row |= {CUT: True} if bad[number] else {}
+            return rows
 
         return RawChunk(
             columns=columns,

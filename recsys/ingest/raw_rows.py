@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
@@ -33,7 +33,9 @@ class Rejection:
 
     position: int  # 0-based data row in the file
     reason: str  # names the field and the value
-    raw: str  # JSON text of the row: an object, or a string where it could not be taken apart
+    # JSON text of the row: an object, a list (RawLine) where it could not be cut into fields, or a
+    # string where nothing can be made of it.
+    raw: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def raw_text(row: Mapping[str, object] | str, first: Sequence[str] = ()) -> str:
     """`row` as JSON text of at most 4,096 characters, the columns `first` before the others.
 
     What does not fit is left out, column by column, and long values are cut, so that the text stays
-    JSON.
+    JSON; CUT is then a key of it.
 
     >>> raw_text({"a": 1, "b": "x"}, first=["b"])
     '{"b":"x","a":1}'
@@ -81,16 +83,59 @@ def raw_text(row: Mapping[str, object] | str, first: Sequence[str] = ()) -> str:
     text = _dumped({name: row[name] for name in names})
     if len(text) <= MAX_RAW_LENGTH:
         return text
-    parts: list[str] = []
-    size = 2
+    parts = [f"{_dumped(CUT)}:true"]
+    size = len(parts[0]) + 3
     for name in names:
         part = f"{_dumped(name)}:{_dumped(row[name])}"
         if len(part) > MAX_RAW_VALUE and isinstance(value := row[name], str):
             part = f"{_dumped(name)}:{_dumped(value[: MAX_RAW_VALUE // 6] + '…')}"
         if size + len(part) < MAX_RAW_LENGTH:
-            parts.append(part)
+            parts.insert(-1, part)
             size += len(part) + 1
     return "{" + ",".join(parts) + "}"
+
+
+@dataclass(frozen=True)
+class RawLine:
+    """A line that could not be cut into fields, with what it takes to cut it another time."""
+
+    text: str
+    columns: tuple[str, ...]
+    delimiter: str
+    quote: str  # '' where quotes mean nothing
+    escape: str  # '' where there is none
+
+    def raw(self) -> str:
+        """As JSON text of at most 4,096 characters; of a line that is too long, its beginning alone.
+
+        >>> RawLine("a;b", ("x",), ";", "", "").raw()
+        '["a;b",{"columns":["x"],"delimiter":";","quote":"","escape":""}]'
+        """
+        how = {name: value for name, value in vars(self).items() if name != "text"}
+        whole = _dumped([self.text, how])
+        return whole if len(whole) <= MAX_RAW_LENGTH else cut_line(self.text)
+
+    @classmethod
+    def of(cls, row: object) -> RawLine | None:
+        """The line that `raw` gave, from its JSON; None where it was not kept whole."""
+        if not isinstance(row, list) or not cls.is_one(row) or CUT in row[1]:
+            return None
+        text, how = row
+        return cls(text, tuple(how["columns"]), how["delimiter"], how["quote"], how["escape"])
+
+    @classmethod
+    def is_one(cls, row: list[Any]) -> bool:
+        """Whether the JSON `row` is a line, or the beginning of one."""
+        if len(row) != 2 or not isinstance(row[0], str) or not isinstance(row[1], dict):
+            return False
+        return set(row[1]) in ({CUT}, {"columns", "delimiter", "quote", "escape"})
+
+
+def cut_line(text: str) -> str:
+    """The beginning of a line that is not kept whole, or not as it was, as JSON text."""
+    most = MAX_RAW_LENGTH - 20
+    found = _dumped([text[:most], {CUT: True}])
+    return found if len(found) <= MAX_RAW_LENGTH else _dumped([text[: most // 6], {CUT: True}])
 
 
 def plain(value: object) -> object:

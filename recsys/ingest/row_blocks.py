@@ -12,7 +12,7 @@ from recsys.events.array_types import BoolArray, Int64Array, UInt8Array
 from recsys.ingest.byte_stream import BLOCK_BYTES, MAX_ROW_BYTES
 from recsys.ingest.dialects import Dialect, swallows
 
-SHOWN_BYTES = 2_048  # kept of a row that is too long
+SHOWN_BYTES = 4_096  # kept of a row that cannot be taken apart
 SWALLOWED = "a quoted field goes on over the end of a complete row; is the file quoted? (--quote)"
 _LINE_END = np.array([10], np.uint8)
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from recsys.events.identity import sequence_key
 from recsys.ingest.cells import clean_text, whole_text
+from recsys.ingest.raw_rows import RawLine
 
 # What may stand between the fields of a line; an id may hold any one of them.
 _SEPARATORS = tuple(re.compile(one) for one in (r"[^\w/@.+-]+", "\t", ",", ";", r"\|", '"', r"\s+"))
@@ -41,6 +42,8 @@ def owner_keys(raw: str, columns: Collection[OwnerColumns] | None) -> set[str]:
         row = json.loads(raw)
     except (ValueError, RecursionError):
         row = raw
+    if isinstance(row, list) and RawLine.is_one(row):
+        row = row[0]
     if isinstance(row, str):  # a line that could not be taken apart, or no JSON at all
         return _either(_words(row))
     if not isinstance(row, dict) or columns is None:

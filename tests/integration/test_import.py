@@ -90,6 +90,7 @@ def test_bad_rows_wait_in_quarantine_once_and_can_be_replayed(database, tmp_path
         "accepted": 1,
         "duplicates": 0,
         "rejected": 2,
+        "unreadable": 0,
     }
     with database.connect() as connection:
         assert rejected_rows.count_rejected(connection) == 2

@@ -29,7 +29,7 @@ from sqlalchemy import Connection, text
 
 from recsys.events.fields import EVENT_COLUMNS, EVENT_FIELDS
 from recsys.events.identity import content_hashes, sequence_key, user_bucket
-from recsys.ingest.event_files import EventChunk, ReadOptions, read_rejected
+from recsys.ingest.event_files import UNREADABLE, EventChunk, ReadOptions, read_rejected
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.failures import translated
@@ -208,9 +208,10 @@ def replay(
 ) -> dict[str, int]:
     """Read the quarantine, or that of `source`, by `options`; rows that become events leave it.
 
-    How many were read, accepted, duplicates and still rejected.
+    How many were read, accepted, duplicates and still rejected; among those `unreadable`, of which
+    too little was kept to read them again.
     """
-    read = accepted = duplicates = after_id = 0
+    read = accepted = duplicates = unreadable = after_id = 0
     while True:
         with database.connect() as connection:
             rows = rejected_rows.list_rejected(connection, REPLAY_ROWS, after_id, source)
@@ -233,11 +234,13 @@ def replay(
                         rejected_rows.note_columns(connection, name, chunk.owners)
             read, accepted = read + len(page), accepted + summary.accepted
             duplicates += summary.duplicates
+            unreadable += chunk.notes[UNREADABLE]
     return {
         "read": read,
         "accepted": accepted,
         "duplicates": duplicates,
         "rejected": read - accepted - duplicates,
+        "unreadable": unreadable,
     }
 
 

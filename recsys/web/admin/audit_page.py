@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 
 from flask import Blueprint, Response, render_template, request
 
 from recsys.errors import InputError
+from recsys.events.export_files import guarded
 from recsys.events.times import DAY_US, rfc3339
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import audit_rows
@@ -64,7 +64,7 @@ def export() -> Response:
     for row in rows:
         details = json.dumps(row.details, ensure_ascii=False) if row.details else ""
         cells = (row.actor, row.role, row.action, row.subject, details, row.address, row.request_id)
-        writer.writerow([rfc3339(row.at_us), *map(_cell, cells)])
+        writer.writerow([rfc3339(row.at_us), *(guarded(cell or "") for cell in cells)])
     headers = {"Content-Disposition": "attachment; filename=audit.csv"}
     return Response(written.getvalue(), mimetype="text/csv", headers=headers)
 
@@ -92,12 +92,3 @@ def _days() -> tuple[int | None, int | None]:
     if since_us is not None and until_us is not None and until_us <= since_us:
         raise InputError("to", request.args["to"], "expected a day that is not before `from`")
     return since_us, until_us
-
-
-def _cell(text: str | None) -> str:
-    """A cell that no spreadsheet takes for a formula.
-
-    >>> _cell("=1+1"), _cell(None)
-    ("'=1+1", '')
-    """
-    return re.sub(r"^([=+\-@\t\r])", r"'\1", text or "")

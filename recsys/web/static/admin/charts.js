@@ -150,8 +150,8 @@
   function lines(rows) {
     const cell = (value) => {
       let words = value === null || value === undefined ? "" : String(value);
-      if (typeof value === "string" && /^[=+\-@\t\r]/.test(words)) words = `'${words}`; // no formula
-      return /[",\n]/.test(words) ? `"${words.replaceAll('"', '""')}"` : words;
+      if (typeof value === "string" && /^'*[=+\-@\t\r\n＝＋－＠]/.test(words)) words = `'${words}`; // no formula
+      return /[",\r\n]/.test(words) ? `"${words.replaceAll('"', '""')}"` : words;
     };
     return rows.map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
   }
