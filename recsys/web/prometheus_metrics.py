@@ -6,14 +6,20 @@ set before this module is imported. Labels are bounded: routes are rules, not ad
 
 from __future__ import annotations
 
+import io
 import math
+import mmap
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import structlog
 from prometheus_client import REGISTRY as OWN
 from prometheus_client import (
     CollectorRegistry,
@@ -22,8 +28,10 @@ from prometheus_client import (
     Histogram,
     generate_latest,
     multiprocess,
+    values,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
 from recsys.models.bundle import Bundle
@@ -35,6 +43,51 @@ OUTCOMES = ("accepted", "duplicate", "rejected")  # of a posted event
 MAX_TYPES = 32  # event types with a label of their own
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 LAG_BUCKETS = (0.1, 1, 10, 60, 600, 3_600, 86_400, 604_800)
+FIRST_BYTES = 65_536  # of a process's file, which doubles when it is full
+MEMORY_BYTES = 2**26  # set aside for figures without a file; what is never written takes none
+
+log = structlog.get_logger(__name__)
+
+
+class ReservedFigures(MmapedDict):
+    """A process's figures in a file whose room on the disk is taken before it is written to.
+
+    A page of a mapped file for which the disk has no room ends the process (SIGBUS). Without room the
+    figures go on in memory, and /metrics has of this process what its file held until then.
+    """
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        try:
+            with open(filename, "ab") as file:
+                if file.tell() == 0:
+                    os.posix_fallocate(file.fileno(), 0, FIRST_BYTES)
+            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+        except OSError:
+            with suppress(OSError):
+                Path(filename).unlink()  # one of no length cannot be read
+            self._positions: dict[str, int] = {}
+            self._used = 8
+            self._go_on_in_memory(struct.pack("i4x", self._used))
+
+    def _init_value(self, key: str) -> None:
+        if self._used + len(key.encode()) + 32 > self._capacity:
+            try:
+                os.posix_fallocate(self._f.fileno(), 0, 2 * self._capacity)
+            except OSError:
+                held = bytes(self._m)
+                self.close()  # type: ignore[no-untyped-call]
+                self._go_on_in_memory(held)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def _go_on_in_memory(self, held: bytes) -> None:
+        log.warning("the disk has no room for figures: /metrics lacks those of a process")
+        self._f: Any = io.BytesIO()  # is closed in place of a file
+        self._m = mmap.mmap(-1, MEMORY_BYTES)
+        self._m[: len(held)] = held
+        self._capacity = MEMORY_BYTES
+
+
+values.MmapedDict = ReservedFigures  # type: ignore[attr-defined]
 
 requests = Counter("recsys_requests", "Requests answered", ["method", "route", "status"])
 seconds = Histogram("recsys_request_seconds", "Time to answer", ["route"], buckets=BUCKETS)

@@ -7,12 +7,12 @@ import signal
 import socket
 import time
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from bench.load import request_bytes
+from bench.load import Connection, request_bytes
 from bench.servers import running
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import key_rows
@@ -152,3 +152,21 @@ def test_sigterm_lets_requests_in_hand_finish_and_waits_for_no_idle_client(shop)
         assert process.wait(20) == 0
     with Database(url).connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM events").scalar() == 1
+
+
+def test_a_full_disk_under_the_figures_costs_no_answer(shop):
+    """A bound on the length of files stands for the disk: no worker gets a file for its figures."""
+    url, folder, key = shop
+    bound, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_FSIZE, (bound, most))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, most))
+        port, process = stack.enter_context(running(url, folder, workers=1))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bound, most))
+        before = workers(process)
+        connection = stack.enter_context(closing(Connection(port)))
+        for _ in range(3):
+            assert connection.ask(request_bytes("/api/v1/items/popular", key))[0] == 200
+        status, told = connection.ask(request_bytes("/metrics", ""))
+        assert status == 200 and b"recsys_model_age_seconds" in told
+        assert workers(process) == before
