@@ -24,7 +24,7 @@ from recsys.events.frame import EventFrame
 from recsys.events.times import to_us
 from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.event_files import ReadOptions, read_events
-from recsys.ingest.item_files import ItemMap, ItemOptions, read_items
+from recsys.ingest.item_files import ItemOptions, read_items
 from recsys.ingest.row_owners import OwnerColumns
 from recsys.models.lstm.onnx_export import export_onnx
 from recsys.models.version_facts import VersionFacts
@@ -94,9 +94,11 @@ def import_events(
     )
 
 
-def import_items(database: Database, path: Path, columns: str, now: datetime) -> dict[str, int]:
+def import_items(
+    database: Database, path: Path, options: ItemOptions, now: datetime
+) -> dict[str, int]:
     """A file of metadata -> items; what it has no column for stays. Bad rows go to the quarantine."""
-    chunks = read_items(path, ItemOptions(columns=ItemMap.parse(columns)))
+    chunks = read_items(path, options)
     read = stored = rejected = new = 0
     for chunk in chunks:
         read, stored = read + chunk.read, stored + len(chunk.items)

@@ -13,6 +13,7 @@ import typer
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
+    from recsys.ingest.cells import CellRules
     from recsys.ingest.dialects import TextOptions
     from recsys.ingest.event_files import ReadOptions
 
@@ -41,6 +42,9 @@ FormatOption = Annotated[
 ]
 ColumnsOption = Annotated[
     str, typer.Option("--columns", help="Names of a file without a header line: a,b,c.")
+]
+DelimiterOption = Annotated[
+    str | None, typer.Option(help="One character, or tab. Default: judged by the file.")
 ]
 QuoteOption = Annotated[
     str | None, typer.Option(help="The quote, or none. Default: judged by the file.")
@@ -74,6 +78,13 @@ def text_options(
     )
 
 
+def cell_rules(null: str | None) -> CellRules:
+    """What a cell means. Raises InputError."""
+    from recsys.ingest.cells import CellRules
+
+    return CellRules() if null is None else CellRules.parse(null)
+
+
 def read_options(
     map_: MapOption = "",
     unit: UnitOption = None,
@@ -90,16 +101,13 @@ def read_options(
         str, typer.Option(help="Of rows of one time: auto, oldest-first or newest-first.")
     ] = "auto",
     columns: ColumnsOption = "",
-    delimiter: Annotated[
-        str | None, typer.Option(help="One character, or tab. Default: judged by the file.")
-    ] = None,
+    delimiter: DelimiterOption = None,
     quote: QuoteOption = None,
     escape: EscapeOption = None,
     encoding: EncodingOption = None,
     null: NullOption = None,
 ) -> ReadOptions:
     """The options together. Raises InputError."""
-    from recsys.ingest.cells import CellRules
     from recsys.ingest.event_files import ColumnMap, ReadOptions
 
     return ReadOptions(
@@ -112,7 +120,7 @@ def read_options(
         time_format=time_format,
         order=order,
         text=text_options(columns, delimiter, quote, escape, encoding),
-        cells=CellRules() if null is None else CellRules.parse(null),
+        cells=cell_rules(null),
     )
 
 

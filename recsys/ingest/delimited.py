@@ -223,7 +223,7 @@ class DelimitedFile:
             picked = [column.to_pylist() for column in table.take(pa.array(numbers)).columns]
             rows: list[Row] = []
             for cells in zip(*picked, strict=True):
-                row = dict(zip(self.names, map(self._text, cells), strict=True))
+                row: Row = dict(zip(self.names, map(self._text, cells), strict=True))
                 rows.append(row if _is_utf8(cells) else {**row, CUT: True})
             return rows
 

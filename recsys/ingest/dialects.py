@@ -82,6 +82,9 @@ def dialect_of(options: TextOptions, delimiter: str, fields: int, sample: bytes)
         note = "read with \\ as the escape, as in a dump"
         found = replace(found, escape=_BACKSLASH, note=note)
     judge_escape = options.escape is None and not found.escape
+    if found.escape:  # what is escaped is no evidence
+        pair = re.escape(found.escape.encode()) + b"."
+        sample = re.sub(pair, b"__", sample, flags=re.DOTALL)
     return judged(found, sample, judge_escape) if found.quote is None else found
 
 

@@ -27,7 +27,7 @@ from recsys.events.fields import (
     EventField,
 )
 from recsys.events.identity import PAGE_ID_PREFIX, page_event_id
-from recsys.ingest.cells import clean_text, lost_digits, whole_text
+from recsys.ingest.cells import CellRules, clean_text, lost_digits, whole_text
 from recsys.ingest.numeric_times import too_early
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
@@ -139,15 +139,31 @@ def id_text(value: object) -> object:
 
 
 def _text(raw: Mapping[str, object], field: str, limit: int = MAX_ID_LENGTH) -> str | None:
-    value = raw.get(field)
+    return checked_id(field, raw.get(field), limit, whole_numbers=field != "event_type")
+
+
+def checked_id(
+    field: str,
+    value: object,
+    limit: int = MAX_ID_LENGTH,
+    whole_numbers: bool = True,
+    rules: CellRules = CellRules(),  # noqa: B008
+) -> str | None:
+    """The id that `value` stands for, as `rules` clean it; None where it is missing.
+
+    Raises InputError, of `field`, where it is none.
+
+    >>> checked_id("item_id", " 1001.0"), checked_id("item_id", 7), checked_id("item_id", "NULL")
+    ('1001', '7', None)
+    """
     if value is None:
         return None
-    if field != "event_type":
+    if whole_numbers:
         value = id_text(value)
     if not isinstance(value, str) or not value:
-        whole = "" if field == "event_type" or value == "" else ", or a whole number"
+        whole = ", or a whole number" if whole_numbers and value != "" else ""
         raise InputError(field, value, f"{text_problem(value, limit)}{whole}")
-    text = clean_text(value)
+    text = clean_text(value, rules)
     if text is None:
         return None
     if lost_digits(text):

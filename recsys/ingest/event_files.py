@@ -21,7 +21,7 @@ from recsys.ingest.delimited import DelimitedFile
 from recsys.ingest.dialects import NONE, Dialect, TextOptions, line_fields
 from recsys.ingest.event_parser import EventChunk, EventParser
 from recsys.ingest.json_lines import JsonLines, chunk_of
-from recsys.ingest.json_paths import head_of
+from recsys.ingest.json_paths import paths_within
 from recsys.ingest.layouts import (
     LAYOUTS,
     ColumnMap,
@@ -86,12 +86,7 @@ def _with_paths(source: RowSource, options: ReadOptions) -> list[str]:
         *options.columns.mapped().values(),
         *(Condition.parse(text).column for text in options.where),
     ]
-    paths = [
-        name
-        for name in dict.fromkeys(named)
-        if source.nested and name not in source.names and head_of(name) in source.names
-    ]
-    return [*source.names, *paths]
+    return [*source.names, *paths_within(named, source)]
 
 
 def read_rejected(raws: Sequence[str], options: ReadOptions, now_us: int) -> EventChunk:

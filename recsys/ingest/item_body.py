@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from recsys.errors import InputError
-from recsys.ingest.event_body import check_properties, id_text
+from recsys.ingest.cells import BLANKS, CellRules
+from recsys.ingest.event_body import check_properties, checked_id
 from recsys.text_rules import MAX_ID_LENGTH, text_problem
 
 MAX_TITLE_LENGTH = 1_024  # characters
@@ -37,14 +38,18 @@ class Item:
     given: frozenset[str] = field(default=frozenset(ITEM_FIELDS), compare=False)
 
 
-def check_item(raw: Mapping[str, object]) -> Item:
-    """The item that the JSON object `raw` describes.
+def check_item(
+    raw: Mapping[str, object],
+    rules: CellRules = CellRules(),  # noqa: B008
+) -> Item:
+    """The item that the JSON object `raw` describes; its id is taken as an event's is, by `rules`.
 
-    A field that is absent is not given; null gives it as empty (of `available`: says nothing). White space within a title becomes single spaces, and repeated categories are kept once. Raises
-    InputError naming the first field that is unknown, missing or not acceptable.
+    A field that is absent is not given; null gives it as empty (of `available`: says nothing). White
+    space within a title becomes single spaces, categories are trimmed and kept once. Raises InputError
+    naming the first field that is unknown, missing or not acceptable.
 
-    >>> check_item({"item_id": "7", "title": "Tea", "categories": ["drinks"]}).categories
-    ('drinks',)
+    >>> check_item({"item_id": " 7.0", "title": "Tea", "categories": ["drinks"]}).item_id
+    '7'
     """
     if not isinstance(raw, Mapping):
         raise InputError("item", raw, "expected a JSON object")
@@ -53,10 +58,10 @@ def check_item(raw: Mapping[str, object]) -> Item:
             raise InputError(
                 str(name), raw[name], f"unknown field; known: {', '.join(ITEM_FIELDS)}"
             )
-    item_id = id_text(raw.get("item_id"))
-    if problem := text_problem(item_id):
-        raise InputError("item_id", item_id, problem)
-    assert isinstance(item_id, str)
+    item_id = checked_id("item_id", raw.get("item_id"), rules=rules)
+    if item_id is None:
+        problem = f"expected text of 1 to {MAX_ID_LENGTH} characters, or a whole number"
+        raise InputError("item_id", raw.get("item_id"), problem)
     title = raw.get("title")
     if isinstance(title, str):
         title = " ".join(title.split()) or None
@@ -104,6 +109,7 @@ def _categories(value: object) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list | tuple):
         raise InputError("categories", value, "expected a list of texts")
+    value = [one.strip(BLANKS) if isinstance(one, str) else one for one in value]
     for category in value:
         if problem := text_problem(category, MAX_ID_LENGTH):
             raise InputError("categories", category, problem)

@@ -13,15 +13,19 @@ import orjson
 from recsys.errors import InputError
 from recsys.ingest.arrow_columns import NOT_UTF8, NUMBER
 from recsys.ingest.byte_stream import file_kind, file_size
+from recsys.ingest.cells import CellRules, clean_text, whole_text
 from recsys.ingest.delimited import DelimitedFile
 from recsys.ingest.dialects import TextOptions
+from recsys.ingest.event_body import id_text
 from recsys.ingest.item_body import Item, check_item
 from recsys.ingest.json_lines import JsonLines
+from recsys.ingest.json_paths import head_of, lists_of, paths_within, value_at
 from recsys.ingest.layouts import listed, parse_map, require_columns
 from recsys.ingest.parquet import ParquetFile
 from recsys.ingest.raw_rows import RawChunk, Rejection, Row, RowSource, plain, raw_text
 
 _NUMBER = re.compile(NUMBER, re.ASCII)
+_CLEANED = CellRules(exact=True)
 _AVAILABLE = {"true": True, "t": True, "yes": True, "y": True, "1": True, "in stock": True}
 _AVAILABLE |= {
     "false": False,
@@ -67,7 +71,8 @@ class ItemOptions:
     """
 
     columns: ItemMap = field(default_factory=ItemMap)
-    text: TextOptions = field(default_factory=TextOptions)  # how a delimited file is written
+    text: TextOptions = field(default_factory=TextOptions)  # how a text file is written
+    cells: CellRules = field(default_factory=CellRules)
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,11 @@ class ItemChunk:
 def read_items(
     path: str | Path, options: ItemOptions, chunk_rows: int = 10_000
 ) -> Iterator[ItemChunk]:
-    """The items of a CSV, TSV, JSON Lines or Parquet file, the first two plain, .gz or .zst.
+    """The items of a CSV, TSV, JSON or Parquet file, all but the last plain, .gz or .zst.
 
-    Categories are a list, JSON text of a list, or text split at `|`. A column that is not mapped
-    becomes a property under its own name. Raises InputError at once
-    where the file cannot be opened or a column that was named is not there; while reading, where
+    Cells are taken as those of events are. Categories are a list, JSON text of a list, or text split
+    at `|`. A column that is not mapped becomes a property under its own name. Raises InputError at
+    once where the file cannot be opened or a column that was named is not there; while reading, where
     the file is damaged.
     """
     source = _open(path, options, chunk_rows)
@@ -102,28 +107,36 @@ def read_items(
             raise InputError(
                 "--map", None, f"say which column is the item; the file has {listed(source.names)}"
             )
-        require_columns("--map", list(columns.values()), source.names)
-    return _read(source, columns, file_size(path))
+        paths = paths_within(columns.values(), source)
+        if lists_of(paths):
+            problem = "is a path through a list; expected one item a row"
+            raise InputError("--map", ", ".join(paths), problem)
+        require_columns("--map", list(columns.values()), [*source.names, *paths])
+    return _read(source, columns, options.cells, file_size(path))
 
 
 def _open(path: str | Path, options: ItemOptions, rows: int) -> RowSource:
     kind = file_kind(path)
     if kind == "parquet":
         return ParquetFile(path, rows)
-    return JsonLines(path, rows) if kind == "json" else DelimitedFile(path, rows, options.text)
+    if kind == "json":
+        return JsonLines(path, rows, options.text.encoding)
+    return DelimitedFile(path, rows, options.text)
 
 
-def _read(source: RowSource, columns: Mapping[str, str], unread: int) -> Iterator[ItemChunk]:
+def _read(
+    source: RowSource, columns: Mapping[str, str], rules: CellRules, unread: int
+) -> Iterator[ItemChunk]:
     empty = True
-    for raw in source.chunks(source.names):
+    for raw in source.chunks([*source.names, *paths_within(columns.values(), source)]):
         unread -= raw.bytes_read
         empty = False
-        yield _chunk(raw, columns)
+        yield _chunk(raw, columns, rules)
     if unread or empty:
         yield ItemChunk([], [], 0, unread)
 
 
-def _chunk(raw: RawChunk, columns: Mapping[str, str]) -> ItemChunk:
+def _chunk(raw: RawChunk, columns: Mapping[str, str], rules: CellRules) -> ItemChunk:
     items: list[Item] = []
     rejections = list(raw.rejections)
     rows = raw.source_rows(np.arange(len(raw.positions)))
@@ -138,7 +151,7 @@ def _chunk(raw: RawChunk, columns: Mapping[str, str]) -> ItemChunk:
             if number in not_utf8:
                 name = not_utf8[number]
                 raise InputError(name, row[name], NOT_UTF8)
-            items.append(item_of(row, columns))
+            items.append(item_of(row, columns, rules))
         except InputError as error:
             raw_row = raw_text(row, list(columns.values()))
             rejections.append(Rejection(position, str(error), raw_row))
@@ -150,40 +163,44 @@ def _chunk(raw: RawChunk, columns: Mapping[str, str]) -> ItemChunk:
     )
 
 
-def item_of(row: Row, columns: Mapping[str, str]) -> Item:
+def item_of(
+    row: Row,
+    columns: Mapping[str, str],
+    rules: CellRules = CellRules(),  # noqa: B008
+) -> Item:
     """The item that a source row describes, `columns` telling what they mean; raises InputError.
 
     Given is what the row has a column for; an empty cell takes a value away.
     """
-    values = {name: plain(value) for name, value in row.items()}
+    values = {name: _cleaned(value, rules) for name, value in row.items()}
+    for column in columns.values():
+        if column not in values and head_of(column) in values:
+            values[column] = _cleaned(value_at(row, column), rules)
     mapped = {meaning: values[column] for meaning, column in columns.items() if column in values}
     item_id = _id(mapped.pop("item", None))
     if item_id is None:
         raise InputError("item_id", None, "is missing")
     raw = {meaning: _CELLS[meaning](value) for meaning, value in mapped.items()}
     mapped_columns = set(columns.values())
-    properties = {
-        name: None if value == "" else value
-        for name, value in values.items()
-        if name not in mapped_columns
-    }
-    return check_item(
-        {"item_id": item_id, **raw} | ({"properties": properties} if properties else {})
-    )
+    properties = {name: value for name, value in values.items() if name not in mapped_columns}
+    given = {"item_id": item_id, **raw} | ({"properties": properties} if properties else {})
+    return check_item(given, _CLEANED)
+
+
+def _cleaned(value: object, rules: CellRules) -> object:
+    """`value` as JSON has it, a text as `rules` take it."""
+    value = plain(value)
+    return clean_text(value, rules) if isinstance(value, str) else value
 
 
 def _id(value: object) -> object:
-    """Whole numbers as their digits; empty text as missing."""
+    """Whole numbers as their digits, whatever their type."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    return None if value == "" else value
+    return id_text(value)
 
 
 def _optional_text(value: object) -> object:
-    if value == "":
-        return None
     return str(value) if isinstance(value, int | float) else value
 
 
@@ -195,16 +212,16 @@ def _categories(value: object) -> object:
             except orjson.JSONDecodeError:
                 raise InputError("categories", value, "expected a JSON list or a|b|c") from None
         else:
-            value = [part.strip() for part in value.split("|")]
+            value = value.split("|")
     if isinstance(value, list):
-        return [_id(part) for part in value if part is not None and part != ""]
+        parts = [_id(part) for part in value]
+        cleaned = [clean_text(part) if isinstance(part, str) else part for part in parts]
+        return [part for part in cleaned if part is not None]
     return value
 
 
 def _number(value: object) -> object:
     if isinstance(value, str):
-        if value == "":
-            return None
         if not _NUMBER.match(value):
             expected = "expected a number, with a point before its decimals (12.50)"
             raise InputError("price", value, expected)
@@ -213,9 +230,9 @@ def _number(value: object) -> object:
 
 
 def _available(value: object) -> object:
-    if value is None or value == "" or isinstance(value, bool):
-        return None if value == "" else value
-    known = _AVAILABLE.get(str(value).strip().lower())
+    if value is None or isinstance(value, bool):
+        return value
+    known = _AVAILABLE.get(whole_text(str(value)).lower())
     if known is None:
         raise InputError("available", value, "expected true or false")
     return known

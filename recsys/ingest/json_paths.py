@@ -6,11 +6,11 @@ A name that is a key as it stands is no path, so that rows which were taken apar
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 from recsys.errors import InputError
-from recsys.ingest.raw_rows import Row
+from recsys.ingest.raw_rows import Row, RowSource
 
 _LIST = "[]"
 
@@ -40,6 +40,15 @@ def lists_of(names: Collection[str]) -> list[str]:
                 "--map", f"{inner}[]", f"is a list beside {outer}[]; expected one list"
             )
     return ordered
+
+
+def paths_within(columns: Iterable[str], source: RowSource) -> list[str]:
+    """Those of `columns` that lead into a column of `source`."""
+    return [
+        name
+        for name in dict.fromkeys(columns)
+        if source.nested and name not in source.names and head_of(name) in source.names
+    ]
 
 
 def value_at(row: object, path: str) -> object:

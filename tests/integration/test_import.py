@@ -19,6 +19,7 @@ from recsys.errors import InputError, RecsysError
 from recsys.events.identity import Owner
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ColumnMap, ReadOptions, read_events
+from recsys.ingest.item_files import ItemMap, ItemOptions
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
     erasure_rows,
@@ -273,5 +274,6 @@ def test_real_purchases_with_their_dirt(database, data_folder):
 
 def test_real_films_as_items(database, data_folder):
     path = data_folder / "movietweetings_movies.parquet"
-    found = pipeline.import_items(database, path, "item=imdb_id,title=title,categories=genres", NOW)
+    columns = ItemMap.parse("item=imdb_id,title=title,categories=genres")
+    found = pipeline.import_items(database, path, ItemOptions(columns), NOW)
     assert found == {"read": 12_611, "stored": 12_611, "new": 12_611, "rejected": 0}

@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
 from recsys.errors import InputError
+from recsys.ingest.cells import CellRules
+from recsys.ingest.dialects import TextOptions
 from recsys.ingest.event_files import file_size
 from recsys.ingest.item_body import Item, check_item
 from recsys.ingest.item_files import ItemChunk, ItemMap, ItemOptions, read_items
@@ -165,3 +168,78 @@ def test_what_is_wrong_with_an_item_is_named(change: dict[str, object], field: s
     with pytest.raises(InputError) as caught:
         check_item({"item_id": "7", **change})
     assert caught.value.field == field
+
+
+def test_cells_mean_what_they_mean_in_files_of_events(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "sku,name,groups,eur,picture,stock,brand\n"
+        " 1001.0,\u00a0Tea , drinks |tea,2.5 ,NULL,1.0,Acme\u3000\n"
+        "nan,x,,,,,\n"
+        "1.59296E+12,x,,,,,\n"
+        "7,None,NULL,nan,,,N/A\n"
+    )
+    chunk = read(path)
+    tea, plain = chunk.items
+    assert tea == Item(
+        "1001", "Tea", ("drinks", "tea"), 2.5, None, True, '{"brand":"Acme"}', tea.given
+    )
+    assert (plain.item_id, plain.title, plain.categories, plain.price) == ("7", None, (), None)
+    assert plain.properties == '{"brand":"N/A"}'
+    reasons = [rejection.reason for rejection in chunk.rejections]
+    assert reasons == [
+        "item_id = None: is missing",
+        "item_id = '1.59296E+12': a number that has lost its digits",
+    ]
+    options = ItemOptions(MAP, cells=CellRules.parse("N/A"))
+    (given,) = read_items(path, options)
+    assert [item.item_id for item in given.items] == ["1001", "nan"]
+    assert given.rejections[-1].reason.startswith("price = 'nan': expected a number")
+
+
+@pytest.mark.parametrize("value", [" 7", "7.0", 7, "\ufeff7"])
+def test_an_id_is_one_text_in_requests_and_files(value: object, tmp_path: Path) -> None:
+    assert check_item({"item_id": value}).item_id == "7"
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"item_id": value}))
+    assert [item.item_id for item in read(path, ItemMap()).items] == ["7"]
+    for word in ("NULL", " ", None):
+        with pytest.raises(InputError, match="item_id"):
+            check_item({"item_id": word})
+
+
+def test_values_within_others(tmp_path: Path) -> None:
+    rows = [
+        {"sku": "1", "product": {"name": " Tea", "price": 2.5}, "tags": ["a", " b", "a"]},
+        {"sku": "2", "tags": None},
+    ]
+    columns = ItemMap.parse("item=sku,title=product.name,price=product.price,categories=tags")
+    (tmp_path / "a.json").write_text(json.dumps(rows, indent=1))
+    pa.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for name in ("a.json", "a.parquet"):
+        tea, other = read(tmp_path / name, columns).items
+        assert (tea.title, tea.price, tea.categories) == ("Tea", 2.5, ("a", "b"))
+        assert (other.title, other.price, other.categories) == (None, None, ())
+        assert ("title" in other.given) == (name == "a.parquet")  # a row of JSON has no such key
+    with pytest.raises(InputError, match="one item a row"):
+        read(tmp_path / "a.json", ItemMap.parse("item=sku,title=product[].name"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options"),
+    [
+        ("a.csv", "7;Müller's \"Tea", {"columns": ("sku", "name"), "quote": "none"}),
+        ("a.tsv", "sku\tname\n7\tMüller's \"Tea\n", {}),
+        ("a.csv", 'sku,name\n7,"Müller\'s \\"Tea"\n', {"escape": "\\"}),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_texts_are_read_as_those_of_events(
+    tmp_path: Path, name: str, text: str, options: dict[str, Any], encoding: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding=encoding)
+    columns = ItemMap.parse("item=sku,title=name")
+    how = TextOptions(**options, encoding=None if encoding == "utf-16" else encoding)
+    (chunk,) = read_items(path, ItemOptions(columns, how))
+    assert [(item.item_id, item.title) for item in chunk.items] == [("7", "Müller's \"Tea")]
