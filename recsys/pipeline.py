@@ -27,7 +27,7 @@ from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ingest.item_files import ItemOptions, read_items
 from recsys.ingest.row_owners import OwnerColumns
 from recsys.models.lstm.onnx_export import export_onnx
-from recsys.models.version_facts import VersionFacts
+from recsys.models.version_facts import Verdict, VersionFacts
 from recsys.registry import keep_version, load_champion, new_version, read_version
 from recsys.sequence_store.store import ReadRanges
 from recsys.sequence_store.training_window import open_store, training_frame, update_store
@@ -58,7 +58,7 @@ from recsys.training.evaluate import (
 )
 from recsys.training.event_log import make_log, read_log, window_start
 from recsys.training.fit import fit_model, warm_champion
-from recsys.training.gate import Verdict, judge
+from recsys.training.gate import judge
 from recsys.training.hyperparameters import (
     SearchBudget,
     SettingValues,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,31 +24,36 @@ def list_(
     Example: recsys models list
     """
     from recsys.events.times import rfc3339
+    from recsys.models.version_facts import VersionFacts
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities import version_rows
 
     with open_database(settings_of(config)).connect() as connection:
-        champion = version_rows.champion_name(connection)
+        serving, _ = version_rows.champion_name(connection) or (None, None)
         rows = version_rows.list_versions(connection, limit)
-    shown: list[dict[str, Any]] = [
-        {
-            "version": row.version,
-            "champion": champion is not None and champion[0] == row.version,
-            "state": row.state,
-            "ranking": row.ranking,
-            "mrr@20": row.facts["metrics"].get("served", {}).get("mrr@20", 0.0),
-            "recall@20": row.facts["metrics"].get("served", {}).get("recall@20", 0.0),
-            "positions": row.facts["metrics"].get("served", {}).get("positions"),
-            "data_end": rfc3339(row.data_end_us),
-        }
-        for row in rows
-    ]
-    lines = [
-        f"{'*' if row['champion'] else ' '} {row['version']}  {row['state']:<10} "
-        f"{row['ranking']:<12} mrr@20 {row['mrr@20']:.4f}  recall@20 {row['recall@20']:.4f}"
-        + ("" if row["positions"] is None else f"  of {row['positions']:,} positions")
-        for row in shown
-    ]
+    shown: list[dict[str, object]] = []
+    lines: list[str] = []
+    for row in rows:
+        served = VersionFacts.from_json(row.facts).metrics.get("served", {})
+        mrr, recall = served.get("mrr@20", 0.0), served.get("recall@20", 0.0)
+        positions, is_champion = served.get("positions"), row.version == serving
+        shown.append(
+            {
+                "version": row.version,
+                "champion": is_champion,
+                "state": row.state,
+                "ranking": row.ranking,
+                "mrr@20": mrr,
+                "recall@20": recall,
+                "positions": positions,
+                "data_end": rfc3339(row.data_end_us),
+            }
+        )
+        lines.append(
+            f"{'*' if is_champion else ' '} {row.version}  {row.state:<10} "
+            f"{row.ranking:<12} mrr@20 {mrr:.4f}  recall@20 {recall:.4f}"
+            + ("" if positions is None else f"  of {positions:,} positions")
+        )
     show({"models": shown}, as_json, "\n".join(lines) or "no versions yet; run: recsys train")
 
 
@@ -62,6 +67,7 @@ def show_(
 
     Example: recsys models show 20250131-093000-a1b2c3
     """
+    from recsys.models.version_facts import Verdict, VersionFacts
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities import version_rows
     from recsys.training.report import text_table
@@ -70,8 +76,9 @@ def show_(
         row = version_rows.get_version(connection, version)
     text = (
         f"{row.version}  {row.state}, serves {row.ranking}, {row.event_count:,} events, "
-        f"{row.item_count:,} items, {row.size_bytes / 1e6:.1f} MB\n{row.verdict['reason']}\n\n"
-        f"{text_table(row.facts['metrics'])}"
+        f"{row.item_count:,} items, {row.size_bytes / 1e6:.1f} MB\n"
+        f"{Verdict.from_json(row.verdict).reason}\n\n"
+        f"{text_table(VersionFacts.from_json(row.facts).metrics)}"
     )
     show(vars(row), as_json, text)
 

@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
+from recsys.models.blend import Blend
+
 Figures = Mapping[str, Mapping[str, float]]  # a ranking or group -> a metric -> its value
 
 
@@ -39,6 +43,42 @@ Adopted = Mapping[str, Mapping[str, AdoptedSetting]]  # section -> key
 
 
 @dataclass(frozen=True)
+class EpochRecord:
+    """One point of the learning curve."""
+
+    epoch: int
+    loss: float  # nats a target
+    validation: float | None
+    seconds: float
+    events_per_second: float
+
+
+@dataclass
+class LearningCurve:
+    """The epochs of a training, and which of them validated best."""
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    best_epoch: int = 0
+    events_per_second: float = 0.0
+    seconds: float = 0.0
+
+    def close(self) -> None:
+        """Add up the time of all epochs."""
+        self.seconds = sum(record.seconds for record in self.epochs)
+        self.events_per_second = float(
+            np.average(
+                [record.events_per_second for record in self.epochs],
+                weights=[max(record.seconds, 1e-9) for record in self.epochs],
+            )
+        )
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> LearningCurve:
+        """Of `asdict`, which is JSON-ready."""
+        return cls(**{**kept, "epochs": [EpochRecord(**one) for one in kept.get("epochs", ())]})
+
+
+@dataclass(frozen=True)
 class WindowPass:
     """What became of the short pass over the test window after the verdict."""
 
@@ -59,6 +99,46 @@ class EvaluationWindow:
 
 
 @dataclass(frozen=True)
+class GateNumbers:
+    """The metrics a verdict rests on."""
+
+    positions: int = 0
+    seen_positions: int = 0  # those with a target that training has seen
+    validation_positions: int = 0  # that the ranking was chosen by
+    candidate: Mapping[str, float] = field(default_factory=dict)
+    champion: Mapping[str, float] | None = None
+    rankers: Figures = field(default_factory=dict)
+    versus_champion: Figures | None = None  # metric -> difference, low, high; None = not compared
+
+    def to_json(self) -> dict[str, Any]:
+        values = dict(vars(self))
+        if self.versus_champion is None:
+            del values["versus_champion"]
+        return values
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a candidate goes live, why, and the numbers behind it."""
+
+    promote: bool
+    reason: str
+    numbers: GateNumbers = GateNumbers()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; `from_json` takes it back."""
+        return {**vars(self), "numbers": self.numbers.to_json()}
+
+    @classmethod
+    def from_json(cls, verdict: Mapping[str, Any]) -> Verdict:
+        """The verdict of a row of this or an earlier release."""
+        numbers = verdict.get("numbers") or {}
+        known = {key: numbers[key] for key in GateNumbers.__dataclass_fields__ if key in numbers}
+        promote, reason = verdict.get("promote", False), verdict.get("reason", "")
+        return cls(promote, reason, GateNumbers(**known))
+
+
+@dataclass(frozen=True)
 class VersionFacts:
     """What a version keeps of its training."""
 
@@ -68,8 +148,8 @@ class VersionFacts:
     metrics: Figures = field(default_factory=dict)  # by ranking, with intervals
     breakdown: Figures = field(default_factory=dict)  # by group of positions
     validation: Figures = field(default_factory=dict)  # by ranking
-    learning_curve: Mapping[str, Any] = field(default_factory=dict)  # as LearningCurve.plain
-    blends: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # as Blend.plain
+    learning_curve: LearningCurve | None = None
+    blends: Mapping[str, Blend] = field(default_factory=dict)  # by ranking
     cold_started_us: int = 0  # when its weights, or its champion's, were last started from nothing
     network_bytes: int | None = None
     item_matrix: Figures = field(default_factory=dict)  # cost of each form of the item table
@@ -88,6 +168,8 @@ class VersionFacts:
                 for section, values in self.adopted.items()
             },
             "checks": [asdict(check) for check in self.checks],
+            "learning_curve": asdict(self.learning_curve) if self.learning_curve else {},
+            "blends": {name: blend.plain() for name, blend in self.blends.items()},
             "window": {
                 "from_us": window.from_us,
                 "positions": window.positions,
@@ -99,6 +181,11 @@ class VersionFacts:
     def from_json(cls, facts: Mapping[str, Any]) -> VersionFacts:
         """The facts of a manifest or row of this or an earlier release."""
         known = {key: facts[key] for key in cls.__dataclass_fields__ if facts.get(key) is not None}
+        known["learning_curve"] = None
+        if curve := facts.get("learning_curve"):
+            known["learning_curve"] = LearningCurve.from_json(curve)
+        if "blends" in known:
+            known["blends"] = {name: Blend(**one) for name, one in known["blends"].items()}
         if "adopted" in known:
             known["adopted"] = {
                 section: {key: AdoptedSetting(**one) for key, one in values.items()}

@@ -17,7 +17,7 @@ from recsys.events.time_split import Positions, baskets_from, positions_from
 from recsys.events.vocabulary import FIRST_ITEM, Vocabulary
 from recsys.models.blend import BLEND
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.checkpoint import LearningCurve
+from recsys.models.version_facts import LearningCurve
 from recsys.training.evaluate import scorer_of, window_positions
 from recsys.training.event_log import EventLog
 from recsys.training.fit import FittedModel, fit_model

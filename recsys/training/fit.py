@@ -27,11 +27,12 @@ from recsys.events.times import DAY_US, to_us
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.models.blend import BLEND, NO_COPIES, Blend
 from recsys.models.bundle import Bundle
-from recsys.models.lstm.checkpoint import LearningCurve, TrainingCheckpoint
+from recsys.models.lstm.checkpoint import TrainingCheckpoint
 from recsys.models.lstm.initial_weights import start_cold, start_from
 from recsys.models.lstm.network_scorer import NetworkScorer
 from recsys.models.lstm.trainer import WARM_RATE, Schedule, Trainer, final_pass, train_network
 from recsys.models.rankers import BLENDABLE
+from recsys.models.version_facts import LearningCurve
 from recsys.tracing import traced
 from recsys.training.blend_search import (
     ValidationMetrics,

@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from recsys.config import Settings
 from recsys.events.array_types import Int64Array
 from recsys.models.bundle import Bundle
-from recsys.models.version_facts import Figures
+from recsys.models.version_facts import GateNumbers, Verdict
 from recsys.training.evaluate import Evaluation
 from recsys.training.fit import FittedModel
 from recsys.training.report import ENOUGH_POSITIONS, METRICS, difference, reciprocal_rank, rounded
@@ -58,37 +57,6 @@ class GateRules:
             settings.evaluation.bootstrap_draws,
             settings.training.seed,
         )
-
-
-@dataclass(frozen=True)
-class GateNumbers:
-    """The metrics a verdict rests on."""
-
-    positions: int
-    seen_positions: int  # those with a target that training has seen
-    validation_positions: int  # that the ranking was chosen by
-    candidate: Mapping[str, float]
-    champion: Mapping[str, float] | None
-    rankers: Figures
-    versus_champion: Figures | None = None  # metric -> difference, low, high; None = not compared
-
-    def to_json(self) -> dict[str, Any]:
-        values = dict(vars(self))
-        if self.versus_champion is None:
-            del values["versus_champion"]
-        return values
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether the candidate goes live, why, and the numbers behind it."""
-
-    promote: bool
-    reason: str
-    numbers: GateNumbers
-
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "numbers": self.numbers.to_json()}
 
 
 def judge(

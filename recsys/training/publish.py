@@ -12,6 +12,7 @@ from recsys.models.version_facts import (
     Adopted,
     Check,
     EvaluationWindow,
+    Verdict,
     VersionFacts,
     WindowPass,
 )
@@ -21,7 +22,6 @@ from recsys.tracing import traced
 from recsys.training.evaluate import Evaluation, matrix_costs
 from recsys.training.event_log import EventLog
 from recsys.training.fit import FittedModel
-from recsys.training.gate import Verdict
 from recsys.training.run import Run, peak_mib
 
 
@@ -53,8 +53,8 @@ class TrainingResult:
             metrics=evaluation.metrics,
             breakdown=evaluation.breakdown,
             validation={name: found.to_json() for name, found in fitted.validation.items()},
-            learning_curve=fitted.curve.plain(),
-            blends={name: blend.plain() for name, blend in self.bundle.blends.items()},
+            learning_curve=fitted.curve,
+            blends=self.bundle.blends,
             cold_started_us=champion.facts.cold_started_us if champion and warm else to_us(now),
             network_bytes=self.bundle.network_bytes,
             item_matrix=matrix_costs(self.log, fitted.bundle, from_us),

@@ -11,11 +11,10 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from recsys.errors import ModelFileError
 from recsys.models.lstm.network import NetworkShape, NextItemNetwork
+from recsys.models.version_facts import EpochRecord, LearningCurve
 
 
 def network_bytes(network: NextItemNetwork) -> bytes:
@@ -174,41 +174,6 @@ class Progress:
     events_per_second: float
     seconds_left: float
     loss: float  # mean over the epoch so far, nats a target
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One point of the learning curve."""
-
-    epoch: int
-    loss: float  # nats a target
-    validation: float | None
-    seconds: float
-    events_per_second: float
-
-
-@dataclass
-class LearningCurve:
-    """The epochs of a training, and which of them validated best."""
-
-    epochs: list[EpochRecord] = field(default_factory=list)
-    best_epoch: int = 0
-    events_per_second: float = 0.0
-    seconds: float = 0.0
-
-    def plain(self) -> dict[str, object]:
-        """JSON-ready."""
-        return asdict(self)
-
-    def close(self) -> None:
-        """Add up the time of all epochs."""
-        self.seconds = sum(record.seconds for record in self.epochs)
-        self.events_per_second = float(
-            np.average(
-                [record.events_per_second for record in self.epochs],
-                weights=[max(record.seconds, 1e-9) for record in self.epochs],
-            )
-        )
 
 
 @dataclass

@@ -34,8 +34,6 @@ from recsys.models.lstm.batches import (
 )
 from recsys.models.lstm.bodies import RowShare
 from recsys.models.lstm.checkpoint import (
-    EpochRecord,
-    LearningCurve,
     Progress,
     ProgressMeter,
     TrainingCheckpoint,
@@ -63,6 +61,7 @@ from recsys.models.lstm.process_group import (
     send_dataset,
     send_state,
 )
+from recsys.models.version_facts import EpochRecord, LearningCurve
 
 Float32Array = Float32Array
 Int32Array = Int32Array

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from recsys.config import NETWORKS
 from recsys.models.rankers import RANKERS
+from recsys.models.version_facts import Figures, Verdict, VersionFacts
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import svg
 from recsys.web.admin.svg import Chart, Interval, Series
@@ -18,20 +20,53 @@ METRICS = ("recall@20", "mrr@20", "ndcg@10")
 RANKINGS = ("blend", *NETWORKS, *reversed(RANKERS))
 
 
-def served(row: VersionRow, metric: str) -> dict[str, float | None]:
-    """One metric of what the version serves: value, low, high, and the positions it rests on."""
-    found = row.facts.get("metrics", {}).get("served", {})
-    return {
-        "value": found.get(metric),
-        "low": found.get(f"{metric}_low"),
-        "high": found.get(f"{metric}_high"),
-        "positions": found.get("positions"),
-    }
+@dataclass(frozen=True)
+class Version:
+    """A registered version: its row, and what is kept of its training."""
+
+    row: VersionRow
+    facts: VersionFacts
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, row: VersionRow) -> Version:
+        return cls(row, VersionFacts.from_json(row.facts), Verdict.from_json(row.verdict))
+
+    @property
+    def served(self) -> Mapping[str, float]:
+        """The figures of what it serves; none where it was registered without an evaluation."""
+        return self.facts.metrics.get("served", {})
 
 
-def plots(row: VersionRow) -> dict[str, Markup]:
+@dataclass(frozen=True)
+class Figure:
+    """One metric with its interval, and the positions it rests on."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    positions: float | None
+
+
+@dataclass(frozen=True)
+class ShownBlend:
+    """How a ranking is mixed."""
+
+    name: str
+    served: bool
+    weights: Mapping[str, float]  # by component
+
+
+def served(row: VersionRow, metric: str) -> Figure:
+    """One metric of what the version serves."""
+    found = Version.of(row).served
+    low, high = found.get(f"{metric}_low"), found.get(f"{metric}_high")
+    return Figure(found.get(metric), low, high, found.get("positions"))
+
+
+def plots(version: Version) -> dict[str, Markup]:
     """By metric: what the version serves beside the champion it was judged against and every ranker."""
-    metrics = row.facts.get("metrics", {})
+    metrics = version.facts.metrics
     order = sorted(metrics, key=lambda name: -metrics[name].get("mrr@20", 0.0))
     return {
         metric: svg.intervals(
@@ -46,7 +81,7 @@ def plots(row: VersionRow) -> dict[str, Markup]:
     }
 
 
-def verdict_plot(verdict: Mapping[str, Any]) -> Markup:
+def verdict_plot(verdict: Verdict) -> Markup:
     """Candidate less champion on the same positions, with intervals; empty where there was none."""
     return svg.intervals(
         [
@@ -59,16 +94,16 @@ def verdict_plot(verdict: Mapping[str, Any]) -> Markup:
     )
 
 
-def comparison_plots(one: VersionRow, other: VersionRow) -> dict[str, Markup]:
+def comparison_plots(one: Version, other: Version) -> dict[str, Markup]:
     """By metric, what both serve."""
     found = {}
     for metric in METRICS:
         rows = []
-        for row, mark in ((one, "diamond"), (other, "ring")):
-            figures = row.facts.get("metrics", {}).get("served", {})
+        for version, mark in ((one, "diamond"), (other, "ring")):
+            figures = version.served
             if f"{metric}_low" in figures:
                 low, high = figures[f"{metric}_low"], figures[f"{metric}_high"]
-                name = row.version
+                name = version.row.version
                 if figures.get("positions") is not None:
                     name += f" ({figures['positions']:,} positions)"
                 rows.append(Interval(name, figures[metric], low, high, mark))
@@ -76,52 +111,53 @@ def comparison_plots(one: VersionRow, other: VersionRow) -> dict[str, Markup]:
     return found
 
 
-def paired_plot(one: VersionRow, other: VersionRow) -> tuple[str, Markup] | None:
+def paired_plot(one: Version, other: Version) -> tuple[str, Markup] | None:
     """The paired difference of the two, where one was judged against the other: what it is, plot."""
     for candidate, champion in ((one, other), (other, one)):
-        if candidate.facts.get("judged_against") == champion.version:
-            picture = verdict_plot(candidate.verdict)
-            return f"{candidate.version} less {champion.version}", picture
+        if candidate.facts.judged_against == champion.row.version:
+            names = f"{candidate.row.version} less {champion.row.version}"
+            return names, verdict_plot(candidate.verdict)
     return None
 
 
-def learning_curve(row: VersionRow) -> dict[str, Chart]:
+def learning_curve(version: Version) -> dict[str, Chart]:
     """Loss and validation by epoch; two charts, because their units differ."""
-    epochs = (row.facts.get("learning_curve") or {}).get("epochs") or []
-    x = [float(one["epoch"]) for one in epochs]
+    name, curve = version.row.version, version.facts.learning_curve
+    epochs = curve.epochs if curve is not None else []
+    x = [float(one.epoch) for one in epochs]
     common: dict[str, Any] = {"x_kind": "number", "x_label": "epoch"}
     return {
         "loss": Chart(
-            f"loss-{row.version}",
+            f"loss-{name}",
             "Training loss by epoch",
             x,
-            [Series("loss", [one["loss"] for one in epochs])],
+            [Series("loss", [one.loss for one in epochs])],
             "" if epochs else "This version was not trained: it ranks without a network.",
             **common,
         ),
         "validation": Chart(
-            f"validation-{row.version}",
+            f"validation-{name}",
             "Validation by epoch",
             x,
-            [Series("mrr@20", [one.get("validation") for one in epochs])],
-            "" if any(one.get("validation") for one in epochs) else "No epoch was validated.",
+            [Series("mrr@20", [one.validation for one in epochs])],
+            "" if any(one.validation for one in epochs) else "No epoch was validated.",
             **common,
         ),
     }
 
 
-def blend(row: VersionRow) -> list[dict[str, Any]]:
+def blends(version: Version) -> list[ShownBlend]:
     """How the rankings are mixed, the one that is served first."""
-    blends = row.facts.get("blends", {})
+    found, ranking = version.facts.blends, version.row.ranking
     return [
-        {"name": name, "served": name == row.ranking, **blends[name]}
-        for name in sorted(blends, key=lambda name: name != row.ranking)
+        ShownBlend(name, name == ranking, found[name].weights)
+        for name in sorted(found, key=lambda name: name != ranking)
     ]
 
 
-def settings_changed(one: VersionRow, other: VersionRow) -> list[tuple[str, Any, Any]]:
+def settings_changed(one: Version, other: Version) -> list[tuple[str, Any, Any]]:
     """(key, value of the one, value of the other) where they differ."""
-    first, second = (_flat(row.facts.get("settings", {})) for row in (one, other))
+    first, second = (_flat(version.facts.settings) for version in (one, other))
     return [
         (key, first.get(key), second.get(key))
         for key in sorted({*first, *second})
@@ -129,7 +165,7 @@ def settings_changed(one: VersionRow, other: VersionRow) -> list[tuple[str, Any,
     ]
 
 
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(settings: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     return {
         f"{section}.{key}": value
         for section, values in settings.items()
@@ -137,14 +173,10 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _differences(verdict: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _differences(verdict: Verdict) -> Figures:
     """By metric: difference, low, high."""
-    given = verdict.get("numbers", {}).get("versus_champion") or {}
-    return {
-        metric: given[metric]
-        for metric in METRICS
-        if isinstance(given.get(metric), dict) and "low" in given[metric]
-    }
+    given = verdict.numbers.versus_champion or {}
+    return {metric: given[metric] for metric in METRICS if "low" in given.get(metric, {})}
 
 
 def _interval(name: str, figures: Mapping[str, float], metric: str) -> Interval:

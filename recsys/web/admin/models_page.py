@@ -10,9 +10,9 @@ from werkzeug.wrappers import Response
 from recsys.commands import deployments
 from recsys.errors import InputError
 from recsys.storage.entities import version_rows
-from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import evaluations
 from recsys.web.admin.access import PREFIX, done, flash, view
+from recsys.web.admin.evaluations import Version
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.services import actor, now_us, services
@@ -56,16 +56,15 @@ def compare() -> Any:
         flash("bad", "Choose two versions to compare.")
         return redirect(url_for("admin_models.index"), 303)
     with services().database.connect() as connection:
-        one, other = (version_rows.get_version(connection, version) for version in chosen)
+        rows = [version_rows.get_version(connection, version) for version in chosen]
+    one, other = (Version.of(row) for row in rows)
     return render_template(
         "admin/model_compare.html",
         pair=(one, other),
-        same_window=one.facts.get("window", {}).get("from_us")
-        == other.facts.get("window", {}).get("from_us"),
+        same_window=one.facts.window.from_us == other.facts.window.from_us,
         plots=evaluations.comparison_plots(one, other),
         paired=evaluations.paired_plot(one, other),
         changed=evaluations.settings_changed(one, other),
-        facts=[_facts(row) for row in (one, other)],
     )
 
 
@@ -77,17 +76,19 @@ def show(version: str) -> str:
         champion = version_rows.champion_name(connection)
         target = version_rows.rollback_target(connection)
         deployed = version_rows.list_deployments(connection, 50, version)
+    one = Version.of(row)
     return render_template(
         "admin/model.html",
         row=row,
+        verdict=one.verdict,
+        facts=one.facts,
         champion=champion and champion[0],
         target=target,
         deployments=deployed,
-        plots=evaluations.plots(row),
-        paired=evaluations.verdict_plot(row.verdict),
-        curve=evaluations.learning_curve(row),
-        facts=_facts(row),
-        blend=evaluations.blend(row),
+        plots=evaluations.plots(one),
+        paired=evaluations.verdict_plot(one.verdict),
+        curve=evaluations.learning_curve(one),
+        blends=evaluations.blends(one),
     )
 
 
@@ -111,23 +112,3 @@ def _reason() -> str:
     if len(given) > MAX_REASON:
         raise InputError("reason", given, f"expected {MAX_REASON} characters at most")
     return given or "by hand"
-
-
-def _facts(row: VersionRow) -> dict[str, Any]:
-    """What was learned from what, at which cost."""
-    facts = row.facts
-    curve = facts.get("learning_curve") or {}
-    return {
-        "events": row.event_count,
-        "users": row.user_count,
-        "window": facts.get("window", {}),
-        "metrics": facts.get("metrics", {}),
-        "seconds": curve.get("seconds"),
-        "events_per_second": curve.get("events_per_second"),
-        "peak_mib": facts.get("peak_mib"),
-        "network_bytes": facts.get("network_bytes"),
-        "checks": facts.get("checks", []),
-        "breakdown": facts.get("breakdown", {}),
-        "settings": facts.get("settings", {}),
-        "adopted": facts.get("adopted") or {},
-    }

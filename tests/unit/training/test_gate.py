@@ -1,6 +1,7 @@
 import numpy as np
 
-from recsys.training.gate import GateRanks, GateRules, Verdict, verdict
+from recsys.models.version_facts import Verdict
+from recsys.training.gate import GateRanks, GateRules, verdict
 
 RNG = np.random.default_rng(0)
 CHAMPION = RNG.integers(1, 60, 4_000)

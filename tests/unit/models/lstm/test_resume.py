@@ -14,13 +14,12 @@ import torch
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.events.sequences import Sequences
 from recsys.models.lstm.checkpoint import (
-    EpochRecord,
-    LearningCurve,
     TrainingCheckpoint,
     TrainingState,
 )
 from recsys.models.lstm.initial_weights import start_cold
 from recsys.models.lstm.trainer import Trainer, train_network
+from recsys.models.version_facts import EpochRecord, LearningCurve
 
 ROWS = 40
 
