@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -27,7 +28,7 @@ def delete(
     from recsys.storage.entities.audit_rows import CLI
 
     settings = settings_of(config)
-    receipt = user_data.erase(settings, open_database(settings), CLI, user, to_us(now()))
+    receipt = asdict(user_data.erase(settings, open_database(settings), CLI, user, to_us(now())))
     lines = [f"{user}: erased at {receipt['erased_at']}"]
     lines += [f"  {number:>8,} {kind}" for kind, number in receipt["removed"].items()]
     for kind in ("merged_users", "merged_sessions"):

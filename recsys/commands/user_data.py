@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 from recsys.config import Settings
 from recsys.events.identity import users_and_sessions
@@ -10,6 +10,18 @@ from recsys.events.times import rfc3339
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import erasure_rows, tombstone_rows, user_rows, version_rows
 from recsys.storage.entities.audit_rows import Actor, add_audit
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was erased with a user, and what becomes of the rest."""
+
+    user_id: str
+    erased_at: str  # RFC 3339
+    merged_users: list[str]  # erased with the user
+    merged_sessions: list[str]
+    removed: dict[str, int]  # rows, by what they were
+    notes: dict[str, str]  # what else there is -> what becomes of it
 
 
 def merge(database: Database, actor: Actor, user_id: str, other: str, now_us: int) -> str:
@@ -27,9 +39,8 @@ def merge(database: Database, actor: Actor, user_id: str, other: str, now_us: in
 
 def erase(
     settings: Settings, database: Database, actor: Actor, user_id: str, now_us: int
-) -> dict[str, Any]:
-    """Delete all that is stored of a user and of whoever was merged with them, for good; the receipt,
-    JSON-ready.
+) -> Receipt:
+    """Delete all that is stored of a user and of whoever was merged with them, for good.
 
     Tombstones, hashes under the installation's own key, keep imports, retries and restored backups from
     bringing the user back. The audit log knows the user by the beginning of that hash alone.
@@ -47,14 +58,8 @@ def erase(
     with database.connect() as connection:
         versions = version_rows.list_versions(connection, limit=10_000)
     merged, sessions = users_and_sessions(key for key in keys if key != f"u:{user_id}")
-    return {
-        "user_id": user_id,
-        "erased_at": rfc3339(now_us),
-        "merged_users": merged,
-        "merged_sessions": sessions,
-        "removed": removed,
-        "notes": _notes(settings, sum(row.state != "deleted" for row in versions)),
-    }
+    notes = _notes(settings, sum(row.state != "deleted" for row in versions))
+    return Receipt(user_id, rfc3339(now_us), merged, sessions, removed, notes)
 
 
 def _notes(settings: Settings, kept_versions: int) -> dict[str, str]:

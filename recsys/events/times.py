@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND_US = 1_000_000
@@ -31,6 +32,14 @@ def from_us(time_us: int) -> datetime:
     '1970-01-01T00:00:01.000005+00:00'
     """
     return EPOCH + timedelta(microseconds=time_us)
+
+
+@overload
+def rfc3339(time_us: int) -> str: ...
+
+
+@overload
+def rfc3339(time_us: int | None) -> str | None: ...
 
 
 def rfc3339(time_us: int | None) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import Connection, case, delete, func, or_, select
 
@@ -30,6 +30,21 @@ MAX_STRETCHES = 8  # of days that are counted one by one
 UNCOUNTED = 100_000  # newer rows that are counted for the live figure
 
 Key = tuple[str, str, float]  # kind, name, bucket
+
+
+class HourCount(TypedDict):
+    """A row of `event_counts`."""
+
+    hour_us: int
+    event_type: str
+    events: int
+
+
+class DayCount(TypedDict):
+    """A row of `active_users`."""
+
+    day_us: int
+    users: int
 
 
 @dataclass(frozen=True)
@@ -65,8 +80,8 @@ def count_events(database: Database, now_us: int, also: Collection[int] = ()) ->
         reached, newest = connection.execute(
             select(func.max(settled), func.max(events.c.id)).where(fresh)
         ).one()
-        hours: list[dict[str, Any]] = []
-        users: list[dict[str, Any]] = []
+        hours: list[HourCount] = []
+        users: list[DayCount] = []
         for start_us, end_us in _stretches([int(one) for one in days]):
             hours += _by_hour(connection, start_us, end_us)
             users += _by_day(connection, start_us, end_us)
@@ -106,8 +121,8 @@ def begin_again(connection: Connection) -> None:
 def put_counts(
     connection: Connection,
     since_us: int,
-    hours: list[dict[str, Any]],
-    users: list[dict[str, Any]],
+    hours: list[HourCount],
+    users: list[DayCount],
 ) -> None:
     """Counts of all days from `since_us` on, in place of what was there."""
     connection.execute(delete(event_counts).where(event_counts.c.hour_us >= since_us))
@@ -226,7 +241,7 @@ def prune_service_counts(connection: Connection, now_us: int) -> int:
     return connection.execute(delete(service_counts).where(or_(*old))).rowcount
 
 
-def _by_hour(connection: Connection, start_us: int, end_us: int) -> list[dict[str, Any]]:
+def _by_hour(connection: Connection, start_us: int, end_us: int) -> list[HourCount]:
     time_us = events.c.timestamp_us
     hour = (time_us - time_us % HOUR_US).label("hour_us")
     statement = (
@@ -234,10 +249,13 @@ def _by_hour(connection: Connection, start_us: int, end_us: int) -> list[dict[st
         .where(time_us >= start_us, time_us < end_us)
         .group_by(hour, events.c.event_type)
     )
-    return [dict(row._mapping) for row in connection.execute(statement)]
+    return [
+        HourCount(hour_us=row.hour_us, event_type=row.event_type, events=row.events)
+        for row in connection.execute(statement)
+    ]
 
 
-def _by_day(connection: Connection, start_us: int, end_us: int) -> list[dict[str, Any]]:
+def _by_day(connection: Connection, start_us: int, end_us: int) -> list[DayCount]:
     """A session without a user counts as one."""
     time_us = events.c.timestamp_us
     day = (time_us - time_us % DAY_US).label("day_us")
@@ -248,7 +266,8 @@ def _by_day(connection: Connection, start_us: int, end_us: int) -> list[dict[str
         .where(time_us >= start_us, time_us < end_us)
         .group_by(day)
     )
-    return [dict(row._mapping) for row in connection.execute(statement)]
+    rows = connection.execute(statement)
+    return [DayCount(day_us=row.day_us, users=row.users) for row in rows]
 
 
 def _stretches(days: list[int]) -> list[tuple[int, int]]:

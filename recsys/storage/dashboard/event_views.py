@@ -5,7 +5,7 @@ Apart from `EventsSource`, which stays narrow for those who train and serve.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -15,7 +15,13 @@ from recsys.events.identity import Owner
 from recsys.storage.dashboard.catalogue_views import ItemEvents
 from recsys.storage.dashboard.external_event_views import CombinedEventViews, ExternalEventViews
 from recsys.storage.dashboard.own_event_views import OwnEventViews
-from recsys.storage.dashboard.visitor_views import EventPosition, Visitor, VisitorPage, VisitorQuery
+from recsys.storage.dashboard.visitor_views import (
+    EventPosition,
+    TimeLineEvent,
+    Visitor,
+    VisitorPage,
+    VisitorQuery,
+)
 from recsys.storage.engine.database import Database
 from recsys.storage.events_source import EventsSource
 
@@ -40,7 +46,7 @@ class EventViews(Protocol):
 
     def time_line(
         self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[TimeLineEvent]:
         """The newest `limit` events before a position, newest first."""
 
     def item_events(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from recsys.events.identity import key_hashes
 from recsys.events.times import DAY_US, HOUR_US
+from recsys.storage.dashboard.activity_rows import DayCount, HourCount
 from recsys.storage.external.external_rows import ExternalRows
 
 OPEN_DAYS = 3  # the newest, whose users are told apart whatever happens
@@ -61,26 +62,28 @@ class ActivityCounts:
             users = self._open.pop(day)
             self._closed[day], held = len(users), held - len(users)
 
-    def rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def rows(self) -> tuple[list[HourCount], list[DayCount]]:
         """Rows for the tables of counts."""
         hours = [
-            {"hour_us": hour_us, "event_type": event_type, "events": number}
+            HourCount(hour_us=hour_us, event_type=event_type, events=number)
             for (hour_us, event_type), number in self._hours.items()
         ]
         users = {**self._closed, **{day: len(found) for day, found in self._open.items()}}
-        days = [{"day_us": day * DAY_US, "users": number} for day, number in sorted(users.items())]
+        days = [
+            DayCount(day_us=day * DAY_US, users=number) for day, number in sorted(users.items())
+        ]
         return hours, days
 
-    def mark(self, rows: ExternalRows) -> dict[str, Any]:
-        """Where the next count begins: the day before the newest, and its place in the index; nothing
-        where no row was counted.
+    def mark(self, rows: ExternalRows) -> tuple[int, str] | None:
+        """Where the next count begins: the day before the newest in µs, and the mark of its place in
+        the index; None where no row was counted.
         """
         if not self._first:
-            return {}
+            return None
         day = min(one for one in self._first if one >= self._newest_us // DAY_US - 1)
         place: Any = min(first for one, first in self._first.items() if one >= day)
         if rows.mapping.along != "order":
             # Texts with zones of their own may sort up to a day apart from their times.
             early = 1 if rows.mapping.columns["timestamp"].kind == "text" else 0
             place = rows.mapping.at((day - early) * DAY_US)
-        return {"day_us": day * DAY_US, "mark": rows.mapping.mark(place)}
+        return day * DAY_US, rows.mapping.mark(place)

@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from recsys.errors import SourceUnavailableError
-from recsys.events.fields import EVENT_COLUMNS
 from recsys.events.frame import EventFrame, EventFrameBuilder
 from recsys.events.identity import Owner
 from recsys.events.times import DAY_US
@@ -26,6 +25,7 @@ from recsys.storage.dashboard.visitor_views import (
     COUNTED,
     SCANNED,
     EventPosition,
+    TimeLineEvent,
     Visitor,
     VisitorPage,
     VisitorQuery,
@@ -63,7 +63,7 @@ class ExternalEventViews:
             owner = Owner(prefix)
             for event in self.time_line(connection, owner, 1):
                 count = self.count_events(connection, owner, COUNTED)
-                one = Visitor(prefix, None, event["timestamp_us"], event["item_id"], count)
+                one = Visitor(prefix, None, event.timestamp_us, event.item_id, count)
                 found.insert(0, one)
         return sorted(found, key=lambda one: one.name != prefix)
 
@@ -93,7 +93,7 @@ class ExternalEventViews:
 
     def time_line(
         self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[TimeLineEvent]:
         """The newest `limit` events before a position, newest first; an event's `id` is how many
         events are as new as it.
         """
@@ -101,12 +101,7 @@ class ExternalEventViews:
         keys, hidden = _keys(connection, owner), self._source.hidden(connection)
         found, _ = self._source.serving().page(keys, limit, skipped, hidden)
         return [
-            {
-                **dict.fromkeys(EVENT_COLUMNS),
-                **row.event._asdict(),
-                "id": skipped + at,
-                "user_id": row.user_id,
-            }
+            TimeLineEvent(id=skipped + at, user_id=row.user_id, **row.event._asdict())
             for at, row in enumerate(found, 1)
         ]
 
@@ -170,8 +165,9 @@ class ExternalEventViews:
                 counts.add(batch)
             counts.close_days()
         hours, users = counts.rows()
-        place = counts.mark(rows) or {"day_us": since_us, "mark": rows.mapping.mark(end)}
-        state = {"of": rows.mapping.fingerprint, "end": rows.mapping.mark(end), **place}
+        day_us, place = counts.mark(rows) or (since_us, rows.mapping.mark(end))
+        own = {"of": rows.mapping.fingerprint, "end": rows.mapping.mark(end)}
+        state = {**own, "day_us": day_us, "mark": place}
         with database.begin() as connection:
             if not known:
                 activity_rows.begin_again(connection)
@@ -197,7 +193,7 @@ class CombinedEventViews(ExternalEventViews):
 
     def time_line(
         self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[TimeLineEvent]:
         """Of a visitor whom the table does not know, the posted events."""
         known = self._known_events(connection, owner)
         chosen = super().time_line if known else self._posted.time_line

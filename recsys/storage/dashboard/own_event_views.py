@@ -6,7 +6,7 @@ Every read is bounded and goes by an index, however many events there are.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import fields
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
@@ -18,6 +18,7 @@ from recsys.storage.dashboard.visitor_views import (
     COUNTED,
     SCANNED,
     EventPosition,
+    TimeLineEvent,
     Visitor,
     VisitorPage,
     VisitorQuery,
@@ -95,18 +96,20 @@ class OwnEventViews:
 
     def time_line(
         self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
-    ) -> list[dict[str, Any]]:
-        """The newest `limit` events before a place, newest first: rows of `events` as dicts."""
+    ) -> list[TimeLineEvent]:
+        """The newest `limit` events before a place, newest first."""
         order = (events.c.timestamp_us.desc(), events.c.id.desc())
-        rows: dict[int, dict[str, Any]] = {}
+        columns = [events.c[one.name] for one in fields(TimeLineEvent)]
+        found: dict[int, TimeLineEvent] = {}
         for condition in _parts(connection, owner):
-            statement = select(events).where(condition).order_by(*order).limit(limit)
+            statement = select(*columns).where(condition).order_by(*order).limit(limit)
             if before is not None:
                 earlier = events.c.timestamp_us < before.timestamp_us
                 tied = events.c.timestamp_us == before.timestamp_us
                 statement = statement.where(or_(earlier, and_(tied, events.c.id < before.row_id)))
-            rows.update((row.id, dict(row._mapping)) for row in connection.execute(statement))
-        return sorted(rows.values(), key=lambda row: (-row["timestamp_us"], -row["id"]))[:limit]
+            rows = connection.execute(statement)
+            found.update((row.id, TimeLineEvent(**row._mapping)) for row in rows)
+        return sorted(found.values(), key=lambda one: (-one.timestamp_us, -one.id))[:limit]
 
     def item_events(
         self, connection: Connection, item_id: str, step_us: int, *, now_us: int

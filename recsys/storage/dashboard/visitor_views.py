@@ -6,7 +6,6 @@ Every read is bounded and goes by an index, however many events there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -52,11 +51,36 @@ class VisitorPage:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeLineEvent:
+    """One event of a visitor's time line."""
+
+    id: int  # by which the events of one moment are in order
+    user_id: str | None
+    session_id: str | None
+    item_id: str
+    event_type: str
+    timestamp_us: int
+    event_id: str
+    recommendation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EventPosition:
     """Where an event stands in a visitor's time line."""
 
     timestamp_us: int
     row_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """An answer that a visitor was given."""
+
+    recommendation_id: str
+    created_at_us: int
+    model_version: str | None
+    scenario: str | None
+    arm: str | None
 
 
 def merged_to(connection: Connection, key: str) -> str | None:
@@ -65,8 +89,8 @@ def merged_to(connection: Connection, key: str) -> str | None:
     return connection.execute(statement).scalar()
 
 
-def answers_to(connection: Connection, owner: Owner, limit: int) -> list[dict[str, Any]]:
-    """The newest answers a user or session was given: id, time, version, scenario."""
+def answers_to(connection: Connection, owner: Owner, limit: int) -> list[GivenAnswer]:
+    """The newest answers a user or session was given."""
     of_user = impressions.c.user_id == owner.user_id
     of_session = impressions.c.session_id == owner.session_id
     statement = (
@@ -81,4 +105,4 @@ def answers_to(connection: Connection, owner: Owner, limit: int) -> list[dict[st
         .order_by(impressions.c.id.desc())
         .limit(limit)
     )
-    return [dict(row._mapping) for row in connection.execute(statement)]
+    return [GivenAnswer(**row._mapping) for row in connection.execute(statement)]

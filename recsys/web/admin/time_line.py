@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 from markupsafe import Markup
+
+from recsys.storage.dashboard.visitor_views import TimeLineEvent
 
 SHAPES = ("circle", "square", "diamond", "triangle", "hexagon", "cross")
 USUAL = {  # types that shops use keep their shape on every page
@@ -35,7 +36,7 @@ CORNERS = {
 class Moment:
     """One event, and how long after the one before it (None: the first shown)."""
 
-    event: Mapping[str, Any]
+    event: TimeLineEvent
     gap_seconds: float | None
 
 
@@ -48,24 +49,24 @@ class Visit:
 
     @property
     def start_us(self) -> int:
-        return int(self.moments[0].event["timestamp_us"])
+        return self.moments[0].event.timestamp_us
 
     @property
     def seconds(self) -> float:
-        return (int(self.moments[-1].event["timestamp_us"]) - self.start_us) / 1e6
+        return (self.moments[-1].event.timestamp_us - self.start_us) / 1e6
 
 
-def visits(events: Sequence[Mapping[str, Any]], session_gap_seconds: float) -> list[Visit]:
+def visits(events: Sequence[TimeLineEvent], session_gap_seconds: float) -> list[Visit]:
     """`events`, oldest first, as visits, oldest first: the rule that training groups them by."""
     found: list[Visit] = []
-    before: Mapping[str, Any] | None = None
+    before: TimeLineEvent | None = None
     for event in events:
-        gap = None if before is None else (event["timestamp_us"] - before["timestamp_us"]) / 1e6
+        gap = None if before is None else (event.timestamp_us - before.timestamp_us) / 1e6
         begins = (
             before is None
             or gap is None
             or gap > session_gap_seconds
-            or event["session_id"] != before["session_id"]
+            or event.session_id != before.session_id
         )
         if begins:
             found.append(Visit([Moment(event, gap)], gap))
@@ -116,8 +117,8 @@ def strip(found: Sequence[Visit], shape_of: Mapping[str, str], names: Mapping[st
             x += BETWEEN
         first = x
         for moment in visit.moments:
-            kind = moment.event["event_type"]
-            item_id = moment.event["item_id"]
+            kind = moment.event.event_type
+            item_id = moment.event.item_id
             parts.append(
                 Markup('<g transform="translate({},17)"><title>{}: {}</title>{}</g>').format(
                     f"{x:g}", kind, names.get(item_id, item_id), mark(shape_of[kind])

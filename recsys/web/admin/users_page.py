@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, url_for
@@ -98,13 +99,13 @@ def show() -> Any:
         rows = shared.event_views.time_line(connection, owner, MOMENTS + 1, before)
         answers = visitor_views.answers_to(connection, owner, ANSWERS)
         shown = rows[:MOMENTS]
-        items = item_rows.get_items(connection, {row["item_id"] for row in shown})
+        items = item_rows.get_items(connection, {row.item_id for row in shown})
     found = time_line.visits(shown[::-1], gap_seconds)
-    shape_of = time_line.shapes(sorted({row["event_type"] for row in shown}))
+    shape_of = time_line.shapes(sorted({row.event_type for row in shown}))
     titles = {item_id: item.title or item_id for item_id, item in items.items()}
     more = None
     if len(rows) > MOMENTS:
-        more = write_cursor(f"{shown[-1]['timestamp_us']},{shown[-1]['id']}")
+        more = write_cursor(f"{shown[-1].timestamp_us},{shown[-1].id}")
     return render_template(
         "admin/user.html",
         user_id=user_id,
@@ -117,7 +118,7 @@ def show() -> Any:
         target=target,
         visits=found[::-1],
         moments=len(shown),
-        newest_us=shown[0]["timestamp_us"] if shown else None,
+        newest_us=shown[0].timestamp_us if shown else None,
         strip=time_line.strip(found, shape_of, titles),
         shapes=shape_of,
         items=items,
@@ -197,7 +198,7 @@ def erase_user() -> str:
     return render_template(
         "admin/receipt.html",
         receipt=receipt,
-        text=json.dumps(receipt, indent=2, ensure_ascii=False),
+        text=json.dumps(asdict(receipt), indent=2, ensure_ascii=False),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint
 from pydantic import BaseModel
 
@@ -21,13 +19,13 @@ class HealthAnswer(BaseModel):
 
 
 @operation(blueprint, "GET", "/health/live", scope=None, answer=HealthAnswer)
-def live() -> dict[str, Any]:
+def live() -> HealthAnswer:
     """The process answers."""
-    return {"status": "live", "checks": {}}
+    return HealthAnswer(status="live", checks={})
 
 
 @operation(blueprint, "GET", "/health/ready", scope=None, answer=HealthAnswer, statuses=(200, 503))
-def ready() -> tuple[dict[str, Any], int]:
+def ready() -> tuple[HealthAnswer, int]:
     """The database answers, and the champion, if there is one, is loaded."""
     checks: dict[str, str] = {}
     try:
@@ -43,4 +41,6 @@ def ready() -> tuple[dict[str, Any], int]:
     else:
         checks["model"] = "ok" if refused is None else f"{refused} was refused; an older one serves"
     good = checks["database"] == "ok" and (bundle is not None or refused is None)
-    return {"status": "ready" if good else "not ready", "checks": checks}, 200 if good else 503
+    return HealthAnswer(
+        status="ready" if good else "not ready", checks=checks
+    ), 200 if good else 503

@@ -59,25 +59,25 @@ class JobsAnswer(BaseModel):
 
 
 @operation(blueprint, "GET", "/jobs", scope="read", query=PageQuery, answer=JobsAnswer)
-def list_jobs(query: PageQuery) -> dict[str, Any]:
+def list_jobs(query: PageQuery) -> JobsAnswer:
     """Schedules, and runs from the newest on."""
     before = read_number(query.cursor)
     with services().database.connect() as connection:
         schedules = schedule_rows.list_schedules(connection)
         runs = job_rows.list_runs(connection, query.limit, before)
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-    return {
-        "scheduler": {"holder": lease.holder, "renewed_at": rfc3339(lease.renewed_at_us)},
-        "schedules": [_schedule(row) for row in schedules],
-        "runs": [_run(run) for run in runs],
-        "next_cursor": write_cursor(str(runs[-1].id)) if len(runs) == query.limit else None,
-    }
+    return JobsAnswer(
+        scheduler=SchedulerOut(holder=lease.holder, renewed_at=rfc3339(lease.renewed_at_us)),
+        schedules=[_schedule(row) for row in schedules],
+        runs=[_run(run) for run in runs],
+        next_cursor=write_cursor(str(runs[-1].id)) if len(runs) == query.limit else None,
+    )
 
 
 @operation(
     blueprint, "POST", "/jobs/<id:job>/run", scope="admin", answer=RunOut, statuses=(202, 404, 409)
 )
-def run_job(job: str) -> tuple[dict[str, Any], int]:
+def run_job(job: str) -> tuple[RunOut, int]:
     """Ask for a run now; the scheduler picks it up."""
     return _run(job_control.run_job(services().database, actor(), job, now_us())), 202
 
@@ -90,7 +90,7 @@ def run_job(job: str) -> tuple[dict[str, Any], int]:
     answer=ScheduleOut,
     statuses=(200, 404),
 )
-def pause_job(job: str) -> dict[str, Any]:
+def pause_job(job: str) -> ScheduleOut:
     """Start no more runs by the schedule; runs can be asked for all the same."""
     return _schedule(job_control.set_paused(services().database, actor(), job, True, now_us()))
 
@@ -103,7 +103,7 @@ def pause_job(job: str) -> dict[str, Any]:
     answer=ScheduleOut,
     statuses=(200, 404),
 )
-def resume_job(job: str) -> dict[str, Any]:
+def resume_job(job: str) -> ScheduleOut:
     """Let the schedule go on from its next slot."""
     return _schedule(job_control.set_paused(services().database, actor(), job, False, now_us()))
 
@@ -111,7 +111,7 @@ def resume_job(job: str) -> dict[str, Any]:
 @operation(
     blueprint, "GET", "/jobs/runs/<int:run_id>", scope="read", answer=RunOut, statuses=(200, 404)
 )
-def get_run(run_id: int) -> dict[str, Any]:
+def get_run(run_id: int) -> RunOut:
     """One run with its state, progress and outcome."""
     with services().database.connect() as connection:
         return _run(job_rows.get_run(connection, run_id))
@@ -125,34 +125,34 @@ def get_run(run_id: int) -> dict[str, Any]:
     answer=RunOut,
     statuses=(200, 404, 409),
 )
-def cancel_run(run_id: int) -> dict[str, Any]:
+def cancel_run(run_id: int) -> RunOut:
     """Cancel a run: at once where it waits, within seconds where it runs."""
     return _run(job_control.cancel_run(services().database, actor(), run_id, now_us()))
 
 
-def _schedule(row: ScheduleRow) -> dict[str, Any]:
-    return {
-        "job": row.job,
-        "trigger": row.trigger,
-        "next_run_at": rfc3339(row.next_run_us),
-        "paused": row.paused,
-    }
+def _schedule(row: ScheduleRow) -> ScheduleOut:
+    return ScheduleOut(
+        job=row.job,
+        trigger=row.trigger,
+        next_run_at=rfc3339(row.next_run_us),
+        paused=row.paused,
+    )
 
 
-def _run(run: RunRow) -> dict[str, Any]:
-    return {
-        "run_id": run.id,
-        "job": run.job,
-        "state": run.state,
-        "requested_by": run.requested_by,
-        "requested_at": rfc3339(run.requested_at_us),
-        "scheduled_at": rfc3339(run.scheduled_at_us),
-        "started_at": rfc3339(run.started_at_us),
-        "finished_at": rfc3339(run.finished_at_us),
-        "estimated_end_at": rfc3339(run.estimated_end_us(now_us())),
-        "stage": run.stage,
-        "progress": run.progress,
-        "outcome": run.outcome,
-        "error": run.error,
-        "resources": run.resources,
-    }
+def _run(run: RunRow) -> RunOut:
+    return RunOut(
+        run_id=run.id,
+        job=run.job,
+        state=run.state,
+        requested_by=run.requested_by,
+        requested_at=rfc3339(run.requested_at_us),
+        scheduled_at=rfc3339(run.scheduled_at_us),
+        started_at=rfc3339(run.started_at_us),
+        finished_at=rfc3339(run.finished_at_us),
+        estimated_end_at=rfc3339(run.estimated_end_us(now_us())),
+        stage=run.stage,
+        progress=run.progress,
+        outcome=run.outcome,
+        error=run.error,
+        resources=run.resources,
+    )

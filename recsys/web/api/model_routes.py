@@ -49,22 +49,22 @@ class ModelPage(BaseModel):
 
 
 @operation(blueprint, "GET", "/models", scope="read", query=PageQuery, answer=ModelPage)
-def list_models(query: PageQuery) -> dict[str, Any]:
+def list_models(query: PageQuery) -> ModelPage:
     """All versions, newest first."""
     before = read_cursor(query.cursor)
     with services().database.connect() as connection:
         champion = version_rows.champion_name(connection)
         page = version_rows.list_versions(connection, query.limit, before)
-    return {
-        "models": [_model(row, champion) for row in page],
-        "next_cursor": write_cursor(page[-1].version) if len(page) == query.limit else None,
-    }
+    return ModelPage(
+        models=[_model(row, champion) for row in page],
+        next_cursor=write_cursor(page[-1].version) if len(page) == query.limit else None,
+    )
 
 
 @operation(
     blueprint, "GET", "/models/<id:version>", scope="read", answer=ModelOut, statuses=(200, 404)
 )
-def get_model(version: str) -> dict[str, Any]:
+def get_model(version: str) -> ModelOut:
     """One version with its figures and the gate's verdict."""
     with services().database.connect() as connection:
         champion = version_rows.champion_name(connection)
@@ -80,10 +80,10 @@ def get_model(version: str) -> dict[str, Any]:
     answer=ChampionAnswer,
     statuses=(200, 404, 409),
 )
-def promote_model(version: str, body: PromoteBody) -> dict[str, Any]:
+def promote_model(version: str, body: PromoteBody) -> ChampionAnswer:
     """Make a version the champion, whatever the gate said; every worker follows in seconds."""
     deployments.promote(services().database, actor(), version, body.reason, now_us())
-    return {"champion": version}
+    return ChampionAnswer(champion=version)
 
 
 @operation(
@@ -95,25 +95,25 @@ def promote_model(version: str, body: PromoteBody) -> dict[str, Any]:
     answer=ChampionAnswer,
     statuses=(200, 409),
 )
-def roll_back_model(body: PromoteBody) -> dict[str, Any]:
+def roll_back_model(body: PromoteBody) -> ChampionAnswer:
     """Go back to the champion before this one."""
     champion = deployments.roll_back(services().database, actor(), body.reason, now_us())
-    return {"champion": champion}
+    return ChampionAnswer(champion=champion)
 
 
-def _model(row: VersionRow, champion: tuple[str, str] | None) -> dict[str, Any]:
-    return {
-        "version": row.version,
-        "created_at": rfc3339(row.created_at_us),
-        "state": row.state,
-        "champion": champion is not None and champion[0] == row.version,
-        "ranking": row.ranking,
-        "data_start": rfc3339(row.data_start_us),
-        "data_end": rfc3339(row.data_end_us),
-        "events": row.event_count,
-        "users": row.user_count,
-        "items": row.item_count,
-        "size_bytes": row.size_bytes,
-        "verdict": row.verdict,
-        "facts": row.facts,
-    }
+def _model(row: VersionRow, champion: tuple[str, str] | None) -> ModelOut:
+    return ModelOut(
+        version=row.version,
+        created_at=rfc3339(row.created_at_us),
+        state=row.state,
+        champion=champion is not None and champion[0] == row.version,
+        ranking=row.ranking,
+        data_start=rfc3339(row.data_start_us),
+        data_end=rfc3339(row.data_end_us),
+        events=row.event_count,
+        users=row.user_count,
+        items=row.item_count,
+        size_bytes=row.size_bytes,
+        verdict=row.verdict,
+        facts=row.facts,
+    )

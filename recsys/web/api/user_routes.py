@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint
@@ -75,21 +76,21 @@ class UserEventsQuery(PageQuery, UserByIdQuery):
     statuses=(200, 404),
     by_query=QueryForm("/users", UserByIdQuery),
 )
-def get_user(user_id: str) -> dict[str, Any]:
+def get_user(user_id: str) -> UserAnswer:
     """How much is stored of a user, and what was merged into them."""
     with services().database.connect() as connection:
         found = services().recommender.source.summary(connection, user_id)
     if found.events == 0 and not found.merged:
         raise NotFoundError("user", user_id)
     merged, sessions = users_and_sessions(found.merged)
-    return {
-        "user_id": user_id,
-        "events": found.events,
-        "first_event_at": None if found.first_event_us is None else rfc3339(found.first_event_us),
-        "last_event_at": None if found.last_event_us is None else rfc3339(found.last_event_us),
-        "merged_users": merged,
-        "merged_sessions": sessions,
-    }
+    return UserAnswer(
+        user_id=user_id,
+        events=found.events,
+        first_event_at=rfc3339(found.first_event_us),
+        last_event_at=rfc3339(found.last_event_us),
+        merged_users=merged,
+        merged_sessions=sessions,
+    )
 
 
 @operation(
@@ -124,14 +125,14 @@ def get_user_events(user_id: str, query: PageQuery) -> dict[str, Any]:
     example={"from": "anonymous-42"},
     by_query=QueryForm("/users/merge", UserByIdQuery),
 )
-def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
+def merge_user(user_id: str, body: MergeBody) -> MergeAnswer:
     """Count another user's events, or an anonymous session's, as this user's from now on."""
     if (body.from_ is None) == (body.session_id is None):
         message = "expected one of from and session_id"
         raise InvalidRequestError([FieldError(field="from", message=message)])
     other = f"u:{body.from_}" if body.from_ is not None else f"s:{body.session_id}"
     target = user_data.merge(services().database, actor(), user_id, other, now_us())
-    return {"user_id": target, "merged": other[2:]}
+    return MergeAnswer(user_id=target, merged=other[2:])
 
 
 @operation(
@@ -142,7 +143,8 @@ def merge_user(user_id: str, body: MergeBody) -> dict[str, Any]:
     answer=ErasureAnswer,
     by_query=QueryForm("/users", UserByIdQuery),
 )
-def delete_user(user_id: str) -> dict[str, Any]:
+def delete_user(user_id: str) -> ErasureAnswer:
     """Erase a user everywhere; the receipt says what was removed where."""
     shared = services()
-    return user_data.erase(shared.settings, shared.database, actor(), user_id, now_us())
+    receipt = user_data.erase(shared.settings, shared.database, actor(), user_id, now_us())
+    return ErasureAnswer(**asdict(receipt))

@@ -147,11 +147,11 @@ def test_a_time_line_is_paged(shop, own, tiny_shop):
         views, seen, before = ExternalEventViews(source), [], None
         while rows := views.time_line(connection, Owner(often), 7, before):
             seen += rows
-            before = EventPosition(rows[-1]["timestamp_us"], rows[-1]["id"])
+            before = EventPosition(rows[-1].timestamp_us, rows[-1].id)
         whole = views.time_line(connection, Owner(often), 10_000)
         assert views.count_events(connection, Owner(often), 10_000) == events
         page = views.recent_visitors(connection, VisitorQuery(20, to_us(datetime.now(UTC))))
-    assert [row["event_id"] for row in seen] == [row["event_id"] for row in whole]
+    assert [row.event_id for row in seen] == [row.event_id for row in whole]
     assert len(seen) == events
     last = [one.last_event_us for one in page.visitors]
     assert last == sorted(last, reverse=True) and len(last) == 20

@@ -77,10 +77,10 @@ def test_a_time_line_with_merged_sessions(database):
         user_rows.merge(connection, "u1", "s:s1", NOW)
     with database.connect() as connection:
         rows = views.time_line(connection, Owner("u1"), 10)
-        assert [row["item_id"] for row in rows] == ["c", "b", "a"]
-        before = EventPosition(rows[0]["timestamp_us"], rows[0]["id"])
+        assert [row.item_id for row in rows] == ["c", "b", "a"]
+        before = EventPosition(rows[0].timestamp_us, rows[0].id)
         rest = views.time_line(connection, Owner("u1"), 1, before)
-        assert [row["item_id"] for row in rest] == ["b"]
+        assert [row.item_id for row in rest] == ["b"]
         assert views.count_events(connection, Owner("u1"), 10) == 3
         assert views.count_events(connection, Owner("u1"), 1) == 2  # one of each id
         assert views.count_events(connection, Owner(session_id="s2"), 10) == 1

@@ -2,22 +2,21 @@
 
 import pytest
 
+from recsys.storage.dashboard.visitor_views import TimeLineEvent
 from recsys.web.admin import time_line
 from recsys.web.admin.exposures import concentration
 from recsys.web.admin.items_page import model_ids
 
 
 def event(second, kind="view", session_id=None):
-    return {
-        "timestamp_us": second * 1_000_000, "event_type": kind, "session_id": session_id,
-        "item_id": f"i{second}",
-    }  # fmt: skip
+    at_us = second * 1_000_000
+    return TimeLineEvent(second, None, session_id, f"i{second}", kind, at_us, f"e{second}")
 
 
 def test_visits_end_by_a_gap_or_a_new_session():
     events = [event(0), event(10), event(11, session_id="s"), event(100, session_id="s")]
     found = time_line.visits(events, 60)
-    assert [[m.event["item_id"] for m in visit.moments] for visit in found] == [
+    assert [[m.event.item_id for m in visit.moments] for visit in found] == [
         ["i0", "i10"], ["i11"], ["i100"],
     ]  # fmt: skip
     assert [visit.gap_seconds for visit in found] == [None, 1, 89]
