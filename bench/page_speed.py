@@ -12,7 +12,6 @@ import logging
 import re
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ops.upkeep import count_activity, report_quality
 from recsys.pipeline import import_events, train
+from recsys.progress import Say, quiet
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, item_rows, version_rows
 from recsys.storage.entities.event_import import import_chunks
@@ -39,11 +39,10 @@ LEARNED_EVENTS = 50_000
 TIMES = 5
 NAME, PASSWORD = "bench", "only for this measurement"
 SEARCH = "shopper-0000"
-Say = Callable[[str], None]
 
 
 def run_pages(
-    events: int, seed: int, now: datetime, url: str | None, say: Say = lambda line: None
+    events: int, seed: int, now: datetime, url: str | None, say: Say = quiet
 ) -> dict[str, Any]:
     """Milliseconds and KiB of each page with about `events` events stored."""
     with tempfile.TemporaryDirectory() as name:

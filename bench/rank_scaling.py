@@ -36,6 +36,7 @@ from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes
 from recsys.models.lstm.initial_weights import start_cold
 from recsys.models.lstm.trainer import Trainer, train_network
+from recsys.progress import Say, quiet
 from recsys.sequence_store.store import CHUNK_IDS, ReadRanges, SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks
@@ -49,7 +50,6 @@ ITEMS = 5_000
 TRAINED_EVENTS = 200_000  # at most: an epoch of them, at 1,024 a batch
 MAX_LENGTH = 20
 TIMEOUT_SECONDS = 120.0
-Say = Callable[[str], None]
 
 
 def run_scale(
@@ -59,7 +59,7 @@ def run_scale(
     seed: int,
     now_us: int,
     postgresql_url: str | None = None,
-    say: Say = lambda line: None,
+    say: Say = quiet,
 ) -> dict[str, Any]:
     """Build and train by each of `engines`; see this module's text."""
     found: dict[str, dict[str, Any]] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bench.servers import (
     running,
     training,
 )
+from recsys.progress import Say, quiet
 from recsys.storage.engine.database import Database
 
 CONNECTIONS = (1, 8, 32)
@@ -37,7 +38,7 @@ def run_serving(
     workers: int,
     now_us: int,
     postgresql_url: str | None,
-    say: Callable[[str], None] = lambda line: None,
+    say: Say = quiet,
     connections: Sequence[int] = CONNECTIONS,
 ) -> dict[str, Any]:
     """Closed loops at several concurrencies, then open loops below saturation, on each database."""

@@ -28,6 +28,7 @@ from recsys.ingest.item_files import ItemOptions, read_items
 from recsys.ingest.row_owners import OwnerColumns
 from recsys.models.lstm.onnx_export import export_onnx
 from recsys.models.version_facts import Verdict, VersionFacts
+from recsys.progress import OnRows, Say, quiet
 from recsys.registry import keep_version, load_champion, new_version, read_version
 from recsys.sequence_store.store import ReadRanges
 from recsys.sequence_store.training_window import open_store, training_frame, update_store
@@ -73,15 +74,13 @@ from recsys.training.report import Scorer
 from recsys.training.run import Run
 from recsys.training.window_pass import learn_window
 
-Say = Callable[[str], None]
-
 
 def import_events(
     database: Database,
     path: Path,
     options: ReadOptions,
     now: datetime,
-    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+    on_progress: OnRows = quiet,
     actor: Actor = CLI,
 ) -> ImportSummary:
     """A file -> events. Repeating it adds nothing; bad rows go to the quarantine.
@@ -128,7 +127,7 @@ def check_events(
     now: datetime,
     path: Path | None = None,
     options: ReadOptions | None = None,
-    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+    on_progress: OnRows = quiet,
 ) -> dict[str, Any]:
     """Dry run of the mapped table, the service's own, or a file: what is in it, and whether its order
     is worth learning. Nothing is stored.
@@ -145,14 +144,14 @@ def replay_rejected(
 
 @traced("read events")
 def events_so_far(
-    settings: Settings, database: Database, now: datetime, say: Say = lambda line: None
+    settings: Settings, database: Database, now: datetime, say: Say = quiet
 ) -> EventFrame:
     """Events that count -> the event frame, through sequence files that are read on, not anew."""
     return training_frame(settings, database, to_us(now), say)
 
 
 def bring_up_to_date(
-    settings: Settings, database: Database, read_ranges: ReadRanges, say: Say = lambda line: None
+    settings: Settings, database: Database, read_ranges: ReadRanges, say: Say = quiet
 ) -> None:
     """Read new events into the sequence files by `read_ranges`, such as a cluster's tasks."""
     update_store(open_store(settings, database, read_ranges=read_ranges), database, say)

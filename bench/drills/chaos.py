@@ -31,6 +31,7 @@ from recsys.errors import RecsysError
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.pipeline import import_events
+from recsys.progress import Say, quiet
 from recsys.registry import read_version
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, key_rows, lease_rows, version_rows
@@ -40,8 +41,6 @@ from recsys.storage.schema import migrate
 INTERVAL_SECONDS = 6
 LEASE_SECONDS = 1.5
 WAIT_SECONDS = 120.0
-
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -140,7 +139,7 @@ def run_chaos(
     schedulers: int,
     seed: int,
     postgresql_url: str | None,
-    say: Say = lambda line: None,
+    say: Say = quiet,
 ) -> dict[str, Any]:
     """Kill leaders while slots come due, then trainings while the champion serves."""
     rng = random.Random(seed)  # noqa: S311 - moments, not secrets

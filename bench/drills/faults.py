@@ -21,8 +21,7 @@ from bench.drills import (
 )
 from bench.drills.fault_stage import Fault, OwnPostgres, Stage, make_stage, own_postgres
 from recsys.errors import InputError
-
-Say = Callable[[str], None]
+from recsys.progress import Say, quiet
 
 STAGE_EVENTS = {"postgresql": 3_000, "soak": 20_000}  # of which the soak prunes half
 GROUPS = ("sqlite", "poison", "clocks", "attacks", "postgresql", "soak")
@@ -43,9 +42,7 @@ class Scale:
     soak_rate: float = 50.0
 
 
-def run_faults(
-    scale: Scale, only: Sequence[str] = GROUPS, say: Say = lambda line: None
-) -> dict[str, Any]:
+def run_faults(scale: Scale, only: Sequence[str] = GROUPS, say: Say = quiet) -> dict[str, Any]:
     """The faults of some groups in turn; PostgreSQL's on a server of their own, if one is installed.
 
     Raises:

@@ -23,9 +23,10 @@ from typing import Any
 
 import orjson
 
-from bench.drills.chaos import INTERVAL_SECONDS, Say, Stage, begun, make_stage, now_us
+from bench.drills.chaos import INTERVAL_SECONDS, Stage, begun, make_stage, now_us
 from bench.load import Connection, request_bytes
 from bench.servers import running
+from recsys.progress import Say, quiet
 from recsys.storage.entities import key_rows, version_rows
 from recsys.storage.entities.event_batches import read_batches
 
@@ -78,9 +79,7 @@ class Traffic:
             connection.close()
 
 
-def run_instances(
-    seconds: float, postgresql_url: str | None, say: Say = lambda line: None
-) -> dict[str, Any]:
+def run_instances(seconds: float, postgresql_url: str | None, say: Say = quiet) -> dict[str, Any]:
     """Load for `seconds` while an instance and the leading scheduler are killed."""
     with tempfile.TemporaryDirectory() as temporary, contextlib.ExitStack() as stack:
         folder = Path(temporary)

@@ -12,7 +12,7 @@ import typer
 from recsys.cli.terminal import (
     JsonOption,
     now,
-    progress_bar,
+    row_progress,
     say,
     set_up_logging,
     show,
@@ -58,14 +58,8 @@ def demo(
     shop = Shop(ShopSize(products, shoppers, events), seed, to_us(moment))
     log = folder / "events.parquet"
     demo_run.simulate(database, shop, log, moment)
-    with progress_bar(f"importing {log.name}", None) as (progress, task):
-        summary = import_events(
-            database,
-            log,
-            ReadOptions(),
-            moment,
-            lambda stage, rows: progress.update(task, note=f"{stage} {rows:,}"),
-        )
+    with row_progress(f"importing {log.name}") as on_progress:
+        summary = import_events(database, log, ReadOptions(), moment, on_progress)
     say(f"imported {summary.accepted:,} events in {summary.seconds:.1f} s")
     with training_run(moment, Actor("demo", "cli")) as run:
         trained = demo_run.train_beside_oracle(settings, database, shop, summary.accepted, run)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recsys.cli.read_options import reading_options, refuse_reading
-from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, say, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, row_progress, say, settings_of, show
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from recsys.ingest.event_files import ReadOptions
 
 app = typer.Typer(name="events", help="Events in and out.", no_args_is_help=True)
@@ -48,13 +46,7 @@ def import_(
     with local_files(paths) as files:
         for path in files:
             size = file_size(path)
-            with progress_bar(f"{path.name} ({size / 1e6:.1f} MB)", None) as (progress, task):
-
-                def on_progress(
-                    stage: str, rows: int, progress: Progress = progress, task: TaskID = task
-                ) -> None:
-                    progress.update(task, note=f"{stage} {rows:,} rows")
-
+            with row_progress(f"{path.name} ({size / 1e6:.1f} MB)") as on_progress:
                 done.append(import_events(database, path, reading, now(), on_progress))
         summary = ImportSummary.of(done)
         each = [{"path": path.name, **one.plain()} for path, one in zip(files, done, strict=True)]
@@ -115,11 +107,7 @@ def check(
     if path is None:
         refuse_reading(reading, "is of a file; expected its PATH, or [events] alone")
     settings = settings_of(config)
-    with local_file(path) as file, progress_bar("check", None) as (progress, task):
-
-        def on_progress(stage: str, rows: int) -> None:
-            progress.update(task, note=f"{stage} {rows:,} rows")
-
+    with local_file(path) as file, row_progress("check") as on_progress:
         database = open_database(settings)
         report = check_events(settings, database, now(), file, reading, on_progress)
     if page is not None:

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from recsys.cli.visible_output import visible
 from recsys.config import Settings, load_settings
 from recsys.errors import InputError
+from recsys.progress import OnRows
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from recsys.models.lstm.checkpoint import Progress as TrainingProgress
@@ -143,6 +144,13 @@ def progress_bar(label: str, total: float | None) -> Iterator[tuple[Progress, Ta
     )
     with Progress(*columns, console=errors, transient=True) as progress:
         yield progress, progress.add_task(label, total=total, note="")
+
+
+@contextmanager
+def row_progress(label: str) -> Iterator[OnRows]:
+    """A bar on stderr for rows whose number is not known, and what moves it."""
+    with progress_bar(label, None) as (progress, task):
+        yield lambda stage, rows: progress.update(task, note=f"{stage} {rows:,} rows")
 
 
 @contextmanager

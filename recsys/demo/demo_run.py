@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,14 +20,13 @@ from recsys.events.export_files import writing
 from recsys.events.times import to_us
 from recsys.models.version_facts import Figures
 from recsys.ops import upkeep
+from recsys.progress import Say
 from recsys.storage.engine.database import Database, open_database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.passwords import new_password
 from recsys.storage.schema import migrate
 from recsys.training.run import Run
-
-Say = Callable[[str], None]
 
 CONFIG = """\
 [database]

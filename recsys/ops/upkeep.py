@@ -18,6 +18,7 @@ from recsys.events.frame import EventFrame
 from recsys.events.quality_facts import newest_facts, sequence_facts
 from recsys.events.sequences import build_sequences
 from recsys.events.times import DAY_US, HOUR_US, to_us
+from recsys.progress import OnShare, Say, quiet
 from recsys.registry import (
     delete_version,
     folder_bytes,
@@ -47,14 +48,13 @@ PRUNE_ROWS = 5_000
 ATTRIBUTION_ROWS = 5_000
 ATTRIBUTION_OVERLAP_US = 600 * 1_000_000
 QUALITY_EVENTS = 100_000
-Say = Callable[[str], None]
 
 
 def prune_events(
     settings: Settings,
     database: Database,
     now: datetime,
-    on_progress: Callable[[str, float], None] = lambda stage, share: None,
+    on_progress: OnShare = quiet,
 ) -> int:
     """Delete events past `events.retention_days`, a small batch a transaction; how many went."""
     days = settings.events.retention_days

@@ -6,7 +6,6 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.ranker import Ranker
 from recsys.models.rankers import RANKERS
 from recsys.models.version_facts import VersionFacts
+from recsys.progress import Say
 from recsys.registry.copies import fetch_version
 from recsys.registry.folders import part_of, sync_folder, write_durably
 from recsys.registry.manifest import (
@@ -198,7 +198,7 @@ def known_items(root: Path, version: str, manifest_sha256: str) -> frozenset[str
 def load_champion(
     root: Path,
     database: Database,
-    say: Callable[[str], None],
+    say: Say,
     files: ModelFiles | None = None,
 ) -> Bundle | None:
     """The champion's bundle; None where there is none, or where its files are damaged."""

@@ -25,6 +25,7 @@ from recsys.events.frame import EventFrame
 from recsys.events.identity import hash_texts, user_bucket
 from recsys.events.large_arrays import LARGE_EVENTS
 from recsys.events.times import DAY_US
+from recsys.progress import Say, quiet
 from recsys.sequence_store.segment_building import (
     Built,
     MappedRange,
@@ -67,7 +68,6 @@ LOOK_BACK = 50_000  # ids that are read once more
 MAX_SEGMENTS = 40
 MERGED_ROWS = 4_000_000  # of segments that are merged into one
 
-Say = Callable[[str], None]
 # Where ranges are read, if not here: (address of the database, ranges) -> rows of each, in order.
 ReadRanges = Callable[[str, Sequence[Range]], Iterator[SegmentRows | None]]
 
@@ -111,7 +111,7 @@ class SequenceStore:
             sweep(self._folder, Manifest(""))
             (self._folder / MANIFEST).unlink(missing_ok=True)
 
-    def update(self, database: Database, say: Say = lambda line: None) -> Updated:
+    def update(self, database: Database, say: Say = quiet) -> Updated:
         """Read what is new into the files. Raises ConflictError where another process is at it, and
         StorageUnavailableError.
         """

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from recsys.config import Settings
 from recsys.errors import ConflictError, SequenceFileError, SourceUnavailableError
 from recsys.events.frame import EventFrame
 from recsys.events.times import DAY_US
+from recsys.progress import Say
 from recsys.sequence_store.store import ReadRanges, SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.events_source import open_events_source
-
-Say = Callable[[str], None]
 
 
 def open_store(

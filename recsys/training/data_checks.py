@@ -6,7 +6,7 @@ Shares and daily counts are judged only where there is enough to judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from recsys.events.large_arrays import chunks, count_codes
 from recsys.events.times import DAY_US, MINUTE_US
 from recsys.models.bundle import Bundle
 from recsys.models.version_facts import Check
+from recsys.progress import Say
 from recsys.training.floods import thinned
 
 ENOUGH_EVENTS = 5_000  # below it shares are left alone: the few hold much of it
@@ -38,7 +39,7 @@ class ChampionData:
 
 
 def check_before_training(
-    frame: EventFrame, settings: Settings, champion: Bundle | None, say: Callable[[str], None]
+    frame: EventFrame, settings: Settings, champion: Bundle | None, say: Say
 ) -> tuple[EventFrame, list[Check]]:
     """Check the log by itself and against the `champion`'s data; each check is one line for `say`.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from recsys.events.log_statistics import statistics
 from recsys.events.sequences import build_sequences
 from recsys.events.times import rfc3339, to_us
 from recsys.ingest.event_files import ReadOptions, read_events
+from recsys.progress import OnRows, quiet
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_batches import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.external.external_events import ExternalEvents
@@ -25,8 +25,6 @@ from recsys.storage.external.serving_checks import check_serving
 from recsys.training.baseline_analysis import analyse_baselines
 
 MAX_REASONS = 20
-
-OnProgress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def check_log(
     now: datetime,
     path: Path | None = None,
     options: ReadOptions | None = None,
-    on_progress: OnProgress = lambda stage, rows: None,
+    on_progress: OnRows = quiet,
     sizes: SampleSizes = SampleSizes(),  # noqa: B008
 ) -> dict[str, Any]:
     """The report on the mapped table, the service's own, or the file at `path`; JSON-ready.
@@ -110,7 +108,7 @@ def _read_file(
     now_us: int,
     sample: LogSample,
     tally: Tally,
-    on_progress: OnProgress,
+    on_progress: OnRows,
 ) -> None:
     for chunk in read_events(path, options, now_us):
         sample.append(chunk.events)
@@ -132,7 +130,7 @@ def _read_mapped(
     now_us: int,
     sample: LogSample,
     tally: Tally,
-    on_progress: OnProgress,
+    on_progress: OnRows,
 ) -> dict[str, Any]:
     """Read all rows; what the mapping came to, as plain values."""
     source = ExternalEvents(settings, database)

@@ -10,15 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys.progress import Say, quiet
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.audit_rows import CLI, Actor
 
 if TYPE_CHECKING:  # whoever starts a run or reads its memory loads no network
     from recsys.models.lstm.checkpoint import Progress
-
-
-def _ignore(_: object) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,9 @@ class Run:
     now: datetime
     actor: Actor = CLI  # who asked for it
     run_id: int | None = None  # of the job's row; None = not a job
-    say: Callable[[str], None] = _ignore  # a line for people
-    on_progress: Callable[[Progress], None] = _ignore
-    fence: Callable[[Connection], None] = _ignore
+    say: Say = quiet  # a line for people
+    on_progress: Callable[[Progress], None] = quiet
+    fence: Callable[[Connection], None] = quiet
 
 
 def peak_mib() -> float:

@@ -62,6 +62,7 @@ from recsys.models.lstm.process_group import (
     send_state,
 )
 from recsys.models.version_facts import EpochRecord, LearningCurve
+from recsys.progress import quiet
 
 Float32Array = Float32Array
 Int32Array = Int32Array
@@ -298,7 +299,7 @@ def train_network(
     weights: Float32Array,
     trainer: Trainer,
     validate: Validate | None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = quiet,
     *,
     schedule: Schedule = AS_CONFIGURED,
     checkpoint: TrainingCheckpoint | None = None,
@@ -353,7 +354,7 @@ def final_pass(
     weights: Float32Array,
     trainer: Trainer,
     epochs: int,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = quiet,
 ) -> None:
     """Go on for `epochs` at a low rate over `sequences`, which now include the newest events."""
     if epochs == 0:

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from recsys.config import Settings
 from recsys.errors import ConflictError, ModelFileError
 from recsys.events.times import rfc3339, to_us
 from recsys.ops.backup.archive import FORMAT, KIND, MANIFEST, NAME, Backup
+from recsys.progress import OnShare, quiet
 from recsys.registry import sweep_parts
 from recsys.registry.copies import COPY_BYTES, fetch_version, verified_files
 from recsys.registry.folders import sync_folder
@@ -39,7 +40,7 @@ def make_backup(
     database: Database,
     path: Path,
     now: datetime,
-    on_progress: Callable[[str, float], None] = lambda stage, share: None,
+    on_progress: OnShare = quiet,
 ) -> tuple[Path, Backup]:
     """Write a backup to `path`, or into it under a name of its own where it is a folder.
 
@@ -111,7 +112,7 @@ def _write(
     database: Database,
     file: IO[bytes],
     now: datetime,
-    on_progress: Callable[[str, float], None],
+    on_progress: OnShare,
 ) -> Backup:
     members: dict[str, dict[str, Any]] = {}
     rows: dict[str, int] = {}

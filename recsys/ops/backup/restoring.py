@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from recsys.config import Settings
 from recsys.errors import BackupError
 from recsys.events.times import to_us
 from recsys.ops.backup.archive import Backup, batches, opened
+from recsys.progress import Say, quiet
 from recsys.registry import keep_version
 from recsys.registry.copies import install_version
 from recsys.storage.engine import advisory_lock
@@ -21,8 +22,6 @@ from recsys.storage.engine.database import Database
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.schema import lasting_changes, table_copy
 from recsys.storage.schema.lasting_changes import Carried
-
-Say = Callable[[str], None]
 
 
 def verify_backup(path: Path) -> Backup:
@@ -41,7 +40,7 @@ def restore_backup(
     now: datetime,
     replace: bool = False,
     revoke_keys: bool = False,
-    say: Say = lambda line: None,
+    say: Say = quiet,
 ) -> tuple[Backup, Carried]:
     """Put the backup's database and models in place of what is there; all of the database or nothing.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
@@ -30,6 +30,7 @@ from sqlalchemy import Connection, text
 from recsys.events.fields import EVENT_COLUMNS, EVENT_FIELDS
 from recsys.events.identity import content_hashes, sequence_key, user_bucket
 from recsys.ingest.event_files import UNREADABLE, EventChunk, ReadOptions, read_rejected
+from recsys.progress import OnRows, quiet
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.failures import translated
@@ -113,7 +114,7 @@ def import_chunks(
     chunks: Iterable[EventChunk],
     source: str,
     now_us: int,
-    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+    on_progress: OnRows = quiet,
     record: OpenImport | None = None,
 ) -> ImportSummary:
     """Store all events of `chunks`; `source` names the file in the quarantine.
@@ -191,7 +192,7 @@ def import_file(
     database: Database,
     chunks: Iterable[EventChunk],
     record: OpenImport,
-    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+    on_progress: OnRows = quiet,
 ) -> ImportSummary:
     """Store all events of a file's `chunks`, and what became of them in its `record`."""
     now_us = record.started_at_us
