@@ -9,7 +9,7 @@
     ├── AccessError                 a key without the scope
     ├── RateLimitError              too many requests: try again later
     ├── StorageUnavailableError     database locked, absent or full: try again
-    │   └── SourceUnavailableError  the same of the mapped table's database
+    │   └── SourceUnavailableError  the same of an external table's database
     │       └── SourceDataError     which is there, but cannot convert a value
     ├── NotEnoughDataError          too little to train or evaluate on
     ├── DataCheckError              the data is not as it should be before a training
@@ -104,11 +104,11 @@ class StorageUnavailableError(RecsysError):
 
 
 class SourceUnavailableError(StorageUnavailableError):
-    """The database of the mapped event table cannot be read now."""
+    """The database of the external table cannot be read now."""
 
 
 class SourceDataError(SourceUnavailableError):
-    """A value of the mapped table cannot be converted; its database is not away for that."""
+    """A value of the external table cannot be converted; its database is not away for that."""
 
 
 class NotEnoughDataError(RecsysError):

@@ -112,7 +112,7 @@ def import_items(
 def export_events(settings: Settings, database: Database, path: Path, now: datetime) -> int:
     """All events -> a Parquet, CSV or JSON Lines file, in order of arrival; how many.
 
-    Of a mapped table in that of its chunks, without users who were erased.
+    Of an external table in that of its chunks, without users who were erased.
     """
     with writing(path) as write:
         return sum(
@@ -129,7 +129,7 @@ def check_events(
     options: ReadOptions | None = None,
     on_progress: OnRows = quiet,
 ) -> dict[str, Any]:
-    """Dry run of the mapped table, the service's own, or a file: what is in it, and whether its order
+    """Dry run of the external table, the service's own, or a file: what is in it, and whether its order
     is worth learning. Nothing is stored.
     """
     return check_log(settings, database, now, path, options, on_progress)

@@ -1,6 +1,6 @@
 """Meaning of a cell: blanks around it, words for a missing value, whole numbers written as floats.
 
-One set of rules for every way in: delimited text, JSON, Parquet, mapped tables, REST, items. `clean`
+One set of rules for every way in: delimited text, JSON, Parquet, external tables, REST, items. `clean`
 takes a column, `clean_text` a single text; they agree.
 
 Legend: n rows.

@@ -27,6 +27,7 @@ class Popular(Ranker):
 
     name: ClassVar[str] = "popular"
     label: ClassVar[str] = "popular"
+    visitor_label: ClassVar[str] = "popular"
     blendable: ClassVar[bool] = False  # a blend has `recency` for what is popular
     uses_order: ClassVar[bool] = False
     all_events: ClassVar[bool] = True
@@ -54,6 +55,7 @@ class PopularRecent(Popular):
 
     name: ClassVar[str] = "popular_recent"
     label: ClassVar[str] = "popular, last 7 days"
+    visitor_label: ClassVar[str] = "popular lately"
 
     @classmethod
     def fit(cls, sequences: Sequences, rows: int) -> Self:

@@ -30,7 +30,8 @@ class Ranker(ABC):
     """A ranking fitted to sequences of vocabulary indices."""
 
     name: ClassVar[str]  # in configuration, reports, answers and files
-    label: ClassVar[str]  # for people
+    label: ClassVar[str]  # for people who run it
+    visitor_label: ClassVar[str]  # for those it recommends to: beside an item
     blendable: ClassVar[bool] = True  # whether it may be a component of a blend
     uses_order: ClassVar[bool] = True  # False: it ranks the same whatever the history
     all_events: ClassVar[bool] = False  # fitted to every event, not only to the newest

@@ -28,6 +28,7 @@ class SequentialRules(Ranker):
 
     name: ClassVar[str] = "sequential_rules"
     label: ClassVar[str] = "sequential rules"
+    visitor_label: ClassVar[str] = "often later"
     offsets: Int64Array  # (V + 1,)
     items: Int32Array
     weights: Float32Array

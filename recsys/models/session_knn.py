@@ -44,6 +44,7 @@ class SessionKnn(Ranker):
 
     name: ClassVar[str] = "session_knn"
     label: ClassVar[str] = "session kNN"
+    visitor_label: ClassVar[str] = "similar visits"
     search_space: ClassVar[Mapping[str, tuple[float, ...]]] = {
         "order_decay": (0.0, 1.5, 3.0, 6.0),
         "copy_share": (0.0, 0.3, 0.6, 1.0),

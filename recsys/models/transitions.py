@@ -23,6 +23,7 @@ class Transitions(Ranker):
 
     name: ClassVar[str] = "transitions"
     label: ClassVar[str] = "transitions"
+    visitor_label: ClassVar[str] = "often next"
     offsets: Int64Array  # (V + 1,)
     items: Int32Array
     weights: Float32Array

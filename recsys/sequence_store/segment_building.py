@@ -1,4 +1,4 @@
-"""Database rows -> one segment of the sequence files: a range of event ids, or a chunk of a mapped table.
+"""Database rows -> one segment of the sequence files: a range of event ids, or a chunk of an external table.
 
 Functions of the rows alone, so that any process or cluster may call them.
 """
@@ -42,7 +42,7 @@ class Range(NamedTuple):
 
 
 class MappedRange(NamedTuple):
-    """A chunk of a mapped table, of which rows at the positions `known` are left out."""
+    """A chunk of an external table, of which rows at the positions `known` are left out."""
 
     mapping: Mapping
     chunk: Chunk
@@ -82,7 +82,7 @@ def build_segment(
 def build_mapped_segment(
     folder: Path, name: str, part: MappedRange, rows: ExternalRows | None = None
 ) -> Built:
-    """Write the new rows of a chunk of a mapped table as a segment.
+    """Write the new rows of a chunk of an external table as a segment.
 
     Raises ConfigError where its order column is not unique.
     """

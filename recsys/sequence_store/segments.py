@@ -69,7 +69,7 @@ class Manifest:
     removals: int = 0  # the last removal that was carried out
     item_count: int = 0
     items_sha256: str = ""
-    mark: str = ""  # how far a mapped table was read
+    mark: str = ""  # how far an external table was read
     type_names: list[str] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     serial: int = 0  # of the segment made last

@@ -4,7 +4,7 @@ A first build reads the table in ranges of ids, in several processes, each range
 read from a look-back below the largest id on. Who writes events is waited for before the largest id is
 read; the look-back finds what commits late under lower ids where somebody else writes the table.
 Users who were erased are taken out of the files, merges are applied when the files are read, and files
-that cannot be trusted are built anew. A mapped table of the user's own is read in the same way, in
+that cannot be trusted are built anew. An external table is read in the same way, in
 chunks along its order or time.
 """
 
@@ -289,7 +289,7 @@ class SequenceStore:
         return write_manifest(self._folder, manifest, items)
 
     def _known_of(self, manifest: Manifest, mapping: Mapping, first: Chunk) -> np.ndarray:
-        """Stored positions of the rows of a mapped table that are read again."""
+        """Stored positions of the rows of an external table that are read again."""
         start = first.first  # None: from the table's beginning
         if mapping.identity == "order":
             return positions_from(self._folder, manifest, -(2**63) if start is None else int(start))

@@ -18,7 +18,7 @@ def open_store(
     processes: int = 2,
     read_ranges: ReadRanges | None = None,
 ) -> SequenceStore:
-    """Open the sequence files in the registry's folder: of the mapped table, or of the service's own."""
+    """Open the sequence files in the registry's folder: of the external table, or of the service's own."""
     external = open_events_source(settings, database).external
     rows = external.rows() if external else None
     return SequenceStore(settings.registry.path / ".sequences", processes, rows, read_ranges)

@@ -44,7 +44,7 @@ def check_log(
     on_progress: OnRows = quiet,
     sizes: SampleSizes = SampleSizes(),  # noqa: B008
 ) -> dict[str, Any]:
-    """The report on the mapped table, the service's own, or the file at `path`; JSON-ready.
+    """The report on the external table, the service's own, or the file at `path`; JSON-ready.
 
     Reads every row once; sequences are judged on a sample of whole users where there are more than
     `sizes.sequence_events`. Raises ConfigError or InputError naming what is wrong with the mapping.

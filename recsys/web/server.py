@@ -56,7 +56,7 @@ def serve(settings: Settings, wrap: Callable[[Flask], WsgiApp] = lambda app: app
     """Serve until told to stop; SIGTERM lets requests in hand finish.
 
     `wrap`: what is served in place of the app, made of it in each worker before its first request.
-    Raises ConfigError where the address cannot be had, or where a mapped event table lacks the index
+    Raises ConfigError where the address cannot be had, or where an external table lacks the index
     that requests need; RecsysError where no worker can start.
     """
     serving = settings.serving
@@ -194,7 +194,7 @@ def _reserve(host: str, port: int) -> socket.socket:
 
 
 def _check_source(settings: Settings) -> None:
-    """Raise ConfigError where a mapped table cannot be served from."""
+    """Raise ConfigError where an external table cannot be served from."""
     if settings.events.mapped:
         source = ExternalEvents(settings, open_database(settings))
         try:

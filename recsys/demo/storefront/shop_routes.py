@@ -12,7 +12,10 @@ from flask import Blueprint, Flask, Response, render_template
 from pydantic import Field
 
 from recsys import pipeline
+from recsys.config import NETWORKS
 from recsys.demo.storefront.pictures import picture
+from recsys.models.blend import BLEND
+from recsys.models.rankers import RANKERS
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
 from recsys.web.api.answer_schemas import item_out, ranked_out
@@ -36,6 +39,11 @@ PAGE_POLICY = (
 )
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 VISITOR = "shop-"  # session ids of the page begin with it
+SOURCES = {  # what gave an item -> what a shopper reads
+    **dict.fromkeys((*NETWORKS, BLEND), "for you"),
+    **{name: kind.visitor_label for name, kind in RANKERS.items()},
+    "latest": "new",
+}
 
 
 class TilesQuery(Strict):
@@ -68,7 +76,7 @@ def add_storefront(app: Flask) -> Flask:
 def page() -> Response:
     """The storefront."""
     key = services().settings.serving.storefront_key
-    answer = Response(render_template("shop.html", key=key, visitor=VISITOR))
+    answer = Response(render_template("shop.html", key=key, visitor=VISITOR, sources=SOURCES))
     answer.headers["Content-Security-Policy"] = PAGE_POLICY
     return answer
 

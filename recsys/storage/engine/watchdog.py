@@ -133,7 +133,7 @@ class Timeouts(NamedTuple):
     @classmethod
     def of(cls, settings: Settings) -> Timeouts:
         """For processes that serve: short reads may take as long as a lock may, and as what is
-        asked of a mapped table and a standby meanwhile.
+        asked of an external table and a standby meanwhile.
         """
         short = max(LEAST_SECONDS, settings.database.busy_timeout_seconds)
         short += 3 * settings.events.timeout_seconds if settings.events.mapped else 0

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from recsys.config import NETWORKS
+from recsys.models.blend import BLEND
 from recsys.storage.entities.item_rows import StoredItem
 
 HUES = 8  # classes hue-0.. of people.css
@@ -63,4 +65,20 @@ def strongest(reasons: Iterable[Any] | None) -> list[tuple[str, float]]:
     return sorted(found, key=lambda pair: -pair[1])
 
 
-FILTERS: dict[str, Callable[..., Any]] = {"hue": hue, "picture": picture, "strongest": strongest}
+def source_kind(source: str) -> str:
+    """Whether the model gave an item, a ranker that counts, or what needs no history.
+
+    >>> source_kind("gru"), source_kind("session_knn"), source_kind("latest")
+    ('model', 'ranker', 'own')
+    """
+    if source in (*NETWORKS, BLEND):
+        return "model"
+    return "own" if source in ("popular", "latest") else "ranker"
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "hue": hue,
+    "picture": picture,
+    "strongest": strongest,
+    "source_kind": source_kind,
+}

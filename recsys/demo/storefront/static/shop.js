@@ -8,18 +8,7 @@ const SHOWN = 8; // recommendations of a row
 const TRAIL = 12; // clicks that are shown
 const known = new Map(); // item id -> item
 const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
-const SOURCES = {
-  lstm: "for you",
-  gru: "for you",
-  sasrec: "for you",
-  blend: "for you",
-  session_knn: "similar visits",
-  transitions: "often next",
-  sequential_rules: "often later",
-  popular: "popular",
-  popular_recent: "popular lately",
-  latest: "new",
-};
+const SOURCES = JSON.parse(meta("recsys-sources")); // what gave an item -> what a shopper reads
 
 let visit = load("visit") || begin();
 let recsys = client();
