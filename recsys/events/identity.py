@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import struct
 import threading
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,8 +44,19 @@ PAGE_ID_PREFIX = "from-page:"
 RANDOM_BYTES = 16  # as `secrets.token_urlsafe(16)`
 AT_ONCE = 256  # random ids: asking the system costs more than the bytes do
 # Of the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
-_MULTIPLIERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+FEW_TEXTS = 16  # which are hashed one by one
+TEXTS_AT_ONCE = 8_192
+MANY_TEXTS = 50_000  # for which it pays to load pandas
+_ALL_BITS = 2**64 - 1
+# SipHash's initial state under the key "0123456789123456", that of pandas.util.hash_array, by which
+# sequence files were written.
+_SIP_KEY = struct.unpack("<2Q", b"0123456789123456")
+_SIP_START = tuple(
+    word ^ _SIP_KEY[place % 2]
+    for place, word in enumerate(struct.unpack(">4Q", b"somepseudorandomlygeneratedbytes"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +161,70 @@ def key_hashes(texts: pa.Array, prefix: str = "") -> UInt64Array:
 
 
 def hash_texts(texts: Sequence[str]) -> UInt64Array:
-    """Hash each text by SipHash under a fixed key, its last bit set: the same on every machine; (n,)."""
-    import pandas as pd  # not loaded where only buckets and keys are asked for
+    """Hash each text by SipHash under a fixed key, its last bit set: the same on every machine; (n,).
 
-    values = np.empty(len(texts), object)
-    values[:] = texts
-    found = pd.util.hash_array(values, categorize=False)
-    return found.astype(np.uint64) | np.uint64(1)
+    The values are those of pandas.util.hash_array, which a process that serves need not load.
+
+    >>> hash_texts(["u:7", "s:a"]).tolist()
+    [16498074603971775433, 8132027885368087255]
+    """
+    if len(texts) >= MANY_TEXTS:
+        import pandas as pd  # who reads so many has loaded it already, for ADBC brings it along
+
+        values = np.empty(len(texts), object)
+        values[:] = texts
+        return pd.util.hash_array(values, categorize=False).astype(np.uint64) | np.uint64(1)
+    encoded = [text.encode() for text in texts]
+    if len(encoded) <= FEW_TEXTS:
+        return np.array([_hash_of(data) for data in encoded], np.uint64)
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    found = np.empty(len(encoded), np.uint64)
+    for words in np.unique(lengths // 8).tolist():  # texts of as many whole words together
+        rows = np.flatnonzero(lengths // 8 == words)
+        for at in range(0, len(rows), TEXTS_AT_ONCE):
+            part = rows[at : at + TEXTS_AT_ONCE]
+            # Filled up with zeros; no text is as long as the room for it.
+            texts_of = np.array([encoded[row] for row in part], f"S{8 * words + 8}")
+            table = texts_of.view("<u8").reshape(len(part), words + 1)  # (n, words + 1)
+            table[:, -1] |= (lengths[part].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(56)
+            found[part] = _siphash([table[:, word].astype(np.uint64) for word in range(words + 1)])
+    return found | np.uint64(1)
+
+
+def _hash_of(data: bytes) -> int:
+    """`hash_texts` of one text."""
+    padded = data.ljust(len(data) // 8 * 8 + 7, b"\0") + bytes([len(data) & 0xFF])
+    return int(_siphash(struct.unpack(f"<{len(padded) // 8}Q", padded))) | 1
+
+
+def _siphash(words: Sequence[Any]) -> Any:
+    """SipHash-2-4 (Aumasson and Bernstein 2012), then the finaliser of SplitMix64, of texts given as
+    words of 64 bits, the last of which holds the length: each an int for one text, or (n,) for n.
+    """
+    a, b, c, d = _SIP_START
+
+    def rounds(times: int, a: Any, b: Any, c: Any, d: Any) -> tuple[Any, Any, Any, Any]:
+        for _ in range(times):
+            a = (a + b) & _ALL_BITS
+            b = ((b << 13 | b >> 51) & _ALL_BITS) ^ a
+            c = (c + d) & _ALL_BITS
+            d = ((d << 16 | d >> 48) & _ALL_BITS) ^ c
+            a = (a << 32 | a >> 32) & _ALL_BITS
+            a = (a + d) & _ALL_BITS
+            d = ((d << 21 | d >> 43) & _ALL_BITS) ^ a
+            c = (c + b) & _ALL_BITS
+            b = ((b << 17 | b >> 47) & _ALL_BITS) ^ c
+            c = (c << 32 | c >> 32) & _ALL_BITS
+        return a, b, c, d
+
+    for word in words:
+        a, b, c, d = rounds(2, a, b, c, d ^ word)
+        a = a ^ word
+    a, b, c, d = rounds(4, a, b, c ^ 0xFF, d)
+    found = a ^ b ^ c ^ d
+    for shift, multiplier in zip((30, 27), _MULTIPLIERS, strict=True):
+        found = ((found ^ found >> shift) * multiplier) & _ALL_BITS
+    return found ^ found >> 31
 
 
 def mixed(*columns: UInt64Array) -> UInt64Array:
@@ -168,7 +238,7 @@ def mixed(*columns: UInt64Array) -> UInt64Array:
     for column in columns:
         found = (found ^ column) + _STEP
         for shift, multiplier in zip((30, 27), _MULTIPLIERS, strict=True):
-            found = (found ^ (found >> np.uint64(shift))) * multiplier
+            found = (found ^ (found >> np.uint64(shift))) * np.uint64(multiplier)
         found ^= found >> np.uint64(31)
     return found
 
