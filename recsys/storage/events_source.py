@@ -20,6 +20,7 @@ from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
 from recsys.storage.entities.history_rows import EventTypes, History
+from recsys.storage.entities.live_events import EventFollower
 from recsys.storage.entities.own_events import OwnEvents
 from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.combined_events import CombinedEvents
@@ -70,6 +71,13 @@ class EventsSource(Protocol):
 
     def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
         """Every event with all that is stored of it."""
+
+    def follow(self, since_us: int, capacity: int) -> EventFollower:
+        """What reads the events after `since_us`, the newest `capacity` of them at most, and then each
+        one that comes.
+
+        Raises ConfigError also where an external table cannot be followed.
+        """
 
     def close(self) -> None:
         """Close the connections it holds."""

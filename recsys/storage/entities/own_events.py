@@ -16,6 +16,7 @@ from recsys.storage.entities import event_rows, history_rows, user_rows
 from recsys.storage.entities.event_batches import EXPORT_COLUMNS, read_batches, read_frame
 from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
 from recsys.storage.entities.history_rows import EventTypes, History
+from recsys.storage.entities.live_events import OwnFollower
 from recsys.storage.entities.user_rows import UserSummary
 
 
@@ -61,6 +62,9 @@ class OwnEvents:
 
     def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
         return read_batches(self.database, EXPORT_COLUMNS, in_order=True)
+
+    def follow(self, since_us: int, capacity: int) -> OwnFollower:
+        return OwnFollower(self.database, since_us, capacity)
 
     def close(self) -> None:
         if self.replica is not None:

@@ -16,9 +16,11 @@ from recsys.storage.engine.replica import Replica
 from recsys.storage.entities.event_batches import SEQUENCE_COLUMNS, read_batches
 from recsys.storage.entities.event_rows import ItemCounts, PopularityQuery
 from recsys.storage.entities.history_rows import EventTypes, History
+from recsys.storage.entities.live_events import EventFollower
 from recsys.storage.entities.own_events import OwnEvents
 from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_events import MAX_COUNTED, ExternalEvents, joined
+from recsys.storage.external.external_following import CombinedFollower, ExternalFollower
 
 OWN_COLUMNS = f"{SEQUENCE_COLUMNS}, event_id"
 
@@ -80,6 +82,10 @@ class CombinedEvents(ExternalEvents):
             yield ids.unseen(batch)
         for batch in self._own.export_batches(now_us):
             yield ids.unseen(batch)
+
+    def follow(self, since_us: int, capacity: int) -> EventFollower:
+        external = ExternalFollower(self, since_us, capacity)
+        return CombinedFollower(self._own.follow(since_us, capacity), external, capacity)
 
     def close(self) -> None:
         super().close()

@@ -21,10 +21,12 @@ from recsys.storage.entities import history_rows
 from recsys.storage.entities.event_batches import all_aliases
 from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
 from recsys.storage.entities.history_rows import EventTypes, History, HistoryEvent
+from recsys.storage.entities.live_events import EventFollower
 from recsys.storage.entities.stamps import read_stamps
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_database import ExternalDatabase
+from recsys.storage.external.external_following import ExternalFollower
 from recsys.storage.external.external_history import Asked, ExternalHistory
 from recsys.storage.external.external_rows import ExternalRows
 from recsys.storage.external.mapping_resolution import resolve_mapping
@@ -170,6 +172,9 @@ class ExternalEvents:
         for batch in self._batches(now_us):
             columns = [batch.column(name) for name in EVENT_COLUMNS]
             yield pa.record_batch(columns, names=EVENT_COLUMNS)
+
+    def follow(self, since_us: int, capacity: int) -> EventFollower:
+        return ExternalFollower(self, since_us, capacity)
 
     def _batches(self, now_us: int, since_us: int = 0) -> Iterator[pa.RecordBatch]:
         rows = self.rows()
