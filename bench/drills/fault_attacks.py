@@ -106,7 +106,7 @@ def log_in_crowd(stage: Stage, seconds: float = 5.0) -> Fault:
 
         def crowd(number: int) -> None:
             while not stop.is_set():
-                statuses[_log_in(port, f"nobody-{number}")] += 1
+                statuses[log_in(port, f"nobody-{number}")] += 1
 
         with ThreadPoolExecutor(LOG_INS) as pool:
             for number in range(LOG_INS):
@@ -123,7 +123,7 @@ def _of_page(page: str, path: str, body: object) -> bytes:
     return request.replace(b"Host: x\r\n", f"Host: x\r\nOrigin: {ORIGIN}\r\n".encode(), 1)
 
 
-def _log_in(port: int, name: str) -> int:
+def log_in(port: int, name: str) -> int:
     """The status of one attempt; 0 where the connection broke."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:

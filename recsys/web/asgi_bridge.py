@@ -1,6 +1,7 @@
 """The WSGI application behind an ASGI server: a request gets a thread once its body is there.
 
-The event loop waits for bodies, so a slow client holds memory that is bounded, and no thread.
+The event loop waits for bodies, so a slow client holds memory that is bounded, and no thread. Requests that
+take long by themselves have one thread of their own, so that however many come, none holds up the others.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Container, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -37,6 +38,7 @@ class Bounds:
     body_seconds: float = 20.0  # from a head's end to that of its body
     held_bytes: int = 128 * 2**20  # of all bodies, those that arrive and those that are answered
     in_hand: int = 1_000  # requests that have a thread or wait for one
+    slow_in_hand: int = 2  # of those that take long
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ class _Body:
     shed: bool = False
 
 
+@dataclass
+class _Threads:
+    """Threads, and the requests that have one or wait for one."""
+
+    pool: ThreadPoolExecutor
+    most: int
+    in_hand: int = 0
+
+
 class _RefusedError(Exception):
     """A request that does not reach the application."""
 
@@ -67,14 +78,18 @@ class _RefusedError(Exception):
 
 
 class AsgiBridge:
-    """Answers each request with `app` in one of `threads` threads."""
+    """Answers each request with `app` in one of `threads` threads; a POST to one of `slow_paths`, as the
+    application sees them, in a thread for those alone.
+    """
 
-    def __init__(self, app: WsgiApp, threads: int, bounds: Bounds) -> None:
-        self._app, self._bounds = app, bounds
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
+    def __init__(
+        self, app: WsgiApp, threads: int, bounds: Bounds, slow_paths: Container[str] = ()
+    ) -> None:
+        self._app, self._bounds, self._slow_paths = app, bounds, slow_paths
+        self._quick = _Threads(ThreadPoolExecutor(threads, "request"), bounds.in_hand)
+        self._slow = _Threads(ThreadPoolExecutor(1, "slow request"), bounds.slow_in_hand)
         self._held_bytes = 0
         self._arriving: dict[_Body, None] = {}  # the oldest first
-        self._in_hand = 0  # requests that have a thread or wait for one
         self.unanswered = 0  # requests whose head has arrived
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -142,14 +157,16 @@ class AsgiBridge:
             slowest.arriving.reschedule(0.0)  # now
 
     async def _answer_in_thread(self, scope: Message, body: _Body) -> Answer:
-        if self._in_hand >= self._bounds.in_hand:
+        is_slow = scope["method"] == "POST" and path_of(scope) in self._slow_paths
+        threads = self._slow if is_slow else self._quick
+        if threads.in_hand >= threads.most:
             raise _RefusedError(503, "too many requests wait at this moment")
-        self._in_hand += 1
+        threads.in_hand += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, self._ask_app, scope, body)
+            return await loop.run_in_executor(threads.pool, self._ask_app, scope, body)
         finally:
-            self._in_hand -= 1
+            threads.in_hand -= 1
 
     def _ask_app(self, scope: Message, body: _Body) -> Answer:
         """The application's response."""
@@ -172,6 +189,11 @@ class AsgiBridge:
         return Answer(status, encoded, content)
 
 
+def path_of(scope: Message) -> str:
+    """The path as WSGI has it: percent signs undone, a character a byte."""
+    return unquote_to_bytes(scope["raw_path"]).decode("latin-1")
+
+
 def environ_of(scope: Message, body: bytes) -> dict[str, Any]:
     """The WSGI environment (PEP 3333) of an ASGI request, with the target as sent in RAW_URI.
 
@@ -184,7 +206,7 @@ def environ_of(scope: Message, body: bytes) -> dict[str, Any]:
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(raw_path).decode("latin-1"),
+        "PATH_INFO": path_of(scope),
         "QUERY_STRING": query.decode("latin-1"),
         "RAW_URI": (raw_path + b"?" + query if query else raw_path).decode("latin-1"),
         "REMOTE_ADDR": client[0],

@@ -32,6 +32,7 @@ from recsys.ops.webhook import SchedulerWatch, Webhook
 from recsys.storage.engine.database import open_database
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.web import prometheus_metrics
+from recsys.web.admin.login_page import HASHING_PATHS
 from recsys.web.app import create_app
 from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp
 from recsys.web.rate_limits import Limits, open_limits
@@ -71,7 +72,8 @@ def serve(settings: Settings, wrap: Callable[[Flask], WsgiApp] = lambda app: app
             app = _load(settings, limits)
             stop = threading.Event()
             _start_threads(app, slot, stop)
-            bridge = AsgiBridge(wrap(app), serving.threads, Bounds(serving.max_body_bytes))
+            bounds = Bounds(serving.max_body_bytes)
+            bridge = AsgiBridge(wrap(app), serving.threads, bounds, HASHING_PATHS)
             asyncio.run(_listen(bridge, address, port, alive))
             stop.set()
             app.extensions["recsys"].close()  # writes what waits

@@ -1,23 +1,30 @@
 """Hostile clients of a real server: slow, huge, deep and many; the others are answered meanwhile."""
 
 import contextlib
+import os
 import re
+import signal
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, closing
+from itertools import islice
 
 import pytest
 
+from bench.drills.fault_attacks import log_in
 from bench.drills.fault_routes import walk_routes
+from bench.drills.fault_stage import workers_of
 from bench.load import Connection, request_bytes
 from bench.servers import running
 from recsys.config import Settings
 from recsys.errors import InputError
 from recsys.ingest.row_conditions import Condition
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import key_rows
+from recsys.storage.entities import key_rows, passwords
 from recsys.storage.schema import migrate
+from recsys.storage.schema.tables import accounts
 
 MIB = 2**20
 
@@ -297,3 +304,24 @@ def resident(process):
         with open(f"/proc/{pid}/status") as file:
             total += sum(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
     return total / 1_024
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_log_ins_leave_every_thread_to_other_requests(served, url, folder, threads):
+    """Four at once, of which each would take half a minute: the others are answered before one ends."""
+    _, key, _ = served
+    with closing(Database(url)) as database, database.begin() as connection:
+        names = [f"slow-{threads}-{number}" for number in range(4)]
+        costly = {"password_hash": passwords.NOBODY.replace("$3$", "$400$")}
+        costly.update(role="viewer", created_at_us=1)
+        connection.execute(accounts.insert(), [{"name": name, **costly} for name in names])
+    server = running(url, folder, workers=1, RECSYS_SERVING__THREADS=str(threads))
+    with server as (port, process), ThreadPoolExecutor(4) as crowd:
+        answers = [crowd.submit(log_in, port, name) for name in names]
+        refused = [done.result() for done in islice(as_completed(answers), 2)]
+        for _ in range(5):
+            assert ask(port, request_bytes("/api/v1/items/popular", key))[0] == 200
+        waiting = [answer for answer in answers if not answer.done()]
+        for pid in workers_of(process):
+            os.kill(pid, signal.SIGKILL)
+    assert refused == [503, 503] and len(waiting) == 2

@@ -23,6 +23,7 @@ MIN_LENGTH, MAX_LENGTH = 10, 200
 PLACES = (
     2  # of threads of a process that answer requests: one's password is hashed, another's waits
 )
+NICE = 5  # of a hash: about a third of a thread that answers; at 10 a loaded machine takes a minute
 BUSY_SECONDS = 2  # after which somebody without a place may come again
 
 _places = threading.BoundedSemaphore(PLACES)
@@ -71,7 +72,7 @@ def _scrypt(password: str, salt: bytes, log_n: int, r: int, p: int) -> bytes:
     def work() -> None:
         # Whoever tries passwords takes what time is left: a thread's priority is its own in Linux.
         with suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         key = hashlib.scrypt(
             password.encode("utf-8", "surrogatepass"),
             salt=salt,

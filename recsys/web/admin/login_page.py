@@ -22,6 +22,7 @@ from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_login", __name__, url_prefix=PREFIX)
 
+HASHING_PATHS = (f"{PREFIX}/login", f"{PREFIX}/account/password")  # POST takes long there
 REFUSED = "The name or the password is not right."
 
 

@@ -222,3 +222,32 @@ def test_the_environment_is_what_wsgi_asks_for():
     assert environ["HTTP_COOKIE"] == "a=1; b=2"
     assert environ["REMOTE_ADDR"] == "10.0.0.7"
     assert environ["wsgi.input"].read() == b"{}"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_requests_that_take_long_hold_no_thread_of_the_others(threads):
+    begun, goes_on = threading.Semaphore(0), threading.Event()
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/slow" and environ["REQUEST_METHOD"] == "POST":
+            begun.release()
+            assert goes_on.wait(20)
+        return echo(environ, start_response)
+
+    async def run():
+        bridge = AsgiBridge(app, threads, Bounds(100), ("/slow",))
+        slow = [Client(bridge, scope_of(path)) for path in (b"/slow", b"/s%6Cow") * 5]
+        await asyncio.to_thread(begun.acquire)
+        refused = [await client.answer() for client in slow[2:]]
+        quick = [
+            await Client(bridge, scope_of(path, method=method)).answer()
+            for path, method in ((b"/quick", "POST"), (b"/slow", "GET")) * 3
+        ]
+        goes_on.set()
+        answered = [await client.answer() for client in slow[:2]]
+        return refused, [status for status, *_ in quick + answered]
+
+    refused, answered = asyncio.run(run())
+    assert [status for status, *_ in refused] == [503] * 8
+    assert all(headers[b"retry-after"] == b"1" for _, headers, _ in refused)
+    assert answered == [200] * 8
