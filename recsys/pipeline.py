@@ -316,6 +316,7 @@ def recommend_all(settings: Settings, database: Database, k: int, path: Path, no
     recommender = Recommender(settings, database, time.monotonic)
     with closing(recommender), writing(path) as write:
         recommender.require_model()
+        recommender.follow_once(now_us)
         user_ids = users_of(open_events_source(settings, database).frame_since(now_us))
         rows = 0
         for at in range(0, len(user_ids), ANSWERS):

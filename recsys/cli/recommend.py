@@ -57,7 +57,10 @@ def recommend(
         exclude_seen=settings.serving.exclude_seen,
         explain=explain,
     )
-    answer = pipeline.recommend(recommender, request, to_us(now()))
+    at_us = to_us(now())
+    if problem := recommender.follow_once(at_us):
+        typer.echo(problem, err=True)
+    answer = pipeline.recommend(recommender, request, at_us)
     lines = []
     for item in answer.items:
         title = item.item.title or "" if item.item else ""

@@ -55,6 +55,12 @@ def _resolve_secret(secret: SecretStr) -> SecretStr:
         raise ValueError(f"the secret's file cannot be read ({type(error).__name__})") from None
 
 
+def _check_live(value: float) -> float:
+    if value != 0 and not 0.1 <= value <= 3_600:
+        raise ValueError("0, or 0.1 to 3600")
+    return value
+
+
 Secret = Annotated[SecretStr, AfterValidator(_resolve_secret)]
 
 
@@ -242,6 +248,8 @@ class ServingSettings(_Section):
     exclude_seen: ExcludeSeen = DEFAULT
     reload_seconds: float = Field(2.0, ge=0.1, le=3_600)
     popular_days: int = Field(7, ge=1, le=3_650)
+    live_seconds: Annotated[float, AfterValidator(_check_live)] = 1.0
+    live_events: int = Field(1_000_000, ge=1_000, le=50_000_000)
     item_matrix: Literal["float32", "bfloat16", "int8"] = "int8"
     control_share: float = Field(0.05, ge=0, le=0.5)
     impression_share: float = Field(1.0, ge=0, le=1)

@@ -7,7 +7,13 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from recsys.config import Settings
-from recsys.errors import ModelFileError, NotEnoughDataError, StorageUnavailableError
+from recsys.errors import (
+    ConfigError,
+    ModelFileError,
+    NotEnoughDataError,
+    SourceUnavailableError,
+    StorageUnavailableError,
+)
 from recsys.events.identity import RandomIds
 from recsys.models.bundle import Bundle
 from recsys.registry import sweep_parts, sweep_unregistered
@@ -17,6 +23,7 @@ from recsys.serving.event_types import EventTypes
 from recsys.serving.history import MergedKeys
 from recsys.serving.item_lists import ItemLists
 from recsys.serving.item_snapshot import Catalogue
+from recsys.serving.live_state import LiveState
 from recsys.serving.popularity import FollowerTable, Popularity
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Database
@@ -49,6 +56,9 @@ class Recommender:
             files=self._files,
         )
         self.source = open_events_source(settings, database)
+        self.live = (
+            LiveState(settings, database, self.source, clock) if serving.live_seconds else None
+        )
         self.popularity = Popularity(clock, self.source)
         self.followers = FollowerTable()
         self.catalogue = Catalogue()
@@ -124,9 +134,23 @@ class Recommender:
             "histories": self.ranking.states.bytes,
             "popular": self.popularity.windows.bytes,
             "merged": self.merged.bytes,
+            "live": self.live.bytes if self.live is not None else 0,
             **self.catalogue.latest.cached_bytes(),
         }
 
+    def follow_once(self, now_us: int) -> str | None:
+        """Bring the live state up to date, for who does not follow it in a thread; why it could not be
+        (None: it was). Raises StorageUnavailableError where the service's own database is away.
+        """
+        try:
+            if self.live is not None:
+                self.live.follow_once(now_us)
+        except (ConfigError, SourceUnavailableError) as error:
+            return f"{error}: what others did lately is left out"
+        return None
+
     def close(self) -> None:
-        """Close the connections to where events come from."""
+        """Stop following events, and close the connections to where they come from."""
+        if self.live is not None:
+            self.live.stop()
         self.source.close()

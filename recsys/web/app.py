@@ -163,6 +163,10 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         sizes = {**shared.recommender.cached_bytes(), "waiting_answers": shared.impressions.bytes}
         for name, size in sizes.items():
             prometheus_metrics.cached.labels(name).set(size)
+        if (live := shared.recommender.live) is not None:
+            prometheus_metrics.live_events.set(len(live.log))
+            prometheus_metrics.live_bytes.set(live.bytes)
+            prometheus_metrics.live_age.set(live.age_seconds)
 
     def allow_page(response: Response) -> None:
         """Let a page of an allowed origin read the answer."""

@@ -116,6 +116,15 @@ cached = Gauge(
     ["cache"],
     multiprocess_mode="livemax",
 )
+live_events = Gauge(
+    "recsys_live_events", "Events in a worker's live state", multiprocess_mode="livemax"
+)
+live_bytes = Gauge("recsys_live_bytes", "What that takes", multiprocess_mode="livemax")
+live_age = Gauge(
+    "recsys_live_age_seconds",
+    "Since a worker's live state held every event that was stored",
+    multiprocess_mode="livemax",
+)
 
 _types: set[str] = set()
 _types_lock = threading.Lock()

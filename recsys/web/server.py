@@ -141,7 +141,9 @@ def _load(settings: Settings, limits: Limits) -> Flask:
 
 
 def _start_threads(app: Flask, slot: int, stop: threading.Event) -> None:
-    """Follow the models that are deployed; one of the workers watches the scheduler."""
+    """Follow the models that are deployed and the events that come; one of the workers watches the
+    scheduler.
+    """
     shared = app.extensions["recsys"]
     recommender = shared.recommender
     follow = recommender.active.follow
@@ -151,6 +153,8 @@ def _start_threads(app: Flask, slot: int, stop: threading.Event) -> None:
         name="follow",
         daemon=True,
     ).start()
+    if recommender.live is not None:
+        recommender.live.start()
     if slot == WATCHING_SLOT:
         watch = SchedulerWatch(shared.database, Webhook(shared.settings), time.monotonic)
         threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -32,7 +31,7 @@ from sqlalchemy import (
 )
 
 from recsys.events.array_types import BoolArray, Int64Array, UInt64Array
-from recsys.events.identity import key_hashes
+from recsys.events.identity import hash_texts
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.schema.tables import aliases, events
@@ -76,15 +75,13 @@ class LiveBatch:
     @classmethod
     def of(cls, rows: Sequence[LiveRow], more: bool) -> LiveBatch:
         """The batch of `rows`."""
-        owners = pa.array([row.owner for row in rows], pa.string())
-        sessions = pa.array([row.session_id for row in rows], pa.string())
         return cls(
-            key_hashes(owners),
+            _hashes([row.owner for row in rows]),
             np.array([row.owner.startswith("u:") for row in rows], np.bool_),
             [row.item_id for row in rows],
             [row.event_type for row in rows],
             np.array([row.timestamp_us for row in rows], np.int64),
-            key_hashes(sessions),
+            _hashes([row.session_id for row in rows]),
             more,
         )
 
@@ -102,6 +99,14 @@ class LiveBatch:
             times_us=self.times_us[kept],
             session_hashes=self.session_hashes[kept],
         )
+
+
+def _hashes(texts: Sequence[str | None]) -> UInt64Array:
+    """`hash_texts` of texts (n,), None becoming 0. Without pyarrow, which loads pandas."""
+    named = list(dict.fromkeys(text for text in texts if text is not None))
+    numbers: dict[str | None, int] = dict(zip(named, hash_texts(named).tolist(), strict=True))
+    numbers[None] = 0
+    return np.fromiter((numbers[text] for text in texts), np.uint64, len(texts))
 
 
 class EventFollower(Protocol):
