@@ -140,8 +140,8 @@ def rejected(
     if replay:
         found = replay_rejected(database, reading, source, now())
         if found["unreadable"] and not as_json:
-            rows = f"{found['unreadable']:,} rows"
-            say(f"Of {rows} too little was kept to read them again: import their files again")
+            count = f"{found['unreadable']:,} rows"
+            say(f"Of {count} too little was kept to read them again: import their files again")
         show(found, as_json)
         return
     refuse_reading(reading, "is for --replay")

@@ -44,6 +44,7 @@ _DOUBTFUL = (
     ),
     *("<null>", "nil", "undefined", "-", "?"),
 )
+_PADS = (" ", "\t", "\r", "\n", "  ", "\r\n")
 # float64 tells whole numbers apart up to 2**53.
 _WHOLE = re.compile(r"^(0|-?[1-9][0-9]{0,14})\.0+$", re.ASCII)
 _LOST_DIGITS = r"^[+-]?[0-9](\.[0-9]+)?[eE]\+[0-9]{2,3}$"  # as spreadsheets and pandas write them
@@ -138,6 +139,22 @@ def whole_text(text: str) -> str:
     """
     found = _WHOLE.match(text) if text.endswith("0") else None
     return found[1] if found else text
+
+
+def written_forms(text: str) -> list[str]:
+    """Ways in which the id `text` may be written in a table that was filled from a file; not as it is.
+
+    They are what an index is asked for: a blank or two, a tab or a line end before or after it, and the
+    decimals of a number that was a float. The same cells hold for all databases and their encodings.
+
+    >>> [form for form in written_forms("7") if len(form) == 2]
+    [' 7', '7 ', '\\t7', '7\\t', '\\r7', '7\\r', '\\n7', '7\\n']
+    """
+    forms = [form for pad in _PADS for form in (pad + text, text + pad)]
+    forms.append(f" {text} ")
+    if _WHOLE.match(f"{text}.0"):
+        forms.append(f"{text}.0")
+    return forms
 
 
 def whole_texts(texts: pa.Array) -> pa.Array:

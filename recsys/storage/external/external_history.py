@@ -21,12 +21,13 @@ from sqlalchemy import Select, bindparam, func, not_, or_, select
 from recsys.errors import InputError
 from recsys.events.fields import MAX_FUTURE_SECONDS
 from recsys.ingest.arrow_columns import as_ids, as_readable
-from recsys.ingest.cells import CellRules, clean, whole_texts
+from recsys.ingest.cells import CellRules, clean, whole_texts, written_forms
 from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapped_column import MappedColumn
+from recsys.storage.external.mapping import FORMS
 from recsys.storage.external.row_judge import RowJudge, batch_of
 from recsys.storage.external.serving_checks import ResolvedMapping, check_serving
 
@@ -65,6 +66,7 @@ class Asked:
     key: str
     unowned: bool = False  # of a session, those that no user has
     event_types: frozenset[str] | None = None  # None: all
+    padded: bool = False  # those whose owner is written otherwise than it is read
 
     @classmethod
     def of(cls, sequence_key: str) -> Asked:
@@ -183,9 +185,24 @@ class ExternalHistory:
         key = self._mapping.key(asked.owner, asked.key) if known else None
         if key is None:
             return [], True
+        events, whole = self._found(asked, key, limit, hidden, hot)
+        if self._mapping.may_be_padded(asked.owner):
+            asked = replace(asked, padded=True)
+            others, all_others = self._found(asked, key, limit, hidden, hot)
+            events, whole = [*events, *others], whole and all_others
+            events.sort(key=lambda one: one.place)
+        return events[-limit:], whole and len(events) <= limit
+
+    def _found(
+        self, asked: Asked, key: object, limit: int, hidden: Tombstones, hot: bool
+    ) -> tuple[list[ExternalEvent], bool]:
+        """The same of one way in which owners are written; `key`: the owner's, of the column's type."""
         statement = self._statement(asked)
-        latest_us = _latest_us()
-        values = {"owner": key, **self._mapping.time_bounds(latest_us)}
+        values = {"owner": key, **self._mapping.time_bounds(_latest_us())}
+        if asked.padded:
+            forms = written_forms(asked.key)
+            forms += forms[:1] * (FORMS - len(forms))
+            values |= {f"form_{number}": form for number, form in enumerate(forms)}
         # One row more than is asked for tells whether there are older ones.
         rows, most = limit + 1, max(limit + 1, min(limit * STEP**2, MAX_READ))
         while True:
@@ -235,8 +252,9 @@ class ExternalHistory:
     def _select(self, shape: Asked) -> Select[Any]:
         mapping, source = self._mapping, self._mapping.source()
         statement = select(*(mapping.selected(source, name) for name in self._columns))
+        owned = mapping.padded if shape.padded else mapping.equals
         statement = statement.where(
-            mapping.equals(source, shape.owner, bindparam("owner")),
+            owned(source, shape.owner, bindparam("owner")),
             *mapping.wanted(),
             *mapping.timely(source),
             *mapping.typed(source, shape.event_types),

@@ -41,7 +41,7 @@ from sqlalchemy import (
 from sqlalchemy.sql import quoted_name
 
 from recsys.events.times import DAY_US, HOUR_US, MICROSECONDS
-from recsys.ingest.cells import MISSING_WORDS
+from recsys.ingest.cells import MISSING_WORDS, written_forms
 from recsys.ingest.layouts import TABLE_MEANINGS
 from recsys.storage.external.mapped_column import (
     NUMBER_KINDS,
@@ -58,6 +58,7 @@ SLACK_US = 3 * HOUR_US  # by which clocks that are put back may err
 READ = (*TABLE_MEANINGS, "order")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,64})", re.ASCII)
+FORMS = len(written_forms("7"))  # those of a whole number, which are the most
 _WRITTEN = len("2024-05-01T12:00:00")
 
 
@@ -167,6 +168,21 @@ class Mapping:
         if self.dialect == "postgresql" and one.enumerated:
             return cast(found, Text) == parameter  # no other text can be compared with it
         return found == parameter
+
+    def may_be_padded(self, meaning: str) -> bool:
+        """Whether ids of a column may be written otherwise than they are read (`written_forms`)."""
+        one = self.columns[meaning]
+        return self.dialect == "sqlite" or (one.kind == "text" and not one.enumerated)
+
+    def padded(
+        self, source: FromClause, meaning: str, parameter: ColumnElement[Any]
+    ) -> ColumnElement[bool]:
+        """Whether a column holds the value of `parameter` in another of its forms, the parameters
+        form_0 and so on; for its index to find.
+        """
+        found = self.column(source, meaning)
+        forms = found.in_([bindparam(f"form_{number}") for number in range(FORMS)])
+        return and_(forms, not_(self.equals(source, meaning, parameter)))
 
     def holds(self, source: FromClause, meaning: str) -> ColumnElement[bool]:
         """Whether there is a value: neither null nor a text that stands for none."""

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from recsys.errors import ConfigError, InputError, shown
 from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
-from recsys.ingest.cells import CellRules, clean, whole_texts
+from recsys.ingest.cells import CellRules, clean, whole_texts, written_forms
 from recsys.ingest.event_parser import EventChunk, EventParser
 from recsys.ingest.layouts import MEANINGS, ColumnMap, ReadOptions
 from recsys.ingest.raw_rows import RawChunk, Rejection, raw_text
@@ -28,7 +28,7 @@ from recsys.ingest.timestamps import EXAMPLE
 from recsys.storage.external.mapped_column import MappedColumn
 from recsys.storage.external.mapping import KEYS, Mapping
 
-NOT_AS_READ = "holds blanks or decimals around the id, so that no index finds it; mend it in a view"
+NOT_AS_READ = "holds more around the id than an index is asked for; mend it in a view"
 _UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
 _INT64 = r"^-?([0-9]{1,18}|[0-8][0-9]{18})$"
 _AS_KEYS = {"--unit": "unit", "--timezone": "timezone", "--default-type": "default_type"}
@@ -79,7 +79,8 @@ class RowJudge:
         faults.update(_infinite(columns["timestamp"]))
         for meaning in ("user", "session"):
             if meaning in columns:
-                faults.update(_padded(columns[meaning], f"{meaning}_id"))
+                found = self._mapping.may_be_padded(meaning)
+                faults.update(_unfindable(columns[meaning], f"{meaning}_id", found))
 
         def source_rows(numbers: Int64Array) -> list[dict[str, object]]:
             return [
@@ -128,16 +129,25 @@ class RowJudge:
         return ConfigError(f"events.{KEYS.get(meaning, meaning)}", name, error.expected)
 
 
-def _padded(ids: pa.Array, label: str) -> dict[int, str]:
-    """The rows whose owner is written otherwise than it is read, so that no index finds it under its
-    id: number -> reason.
+def _unfindable(ids: pa.Array, label: str, padded: bool) -> dict[int, str]:
+    """The rows whose owner is written as no index is asked for it: number -> reason.
+
+    `padded`: it is asked for the forms in which an id may be written.
     """
     if not pa.types.is_string(ids.type):
         return {}
     read = whole_texts(clean(ids, CellRules(), label, Counter()))
     differs = pc.and_(pc.not_equal(read, ids), pc.not_equal(read, ""))
     rows = np.flatnonzero(pc.fill_null(differs, False).to_numpy(zero_copy_only=False))
-    return {row: f"{label} = {shown(ids[row].as_py())}: {NOT_AS_READ}" for row in rows.tolist()}
+    pairs = zip(ids.take(rows).to_pylist(), read.take(rows).to_pylist(), strict=True)
+    known: dict[str, bool] = {}
+    faults = {}
+    for row, (written, meant) in zip(rows.tolist(), pairs, strict=True):
+        if written not in known:
+            known[written] = padded and written in written_forms(meant)
+        if not known[written]:
+            faults[row] = f"{label} = {shown(written)}: {NOT_AS_READ}"
+    return faults
 
 
 def _infinite(times: pa.Array) -> dict[int, str]:
