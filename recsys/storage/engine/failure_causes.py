@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+NO_GRANT = "the account lacks a GRANT"
 # The first that is found tells. Words of libpq and PostgreSQL, of PyMySQL and MySQL, and of SQLite.
 _CAUSES = tuple(
     (re.compile(words, re.IGNORECASE), cause)
@@ -17,9 +18,22 @@ _CAUSES = tuple(
             r"nodename nor servname|name resolution|getaddrinfo|No address associated",
             "its host name is unknown",
         ),
+        (
+            r"invalid response to SSL negotiation|unsupported frontend protocol|packet sequence|"
+            r"\(2013,|\(2014,",
+            "what listens there is no such database, or hung up",
+        ),
+        (
+            r"invalid (connection|URI query) (option|parameter)|unexpected keyword argument",
+            "its address has an option that its driver does not know",
+        ),
         (r"certificate|\bssl\b|\btls\b|ssl error", "TLS with it failed: certificate or sslmode"),
         (r"connection refused|errno 111", "its host refused the connection: nothing listens there"),
         (r"no route to host|network is unreachable", "its host cannot be reached by the network"),
+        (
+            r"permission denied|command denied|\(1044,|\(1142,|\(1143,|insufficient privilege",
+            NO_GRANT,
+        ),
         (
             r"password authentication failed|no password supplied|access denied for user|"
             r"authentication failed|\(1045,|\(1698,",
@@ -29,10 +43,6 @@ _CAUSES = tuple(
         (r'database ".*" does not exist|unknown database|\(1049,', "its database does not exist"),
         (r"no pg_hba.conf entry|pg_hba.conf rejects", "it admits no such connection (pg_hba.conf)"),
         (r"not currently accepting|is not permitted to log in", "it admits no such connection"),
-        (
-            r"permission denied|command denied|\(1044,|\(1142,|\(1143,|insufficient privilege",
-            "the account lacks a GRANT",
-        ),
         (
             r"too many (clients|connections)|connection slots|\(1040,|\(1203,",
             "it takes no more connections",

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from recsys.config import EventsSettings
 from recsys.errors import ConfigError, InputError, shown
 from recsys.ingest.timestamps import check_timezone
+from recsys.storage.engine.failure_causes import NO_GRANT, cause_of
 from recsys.storage.external.column_kinds import infer_kinds
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapped_column import MappedColumn
@@ -105,7 +106,10 @@ def _declared(
     if not found:
         tables = tables_in(connection, schema)
         shown = [f"{schema}.{table}" if schema else table for table in tables]
-        problem = f"no such table or view; {near(settings.table, shown)}"
+        unseen = (
+            ", or no GRANT for it" if connection.dialect.name == "mysql" else ""
+        )  # which hides the others
+        problem = f"no such table or view{unseen}; {near(settings.table, shown)}"
         raise ConfigError("events.table", settings.table, problem)
     return found
 
@@ -155,5 +159,7 @@ def near(name: str, names: Sequence[str]) -> str:
 
 def _refused(error: DBAPIError) -> str:
     """Why the database refused trusted SQL of the operator, who may see its words."""
+    if error.orig is not None and cause_of(error.orig) == NO_GRANT:
+        return f"it may not be read: {NO_GRANT}"
     said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no reason given"
     return f"the database refuses it: {said[:200]}"

@@ -15,7 +15,7 @@ from adbc_driver_manager import Error as AdbcError
 from sqlalchemy.exc import DataError, DBAPIError, TimeoutError
 
 from recsys.errors import SourceDataError, SourceUnavailableError
-from recsys.storage.engine.failure_causes import cause_of
+from recsys.storage.engine.failure_causes import NO_GRANT, cause_of
 
 UNREADABLE_VALUE = "the mapped event table holds a value that its database or driver cannot convert"
 # Of a date, number or text that is none, or out of range; PyMySQL calls some of them operational.
@@ -74,7 +74,7 @@ def _reason(error: Exception) -> str:
     ):
         return "the mapped event table answered too slowly (events.timeout_seconds)"
     cause = cause_of(inner or error)
-    if cause == "the account lacks a GRANT":
-        return "the mapped event table may not be read: the account lacks a GRANT"
+    if cause == NO_GRANT:
+        return f"the mapped event table may not be read: {NO_GRANT}"
     known = f" (events.url): {cause}" if cause else " cannot be reached or refused the statement"
     return f"the database of the mapped event table{known}"
