@@ -23,9 +23,9 @@ from recsys.storage.entities import (
     version_rows,
 )
 from recsys.storage.schema import migrate
+from tests.integration.command_line.conftest import Shell
 from tests.integration.test_admin_access import field as form_field
 from tests.integration.test_admin_access import log_in
-from tests.integration.test_command_line import Shell
 
 FIRST, SECOND = "20250101-000000-aaaaaa", "20250102-000000-aaaaaa"
 ORIGIN = "https://shop.example"

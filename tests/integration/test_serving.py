@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections import Counter
-from contextlib import closing
 
 import pytest
 
@@ -13,11 +12,7 @@ from recsys.events.fields import Event
 from recsys.events.identity import Owner
 from recsys.ops import upkeep
 from recsys.serving.active_model import in_control
-from recsys.serving.answers import Request
 from recsys.storage.entities import event_rows, history_rows, item_rows, key_values
-from recsys.web.services import now_us
-
-PAGE = {"Origin": "https://shop.example"}
 
 
 def items(answer) -> list[str]:
@@ -31,9 +26,6 @@ def services(service):
 def view(service, user, *names, **more):
     rows = [{"user_id": user, "item_id": name, **more} for name in names]
     assert service.post("/events", rows)["rejected"] == 0
-
-
-# --- what may be shown ------------------------------------------------------------------------
 
 
 def test_filters_boosts_and_caps(service, tiny_shop):
@@ -107,9 +99,6 @@ def test_a_batch_answers_each_as_by_itself(service):
     service.post("/recommendations/batch", {"requests": [{}] * 101}, status=422)
 
 
-# --- the chain --------------------------------------------------------------------------------
-
-
 def test_cold_unknown_and_new_items_are_answered_and_say_so(service):
     cold = service.get("/users/nobody/recommendations?k=5")
     assert {item["source"] for item in cold["items"]} <= {"popular", "latest"}
@@ -154,9 +143,6 @@ def test_an_item_newer_than_the_model_is_reached_before_the_next_training(servic
         connection.exec_driver_sql("DELETE FROM events")
     assert upkeep.refresh_followers(settings, service.database, lambda line: None) == 0
     assert items(service.get("/users/w/recommendations?k=3")) != ["P0009"]
-
-
-# --- users ------------------------------------------------------------------------------------
 
 
 def test_an_anonymous_session_becomes_a_users(service):
@@ -246,190 +232,6 @@ def test_clicks_keep_their_order_when_the_clock_is_set_back(bare, monkeypatch):
     assert bare.get("/users/u/recommendations")["last_event_id"] == "after"
 
 
-# --- keys for pages ---------------------------------------------------------------------------
-
-
-def test_a_page_cannot_take_an_id_that_the_server_will_use(service):
-    page = {"scope": "collect", "headers": PAGE}
-    mine = {"session_id": "abc", "item_id": "P0001", "event_id": "order-7"}
-    first = service.post("/events", mine, **page)
-    assert first["results"][0] == {**first["results"][0], "status": "accepted"} | {
-        "event_id": "order-7"
-    }
-    again = service.post("/events", [mine, mine], **page)
-    assert [one["status"] for one in again["results"]] == ["duplicate", "duplicate"]
-    assert {one["event_id"] for one in again["results"]} == {"order-7"}
-    asked = {"session_id": "abc", "events": [{"item_id": "P0001", "event_id": "order-7"}]}
-    answer = service.post("/recommendations", asked, **page)
-    assert (answer["sequence_length"], answer["last_event_id"]) == (1, "order-7")
-    server = service.post("/events", {**mine, "item_id": "P0002"})
-    assert (server["accepted"], server["results"][0]["event_id"]) == (1, "order-7")
-    service.post("/events", {**mine, "event_id": "from-page:order-7"}, status=422)
-    unnamed = service.post("/events", {"session_id": "abc", "item_id": "P0003"}, **page)
-    given = unnamed["results"][0]["event_id"]
-    retried = {"session_id": "abc", "item_id": "P0003", "event_id": given}
-    assert service.post("/events", retried, **page)["duplicates"] == 1
-
-
-def test_a_page_that_closes_sends_a_beacon(service):
-    for key, status in (("collect", 200), ("write", 403), ("admin", 403)):
-        answer = service.client.post(
-            f"/api/v1/events?api_key={service.keys[key]}",
-            data='{"session_id": "abc", "item_id": "P0001"}',
-            content_type="text/plain;charset=UTF-8",
-            headers=PAGE,
-        )
-        assert answer.status_code == status, answer.get_data()
-    plain = {"data": "{}", "content_type": "text/plain"}
-    service.call("POST", "/events", status=415, **plain)
-    service.call("GET", "/items?api_key=x", status=422)
-
-
-def test_a_page_may_collect_and_ask_for_its_session_alone(service):
-    page = {"scope": "collect", "headers": PAGE}
-    posted = {"session_id": "abc", "item_id": "P0001"}
-    answer = service.call("POST", "/events", json=posted, **page)
-    assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
-    assert answer.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Request-ID"
-    own = service.post("/recommendations", {"session_id": "abc", "k": 3}, **page)
-    assert own["sequence_length"] == 1
-    for method, path, body in [
-        ("POST", "/events", {"user_id": "u", "session_id": "abc", "item_id": "P0001"}),
-        ("POST", "/events", [posted, {**posted, "session_id": "other"}]),
-        ("POST", "/events", [posted, {**posted, "session_id": 7}]),
-        ("POST", "/recommendations", {"user_id": "u"}),
-        ("POST", "/recommendations", {"events": [{"item_id": "P0001"}]}),
-        ("POST", "/recommendations", {"session_id": "abc", "explain": True}),
-        ("POST", "/recommendations", {"session_id": "abc", "filter": ["price<5"]}),
-        ("POST", "/recommendations", {"session_id": "abc", "boost": ["price<5^2"]}),
-        ("POST", "/recommendations/batch", {"requests": [{"session_id": "abc"}]}),
-        ("GET", "/users/u/recommendations", None),
-        ("GET", "/users/u/events", None),
-        ("PUT", "/items", {"item_id": "x"}),
-        ("POST", "/users/u/merge", {"session_id": "abc"}),
-        ("DELETE", "/users/u", None),
-    ]:
-        service.call(method, path, status=403, json=body, **page)
-    odd = [{"session_id": given, "item_id": "P0001"} for given in ([1], {"a": 1}, 7.5)]
-    mixed = service.post("/events", [posted, *odd], **page)
-    assert [one["status"] for one in mixed["results"]] == ["accepted"] + ["rejected"] * 3
-    assert all("session_id" in one["error"] for one in mixed["results"][1:])
-    nul = {"session_id": "abc", "scenario": "a\0"}
-    refused = service.call("POST", "/recommendations", json=nul, status=422, **page).get_json()
-    assert refused["errors"] == [
-        {"field": "scenario", "message": "Value error, holds a control character"}
-    ]
-    for headers in ({}, {"Origin": "https://elsewhere.example"}):
-        refused = service.call(
-            "POST", "/events", json=posted, scope="collect", headers=headers, status=403
-        )
-        assert "Access-Control-Allow-Origin" not in refused.headers
-    asked = {"Access-Control-Request-Method": "POST"}
-    for origin, allowed in (("https://shop.example", True), ("https://elsewhere.example", False)):
-        answer = service.client.options("/api/v1/events", headers={"Origin": origin, **asked})
-        assert answer.status_code == 204
-        assert ("Access-Control-Allow-Origin" in answer.headers) == allowed
-        taken = answer.headers.get("Access-Control-Allow-Headers", "").split(", ")
-        assert ({"Authorization", "Content-Type", "X-API-Key"} <= set(taken)) == allowed
-
-
-def test_too_many_requests_are_told_when_to_come_back(database, tmp_path, Service, settings_for):
-    settings = settings_for(
-        tmp_path / "models", auth={"collect_per_minute": 3, "requests_per_minute": 5}
-    )
-    service = Service(database, settings)
-    posted = {"session_id": "abc", "item_id": "P0001"}
-    for _ in range(3):
-        service.call("POST", "/events", json=posted, scope="collect", headers=PAGE)
-    refused = service.call(
-        "POST", "/events", json=posted, scope="collect", headers=PAGE, status=429
-    )
-    assert 1 <= int(refused.headers["Retry-After"]) <= 60
-    assert refused.headers["Access-Control-Allow-Origin"] == "https://shop.example"
-    other = {"REMOTE_ADDR": "10.0.0.9"}
-    service.call(
-        "POST", "/events", json=posted, scope="collect", headers=PAGE, environ_overrides=other
-    )
-    forged = {**PAGE, "X-Forwarded-For": "10.0.0.77"}  # no proxy is configured
-    service.call("POST", "/events", json=posted, scope="collect", headers=forged, status=429)
-    for _ in range(5):
-        service.get("/users/u/recommendations", scope="read")
-    service.call("GET", "/users/u/recommendations", scope="read", status=429)
-    service.get("/users/u/recommendations", scope="admin")
-    service.close()
-
-
-def test_an_ipv6_network_and_a_mapped_address_count_as_one(
-    database, tmp_path, Service, settings_for
-):
-    settings = settings_for(tmp_path / "models", auth={"collect_per_minute": 2})
-    with closing(Service(database, settings)) as service:
-        posted = {"session_id": "abc", "item_id": "P0001"}
-        for address, status in (
-            ("2001:db8:1:1::1", 200),
-            ("2001:db8:1:1:aaaa::2", 200),
-            ("2001:db8:1:1:ffff:ffff:ffff:ffff", 429),
-            ("2001:db8:1:2::1", 200),
-            ("192.0.2.9", 200),
-            ("::ffff:192.0.2.9", 200),
-            ("64:ff9b::c000:209", 429),
-            ("2002:c000:209::1", 429),
-        ):
-            service.call(
-                "POST",
-                "/events",
-                json=posted,
-                scope="collect",
-                headers=PAGE,
-                status=status,
-                environ_overrides={"REMOTE_ADDR": address},
-            )
-
-
-def test_a_configured_proxy_tells_the_address(database, tmp_path, Service, settings_for):
-    settings = settings_for(tmp_path / "models", auth={"collect_per_minute": 1}, trusted_proxies=1)
-    service = Service(database, settings)
-    posted = {"session_id": "abc", "item_id": "P0001"}
-    for address, status in (("10.0.0.1", 200), ("10.0.0.1", 429), ("10.0.0.2", 200)):
-        headers = {**PAGE, "X-Forwarded-For": address}
-        service.call(
-            "POST", "/events", json=posted, scope="collect", headers=headers, status=status
-        )
-    service.close()
-
-
-# --- answers, clicks, arms --------------------------------------------------------------------
-
-
-def test_an_answer_is_replayed_with_what_was_clicked(service):
-    from datetime import UTC, datetime
-
-    view(service, "u", "P0001", "P0002")
-    answer = service.get("/users/u/recommendations?k=5&scenario=home&explain=true")
-    ident, chosen = answer["recommendation_id"], items(answer)[2]
-    view(service, "u", chosen, chosen, "not-shown", recommendation_id=ident)
-    services(service).impressions.flush()
-    assert upkeep.attribute_clicks(service.database, datetime.now(UTC)) >= 3
-    upkeep.attribute_clicks(service.database, datetime.now(UTC))  # counts nothing twice
-    found = service.get(f"/recommendations/{ident}")
-    assert [item["item_id"] for item in found["items"]] == items(answer)
-    assert [item["clicked"] for item in found["items"]] == [n == chosen for n in items(answer)]
-    assert found["scenario"] == "home" and found["user_id"] == "u"
-    assert any(item["reason"] for item in found["items"])
-    report = service.get("/reports/click-through?by=scenario")
-    row = next(row for row in report["rows"] if row["scenario"] == "home")
-    assert (row["shown"], row["clicks"], row["click_through"]) == (1, 1, 1.0)
-    sources = service.get("/reports/click-through?by=source")["rows"]
-    assert sum(row["clicks"] for row in sources) == 1
-    assert sum(row["shown"] for row in sources) == 5
-
-    service.post("/impressions", {"recommendation_id": ident, "items": items(answer)[:2]})
-    assert service.get(f"/recommendations/{ident}")["shown"] == items(answer)[:2]
-    own = service.post("/impressions", {"items": ["P0001"], "scenario": "mail"})
-    assert service.get(f"/recommendations/{own['recommendation_id']}")["scenario"] == "mail"
-    service.post("/impressions", {"recommendation_id": "nope", "items": ["x"]}, status=404)
-
-
 def test_a_share_of_users_keeps_the_earlier_champion(
     database, tmp_path, tiny_shop, publish, Service, settings_for
 ):
@@ -452,65 +254,6 @@ def test_a_share_of_users_keeps_the_earlier_champion(
     assert report["uplift"]["hours"] == 1
     assert report["uplift"]["low"] <= report["uplift"]["difference"] <= report["uplift"]["high"]
     service.close()
-
-
-def test_answers_wait_for_the_database_and_are_bounded(service, monkeypatch):
-    from recsys.errors import StorageUnavailableError
-    from recsys.storage.entities import impression_rows
-
-    impressions = services(service).impressions
-    stored = impression_rows.insert_impressions
-
-    def refuse(*_):
-        raise StorageUnavailableError("away")
-
-    monkeypatch.setattr(impression_rows, "insert_impressions", refuse)
-    monkeypatch.setattr("recsys.serving.answer_log.MAX_WAITING", 3)
-    answers = [service.get("/users/u/recommendations?k=2") for _ in range(5)]
-    assert len(impressions) == 3
-    exposed = service.client.get("/metrics").get_data(as_text=True)
-    lost = next(x for x in exposed.splitlines() if x.startswith("recsys_impressions_lost_total"))
-    assert float(lost.split()[1]) >= 2
-    monkeypatch.setattr(impression_rows, "insert_impressions", stored)
-    impressions.flush()
-    assert len(impressions) == 0
-    for answer in answers[:3]:
-        service.get(f"/recommendations/{answer['recommendation_id']}")
-
-
-def test_an_answer_that_cannot_be_stored_costs_no_other(service, monkeypatch):
-    impressions = services(service).impressions
-    monkeypatch.setattr("recsys.serving.answer_log.FLUSH_SECONDS", 3_600.0)
-    recommender = services(service).recommender
-    lost = []
-    monkeypatch.setattr(impressions, "_on_lost", lost.append)
-    wrong = ["half \ud800"] + ["nul \0"] * (service.database.dialect == "postgresql")
-    answers = []
-    for scenario in ["home", *wrong, "cart", "home"]:
-        answers.append(
-            pipeline.recommend(recommender, Request(user_id="u", scenario=scenario), now_us())
-        )
-        impressions.record(answers[-1])
-    impressions.flush()
-    assert len(impressions) == 0 and sum(lost) == len(wrong)
-    for answer in (answers[0], *answers[-2:]):
-        assert service.get(f"/recommendations/{answer.recommendation_id}")["scenario"]
-
-
-def test_old_answers_go(service):
-    from datetime import UTC, datetime, timedelta
-
-    answer = service.get("/users/u/recommendations")
-    services(service).impressions.flush()
-    settings = services(service).settings
-    now = datetime.now(UTC)
-    assert upkeep.prune_impressions(settings, service.database, now) == 0
-    later = now + timedelta(days=settings.serving.impression_days + 1)
-    assert upkeep.prune_impressions(settings, service.database, later) == 1
-    service.call("GET", f"/recommendations/{answer['recommendation_id']}", status=404)
-
-
-# --- versions over REST -----------------------------------------------------------------------
 
 
 def test_promote_and_roll_back(service, tiny_shop, publish, tmp_path):

@@ -1,49 +1,30 @@
 """A backup holds all of one moment, and what is restored from it answers as before."""
 
 import json
-import os
-import random
-import subprocess
-import sys
 import threading
-import time
 import uuid
-import zipfile
 from contextlib import closing
-from datetime import UTC, datetime
 
-import orjson
 import pytest
 from sqlalchemy import create_engine, func, insert, inspect, make_url, select, text
 
-from recsys import pipeline
 from recsys.commands import credentials, user_data
-from recsys.errors import BackupError, ConflictError, ModelFileError, RecsysError
-from recsys.events.times import to_us
+from recsys.errors import ConflictError
 from recsys.ingest.event_body import check_event
-from recsys.ingest.event_files import ReadOptions
 from recsys.ingest.raw_rows import Rejection
 from recsys.ingest.row_owners import OwnerColumns
 from recsys.ops.backup import (
-    MANIFEST,
-    backup_name,
     make_backup,
-    making,
-    prune_backups,
     verify_backup,
 )
 from recsys.ops.backup import restore_backup as restore
-from recsys.pipeline import import_events
-from recsys.registry import delete_version, keep_version
-from recsys.serving.answers import Request
-from recsys.serving.recommender import Recommender
+from recsys.registry import keep_version
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
     account_rows,
     audit_rows,
     erasure_rows,
     event_rows,
-    item_rows,
     job_rows,
     key_rows,
     lease_rows,
@@ -57,76 +38,12 @@ from recsys.storage.entities.key_values import database_id
 from recsys.storage.entities.model_files import DatabaseFiles
 from recsys.storage.entities.passwords import is_password
 from recsys.storage.entities.stamps import read_stamps
-from recsys.storage.schema import downgrades, migrate, table_copy
-from recsys.storage.schema.tables import events, metadata, tombstones
+from recsys.storage.schema import downgrades, migrate
+from recsys.storage.schema.tables import events, metadata
+from tests.integration.backup.conftest import NOW, NOW_US, answers, rows
 
 # SQLite's listing says too little of an index on an expression.
 pytestmark = pytest.mark.filterwarnings("ignore:.*expression-based index")
-
-NOW = datetime(2025, 3, 2, 9, 30, tzinfo=UTC)
-NOW_US = to_us(NOW)
-
-
-@pytest.fixture
-def filled(database, tmp_path, tiny_shop, publish, settings_for):
-    """A service's database and models with something of everything."""
-    import pyarrow.parquet as pq
-
-    path = tmp_path / "log.parquet"
-    pq.write_table(tiny_shop.events, path)
-    import_events(database, path, ReadOptions(), NOW)
-    publish(tiny_shop, database, tmp_path / "models")
-    with database.begin() as connection:
-        item_rows.put_items(connection, tiny_shop.shop.items, 1)
-        key_rows.create_key(connection, "shop", ["read"], 1)
-        erasure_rows.erase(connection, "shopper-000009", 1)
-        job_rows.request_run(connection, "retrain", "cli", 1)
-        seen = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-        lease_rows.take_lease(connection, seen, "elsewhere:1:x", 1)
-        strange = {"user_bucket": 1, "user_id": "", "session_id": None, "item_id": 'a"b,\n\\.'}
-        strange |= {"event_type": "view", "timestamp_us": 5, "event_id": "ß\u2028", "value": 0.1}
-        connection.execute(insert(events), {**strange, "received_at_us": 5, "properties": ""})
-    return database, settings_for(tmp_path / "models")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def target(request, tmp_path):
-    """An empty database of each kind, whatever the source is."""
-    if request.param == "sqlite":
-        with closing(Database(f"sqlite:///{tmp_path}/restored/recsys.db")) as made:
-            yield made
-        return
-    server = make_url(request.getfixturevalue("postgres_server"))
-    name = f"recsys_{uuid.uuid4().hex[:12]}"
-    engine = create_engine(
-        server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    url = server.set(database=name).render_as_string(hide_password=False)
-    with closing(Database(url)) as made:
-        yield made
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
-
-
-def rows(database, name):
-    table = metadata.tables[name]
-    with database.connect() as connection:
-        found = connection.execute(select(table).order_by(*table.primary_key.columns))
-        return [tuple(row) for row in found]
-
-
-def answers(database, settings):
-    """Top ten with scores for some users and a session."""
-    recommender = Recommender(settings, database, time.monotonic)
-    asked = [Request(user_id=f"shopper-{number:06d}", k=10) for number in range(1, 8)]
-    asked.append(Request(session_id="shopper-000003-0", k=10))
-    found = [pipeline.recommend(recommender, one, 10**15) for one in asked]
-    return [[(item.item_id, item.score, item.source) for item in one.items] for one in found]
-
-
 SETTLED = {"stamps", "leases", "job_runs", "installation", "audit_log"}
 
 
@@ -158,38 +75,6 @@ def test_a_restored_service_answers_as_before(filled, target, tmp_path):
         assert [run.state for run in job_rows.list_runs(connection)] == ["failed"]
         assert min(read_stamps(connection)) > max(rows(database, "stamps")[0])
     assert database_id(target) != database_id(database)
-
-
-def test_it_is_of_one_moment_while_events_come_in(filled, tmp_path):
-    database, settings = filled
-    stop = threading.Event()
-
-    def post():
-        number = 0
-        while not stop.is_set():
-            with database.begin() as connection:  # an event, and a word about it in another table
-                one = {"user_bucket": 2, "user_id": "w", "item_id": "i", "event_type": "view"}
-                one |= {"timestamp_us": number, "event_id": f"w{number}", "received_at_us": 1}
-                connection.execute(insert(events), one)
-                connection.execute(
-                    insert(tombstones), {"user_hash": f"w{number}", "erased_at_us": 1}
-                )
-            number += 1
-
-    writer = threading.Thread(target=post)
-    writer.start()
-    try:
-        for number in range(3):
-            time.sleep(0.05)
-            with table_copy.snapshot(database) as read:
-                told = sum(batch.num_rows for batch in read(tombstones))
-                time.sleep(0.05)
-                posted = [row for batch in read(events) for row in batch.to_pylist()]
-            assert sum(row["user_id"] == "w" for row in posted) == told - 1  # one was erased
-            make_backup(settings, database, tmp_path / f"{number}.zip", NOW)
-    finally:
-        stop.set()
-        writer.join()
 
 
 def test_what_is_there_is_kept_unless_told(filled, tmp_path):
@@ -325,130 +210,6 @@ def test_of_two_restores_into_an_empty_database_one_is_refused(inhabited, postgr
     assert sorted(type(one).__name__ for one in outcomes) == ["ConflictError", "NoneType"]
 
 
-def test_a_restore_that_fails_changes_nothing(filled, tmp_path):
-    database, settings = filled
-    path, _ = make_backup(settings, database, tmp_path / "kept.zip", NOW)
-    before = {name: rows(database, name) for name in metadata.tables}
-    changed = tmp_path / "changed.zip"
-    rewritten(path, changed, lambda said: said["rows"].update(api_keys=7))
-    with pytest.raises(BackupError, match="api_keys"):
-        restore(settings, database, changed, NOW, replace=True)
-    assert {name: rows(database, name) for name in metadata.tables} == before
-
-
-def rewritten(path, to, change, drop=()):
-    """The backup with another manifest, its other members as they were."""
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(to, "w") as new:
-        for entry in old.infolist():
-            data = old.read(entry)
-            if entry.filename in drop:
-                continue
-            if entry.filename == MANIFEST:
-                said = orjson.loads(data)
-                change(said)
-                data = orjson.dumps(said)
-            new.writestr(entry.filename, data)
-
-
-@pytest.fixture
-def kept(tmp_path, tiny_shop, publish, settings_for):
-    """A backup, in SQLite: what is refused does not depend on the database."""
-    with closing(Database(f"sqlite:///{tmp_path}/x.db")) as database:
-        migrate.upgrade(database)
-        publish(tiny_shop, database, tmp_path / "models")
-        path, _ = make_backup(settings_for(tmp_path / "models"), database, tmp_path / "b.zip", NOW)
-    return path
-
-
-def test_a_damaged_backup_is_refused_by_name(kept, tmp_path):
-    data, rng = kept.read_bytes(), random.Random(1)
-    broken = tmp_path / "broken.zip"
-    whole = verify_backup(kept)
-    for number in range(150):
-        changed = bytearray(data)
-        if number % 3 == 0:
-            changed = changed[: rng.randrange(len(changed))]
-        else:
-            changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
-        broken.write_bytes(changed)
-        try:
-            found = verify_backup(broken)
-        except BackupError as error:
-            found, reason = None, str(error)
-        # A bit of the container may say nothing: all that is held is whole then.
-        assert found == whole or (found is None and "broken.zip" in reason)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda said: said.update(format=2), "format 2"),
-        (lambda said: said.update(kind="other"), "not a backup of recsys"),
-        (lambda said: said.update(revision="9999"), "newer release"),
-        (lambda said: said.pop("rows"), "cannot be read"),
-        (lambda said: said.update(rows={"events": "x"}), "cannot be read"),
-        (lambda said: said["members"].update({"tables/more.parquet": {}}), "cannot be read"),
-        (
-            lambda said: said["members"].update({"tables/m.parquet": {"bytes": 0, "sha256": ""}}),
-            "members",
-        ),
-        (lambda said: said["members"]["tables/events.parquet"].update(sha256="0"), "events"),
-    ],
-)
-def test_a_foreign_or_newer_backup_is_refused_by_name(kept, tmp_path, change, words):
-    to = tmp_path / "foreign.zip"
-    rewritten(kept, to, change)
-    with pytest.raises(BackupError, match=words) as caught:
-        verify_backup(to)
-    assert "foreign.zip" in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["../../evil", "models/../../evil", "/etc/evil", "tables/../x"])
-def test_a_name_that_leaves_the_folder_is_refused(kept, tmp_path, name):
-    to = tmp_path / "odd.zip"
-    said = {
-        "bytes": 1,
-        "sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
-    }
-    rewritten(kept, to, lambda manifest: manifest["members"].update({name: said}))
-    with zipfile.ZipFile(to, "a") as archive:
-        archive.writestr(name, "x")
-    with pytest.raises(BackupError, match="names"):
-        verify_backup(to)
-
-
-def test_other_files_are_no_backups(tmp_path):
-    for data in (b"", b"PK\x05\x06" + bytes(18), b"SQLite format 3\0", os.urandom(5_000)):
-        path = tmp_path / "x.zip"
-        path.write_bytes(data)
-        with pytest.raises(BackupError, match=r"x\.zip"):
-            verify_backup(path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb:
-        bomb.writestr(MANIFEST, b"0" * 10_000_000)
-    with pytest.raises(BackupError, match="packed otherwise"):
-        verify_backup(path)
-    with pytest.raises(BackupError, match="cannot be read"):
-        verify_backup(tmp_path / "absent.zip")
-
-
-def test_damaged_models_stop_a_backup_or_are_left_out(filled, tmp_path, tiny_shop, publish):
-    database, settings = filled
-    old = tiny_shop.bundle.version
-    new = publish(tiny_shop, database, tmp_path / "models", "20250401-000000-abcdef")
-    (tmp_path / "models" / old / "vocabulary.json").write_text("{}")
-    path, made = make_backup(settings, database, tmp_path / "b.zip", NOW)
-    assert list(made.left_out) == [old]
-    assert list(made.versions) == [new]
-    with closing(Database(f"sqlite:///{tmp_path}/r.db")) as target:
-        restore(settings, target, path, NOW)
-        with target.connect() as connection:
-            assert version_rows.get_version(connection, old).state == "deleted"
-    (tmp_path / "models" / new / "vocabulary.json").unlink()
-    with pytest.raises(ModelFileError, match="vocabulary"):
-        make_backup(settings, database, tmp_path / "c.zip", NOW)
-    assert not list(tmp_path.glob("*c.zip*")) + list(tmp_path.glob(".*part"))
-
-
 def test_a_backup_of_an_older_schema_goes_forward(empty_url, tmp_path, monkeypatch, settings_for):
     """Made where 0002 was the newest schema, restored here."""
     from sqlalchemy import MetaData
@@ -474,26 +235,6 @@ def test_a_backup_of_an_older_schema_goes_forward(empty_url, tmp_path, monkeypat
         with target.connect() as connection:
             assert read_stamps(connection).items == 42
             assert connection.execute(text("SELECT item_id FROM items")).scalar_one() == "a"
-
-
-def test_a_version_that_goes_while_it_is_copied_is_left_out(
-    filled, tmp_path, tiny_shop, publish, monkeypatch
-):
-    database, settings = filled
-    newer = publish(tiny_shop, database, tmp_path / "models", "20990101-000000-aaaaaa")
-    older = tiny_shop.bundle.version
-    checked = making.verified_files
-
-    def then_deleted(root, version, digest):
-        found = checked(root, version, digest)
-        if version == older:
-            delete_version(root, version)
-        return found
-
-    monkeypatch.setattr(making, "verified_files", then_deleted)
-    _, made = make_backup(settings, database, tmp_path / "x.zip", NOW)
-    assert set(made.versions) == {newer} and set(made.left_out) == {older}
-    assert verify_backup(tmp_path / "x.zip").champion == newer
 
 
 @pytest.fixture
@@ -576,63 +317,6 @@ def test_tables_of_others_in_the_database_are_no_hindrance(filled, tmp_path):
     assert answers(database, settings) == before
     with database.connect() as connection:
         assert connection.execute(text("SELECT id FROM of_the_shop")).scalars().all() == [1]
-
-
-def test_the_newest_are_kept_and_parts_swept(tmp_path):
-    for day in range(1, 6):
-        (tmp_path / backup_name(NOW.replace(day=day))).write_text("x")
-    (tmp_path / "other.zip").write_text("not ours")
-    half = tmp_path / ".recsys-20250301-000000.zip.999999999.abc.part"
-    half.write_text("half")
-    os.utime(half, (NOW.timestamp() - 7_200,) * 2)
-    mine = tmp_path / f".recsys-20250301-000000.zip.{os.getpid()}.abc.part"
-    mine.write_text("being written")
-    assert prune_backups(tmp_path, 2, NOW) == 3
-    names = ["other.zip", "recsys-20250304-093000.zip", "recsys-20250305-093000.zip"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, *names]
-
-
-def test_from_the_command_line_and_by_the_clock(filled, tmp_path, capsys, monkeypatch):
-    from recsys.cli import main
-
-    database, _ = filled
-    url = database.url.set(drivername=database.dialect).render_as_string(hide_password=False)
-    monkeypatch.setenv("RECSYS_DATABASE__URL", url)
-    monkeypatch.setenv("RECSYS_REGISTRY__PATH", str(tmp_path / "models"))
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["recsys", *map(str, arguments), "--json"])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out = capsys.readouterr().out
-        return end.value.code or 0, json.loads(out.splitlines()[-1]) if out else None
-
-    folder = tmp_path / "kept"
-    folder.mkdir()
-    status, made = run("backup", folder)
-    assert status == 0
-    assert run("backup", "--verify", made["path"]) == (0, {**made, "whole": True})
-    assert run("restore", made["path"])[0] == 1
-    assert run("restore", made["path"], "--replace")[0] == 0
-
-    with database.begin() as connection:
-        run_id = job_rows.request_run(connection, "backup", "cli", 1)
-    by_clock = {
-        **os.environ,
-        "RECSYS_SCHEDULE__BACKUP_PATH": str(folder),
-        "RECSYS_SCHEDULE__BACKUP_KEEP": "1",
-    }
-    launched = [sys.executable, "-m", "jobs", "run", str(run_id)]
-    subprocess.run(launched, env=by_clock, cwd=tmp_path, check=True)
-    with database.connect() as connection:
-        outcome = job_rows.get_run(connection, run_id).outcome
-    assert outcome["pruned"] == 1
-    assert [path.name for path in folder.iterdir()] == [outcome["file"]]
-
-
-def test_it_needs_the_present_schema(empty_url, tmp_path, settings_for):
-    with closing(Database(empty_url)) as database, pytest.raises(RecsysError, match="db upgrade"):
-        make_backup(settings_for(tmp_path), database, tmp_path / "b.zip", NOW)
 
 
 def test_versions_kept_in_the_database_travel_as_files_and_are_kept_again(filled, target, tmp_path):
