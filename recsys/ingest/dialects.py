@@ -135,8 +135,11 @@ def judged(dialect: Dialect, sample: bytes, judge_escape: bool = False) -> Diale
 def _consistent(dialect: Dialect, sample: bytes) -> bool:
     """Whether all of `sample` can be taken for quoted rows, none of which swallows another."""
     stop, at = dialect.delimiter.encode(), 0
-    pattern = row_pattern(dialect.delimiter, '"')
+    pattern, plain = row_pattern(dialect.delimiter, '"'), _plain_rows(stop, dialect.fields)
     while at < len(sample):
+        if rows := plain.match(sample, at):
+            at = rows.end()
+            continue
         found = pattern.match(sample, at)
         row = found[0] if found else b""
         if not row or not (row.endswith(b"\n") or at + len(row) == len(sample)):
@@ -166,6 +169,12 @@ def row_pattern(delimiter: str, quote: str) -> re.Pattern[bytes]:
     stop, mark = re.escape(delimiter.encode()), re.escape(quote.encode())
     field = rb"(?:Q(?:[^Q]++|QQ)*+Q|(?!Q)[^D\n]*+)".replace(b"Q", mark).replace(b"D", stop)
     return re.compile(rb"%s(?:%s%s)*+\r?\n?" % (field, stop, field))
+
+
+def _plain_rows(stop: bytes, fields: int) -> re.Pattern[bytes]:
+    """Rows of one line and of so many fields, whose quotes are one before and one after a field."""
+    field = rb'(?:"[^"\n]*+"|[^"D\n]*+)'.replace(b"D", re.escape(stop))
+    return re.compile(rb"(?:%s(?:%s%s){%d}\r?\n)++" % (field, re.escape(stop), field, fields - 1))
 
 
 def _spark_pattern(stop: bytes) -> re.Pattern[bytes]:
