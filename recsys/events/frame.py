@@ -5,7 +5,7 @@ Legend: E events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.errors import InputError
 from recsys.events.array_types import AnyArray, Int16Array, Int32Array, Int64Array, UInt64Array
 from recsys.events.identity import key_hashes
 
@@ -35,6 +36,16 @@ class EventFrame:
 
     def __len__(self) -> int:
         return len(self.users)
+
+
+MAX_TYPES = 2**15 - 1  # of events: more than a code of two bytes can tell apart
+
+
+def check_types(names: Sized) -> None:
+    """Raises InputError where there are more event types than codes for them."""
+    if len(names) > MAX_TYPES:
+        expected = f"expected at most {MAX_TYPES:,} types; is another column taken for the type?"
+        raise InputError("event_type", f"{len(names):,} different ones", expected)
 
 
 @dataclass
@@ -83,7 +94,9 @@ class EventFrameBuilder:
         parts = self._parts
         parts["users"].append(users)
         parts["items"].append(self._items.encode(columns["item_id"]))
-        parts["event_types"].append(self._types.encode(columns["event_type"]).astype(np.int16))
+        types = self._types.encode(columns["event_type"])
+        check_types(self._types.codes)
+        parts["event_types"].append(types.astype(np.int16))
         parts["sessions"].append(key_hashes(columns["session_id"]))
         parts["timestamps_us"].append(columns["timestamp_us"].to_numpy())
         parts["positions"].append(columns["position"].to_numpy())

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.events.array_types import AnyArray
-from recsys.events.frame import Codes, EventFrame
+from recsys.events.frame import Codes, EventFrame, check_types
 from recsys.events.identity import key_hashes, mixed
 from recsys.events.times import DAY_US
 
@@ -70,6 +70,7 @@ class LogSample:
             "timestamps_us": times,
             "positions": np.arange(self.events, self.events + len(times)),
         }
+        check_types(self._types.codes)
         if "position" in batch.schema.names:
             given = batch.column("position").to_numpy()
             if given.any():  # a table without an order has none

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.errors import ConflictError, SequenceFileError, StorageUnavailableError
-from recsys.events.frame import EventFrame
+from recsys.events.frame import EventFrame, check_types
 from recsys.events.identity import hash_texts, user_bucket
 from recsys.events.large_arrays import LARGE_EVENTS
 from recsys.events.times import DAY_US
@@ -275,6 +275,7 @@ class SequenceStore:
             for item in sorted(own_items):
                 numbers.setdefault(item, len(numbers))
             types = dict.fromkeys([*manifest.type_names, *sorted(own_types)])
+            check_types(types)
             places = {name: place for place, name in enumerate(types)}
             columns = read_segment(self._folder, segment, "r+")
             renumbered(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from recsys.config import Settings
 from recsys.config.exclude_seen import seen_types
@@ -13,6 +13,7 @@ from recsys.storage.engine.database import Connection
 from recsys.storage.entities import event_rows
 
 KEEP_SECONDS = 60.0
+MOST_OF_PAGES = 200  # types that there may be for a page to bring another
 
 
 class EventTypes:
@@ -24,6 +25,7 @@ class EventTypes:
         self._default = settings.serving.exclude_seen
         self._configured = configured_types(settings)
         self._held: tuple[float, frozenset[str]] | None = None
+        self._brought: set[str] = set()  # by pages, and not yet among those that are read
 
     def check(self, connection: Connection, request: Request, bundle: Bundle | None) -> str | None:
         """What is to be told of the types that a request names in `exclude_seen`; None: nothing.
@@ -51,6 +53,17 @@ class EventTypes:
                 expected = "true, all, none or types of events"
                 raise unknown("exclude_seen", name, expected, sorted(known))
         return f"exclude_seen: no event is of type {', '.join(missing)} yet"
+
+    def beyond(self, connection: Connection, posted: Collection[str]) -> set[str]:
+        """Those of the types that a page has `posted` which it may not bring: what there is may always
+        come, what there is not while types are few. Whoever reads a page's key can make up any number.
+        """
+        known = self._stored(connection, KEEP_SECONDS) | self._configured
+        self._brought -= known
+        new = sorted(set(posted) - known - self._brought)
+        room = max(0, MOST_OF_PAGES - len(known) - len(self._brought))
+        self._brought.update(new[:room])
+        return set(new[room:])
 
     def _stored(self, connection: Connection, lasts: float) -> frozenset[str]:
         now = self._clock()

@@ -100,6 +100,21 @@ def test_a_body_is_read_in_time_that_grows_with_its_length(page):
     assert time.monotonic() - started < 20
 
 
+def test_a_page_brings_few_types_of_events(page):
+    """Each takes a place in the training, in counts and in lists, and may be any text."""
+    service = page()
+    service.call("POST", "/events", json={"user_id": "u", "item_id": "i", "event_type": "rent"})
+    rows = [{"session_id": "s", "item_id": "i", "event_type": f"t{n:03}"} for n in range(400)]
+    assert 150 <= post(service, rows).get_json()["accepted"] <= 200
+    again = post(service, [*rows[:5], rows[-1], {**rows[0], "event_type": "rent"}]).get_json()
+    assert [one["status"] for one in again["results"]] == ["accepted"] * 5 + [
+        "rejected",
+        "accepted",
+    ]
+    assert again["results"][5]["error"] == "event_type = 't399': a page brings no more types"
+    service.call("POST", "/events", json={"user_id": "u", **rows[-1]})  # the shop's server may
+
+
 def test_a_page_tells_of_what_happens_now(page):
     service = page()
     now_ms = time.time_ns() // 1_000_000

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint
 from pydantic import BaseModel, Field
 
-from recsys.errors import AccessError, InputError
+from recsys.errors import AccessError, InputError, shown
 from recsys.events.fields import Event
 from recsys.events.identity import as_page_knows
 from recsys.events.times import DAY_US
@@ -91,7 +91,14 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
             erased = tombstone_rows.is_erased(
                 connection, {key for _, e in good for key in _keys(e)}
             )
+            beyond: set[str] = set()
+            if page:
+                types = services().recommender.event_types
+                beyond = types.beyond(connection, {event.event_type for _, event in good})
             for index, event in good:
+                if event.event_type in beyond:
+                    problem = f"event_type = {shown(event.event_type)}: a page brings no more types"
+                    results[index].update(event_id=_told(event, page), error=problem)
                 if erased.intersection(_keys(event)):
                     results[index].update(event_id=_told(event, page), error="the user was erased")
             good = [(index, event) for index, event in good if results[index]["error"] is None]
