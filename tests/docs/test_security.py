@@ -22,6 +22,14 @@ def test_every_test_that_is_named_exists(name):
         assert test in functions, f"{path}::{test}"
 
 
+def test_every_attack_names_the_test_that_holds_it():
+    table = (ROOT / "docs/security.md").read_text().split("## Attacks")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for row in rows:
+        assert row.count("|") == 4 and "::test_" in row.split("|")[3], row
+
+
 def test_the_audit_looks_at_torch_too():
     lock = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"^torch==", lock, re.M)
