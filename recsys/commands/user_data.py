@@ -71,7 +71,8 @@ def _notes(settings: Settings, kept_versions: int) -> dict[str, str]:
         "and exports by the tombstone; delete them there yourself"
     }
     return {
-        "caches": "no process keeps a user's events; the next request reads none",
+        "caches": "the next request reads none of the user's events; a worker's live state drops them at "
+        f"its next look at the log ({settings.serving.live_seconds:g} s), or once it has read it anew",
         "answers under way": "that no worker has stored yet are dropped instead",
         "quarantine": "rows went whose mapped columns name the user; of lines that could not be taken "
         "apart, and rows without those columns, all that hold the id",

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import structlog
@@ -92,10 +93,11 @@ class LiveState:
             return None
         return f"what others did lately is {age:.0f} seconds old"
 
-    def start(self) -> None:
-        """Follow the log in a thread of this process, until `stop`."""
+    def start(self, noted: Callable[[], None] = lambda: None) -> None:
+        """Follow the log in a thread of this process, until `stop`; `noted` is called after each turn."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="live", daemon=True)
+            run = partial(self._run, noted)
+            self._thread = threading.Thread(target=run, name="live", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -131,7 +133,7 @@ class LiveState:
                 self._current_at = began
             return added
 
-    def _run(self) -> None:
+    def _run(self, noted: Callable[[], None]) -> None:
         problem = ""
         while not self._stopped.is_set():
             began, before = self._clock(), self.log
@@ -144,6 +146,7 @@ class LiveState:
                 problem = str(error)
             except Exception:
                 log.exception("following events failed")
+            noted()
             spent = self._clock() - began
             was_anew = self.log is not before
             pause = self._seconds if was_anew else max(self._seconds, SHARE * spent)

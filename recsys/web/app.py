@@ -164,9 +164,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         for name, size in sizes.items():
             prometheus_metrics.cached.labels(name).set(size)
         if (live := shared.recommender.live) is not None:
-            prometheus_metrics.live_events.set(len(live.log))
-            prometheus_metrics.live_bytes.set(live.bytes)
-            prometheus_metrics.live_age.set(live.age_seconds)
+            prometheus_metrics.note_live(live)
 
     def allow_page(response: Response) -> None:
         """Let a page of an allowed origin read the answer."""

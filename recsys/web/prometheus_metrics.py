@@ -36,6 +36,7 @@ from prometheus_client.registry import Collector
 
 from recsys.models.bundle import Bundle
 from recsys.serving.active_model import Models
+from recsys.serving.live_state import LiveState
 from recsys.storage.entities.job_rows import LastEnds
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -145,6 +146,13 @@ def count_event(event_type: str, outcome: str, lag_seconds: float) -> None:
     events.labels(outcome).inc()
     if outcome == "accepted":
         lag.labels(_bounded(event_type)).observe(max(0.0, lag_seconds))
+
+
+def note_live(live: LiveState) -> None:
+    """What a worker's live state holds, and how old it is."""
+    live_events.set(len(live.log))
+    live_bytes.set(live.bytes)
+    live_age.set(live.age_seconds)
 
 
 @dataclass(frozen=True)

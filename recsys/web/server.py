@@ -153,8 +153,9 @@ def _start_threads(app: Flask, slot: int, stop: threading.Event) -> None:
         name="follow",
         daemon=True,
     ).start()
-    if recommender.live is not None:
-        recommender.live.start()
+    live = recommender.live
+    if live is not None:
+        live.start(lambda: prometheus_metrics.note_live(live))
     if slot == WATCHING_SLOT:
         watch = SchedulerWatch(shared.database, Webhook(shared.settings), time.monotonic)
         threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True).start()

@@ -279,9 +279,10 @@ _BEFORE = select(events.c.id).order_by(events.c.id.desc()).offset(bindparam("cap
 _FIRST = select(func.min(events.c.id + 0)).where(
     events.c.id > bindparam("before"), events.c.timestamp_us > bindparam("since_us")
 )
-_HORIZON = CompiledSelect(
-    select(
-        literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint", BigInteger),
-        literal_column("pg_snapshot_xmax(pg_current_snapshot())::text::bigint", BigInteger),
-    )
+_RUNNING: ColumnElement[Any] = literal_column(
+    "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 )
+_FOLLOWING: ColumnElement[Any] = literal_column(
+    "pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+)
+_HORIZON = CompiledSelect(select(_RUNNING, _FOLLOWING))
