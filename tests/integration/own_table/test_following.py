@@ -6,7 +6,14 @@ import pytest
 from recsys.errors import ConfigError
 from recsys.events.fields import EVENT_SCHEMA, Event
 from recsys.events.identity import hash_texts
-from recsys.storage.entities import erasure_rows, event_rows, user_rows
+from recsys.serving.live_state import LiveState
+from recsys.storage.entities import (
+    erasure_rows,
+    event_rows,
+    tombstone_rows,
+    user_rows,
+    version_rows,
+)
 from recsys.storage.events_source import open_events_source
 from recsys.storage.external.external_following import LEAST_ROWS, LOOK_BACK_US, ExternalFollower
 
@@ -169,6 +176,32 @@ def test_an_event_in_both_tables_counts_once(two_clicks, own, follow):
     two_clicks.fill(some("p", event_id="p1"), first=3)
     two_clicks.fill(some("q", event_id="q1"), first=4)
     assert read_all(follower) == ["q"]
+
+
+def test_a_live_state_follows_it_and_who_is_erased_or_allowed(
+    two_clicks, own, tmp_path, version_row
+):
+    with own.begin() as connection:
+        version_rows.add_version(connection, version_row("v1", data_end_us=1))
+        version_rows.deploy(connection, "v1", 1, "test", "")
+    two_clicks.fill(some("a", "b"))
+    two_clicks.fill(some("c", user="eve"), first=3)
+    settings = two_clicks.settings(tmp_path / "models")
+    source = open_events_source(settings, own)
+    live = LiveState(settings, own, source, lambda: 0.0)
+    assert live.follow_once(NOW_US) == 3
+    two_clicks.fill(some("d", user="eve"), first=4)
+    assert live.follow_once(NOW_US) == 1
+    with own.begin() as connection:
+        erasure_rows.erase(connection, "ada", 1)
+    assert live.follow_once(NOW_US) == 2
+    assert live.log.item_ids == ["c", "d"]
+    with own.begin() as connection:
+        tombstone_rows.allow_again(connection, "ada")
+    assert live.follow_once(NOW_US) == 4
+    assert live.log.item_ids == ["a", "b", "c", "d"]
+    live.stop()
+    source.close()
 
 
 def test_a_table_that_cannot_be_followed_says_why(two_clicks, follow):
