@@ -203,7 +203,7 @@ def count_activity(settings: Settings, database: Database, now: datetime) -> int
         idle_us, life_us = auth.session_idle_minutes * 60e6, auth.session_hours * HOUR_US
         account_rows.delete_old_sessions(connection, now_us, round(idle_us), round(life_us))
     with closing(open_events_source(settings, database)) as source:
-        return open_event_views(source, settings, database).count_activity(now_us)
+        return open_event_views(source, database).count_activity(now_us)
 
 
 def report_quality(settings: Settings, database: Database, now: datetime, say: Say) -> int:
@@ -223,7 +223,7 @@ def report_quality(settings: Settings, database: Database, now: datetime, say: S
         except ModelFileError as error:
             say(f"unknown items are not counted: {error}")
     with closing(open_events_source(settings, database)) as source:
-        views = open_event_views(source, settings, database)
+        views = open_event_views(source, database)
         sample, newest = views.samples(QUALITY_EVENTS, total, to_us(now))
     facts = {
         "total": total,

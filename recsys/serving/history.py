@@ -109,5 +109,5 @@ def past_read(bundle: Bundle, past: list[HistoryEvent]) -> list[HistoryEvent]:
 
 def encoded(bundle: Bundle, past: list[HistoryEvent]) -> Histories:
     """`past` as the bundle's model reads it: one history (B = 1)."""
-    items, types, times, sessions, _ = zip(*past, strict=True) if past else ((),) * 5
+    items, types, times, sessions, *_ = zip(*past, strict=True) if past else ((),) * 4
     return encode_history(bundle, items, types, times, sessions)

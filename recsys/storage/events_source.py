@@ -54,9 +54,7 @@ class EventsSource(Protocol):
         """Items of the newest events of `owner` of these types."""
 
     def popular_items(self, connection: Connection, query: PopularityQuery) -> ItemCounts:
-        """Items by how many users and sessions had an event of them; of an external table, events
-        are counted.
-        """
+        """Items by how many users and sessions had an event of them."""
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         """How many events a user has, and from when to when."""

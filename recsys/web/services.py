@@ -36,7 +36,7 @@ class Services:
     @cached_property
     def event_views(self) -> EventViews:
         """The dashboard's lists and counts of events."""
-        return open_event_views(self.recommender.source, self.settings, self.database)
+        return open_event_views(self.recommender.source, self.database)
 
     def close(self) -> None:
         """Write what waits to be written: the requests are done."""

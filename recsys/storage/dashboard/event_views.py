@@ -9,11 +9,10 @@ from typing import Protocol
 
 from sqlalchemy import Connection
 
-from recsys.config import Settings
 from recsys.events.frame import EventFrame
 from recsys.events.identity import Owner
 from recsys.storage.dashboard.catalogue_views import ItemEvents
-from recsys.storage.dashboard.external_event_views import CombinedEventViews, ExternalEventViews
+from recsys.storage.dashboard.external_event_views import ExternalEventViews
 from recsys.storage.dashboard.own_event_views import OwnEventViews
 from recsys.storage.dashboard.visitor_views import (
     EventPosition,
@@ -61,11 +60,8 @@ class EventViews(Protocol):
         """Bring events by hour and users by day up to date; how many days were counted anew."""
 
 
-def open_event_views(source: EventsSource, settings: Settings, database: Database) -> EventViews:
+def open_event_views(source: EventsSource, database: Database) -> EventViews:
     """The views of the events that `source` reads."""
-    own = OwnEventViews(database)
     if source.external is None:
-        return own
-    if settings.events.accept_posts:
-        return CombinedEventViews(source.external, own)
+        return OwnEventViews(database)
     return ExternalEventViews(source.external)

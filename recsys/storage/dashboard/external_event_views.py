@@ -7,6 +7,7 @@ job counts rows by hour and users by day as it does those of the service's own t
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -20,7 +21,6 @@ from recsys.events.times import DAY_US
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.dashboard.catalogue_views import MAX_STEPS, ItemEvents
 from recsys.storage.dashboard.external_activity import MAX_HELD, ActivityCounts
-from recsys.storage.dashboard.own_event_views import OwnEventViews
 from recsys.storage.dashboard.visitor_views import (
     COUNTED,
     SCANNED,
@@ -30,9 +30,9 @@ from recsys.storage.dashboard.visitor_views import (
     VisitorPage,
     VisitorQuery,
 )
-from recsys.storage.entities import history_rows, key_values
+from recsys.storage.entities import key_values
 from recsys.storage.entities.key_values import InstallationKey
-from recsys.storage.external.external_events import ExternalEvents
+from recsys.storage.external.external_events import ExternalEvents, check_skipped
 
 NEWEST_ROWS = 50_000  # in which one item's events are looked for
 KEPT_DAYS = 400  # that are counted
@@ -85,11 +85,7 @@ class ExternalEventViews:
 
     def count_events(self, connection: Connection, owner: Owner, limit: int) -> int:
         """How many events a user (with those merged in) or a session has; `limit` at most."""
-        return min(self._known_events(connection, owner), limit)
-
-    def _known_events(self, connection: Connection, owner: Owner) -> int:
-        keys, hidden = _keys(connection, owner), self._source.hidden(connection)
-        return len(self._source.serving().all_events(keys, hidden))
+        return min(len(self._source.all_events(connection, owner)), limit)
 
     def time_line(
         self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
@@ -98,11 +94,12 @@ class ExternalEventViews:
         events are as new as it.
         """
         skipped = 0 if before is None else before.row_id
-        keys, hidden = _keys(connection, owner), self._source.hidden(connection)
-        found, _ = self._source.serving().page(keys, limit, skipped, hidden)
+        check_skipped(skipped)
+        found = self._source.newest_events(connection, owner, skipped + limit)
+        names = [one.name for one in fields(TimeLineEvent) if one.name != "id"]
         return [
-            TimeLineEvent(id=skipped + at, user_id=row.user_id, **row.event._asdict())
-            for at, row in enumerate(found, 1)
+            TimeLineEvent(id=at, **{name: getattr(event, name) for name in names})
+            for at, event in enumerate(found[skipped:], skipped + 1)
         ]
 
     def item_events(
@@ -176,29 +173,3 @@ class ExternalEventViews:
                 connection, InstallationKey.EXTERNAL_COUNTED, orjson.dumps(state).decode()
             )
         return len(users)
-
-
-class CombinedEventViews(ExternalEventViews):
-    """An external table beside which posted events are taken: lists are of the table, a visitor's
-    events are counted in both.
-    """
-
-    def __init__(self, source: ExternalEvents, posted: OwnEventViews) -> None:
-        super().__init__(source)
-        self._posted = posted
-
-    def count_events(self, connection: Connection, owner: Owner, limit: int) -> int:
-        posted = self._posted.count_events(connection, owner, limit)
-        return min(posted + self._known_events(connection, owner), limit)
-
-    def time_line(
-        self, connection: Connection, owner: Owner, limit: int, before: EventPosition | None = None
-    ) -> list[TimeLineEvent]:
-        """Of a visitor whom the table does not know, the posted events."""
-        known = self._known_events(connection, owner)
-        chosen = super().time_line if known else self._posted.time_line
-        return chosen(connection, owner, limit, before)
-
-
-def _keys(connection: Connection, owner: Owner) -> list[str]:
-    return [owner.key] if owner.user_id is None else history_rows.owned_keys(connection, owner)

@@ -17,6 +17,7 @@ from recsys.storage.engine.database import Database
 
 SEQUENCE_COLUMNS = ", ".join([*(one.name for one in SEQUENCE_FIELDS), "id AS position"])
 STORE_COLUMNS = f"user_bucket, {SEQUENCE_COLUMNS}"
+OWNER_COLUMNS = "item_id, user_id, session_id, timestamp_us"
 EXPORT_COLUMNS = ", ".join(EVENT_COLUMNS)
 BATCH_ROWS = 65_536
 BUSY_MS = 20_000

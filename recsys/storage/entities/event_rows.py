@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from recsys.events.fields import EVENT_COLUMNS, Event
-from recsys.events.identity import sequence_key, user_bucket, users_and_sessions
+from recsys.events.identity import Owner, sequence_key, user_bucket, users_and_sessions
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities import history_rows, item_rows
 from recsys.storage.schema.tables import event_counts, events, item_categories, items
@@ -161,6 +161,16 @@ def user_events(
     rows = connection.execute(statement).all()
     found = [Event(**{name: getattr(row, name) for name in EVENT_COLUMNS}) for row in rows]
     return EventPage(found, int(rows[-1].id) if len(rows) == limit else None)
+
+
+def newest_events(connection: Connection, owner: Owner, limit: int) -> list[Event]:
+    """The newest `limit` events of `owner`, newest first by time."""
+    owned = events.c.session_id == owner.session_id
+    if owner.user_id is not None:
+        owned = owned_by(history_rows.owned_keys(connection, owner))
+    statement = select(*(events.c[name] for name in EVENT_COLUMNS)).where(owned)
+    statement = statement.order_by(events.c.timestamp_us.desc(), events.c.id.desc()).limit(limit)
+    return [Event(**row._mapping) for row in connection.execute(statement)]
 
 
 def delete_before(connection: Connection, before_us: int, limit: int) -> int:

@@ -40,6 +40,7 @@ class HistoryEvent(NamedTuple):
     timestamp_us: int
     session_id: str | None
     event_id: str
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class History:
     complete: bool  # whether there are surely no older ones
 
 
+_FIELDS = len(HistoryEvent._fields)  # behind which a row has its id
 _HISTORY_COLUMNS = (*(events.c[name] for name in HistoryEvent._fields), events.c.id)
 
 
@@ -173,9 +175,9 @@ def history(
     if reads == 1:
         rows.reverse()
     else:  # a row may come twice, as the user's and as the session's
-        unique = {row[5]: row for row in rows}.values()
-        rows = sorted(unique, key=lambda row: (row[2], row[5]))
-    return History([HistoryEvent._make(row[:5]) for row in rows[-limit:]], len(rows) < limit)
+        unique = {row[_FIELDS]: row for row in rows}.values()
+        rows = sorted(unique, key=lambda row: (row[2], row[_FIELDS]))
+    return History([HistoryEvent._make(row[:_FIELDS]) for row in rows[-limit:]], len(rows) < limit)
 
 
 def seen_items(connection: Connection, owner: Owner, types: EventTypes) -> set[str]:

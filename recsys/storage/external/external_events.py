@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from recsys.config import Settings
-from recsys.errors import ConflictError, SourceUnavailableError
+from recsys.errors import ConflictError, InputError, SourceUnavailableError
 from recsys.events.fields import EVENT_COLUMNS, Event
 from recsys.events.frame import EventFrame, EventFrameBuilder
 from recsys.events.identity import Owner, hash_texts, mixed, positions_of
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
-from recsys.storage.entities import history_rows
+from recsys.storage.entities import history_rows, item_rows
 from recsys.storage.entities.event_batches import all_aliases
 from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
 from recsys.storage.entities.history_rows import EventTypes, History, HistoryEvent
@@ -28,12 +29,17 @@ from recsys.storage.entities.user_rows import UserSummary
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.external_following import ExternalFollower
 from recsys.storage.external.external_history import Asked, ExternalHistory
+from recsys.storage.external.external_popularity import (
+    PART,
+    ExternalPopularity,
+    ItemOwners,
+    OwnerPairs,
+)
 from recsys.storage.external.external_rows import ExternalRows
 from recsys.storage.external.mapping_resolution import resolve_mapping
 from recsys.storage.external.serving_checks import ResolvedMapping
-from recsys.storage.schema.tables import item_categories
 
-MAX_COUNTED = 20_000  # items of the table among which those of a category are looked for
+MAX_SKIPPED = 100_000  # events before a page
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class ExternalEvents:
     ) -> History:
         table, hidden = self.serving(), self.hidden(connection)
         parts = [table.newest(one, limit, hidden) for one in _asked(connection, owner, types)]
-        return joined(parts, limit, by_event_id=self._settings.accept_posts)
+        return joined(parts, limit)
 
     def seen_items(self, connection: Connection, owner: Owner, types: EventTypes) -> set[str]:
         table, hidden = self.serving(), self.hidden(connection)
@@ -129,38 +135,46 @@ class ExternalEvents:
         return found
 
     def popular_items(self, connection: Connection, query: PopularityQuery) -> ItemCounts:
-        """Empty where no index leads with the time."""
-        counted = query.limit if query.category is None else MAX_COUNTED
-        counts = self.serving().popular(query.since_us, query.until_us, counted)
-        if query.category is not None:
-            of_category = item_categories.c.category == query.category
-            within = select(item_categories.c.item_id).where(of_category)
-            kept = set(connection.execute(within).scalars())
-            counts = [(item_id, events) for item_id, events in counts if item_id in kept]
-        return sorted(counts, key=lambda one: (-one[1], one[0]))[: query.limit]
+        """Without rows of the table where no index of it leads with the time."""
+        self.serving()
+        resolved, posted = self.resolved(), self.posted_pairs(query)
+        counts: Iterable[ItemOwners] = () if posted is None else posted.counts()
+        if not resolved.is_table or resolved.has_index("timestamp"):
+            popularity = ExternalPopularity(self.rows())
+            counts = popularity.counts(query.since_us, query.until_us, posted)
+        return _most(connection, counts, query)
+
+    def posted_pairs(self, query: PopularityQuery) -> OwnerPairs | None:
+        """Items and owners of what is taken beside the table in the query's time; None: nothing is."""
+        return None
 
     def summary(self, connection: Connection, user_id: str) -> UserSummary:
         merged = history_rows.merged_into(connection, user_id)
-        times = [one.timestamp_us for one in self._all_events(connection, user_id, merged)]
+        owner = Owner(user_id, merged=merged)
+        times = [one.timestamp_us for one in self.all_events(connection, owner)]
         first_us, last_us = min(times, default=None), max(times, default=None)
         return UserSummary(user_id, len(times), first_us, last_us, merged)
 
-    def _all_events(
-        self, connection: Connection, user_id: str, merged: Sequence[str]
-    ) -> list[HistoryEvent]:
-        keys = [f"u:{user_id}", *merged]
-        return self.serving().all_events(keys, self.hidden(connection))
+    def all_events(self, connection: Connection, owner: Owner) -> list[HistoryEvent]:
+        """All events of `owner`, in no order."""
+        asked = _asked(connection, owner, None)
+        return self.serving().all_events(asked, self.hidden(connection))
+
+    def newest_events(self, connection: Connection, owner: Owner, limit: int) -> list[Event]:
+        """The newest `limit` of `all_events`, newest first, with all that is known of them."""
+        asked = _asked(connection, owner, None)
+        found = self.serving().latest(asked, limit, self.hidden(connection))
+        return [Event(value=row.value, **row.event._asdict()) for row in found]
 
     def user_events(
         self, connection: Connection, user_id: str, limit: int, before: int | None = None
     ) -> EventPage:
-        table = self.serving()
-        keys = history_rows.owned_keys(connection, Owner(user_id))
-        found, more = table.page(keys, limit, before, self.hidden(connection))
-        events = [
-            Event(user_id=row.user_id, value=row.value, **row.event._asdict()) for row in found
-        ]
-        return EventPage(events, more)
+        """`before` is the number of events that came before."""
+        skipped = before or 0
+        check_skipped(skipped)
+        found = self.newest_events(connection, Owner(user_id), skipped + limit + 1)
+        more = skipped + limit if len(found) > skipped + limit else None
+        return EventPage(found[skipped : skipped + limit], more)
 
     def frame_since(self, now_us: int, since_us: int = 0) -> EventFrame:
         builder = EventFrameBuilder()
@@ -193,19 +207,41 @@ class ExternalEvents:
         return replace(frame, positions=_content_positions(frame))
 
 
-def joined(parts: Sequence[History], limit: int, *, by_event_id: bool) -> History:
-    """The newest `limit` events of several reads; `by_event_id`: those of one id count once."""
+def check_skipped(skipped: int) -> None:
+    """Raise InputError where a page begins too far back."""
+    if skipped > MAX_SKIPPED:
+        raise InputError("cursor", skipped, f"expected a page among the first {MAX_SKIPPED:,}")
+
+
+def _most(
+    connection: Connection, counts: Iterable[ItemOwners], query: PopularityQuery
+) -> ItemCounts:
+    """Those of `counts`, which fall, that are meant and have most owners."""
+    within = None if query.category is None else item_rows.items_in(connection, [query.category])
+    known_only = query.known_only and within is None
+    found: ItemCounts = []
+    rest = iter(counts)
+    while part := list(islice(rest, PART)):
+        unknown = item_rows.outside(connection, [one.item_id for one in part]) if known_only else ()
+        for one in part:
+            number = one.users if one.item_id in unknown else one.owners
+            if number and (within is None or one.item_id in within):
+                found.append((one.item_id, number))
+        found = sorted(found, key=lambda one: (-one[1], one[0]))[: query.limit]
+        if len(found) == query.limit and found[-1][1] > part[-1].owners:
+            break  # no later one has as many
+    return found
+
+
+def joined(parts: Sequence[History], limit: int) -> History:
+    """The newest `limit` events of several reads."""
     complete = all(part.complete for part in parts)
     filled = [part for part in parts if part.events]
     if len(filled) <= 1:
         return History(filled[0].events if filled else [], complete)
-    events = [one for part in filled for one in part.events]
-    if by_event_id:
-        unique: dict[str, HistoryEvent] = {}
-        for one in events:
-            unique.setdefault(one.event_id, one)
-        events = list(unique.values())
-    events.sort(key=lambda one: one.timestamp_us)
+    events = sorted(
+        (one for part in filled for one in part.events), key=lambda one: one.timestamp_us
+    )
     return History(events[-limit:], complete and len(events) <= limit)
 
 

@@ -9,30 +9,23 @@ read, in bounded steps.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-from sqlalchemy import Select, bindparam, func, not_, or_, select
+from sqlalchemy import Select, bindparam, not_, select
 
-from recsys.errors import InputError
 from recsys.events.fields import MAX_FUTURE_SECONDS
-from recsys.ingest.arrow_columns import as_ids, as_readable
-from recsys.ingest.cells import CellRules, clean, whole_texts, written_forms
+from recsys.ingest.cells import written_forms
 from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
-from recsys.storage.external.mapped_column import MappedColumn
 from recsys.storage.external.mapping import FORMS
 from recsys.storage.external.row_judge import RowJudge, batch_of
 from recsys.storage.external.serving_checks import ResolvedMapping, check_serving
 
 MAX_SEEN_EVENTS = 10_000
-MAX_SKIPPED = 100_000  # events before a page
 MAX_READ = 200_000  # rows of one owner that are looked at
 STEP = 8  # times as many rows are read where too many of them were left out
 JUDGED = (
@@ -45,14 +38,12 @@ JUDGED = (
     "value",
     "position",
 )
-LATEST = 2**62
 MAX_STATEMENTS = 64  # kept compiled, by the event types they ask for
 
 
 class ExternalEvent(NamedTuple):
     """One event of the table."""
 
-    user_id: str | None
     event: HistoryEvent
     place: tuple[int, int, str, str]  # by which events are in order
     value: float | None
@@ -91,82 +82,24 @@ class ExternalHistory:
         rows, whole = self._newest(asked, limit, hidden)
         return History([row.event for row in rows], whole)
 
-    def page(
-        self, keys: Sequence[str], limit: int, before: int | None, hidden: Tombstones
-    ) -> tuple[list[ExternalEvent], int | None]:
-        """A page of events, newest first, of 'u:<user_id>' and 's:<session_id>'; what the next page
-        is asked by. `before` is the number of events that came before.
-        """
-        skipped = before or 0
-        if skipped > MAX_SKIPPED:
-            raise InputError("cursor", skipped, f"expected a page among the first {MAX_SKIPPED:,}")
+    def latest(self, asked: Sequence[Asked], limit: int, hidden: Tombstones) -> list[ExternalEvent]:
+        """The newest `limit` events of all that are asked for, newest first."""
         found: list[ExternalEvent] = []
-        for key in keys:
-            found += self._newest(Asked.of(key), skipped + limit + 1, hidden, hot=False)[0]
+        for one in asked:
+            found += self._newest(one, limit, hidden, hot=False)[0]
         found.sort(key=lambda row: row.place, reverse=True)
-        page = found[skipped : skipped + limit]
-        return page, skipped + limit if len(found) > skipped + limit else None
+        return found[:limit]
 
     def seen_items(self, asked: Asked, hidden: Tombstones) -> set[str]:
         """Items of the newest events of `asked`."""
         rows, _ = self._newest(asked, MAX_SEEN_EVENTS, hidden)
         return {row.event.item_id for row in rows}
 
-    def all_events(self, keys: Sequence[str], hidden: Tombstones) -> list[HistoryEvent]:
-        """All events of 'u:<user_id>' and 's:<session_id>', of the newest MAX_READ rows of each."""
+    def all_events(self, asked: Sequence[Asked], hidden: Tombstones) -> list[HistoryEvent]:
+        """All events, of the newest MAX_READ rows of each that is asked for."""
         return [
-            row.event
-            for key in keys
-            for row in self._newest(Asked.of(key), MAX_READ, hidden, hot=False)[0]
+            row.event for one in asked for row in self._newest(one, MAX_READ, hidden, hot=False)[0]
         ]
-
-    def popular(self, since_us: int, until_us: int | None, limit: int) -> list[tuple[str, int]]:
-        """(item id, events) with most events in [since_us, until_us), most first.
-
-        Nothing where no index leads with the time: a request is not to wait for the whole table.
-        """
-        mapping, source = self._mapping, self._mapping.source()
-        if mapping.columns["timestamp"].kind == "text" or not self._has_time_index:
-            return []
-        moment: Any = mapping.column(source, "timestamp")
-        end_us = min(until_us or LATEST, _latest_us() + 1)
-        inside = [
-            *mapping.wanted(),
-            moment >= mapping.literal("timestamp", mapping.at(since_us)),
-            moment < mapping.literal("timestamp", mapping.at(end_us)),
-            or_(*(mapping.holds(source, name) for name in self._owners)),
-        ]
-        item, times = mapping.told_apart(source, "item"), func.count()
-        statement = select(item, times).where(*inside).group_by(item)
-        statement = statement.order_by(times.desc(), item)
-        asked = limit
-        while True:
-            with self._source.connect(counting=True) as connection:
-                rows = [tuple(row) for row in connection.execute(statement.limit(asked))]
-            counts = self._by_item(rows)
-            if len(rows) < asked or len(counts) >= limit or asked >= MAX_READ:
-                return counts.most_common(limit)
-            asked = min(asked * STEP, MAX_READ)
-
-    def _by_item(self, rows: Sequence[tuple[Any, ...]]) -> Counter[str]:
-        """Events by item id of (item, events); without those of an item that no id can be made of."""
-        columns = {"item": self._columns["item"], "events": MappedColumn("events", "integer")}
-        item, unfit = as_readable(batch_of(rows, columns).column("item"))
-        if pa.types.is_string(item.type):
-            item = whole_texts(clean(item, CellRules(), "item_id", Counter()))
-        counts: Counter[str] = Counter()
-        for at, item_id in enumerate(as_ids(item)[0].to_pylist()):
-            if item_id is not None and (unfit is None or not unfit[at]):
-                counts[item_id] += int(rows[at][1])
-        return counts
-
-    @cached_property
-    def _owners(self) -> list[str]:
-        return [name for name in ("user", "session") if name in self._columns]
-
-    @cached_property
-    def _has_time_index(self) -> bool:
-        return not self._resolved.is_table or self._resolved.has_index("timestamp")
 
     def has(self, owner: str) -> bool:
         """Whether events of a 'user' or 'session' can be asked for."""
@@ -234,8 +167,8 @@ class ExternalHistory:
             if user is not None and hidden.covers(f"u:{user}"):
                 continue
             event_id = event_id or (str(position) if ordered else f"{us}-{item}")
-            event = HistoryEvent(item, event_type, us, session, event_id)
-            found.append(ExternalEvent(user, event, (us, position, item, event_type), value))
+            event = HistoryEvent(item, event_type, us, session, event_id, user)
+            found.append(ExternalEvent(event, (us, position, item, event_type), value))
         found.sort(key=lambda one: one.place)
         return found
 

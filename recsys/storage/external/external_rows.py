@@ -20,10 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, FromClause, Select, func, or_, select
 
 from recsys.events.array_types import BoolArray
 from recsys.events.fields import MAX_FUTURE_SECONDS, POSITIONED_SCHEMA
+from recsys.events.times import DAY_US
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_database import ExternalDatabase
 from recsys.storage.external.mapped_column import MappedColumn
@@ -67,12 +68,13 @@ class ExternalRows:
         return self.mapping.read_columns
 
     @cached_property
-    def _rows(self) -> Any:
+    def table(self) -> FromClause:
+        """What rows are selected from."""
         return self.mapping.source()
 
     @cached_property
     def _along(self) -> ColumnElement[Any]:
-        return self.mapping.column(self._rows, self.mapping.along)
+        return self.mapping.column(self.table, self.mapping.along)
 
     def end(self) -> Any:
         """The largest order (or time that is not ahead of the clock) there is; None where none is."""
@@ -134,11 +136,24 @@ class ExternalRows:
             value = str(value)[:10] + "~"  # after all times of that day, however they are written
         return [self._along <= self.mapping.literal("timestamp", value)]
 
+    def possible(self) -> list[ColumnElement[bool]]:
+        """What every event has, as far as SQL can say: an item, an owner, a place in the order."""
+        mapping, rows = self.mapping, self.table
+        owners = [name for name in ("user", "session") if name in mapping.columns]
+        found = [
+            *mapping.wanted(),
+            mapping.holds(rows, "item"),
+            or_(*(mapping.holds(rows, name) for name in owners)),
+        ]
+        if "order" in mapping.columns:
+            found.append(mapping.column(rows, "order").is_not(None))
+        return found
+
     def query(self, chunk: Chunk | None = None, since_us: int = 0, newest: int = 0) -> str:
         """The SELECT of a chunk, of all rows since a time, or of the last `newest` along the index;
         without parameters.
         """
-        mapping, rows = self.mapping, self._rows
+        mapping, rows = self.mapping, self.table
         statement: Select[Any] = select(*(mapping.selected(rows, name) for name in self._read))
         conditions = mapping.wanted()
         if chunk is not None:
@@ -148,15 +163,24 @@ class ExternalRows:
                 conditions.append(self._along < mapping.literal(mapping.along, chunk.end))
             else:
                 conditions += self._up_to_now()
-        if since_us > 0 and mapping.columns["timestamp"].kind != "text":
-            moment = mapping.column(rows, "timestamp")
-            conditions.append(moment >= mapping.literal("timestamp", mapping.at(since_us)))
+        if since_us > 0:
+            conditions.append(self._since(since_us))
         statement = statement.where(*conditions)
-        if newest:
-            statement = statement.where(self._along.is_not(None), *self._up_to_now())
+        if newest:  # filtered first, so that rows which are no events crowd nothing out
+            bounds = mapping.time_bounds(time.time_ns() // 1_000 + MAX_FUTURE_SECONDS * 1_000_000)
+            timely = mapping.timely(rows, bounds)
+            statement = statement.where(self._along.is_not(None), *self.possible(), *timely)
             statement = statement.order_by(self._along.desc())
         compiled = str(statement.compile(dialect=self.source.plain_dialect))
         return f"{compiled} LIMIT {int(newest)}" if newest else compiled
+
+    def _since(self, since_us: int) -> ColumnElement[bool]:
+        """Keeps out what is surely earlier. Times as text may begin with a blank, and have zones."""
+        mapping, moment = self.mapping, self.mapping.column(self.table, "timestamp")
+        if mapping.columns["timestamp"].kind == "text":
+            day = str(mapping.at(max(0, since_us - DAY_US)))[:10]
+            return or_(moment >= mapping.literal_text(day), moment < mapping.literal_text("0"))
+        return moment >= mapping.literal("timestamp", mapping.at(since_us))
 
     def newest(self, now_us: int, limit: int, hidden: Tombstones | None = None) -> pa.Table:
         """Events of the last `limit` rows, in no order, as `batches` gives them; none where no index
@@ -182,14 +206,16 @@ class ExternalRows:
         hidden: Tombstones | None = None,
         tally: Tally | None = None,
         newest: int = 0,
+        waited_for: bool = False,
     ) -> Iterator[pa.RecordBatch]:
         """The events of a chunk, in no order: EVENT_SCHEMA and `position`, which is the order
         column's value, or 0 where there is none. Those of `hidden`, who were erased, are left out.
+        `waited_for`: a request waits, so that the read has a time-out.
 
         Raises ConfigError where the columns are not what the mapping says, SourceUnavailableError.
         """
         judge, query = RowJudge(self.mapping, now_us), self.query(chunk, since_us, newest)
-        for batch in self.source.batches(query, self._read, newest > 0):
+        for batch in self.source.batches(query, self._read, waited_for or newest > 0):
             judged = judge.judge(batch)
             if tally is not None:
                 _count(tally, judged.read, judged.events.num_rows, judged.rejections)

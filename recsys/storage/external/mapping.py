@@ -190,9 +190,9 @@ class Mapping:
         if kind != "text" and self.dialect != "sqlite":
             return found.is_not(None)
         trimmed = func.trim(cast(found, Text))
-        return and_(found.is_not(None), not_(trimmed.in_(self._no_values())))
+        return and_(found.is_not(None), not_(trimmed.in_(self.no_values())))
 
-    def _no_values(self) -> list[ColumnElement[str]]:
+    def no_values(self) -> list[ColumnElement[str]]:
         """Texts that stand for no value, as SQL that needs no parameter."""
         return [self.literal_text(word) for word in ("", *MISSING_WORDS)]
 
@@ -211,26 +211,38 @@ class Mapping:
             return collate(found, "BINARY")
         if self.columns[meaning].kind != "text":
             return found
-        if self.dialect == "postgresql":
-            return collate(cast(found, Text), "C")
-        unicode = func.convert(found.op("USING")(literal_column("utf8mb4")))
-        return cast(unicode, LargeBinary)
+        written = self.written(source, meaning)
+        return collate(written, "C") if self.dialect == "postgresql" else cast(written, LargeBinary)
 
-    def timely(self, source: FromClause) -> list[ColumnElement[bool]]:
-        """Keeps times out that no event can have: before 1970, and after the parameter `latest`.
+    def written(self, source: FromClause, meaning: str) -> ColumnElement[Any]:
+        """A column of texts as text of the database's own (PostgreSQL, MySQL)."""
+        found = self.column(source, meaning)
+        if self.dialect == "postgresql":
+            return cast(found, Text)
+        return func.convert(found.op("USING")(literal_column("utf8mb4")))
+
+    def timely(
+        self, source: FromClause, bounds: dict[str, object] | None = None
+    ) -> list[ColumnElement[bool]]:
+        """Keeps times out that no event can have, before 1970 and ahead of the clock, by `bounds`, which
+        `time_bounds` made; None: they are parameters.
 
         It takes all that a row's judge would take, so that a LIMIT after it loses nothing.
         """
+
+        def bound(name: str) -> ColumnElement[Any]:
+            return bindparam(name) if bounds is None else self.literal("timestamp", bounds[name])
+
         moment: Any = self.column(source, "timestamp")
         if self.columns["timestamp"].kind == "text":
-            return [moment.is_not(None), moment <= bindparam("latest")]
-        inside = and_(moment >= bindparam("earliest"), moment <= bindparam("latest"))
+            return [moment.is_not(None), moment <= bound("latest")]
+        inside = and_(moment >= bound("earliest"), moment <= bound("latest"))
         if self.dialect == "sqlite":  # a column of numbers may hold numbers written as text
             inside = or_(inside, func.typeof(moment) == literal_column("'text'"))
         return [inside]
 
     def time_bounds(self, latest_us: int) -> dict[str, object]:
-        """The parameters of `timely`. A local time may be ahead of UTC by as much as a day."""
+        """The bounds of `timely`. A local time may be ahead of UTC by as much as a day."""
         if self.columns["timestamp"].kind == "text":
             return {"latest": str(self.at(latest_us + DAY_US))[:10] + "~"}
         slack = DAY_US if self.columns["timestamp"].kind == "date" else SLACK_US
@@ -250,7 +262,7 @@ class Mapping:
         # However it is padded, and whatever case its collation tells apart.
         known = [written.contains(name, autoescape=True) for name in sorted(event_types)]
         if self.default_type in event_types:
-            known += [written.is_(None), func.trim(written).in_(self._no_values())]
+            known += [written.is_(None), func.trim(written).in_(self.no_values())]
         return [or_(*known) if known else false()]
 
     def literal(self, meaning: str, value: object) -> ColumnElement[Any]:
@@ -338,6 +350,17 @@ class Mapping:
         if kind == "date":
             return local.date()
         return local if kind == "naive" else local.isoformat(timespec="seconds")
+
+    def not_before(self, us: int) -> object:
+        """The first value of the time column, as `at` gives it, that is not before `us`."""
+        value = self.at(us)
+        at_us = None if isinstance(value, str) else self.micros(value)
+        if at_us is None or at_us >= us:
+            return value
+        if isinstance(value, int):
+            return value + 1
+        kind = self.columns["timestamp"].kind
+        return value + timedelta(days=1) if isinstance(value, date) and kind == "date" else value
 
     def earlier(self, value: object, seconds: float) -> object:
         """A time of the column's own type, `seconds` before `value`."""

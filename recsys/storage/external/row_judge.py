@@ -29,7 +29,7 @@ from recsys.storage.external.mapped_column import MappedColumn
 from recsys.storage.external.mapping import KEYS, Mapping
 
 NOT_AS_READ = "holds more around the id than an index is asked for; mend it in a view"
-_UUID = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$"
+UUID_DIGITS, UUID_HYPHENED = r"^(.{8})(.{4})(.{4})(.{4})(.{12})$", r"\1-\2-\3-\4-\5"
 _INT64 = r"^-?([0-9]{1,18}|[0-8][0-9]{18})$"
 _AS_KEYS = {"--unit": "unit", "--timezone": "timezone", "--default-type": "default_type"}
 _TIMES = ("aware", "naive", "date", "text")
@@ -72,7 +72,7 @@ class RowJudge:
         for meaning in self._names:
             column, bad = as_readable(batch.column(meaning))
             if self._mapping.columns[meaning].kind == "uuid_bytes":
-                column = pc.replace_substring_regex(column, _UUID, r"\1-\2-\3-\4-\5")
+                column = pc.replace_substring_regex(column, UUID_DIGITS, UUID_HYPHENED)
             columns[meaning] = column
             if bad is not None:
                 unusable[meaning] = (bad, NOT_UTF8)
