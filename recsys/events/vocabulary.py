@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from recsys.events.array_types import Int32Array
+from recsys.events.array_types import Int32Array, Int64Array
 
 PADDING = 0
 UNKNOWN = 1
@@ -44,6 +44,17 @@ class Vocabulary:
         return isinstance(other, Vocabulary) and self._item_ids == other._item_ids
 
     __hash__ = None  # type: ignore[assignment]
+
+    def without(self, rows: Int64Array) -> Vocabulary:
+        """The same rows, of which `rows` (n,) are no items any more: they are never looked up.
+
+        >>> Vocabulary(["tea", "cup"]).without(np.array([3])).encode(["tea", "cup"]).tolist()
+        [2, 1]
+        """
+        found = Vocabulary(self._item_ids)
+        gone = set(rows.tolist())
+        found._index = {name: row for name, row in self._index.items() if row not in gone}
+        return found
 
     @property
     def item_ids(self) -> list[str]:

@@ -26,6 +26,8 @@ from recsys.events.array_types import Float32Array, Int64Array
 from recsys.models.ranker import Votes, vote_shares
 
 BLEND = "blend"  # the name of the ranking that blends the network with rankers
+LIVE = "live"  # the name of the blend that was chosen with a live log, for answers with one
+TRENDING = "trending"  # a component of that blend: what most owners had in the last hour
 SHARPEST = 200
 NOTHING = -1e8  # a gate below it has nothing to copy
 NO_COPIES = -60.0  # a gate_shift that leaves the network's copies out
@@ -62,9 +64,8 @@ def blended(blend: Blend, components: Components) -> Float32Array:
     """Shares (B, V), -inf where an item may not come next."""
     total = np.zeros_like(components.scores)
     _add_copies(total, blend, components)
-    for name, weight in blend.weights.items():
-        if weight:
-            total += _weighted_scores(name, blend, components)
+    for name in _present(blend, components):
+        total += _weighted_scores(name, blend, components)
     total[np.isneginf(components.scores)] = -np.inf
     return total
 
@@ -75,9 +76,7 @@ def blended_by_source(blend: Blend, components: Components) -> dict[str, Float32
     Copies count for the network.
     """
     parts = {
-        name: _weighted_scores(name, blend, components)
-        for name, weight in blend.weights.items()
-        if weight
+        name: _weighted_scores(name, blend, components) for name in _present(blend, components)
     }
     _add_copies(
         parts.setdefault(components.network, np.zeros_like(components.scores)), blend, components
@@ -86,6 +85,15 @@ def blended_by_source(blend: Blend, components: Components) -> dict[str, Float32
     for part in parts.values():
         part[excluded] = -np.inf
     return parts
+
+
+def _present(blend: Blend, components: Components) -> list[str]:
+    """The names that have a weight and scores; `trending` has none without a live log."""
+    return [
+        name
+        for name, weight in blend.weights.items()
+        if weight and (name == components.network or name in components.votes)
+    ]
 
 
 def _weighted_scores(name: str, blend: Blend, components: Components) -> Float32Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from recsys.events.array_types import Float32Array
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.blend import Blend
+from recsys.models.live_view import LiveMoment
 from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.lstm.network import NextItemNetwork
 from recsys.models.lstm.network_scorer import NetworkScorer
@@ -38,6 +40,9 @@ class Bundle:
     categories: list[str] = field(default_factory=list)  # code 1.. in order; code 0 is missing
     light: ItemMatrix | None = None  # the item table in int8, as the version's file holds it
     matrix: ItemMatrix | None = None  # what the catalogue is scanned with, if not with the table
+    live: LiveMoment | None = (
+        None  # the live log at the moment of an answer, which adds to the rankers
+    )
 
     @property
     def network_name(self) -> str | None:
@@ -65,6 +70,17 @@ class Bundle:
         if self.network is None:
             return 0
         return sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
+
+    def with_live(self, moment: LiveMoment) -> Bundle:
+        """The bundle at a moment of the live log, whose new items its vocabulary holds then.
+
+        All that is worked out of the bundle once is shared with it.
+        """
+        _ = self.scorer, self.recent, self._components
+        found = copy.copy(self)
+        object.__setattr__(found, "vocabulary", moment.vocabulary)
+        object.__setattr__(found, "live", moment)
+        return found
 
     def component(self, name: str) -> Ranker:
         """A ranker as a component of a blend."""

@@ -62,15 +62,18 @@ def _room(events: int, items: int, owners: int) -> LiveArrays:
 
 
 class LiveLog:
-    """The newest events, at most `capacity`; when it is full the older half goes."""
+    """The newest events, at most `capacity`.
+
+    One thread appends. Others may read meanwhile what was there when they looked: arrays are added to
+    or replaced, never changed where a reader of the first `events` looks.
+    """
 
     def __init__(self, session_gap_seconds: float, capacity: int) -> None:
         self.capacity = capacity
         self._gap_us = round(session_gap_seconds * 1e6)
         self.arrays = _room(LEAST, LEAST, LEAST)
         self.events = 0
-        self.generation = 0  # how often codes of items and owners were given anew
-        self._session_count = 0
+        self.sessions = 0
         self.item_codes: dict[str, int] = {}
         self.item_ids: list[str] = []
         self._owner_codes: dict[int, int] = {}
@@ -101,8 +104,42 @@ class LiveLog:
         item_ids: Sequence[str],
         times_us: Int64Array,
         session_hashes: UInt64Array,
+    ) -> LiveLog:
+        """The log with n more events, in the order of their arrival.
+
+        That is this log itself; or, where it is full, a new one without the older half, so that
+        whoever reads the old one goes on reading what it was.
+        """
+        if len(item_ids) > self.capacity // 2:  # of so many at once, the newest
+            kept = slice(len(item_ids) - self.capacity // 2, None)
+            owner_hashes, item_ids = owner_hashes[kept], item_ids[kept]
+            times_us, session_hashes = times_us[kept], session_hashes[kept]
+        log = self
+        if self.events + len(item_ids) > self.capacity:
+            log = self.newest(self.capacity // 2)
+        log._append(owner_hashes, item_ids, times_us, session_hashes)
+        return log
+
+    def newest(self, count: int) -> LiveLog:
+        """A log of the newest `count` events, in which nothing points to what is gone."""
+        found = LiveLog(self._gap_us / 1e6, self.capacity)
+        held, keys = self.arrays, list(self._owner_codes)
+        at = slice(max(0, self.events - count), self.events)
+        found._append(
+            [keys[owner] for owner in held.owners[at]],
+            [self.item_ids[code] for code in held.codes[at]],
+            held.times_us[at],
+            held.session_hashes[at],
+        )
+        return found
+
+    def _append(
+        self,
+        owner_hashes: Sequence[int],
+        item_ids: Sequence[str],
+        times_us: Int64Array,
+        session_hashes: UInt64Array,
     ) -> None:
-        """Add events in the order of their arrival; all are of the same length (n,)."""
         codes, ids = self.item_codes, self.item_ids
         items = np.empty(len(item_ids), np.int32)
         for at, item_id in enumerate(item_ids):
@@ -113,26 +150,17 @@ class LiveLog:
             items[at] = code
         known = self._owner_codes
         owners = np.fromiter(
-            (known.setdefault(key, len(known)) for key in owner_hashes), np.int32, len(item_ids)
+            (known.setdefault(key, len(known)) for key in owner_hashes), np.int32, len(items)
         )
-        for at in range(0, len(items), self.capacity // 2):
-            part = slice(at, at + self.capacity // 2)
-            self._add(owners[part], items[part], times_us[part], session_hashes[part])
-
-    def _add(
-        self, owners: Int32Array, items: Int32Array, times_us: Int64Array, sessions: UInt64Array
-    ) -> None:
-        if self.events + len(items) > self.capacity:
-            owners, items = self._drop_older_half(owners, items)
         self._make_room(self.events + len(items))
-        self._session_count = _append(
+        self.sessions = _append(
             self.arrays,
             self.events,
-            self._session_count,
+            self.sessions,
             owners,
             items,
             times_us,
-            sessions,
+            session_hashes,
             self._gap_us,
         )
         self.events += len(items)
@@ -147,35 +175,9 @@ class LiveLog:
             for want, have in zip(wanted, held, strict=True)
         ]
         wider = _room(*room)
-        for old, new in zip(self.arrays, wider, strict=True):
-            new[: len(old)] = old
+        for name, old in self.arrays._asdict().items():
+            getattr(wider, name)[: len(old)] = old
         self.arrays = wider
-
-    def _drop_older_half(
-        self, owners: Int32Array, items: Int32Array
-    ) -> tuple[Int32Array, Int32Array]:
-        """Forget the older half of the events; `owners` and `items` by the numbers they have then.
-
-        What is left is added once more to an empty log, so that nothing points to what is gone.
-        """
-        log = self.arrays
-        kept = slice(self.events // 2, self.events)
-        ids, keys = self.item_ids, list(self._owner_codes)
-        old_items = np.concatenate((log.codes[kept], items))
-        old_owners = np.concatenate((log.owners[kept], owners))
-        old_sessions = log.session_hashes[kept]
-        times_us = log.times_us[kept]
-        live_items, items_now = np.unique(old_items, return_inverse=True)
-        live_owners, owners_now = np.unique(old_owners, return_inverse=True)
-        self.item_ids = [ids[code] for code in live_items]
-        self.item_codes = {item_id: code for code, item_id in enumerate(self.item_ids)}
-        self._owner_codes = {keys[number]: at for at, number in enumerate(live_owners)}
-        count = len(times_us)
-        self.arrays, self.events, self._session_count = _room(LEAST, LEAST, LEAST), 0, 0
-        items_now, owners_now = items_now.astype(np.int32), owners_now.astype(np.int32)
-        self._add(owners_now[:count], items_now[:count], times_us, old_sessions)
-        self.generation += 1
-        return owners_now[count:], items_now[count:]
 
 
 @compiled

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from recsys.events.array_types import AnyArray, Float32Array, Float64Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
+from recsys.models.live_view import LiveMoment
 
 Votes = tuple[Int32Array, Float32Array]
 
@@ -47,6 +48,14 @@ class Ranker(ABC):
     @abstractmethod
     def votes(self, history: Int32Array) -> Votes:
         """Distinct item indices with a score above 0 each, in any order, for one history (T,)."""
+
+    def live_votes(self, history: Int32Array, moment: LiveMoment) -> Votes:
+        """Votes counted on: those of the version's data together with those of the live log.
+
+        history (T,): rows of the moment's vocabulary, beyond V where an item is new. Without more, the
+        votes of what the version knows.
+        """
+        return self.votes(moment.known(history))
 
     @abstractmethod
     def arrays(self) -> dict[str, AnyArray]:
@@ -88,6 +97,13 @@ def add_up(items: Int32Array, weights: NDArray[np.floating[Any]]) -> Votes:
         return NO_VOTES
     unique, places = np.unique(items, return_inverse=True)
     return unique, np.bincount(places, weights).astype(np.float32)
+
+
+def both(one: Votes, other: Votes) -> Votes:
+    """The votes of two, added up."""
+    if len(other[0]) == 0:
+        return one
+    return add_up(np.concatenate((one[0], other[0])), np.concatenate((one[1], other[1])))
 
 
 def gather(offsets: Int64Array, rows: Int64Array) -> tuple[Int64Array, Int64Array]:

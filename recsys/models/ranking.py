@@ -18,10 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.events.array_types import BoolArray, Float32Array, Int64Array
+from recsys.events.array_types import BoolArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.blend import SHARPEST, Blend, Components, blended, blended_by_source
+from recsys.models.blend import (
+    LIVE,
+    SHARPEST,
+    TRENDING,
+    Blend,
+    Components,
+    blended,
+    blended_by_source,
+)
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.inference import NetworkState
 from recsys.models.lstm.kernels import add_scaled, largest
@@ -91,12 +99,13 @@ def components_of(
 
 
 def rankings(bundle: Bundle) -> list[str]:
-    """The rankings a bundle can serve, the blends first."""
-    return [*bundle.blends, *bundle.rankers]
+    """The rankings a bundle can serve without a live log, the blends first."""
+    return [*(name for name in bundle.blends if name != LIVE), *bundle.rankers]
 
 
 def _rankers_in(bundle: Bundle, blend: Blend) -> list[str]:
-    return [n for n, weight in blend.weights.items() if weight and n != bundle.network_name]
+    names = [n for n, weight in blend.weights.items() if weight and n != bundle.network_name]
+    return [n for n in names if n != TRENDING or bundle.live is not None]
 
 
 def encode_history(
@@ -159,13 +168,41 @@ class HistoryState:
     votes: Mapping[str, Votes]
 
 
+def served_blend(bundle: Bundle) -> Blend | None:
+    """The blend that ranks: the one chosen for the live log where there is one, else the version's.
+
+    None where the bundle serves a ranker.
+    """
+    if bundle.live is not None and LIVE in bundle.blends:
+        return bundle.blends[LIVE]
+    return bundle.blends.get(bundle.ranking)
+
+
 def history_state(bundle: Bundle, history: Histories) -> HistoryState | None:
     """The state after one history (B = 1); None where the bundle serves a ranker, which has none."""
-    if bundle.ranking in bundle.rankers or bundle.scorer is None:
+    blend = served_blend(bundle)
+    if blend is None or bundle.scorer is None:
         return None
-    names = _rankers_in(bundle, bundle.blends[bundle.ranking])
-    votes = {name: bundle.component(name).votes(history[0]) for name in names}
-    return HistoryState(bundle.scorer.state(history), votes)
+    names = _rankers_in(bundle, blend)
+    return HistoryState(network_state(bundle, history), votes_of(bundle, history[0], names))
+
+
+def votes_of(bundle: Bundle, history: Int32Array, names: Sequence[str]) -> dict[str, Votes]:
+    """The votes of the rankers called `names` for one history (T,), counted on where there is a live log."""
+    live = bundle.live
+    if live is None:
+        return {name: bundle.component(name).votes(history) for name in names if name != TRENDING}
+    return {
+        name: live.trending()
+        if name == TRENDING
+        else bundle.component(name).live_votes(history, live)
+        for name in names
+    }
+
+
+def network_state(bundle: Bundle, history: Histories) -> NetworkState:
+    assert bundle.scorer is not None
+    return bundle.scorer.state(history, None if bundle.live is None else bundle.live.view.vectors)
 
 
 def best(
@@ -183,26 +220,24 @@ def best(
     for this very history and bundle, where it is at hand. The source of an item is the component
     that gives it most. Where a ranker serves, an item without a vote is left out.
     """
-    if factors is not None:
-        parts = scores_by_source(bundle, history, recent)
-        rows = np.arange(len(bundle.vocabulary))
-        for part in parts.values():  # -inf stays so, whatever the factor
-            np.multiply(part, factors, out=part, where=np.isfinite(part))
-    elif bundle.ranking in bundle.rankers:
-        voted, votes = bundle.rankers[bundle.ranking].votes(history[0])
-        order = np.argsort(voted)
-        rows, votes = voted[order].astype(np.int64), votes[order].astype(np.float32)
-        kept = bundle.repeats.allows(rows, history[0]) & (rows >= FIRST_ITEM) & (votes > 0)
-        parts = {bundle.ranking: np.where(kept, votes, np.float32(-np.inf))[None]}
+    blend = served_blend(bundle)
+    if blend is None:
+        rows, parts = _ranker_candidates(bundle, history, factors is not None)
     else:
         state = state or history_state(bundle, history)
         assert state is not None
-        rows, parts = _blended_candidates(bundle, history, k, recent, mask, state)
+        rows, components = candidates(
+            bundle, blend, history, k, recent, mask, state, everything=factors is not None
+        )
+        parts = blended_by_source(blend, components)
+    if factors is not None:
+        for part in parts.values():  # -inf stays so, whatever the factor
+            np.multiply(part, factors[rows], out=part, where=np.isfinite(part))
     names = list(parts)
     table = np.stack([parts[name][0] for name in names])  # (sources, C)
     total = table.sum(axis=0)
     mask.apply(total, rows)
-    if bundle.ranking in bundle.rankers:
+    if blend is None:
         total[total <= 0] = -np.inf
     return [
         (int(rows[at]), float(total[at]), names[int(table[:, at].argmax())])
@@ -210,21 +245,42 @@ def best(
     ]
 
 
-def _blended_candidates(
+def _ranker_candidates(
+    bundle: Bundle, history: Histories, everything: bool
+) -> tuple[Int64Array, dict[str, Float32Array]]:
+    """The rows (C,), ascending, that the served ranker votes for, and its votes (1, C)."""
+    voted, votes = votes_of(bundle, history[0], [bundle.ranking])[bundle.ranking]
+    order = np.argsort(voted)
+    rows, votes = voted[order].astype(np.int64), votes[order].astype(np.float32)
+    kept = bundle.repeats.allows(rows, history[0]) & (rows >= FIRST_ITEM) & (votes > 0)
+    return rows, {bundle.ranking: np.where(kept, votes, np.float32(-np.inf))[None]}
+
+
+def candidates(
     bundle: Bundle,
+    blend: Blend,
     history: Histories,
     k: int,
     recent: Float32Array | None,
     mask: Mask,
     state: HistoryState,
-) -> tuple[Int64Array, dict[str, Float32Array]]:
-    """Candidate rows (C,), ascending, and what each component adds to their shares (1, C)."""
+    everything: bool = False,
+) -> tuple[Int64Array, Components]:
+    """Candidate rows (C,), ascending, and the component scores of one history's (B = 1).
+
+    With `everything` all rows are candidates.
+    """
     assert bundle.scorer is not None and bundle.network_name is not None
-    blend = bundle.blends[bundle.ranking]
+    network, votes = state.network, state.votes
     if recent is None:
         recent = bundle.recent
-    network, votes = state.network, state.votes
     scan = bundle.scorer.scan(network.vector)
+    size, live = len(scan), bundle.live
+    if live is not None:
+        beyond = np.arange(size, len(bundle.vocabulary))
+        scan = np.concatenate((scan, live.view.scores(network.vector, beyond)))
+    if len(recent) < len(scan):
+        recent = np.concatenate((recent, np.zeros(len(scan) - len(recent), np.float32)))
     if blend.recency:
         add_scaled(scan, np.float32(blend.recency), recent)
     scan[:FIRST_ITEM] = -np.inf
@@ -239,12 +295,15 @@ def _blended_candidates(
         chosen.append(largest(scan, k + SLACK))
     elif k > SHARPEST:
         chosen.append(largest(scan, k + SLACK))
-    rows = distinct(np.concatenate(chosen))
+    rows = np.arange(len(scan)) if everything else distinct(np.concatenate(chosen))
     rows = rows[np.searchsorted(rows, FIRST_ITEM) :]
-    exact = bundle.scorer.score(network.vector, rows)
+    known = int(np.searchsorted(rows, size))
+    exact = bundle.scorer.score(network.vector, rows[:known])
+    if live is not None:
+        exact = np.concatenate((exact, live.view.scores(network.vector, rows[known:])))
     exact[~bundle.repeats.allows(rows, history[0])] = -np.inf
     pointed = network.pointed >= FIRST_ITEM
-    components = Components(
+    return rows, Components(
         network=bundle.network_name,
         scores=exact[None],
         pointed=np.searchsorted(rows, network.pointed[pointed])[None],
@@ -253,7 +312,6 @@ def _blended_candidates(
         votes={n: [(np.searchsorted(rows, v[0]).astype(np.int32), v[1])] for n, v in votes.items()},
         recent=recent[rows],
     )
-    return rows, blended_by_source(blend, components)
 
 
 def distinct(rows: NDArray[np.integer[Any]]) -> Int64Array:

@@ -15,11 +15,14 @@ import numpy as np
 
 from recsys.events.array_types import AnyArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
-from recsys.models.ranker import NO_VOTES, Ranker, Votes, add_up, gather, strongest
+from recsys.models.live_view import LiveMoment
+from recsys.models.ranker import NO_VOTES, Ranker, Votes, add_up, both, gather, strongest
 from recsys.models.transitions import steps_apart
 
 WINDOW = 10
 KEEP = 500
+LIVE_STEPS = 5  # that are counted after an event of the live log
+LIVE_EVENTS = 300  # newest events of an item in the live log that are looked at
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class SequentialRules(Ranker):
             return NO_VOTES
         places, of = gather(self.offsets, recent)
         return add_up(self.items[places], self.weights[places] / (of + 1.0))
+
+    def live_votes(self, history: Int32Array, moment: LiveMoment) -> Votes:
+        recent = history[: -WINDOW - 1 : -1]  # newest first
+        steps = moment.steps_after(recent, ahead=LIVE_STEPS, walked=LIVE_EVENTS)
+        return both(self.votes(moment.known(history)), steps)
 
     def arrays(self) -> dict[str, AnyArray]:
         return {"offsets": self.offsets, "items": self.items, "weights": self.weights}

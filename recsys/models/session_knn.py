@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -31,6 +32,9 @@ import numpy as np
 from recsys.events.array_types import AnyArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.live_log import NOWHERE
+from recsys.models.live_view import LiveMoment
+from recsys.models.live_votes import session_votes
 from recsys.models.ranker import NO_VOTES, Ranker, Votes, add_up, gather
 
 RECENT_SESSIONS = 500  # M: sessions looked at for each item
@@ -139,6 +143,48 @@ class SessionKnn(Ranker):
             )
         positive = scores > 0
         return candidates[positive], scores[positive]
+
+    def live_votes(self, history: Int32Array, moment: LiveMoment) -> Votes:
+        recent = history[-WINDOW:]
+        newest_first, at = np.unique(recent[::-1], return_index=True)
+        real = newest_first >= FIRST_ITEM
+        order = np.argsort(at[real])
+        rows, distance = newest_first[real][order], at[real][order].astype(np.int32)
+        if len(rows) == 0:
+            return NO_VOTES
+        known = len(self.idf)
+        return session_votes(
+            moment.arrays,
+            moment.events,
+            moment.view.since_us,
+            moment.owner,
+            moment.codes(rows),
+            np.where(rows < known, rows, NOWHERE).astype(np.int32),
+            distance,
+            len(recent),
+            moment.row_of,
+            self.item_offsets,
+            self.item_sessions,
+            self.item_places,
+            self.session_offsets,
+            self.session_items,
+            self.session_places,
+            self._frequency,
+            self._session_count,
+            self._session_count + moment.sessions,
+            self.order_decay,
+            RECENT_SESSIONS,
+            NEIGHBOURS,
+        )
+
+    @cached_property
+    def _frequency(self) -> Int32Array:
+        """Sessions that hold each item; (V,)."""
+        return np.bincount(self.session_items, minlength=len(self.idf)).astype(np.int32)
+
+    @property
+    def _session_count(self) -> int:
+        return len(self.session_offsets) - 1
 
     def as_component(self) -> Self:
         return replace(self, copy_share=0.0)

@@ -11,10 +11,12 @@ import numpy as np
 from recsys.events.array_types import AnyArray, Float32Array, Float64Array, Int32Array, Int64Array
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.ranker import NO_VOTES, Ranker, Votes, strongest
+from recsys.models.live_view import LiveMoment
+from recsys.models.ranker import NO_VOTES, Ranker, Votes, both, strongest
 
 KEEP = 500  # successors kept of each item
 TIE_BREAK = 0.01
+LIVE_EVENTS = 1_000  # newest events of an item in the live log that are looked at
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Transitions(Ranker):
             return NO_VOTES
         row = slice(self.offsets[history[-1]], self.offsets[history[-1] + 1])
         return self.items[row], self.weights[row]
+
+    def live_votes(self, history: Int32Array, moment: LiveMoment) -> Votes:
+        steps = moment.steps_after(history[-1:], ahead=1, walked=LIVE_EVENTS)
+        return both(self.votes(moment.known(history)), steps)
 
     def arrays(self) -> dict[str, AnyArray]:
         return {"offsets": self.offsets, "items": self.items, "weights": self.weights}

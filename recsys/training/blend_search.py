@@ -175,15 +175,15 @@ class RatedBlend:
 
 def calibrate(candidates: Candidates) -> RatedBlend:
     """Search the network's own sharpness, gate shift and recency; no ranker is blended in."""
-    return _search(candidates, Blend({candidates.network: 1.0}), ())
+    return search(candidates, Blend({candidates.network: 1.0}), ())
 
 
 def choose_blend(candidates: Candidates, start: Blend) -> RatedBlend:
     """Search the weights of network and rankers together, from `start` on; 0 and 1 are allowed."""
-    return _search(candidates, start, tuple(candidates.votes))
+    return search(candidates, start, tuple(candidates.votes))
 
 
-def _search(candidates: Candidates, start: Blend, names: Sequence[str]) -> RatedBlend:
+def search(candidates: Candidates, start: Blend, names: Sequence[str]) -> RatedBlend:
     """Coordinate search from `start`: the weights of `names`, then what calibrates the network."""
     best = RatedBlend(start, candidates.objective(start))
     for _ in range(ROUNDS):

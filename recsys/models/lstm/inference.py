@@ -5,21 +5,24 @@ Legend: T time, D width, V vocabulary rows, C candidates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.events.array_types import Float32Array, Int64Array
+from recsys.events.array_types import Float32Array, Int32Array, Int64Array
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories
-from recsys.events.vocabulary import FIRST_ITEM
+from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.lstm import kernels
 from recsys.models.lstm.batches import PaddedBatch, pad
 from recsys.models.lstm.bodies import Lstm
 from recsys.models.lstm.copy_head import NEVER
 from recsys.models.lstm.network import NextItemNetwork
+
+VectorsOf = Callable[[Int64Array], Float32Array]  # rows (n,) -> vectors (n, D)
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,11 @@ class HistoryEncoder:
             self._pointer = tuple(array(part) for part in (*parts, copy.distance))
             self._gate = array(copy.gate.weight)[0], float(array(copy.gate.bias)[0])
 
-    def state(self, history: Histories) -> NetworkState:
-        """The state after one history (B = 1): after its newest `max_length` events."""
+    def state(self, history: Histories, beyond: VectorsOf | None = None) -> NetworkState:
+        """The state after one history (B = 1): after its newest `max_length` events.
+
+        `beyond` gives vectors of rows at and beyond V; without it there are none in the history.
+        """
         seen = history.last(self._max_length)
         length = int(seen.ends[0] - seen.starts[0])
         if length == 0:
@@ -65,8 +71,11 @@ class HistoryEncoder:
             return NetworkState(np.zeros(self._table.shape[1], np.float32), *nothing, NEVER)
         inputs = pad(seen, length)
         items = inputs.items[0]
+        table, rows = self._table, items
+        if beyond is not None and items.max() >= len(table):
+            table, rows = self._gathered(items, beyond), np.arange(length)
         x = kernels.embed(
-            items, self._table, self._codes(inputs), self._channels, *self._input_norm
+            rows, table, self._codes(inputs), self._channels, *self._input_norm
         )  # (T, D)
         state = kernels.layer_norm(self._last(x)[None], *self._output_norm)[0]  # (D,)
         if self._network.copy_head is None:
@@ -79,6 +88,13 @@ class HistoryEncoder:
         weight, bias = self._gate
         shares = kernels.point(x, state, excluded, *self._pointer)
         return NetworkState(state, items, shares, float(weight @ state) + bias)
+
+    def _gathered(self, items: Int64Array, beyond: VectorsOf) -> Float32Array:
+        """The vectors (T, D) of items (T,), some of them newer than the network."""
+        newer = items >= len(self._table)
+        vectors: Float32Array = self._table[np.where(newer, UNKNOWN, items)]
+        vectors[newer] = beyond(items[newer])
+        return vectors
 
     def score(self, state: Float32Array, rows: Int64Array) -> Float32Array:
         """Exact scores (C,) of some rows (C,) for one state (D,)."""
@@ -98,9 +114,15 @@ class HistoryEncoder:
         }
         codes = np.empty((len(self._offsets), inputs.shape[1]), np.int64)
         for number, name in enumerate(self._network.channels):
-            found = self._categories[inputs.items] if name == "category" else given[name]
+            found = self._category_of(inputs.items) if name == "category" else given[name]
             codes[number] = found[0] + self._offsets[number]
         return codes
+
+    def _category_of(self, items: Int64Array) -> Int32Array:
+        """Category codes of items (1, T); of those newer than the network none is known."""
+        known = items < len(self._categories)
+        found: Int32Array = np.where(known, self._categories[np.where(known, items, 0)], 0)
+        return found
 
     def _last(self, x: Float32Array) -> Float32Array:
         """The body's last output (D,) for inputs x (T, D)."""

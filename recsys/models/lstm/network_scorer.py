@@ -17,7 +17,7 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.lstm.batches import length_buckets, pad
 from recsys.models.lstm.copy_head import NEVER
-from recsys.models.lstm.inference import HistoryEncoder, NetworkState
+from recsys.models.lstm.inference import HistoryEncoder, NetworkState, VectorsOf
 from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.lstm.network import BatchTensors, NextItemNetwork
 
@@ -62,9 +62,12 @@ class NetworkScorer:
     def _encoder(self) -> HistoryEncoder:
         return HistoryEncoder(self.network, self.max_length, self.repeats)
 
-    def state(self, history: Histories) -> NetworkState:
-        """The state after one history (B = 1), for which `scan` and `score` rank items."""
-        return self._encoder.state(history)
+    def state(self, history: Histories, beyond: VectorsOf | None = None) -> NetworkState:
+        """The state after one history (B = 1), for which `scan` and `score` rank items.
+
+        `beyond` gives vectors of rows at and beyond V, which are items newer than the network.
+        """
+        return self._encoder.state(history, beyond)
 
     def scan(self, state: Float32Array) -> Float32Array:
         """Scores (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""

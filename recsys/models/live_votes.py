@@ -1,0 +1,239 @@
+"""What the live log adds to rankers that count, as compiled walks over it.
+
+Events of the asker are left out: they are the history that is asked for. Of one owner's events of an
+item the newest alone count, so that nobody weighs more than one.
+
+Legend: n items of a history, E events, I codes, V vocabulary rows, S sessions of a version.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recsys.events.array_types import Float32Array, Int32Array, Int64Array
+from recsys.models.live_log import NOWHERE, LiveArrays
+from recsys.models.lstm.kernels import compiled
+
+SESSIONS = 16_384  # places of the table of sessions in sight, a power of two: 10 items, 500 of each
+VOTED = 32_768  # places of the table of items that are voted for
+LONGEST = 50  # newest events of a session that vote
+FREE = -1
+
+
+@compiled
+def find(keys: Int64Array, key: int) -> int:
+    """The place of `key` in an open table of a power of two places, or the free one where it goes."""
+    mask = len(keys) - 1
+    at = (key * 2_654_435_761) & mask
+    while keys[at] != FREE and keys[at] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@compiled
+def add_vote(
+    keys: Int64Array, votes: Float32Array, slots: Int32Array, count: int, row: int, vote: np.float32
+) -> int:
+    """Add a vote for a row to the table; how many rows it holds then. A full one takes no new row."""
+    slot = find(keys, row)
+    if keys[slot] == FREE:
+        if count >= len(keys) // 2:
+            return count
+        keys[slot] = row
+        slots[count] = slot
+        count += 1
+    votes[slot] += vote
+    return count
+
+
+@compiled
+def sorted_votes(
+    keys: Int64Array, votes: Float32Array, slots: Int32Array, count: int
+) -> tuple[Int32Array, Float32Array]:
+    """The rows of a table of votes, ascending, and their votes."""
+    rows = np.sort(keys[slots[:count]])
+    found = np.empty(count, np.float32)
+    for n in range(count):
+        found[n] = votes[find(keys, rows[n])]
+    return rows.astype(np.int32), found
+
+
+@compiled
+def step_votes(
+    log: LiveArrays,
+    end: int,
+    since_us: int,
+    asker: int,
+    codes: Int32Array,
+    row_of: Int32Array,
+    ahead: int,
+    walked: int,
+) -> tuple[Int32Array, Float32Array]:
+    """Rows that followed a history's items within `ahead` steps, and votes for them.
+
+    codes (n,), newest first: item number d (from 1) votes with 1 / (d * steps). Of each the newest
+    `walked` events are looked at, those after `since_us` among the first `end` of the log.
+    """
+    keys = np.full(VOTED, FREE, np.int64)
+    votes = np.zeros(VOTED, np.float32)
+    slots = np.empty(VOTED, np.int32)
+    owners = np.full(4_096, FREE, np.int64)
+    used = np.empty(walked, np.int32)
+    count = 0
+    for n in range(len(codes)):
+        if codes[n] == NOWHERE:
+            continue
+        event = log.item_last[codes[n]]
+        taken = 0
+        for _ in range(walked):
+            if event == NOWHERE or log.times_us[event] <= since_us:
+                break
+            owner = log.owners[event]
+            then = log.after[event]
+            if event < end and owner != asker and NOWHERE < then < end:
+                place = find(owners, owner)
+                if owners[place] == FREE:
+                    owners[place] = owner
+                    used[taken] = place
+                    taken += 1
+                    for step in range(1, ahead + 1):
+                        if not NOWHERE < then < end:
+                            break
+                        vote = np.float32(1.0) / np.float32((n + 1) * step)
+                        row = row_of[log.codes[then]]
+                        count = add_vote(keys, votes, slots, count, row, vote)
+                        then = log.after[then]
+            event = log.same_item[event]
+        for m in range(taken):
+            owners[used[m]] = FREE
+    return sorted_votes(keys, votes, slots, count)
+
+
+@compiled
+def session_votes(
+    log: LiveArrays,
+    end: int,
+    since_us: int,
+    asker: int,
+    codes: Int32Array,
+    rows: Int32Array,
+    distances: Int32Array,
+    length: int,
+    row_of: Int32Array,
+    item_offsets: Int64Array,
+    item_sessions: Int32Array,
+    item_places: Int32Array,
+    session_offsets: Int64Array,
+    session_items: Int32Array,
+    session_places: Int32Array,
+    frequency: Int32Array,
+    session_count: int,
+    total: float,
+    order_decay: float,
+    recent_sessions: int,
+    neighbours: int,
+) -> tuple[Int32Array, Float32Array]:
+    """`SessionKnn.votes` over a version's sessions and the live log's, which are newer.
+
+    codes, rows and distances (n,): the distinct items of the newest `length` events, the newest
+    first; a code or row is NOWHERE where the log or the version lacks the item. The sessions of the
+    version are numbered 0 to S - 1 from the oldest, those of the log from S on; `total` is how many
+    there are of both.
+    """
+    keys = np.full(SESSIONS, FREE, np.int64)
+    similarity = np.zeros(SESSIONS, np.float32)
+    nearest = np.zeros(SESSIONS, np.int32)
+    matched = np.zeros(SESSIONS, np.int32)
+    slots = np.empty(SESSIONS, np.int32)
+    owners = np.full(4_096, FREE, np.int64)
+    used = np.empty(recent_sessions, np.int32)
+    count = 0
+    for n in range(len(codes)):
+        share = np.float32(length - distances[n]) / np.float32(length)
+        taken = 0
+        event = log.item_last[codes[n]] if codes[n] != NOWHERE else NOWHERE
+        for _ in range(4 * recent_sessions):
+            if event == NOWHERE or taken == recent_sessions or log.times_us[event] <= since_us:
+                break
+            owner = log.owners[event]
+            if event < end and owner != asker:
+                place = find(owners, owner)
+                if owners[place] == FREE:
+                    owners[place] = owner
+                    used[taken] = place
+                    taken += 1
+                    slot = find(keys, session_count + log.sessions[event])
+                    if keys[slot] == FREE and count < SESSIONS // 2:
+                        keys[slot] = session_count + log.sessions[event]
+                        slots[count] = slot
+                        count += 1
+                        nearest[slot], matched[slot] = distances[n], log.places[event]
+                    similarity[slot] += share
+            event = log.same_item[event]
+        for m in range(taken):
+            owners[used[m]] = FREE
+        if rows[n] != NOWHERE:
+            first, last = item_offsets[rows[n]], item_offsets[rows[n] + 1]
+            for place in range(first, min(last, first + recent_sessions - taken)):
+                slot = find(keys, item_sessions[place])
+                if keys[slot] == FREE and count < SESSIONS // 2:
+                    keys[slot] = item_sessions[place]
+                    slots[count] = slot
+                    count += 1
+                    nearest[slot], matched[slot] = distances[n], item_places[place]
+                similarity[slot] += share
+    chosen = slots[:count]
+    if count > neighbours:
+        # Most similar first, of equals the newest.
+        strength = similarity[chosen]
+        edge = np.partition(strength, count - neighbours)[count - neighbours]
+        above = chosen[strength > edge]
+        level = chosen[strength == edge]
+        newest = np.argsort(-keys[level])
+        chosen = np.concatenate((above, level[newest[: neighbours - len(above)]]))
+
+    voted = np.full(VOTED, FREE, np.int64)
+    votes = np.zeros(VOTED, np.float32)
+    places = np.empty(VOTED, np.int32)
+    here = np.empty(LONGEST, np.int32)
+    sessions = np.float32(total)
+    count = 0
+    for slot in chosen:
+        weight = similarity[slot] * (np.float32(1.0) - np.float32(0.1) * np.float32(nearest[slot]))
+        if keys[slot] < session_count:
+            first, last = session_offsets[keys[slot]], session_offsets[keys[slot] + 1]
+            for place in range(first, last):
+                row = session_items[place]
+                vote = weight * np.log(sessions / np.float32(max(frequency[row], 1)))
+                if order_decay > 0:
+                    steps = session_places[place] - matched[slot]
+                    steps = steps - 1 if steps > 0 else -steps
+                    vote *= np.float32(np.exp(-steps / order_decay))
+                if vote > 0:
+                    count = add_vote(voted, votes, places, count, row, vote)
+            continue
+        event = log.session_last[keys[slot] - session_count]
+        held = 0
+        while event >= end:
+            event = log.before[event]
+        while event != NOWHERE and held < LONGEST:
+            code = log.codes[event]
+            again = False
+            for m in range(held):
+                again = again or here[m] == code
+            here[held] = code
+            held += 1
+            if not again:
+                row = row_of[code]
+                known = frequency[row] if row < len(frequency) else 0
+                vote = weight * np.log(
+                    sessions / np.float32(max(known + log.item_sessions[code], 1))
+                )
+                if order_decay > 0:
+                    steps = log.places[event] - matched[slot]
+                    steps = steps - 1 if steps > 0 else -steps
+                    vote *= np.float32(np.exp(-steps / order_decay))
+                if vote > 0:
+                    count = add_vote(voted, votes, places, count, row, vote)
+            event = log.before[event]
+    return sorted_votes(voted, votes, places, count)

@@ -1,0 +1,197 @@
+"""Rank positions in the order of time, each as a request at that moment would have been answered.
+
+What the asker did before the moment is known at once. What others did is known as of `delay` before
+it, by the live log, which begins where the version's data end. So every position counts, whether its
+target was known to the training or is a day old.
+
+Legend: P positions, V vocabulary rows, N new items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from recsys.events.array_types import Float32Array, Int32Array, Int64Array
+from recsys.events.sequences import Histories, Sequences
+from recsys.events.time_split import Positions
+from recsys.events.times import DAY_US, MINUTE_US
+from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
+from recsys.models.bundle import Bundle
+from recsys.models.live_log import LiveLog
+from recsys.models.live_view import LiveView, LiveVocabulary
+from recsys.models.ranking import best
+from recsys.training.event_log import EventLog
+
+K = 20
+MISSED = 1_000_000  # the rank of a target that is not among the best
+RECENT_US = 7 * DAY_US  # as `recsys.models.popular.PopularRecent` counts
+RECENT_EVERY_US = 10 * MINUTE_US  # how often recent counts are made anew
+LIVE_EVENTS = 1_000_000  # as `serving.live_events`
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One position at its moment: the bundle with the live log, and the history as it reads it."""
+
+    number: int  # of the position
+    bundle: Bundle
+    history: Histories  # B = 1
+    wanted: Int32Array  # rows any of which is a hit; UNKNOWN where nobody can know the item yet
+    recent: Float32Array | None  # (V + N,) log(1 + owners of the last days); None: the bundle's
+
+
+class Replay:
+    """The events of a log in the order of time, and positions among them."""
+
+    def __init__(self, log: EventLog, bundle: Bundle, since_us: int, delay_us: int) -> None:
+        """`bundle` was made from events before `since_us`; later ones reach the live log
+        `delay_us` after they happened.
+        """
+        self._log, self._bundle = log, bundle
+        self._delay_us = max(1, delay_us)
+        sequences = log.sequences
+        self._owners = sequences.owners()
+        self._sessions = np.cumsum(sequences.session_starts).astype(np.uint64)
+        self._order = _by_time(sequences)
+        self._times = sequences.timestamps_us[self._order]
+        self._next = int(np.searchsorted(self._times, since_us))
+        self._rows = bundle.vocabulary.encode(log.item_ids)  # (frame codes,)
+        self.live = LiveLog(bundle.session_gap_seconds, LIVE_EVENTS)
+        self.view = LiveView.of(bundle, since_us - 1)
+        self.view.catch_up(self.live)
+        self._recent: _RecentCounts | None = None
+        self._codes = {name: code for code, name in enumerate(log.item_ids)}
+
+    def moments(self, positions: Positions, live: bool = True) -> Iterator[Moment]:
+        """The positions in the order of their targets' times; without `live` nothing is counted on.
+
+        `positions` are those of the log in the bundle's rows.
+        """
+        ends = positions.histories.ends
+        times = self._log.sequences.timestamps_us[ends]
+        for number in np.argsort(times, kind="stable"):
+            now_us = int(times[number])
+            if live:
+                self._follow(now_us - self._delay_us)
+            yield self._moment(positions, int(number), now_us, live)
+
+    def _follow(self, until_us: int) -> None:
+        """Give the live log what happened until then."""
+        last = int(np.searchsorted(self._times, until_us, side="right"))
+        if last <= self._next:
+            return
+        at = self._order[self._next : last]
+        self._next = last
+        sequences, names = self._log.sequences, self._log.item_ids
+        self.live = self.live.append(
+            self._owners[at].tolist(),
+            [names[code] for code in sequences.items[at]],
+            sequences.timestamps_us[at],
+            self._sessions[at],
+        )
+        self.view.catch_up(self.live)
+
+    def _moment(self, positions: Positions, number: int, now_us: int, live: bool) -> Moment:
+        bundle, log = self._bundle, self._log
+        whole = positions.histories
+        first, last = int(whole.starts[number]), int(whole.ends[number])
+        first = max(first, last - bundle.max_length)
+        at = slice(first, last)
+        codes = log.sequences.items[at]
+        rows = self._rows[codes]
+        wanted_codes = self._wanted_codes(positions, number)
+        wanted = self._rows[wanted_codes]
+        history = Histories(
+            items=rows,
+            event_types=whole.event_types[at],
+            timestamps_us=whole.timestamps_us[at],
+            session_starts=whole.session_starts[at],
+            starts=np.zeros(1, np.int64),
+            ends=np.array([last - first]),
+        )
+        if not live:
+            return Moment(number, bundle, history, wanted, None)
+        owner = self.live.owner(int(positions.owners[number]))
+        own = (log.item_ids[code] for code in codes[rows == UNKNOWN])
+        moment = self.view.moment(own, owner, now_us)
+        history = replace(history, items=_completed(rows, codes, moment.vocabulary, log.item_ids))
+        wanted = _completed(wanted, wanted_codes, moment.vocabulary, log.item_ids)
+        return Moment(number, bundle.with_live(moment), history, wanted, self._recent_rows(now_us))
+
+    def _wanted_codes(self, positions: Positions, number: int) -> Int32Array:
+        """Frame codes of the items any of which is a hit."""
+        sequences, at = self._log.sequences, int(positions.histories.ends[number])
+        if positions.baskets is None:
+            return sequences.items[at : at + 1]
+        owner = int(positions.owners[number])
+        end = int(sequences.offsets[owner + 1])
+        moment = sequences.timestamps_us[at:end] == sequences.timestamps_us[at]
+        return np.unique(sequences.items[at:end][moment])
+
+    def _recent_rows(self, now_us: int) -> Float32Array:
+        """log(1 + owners) of each row's events in the days before, as of a moment ago."""
+        until_us = (now_us - self._delay_us) // RECENT_EVERY_US * RECENT_EVERY_US
+        new = self.view.new_ids
+        if self._recent is None or self._recent.until_us != until_us:
+            first, last = np.searchsorted(self._times, (until_us - RECENT_US, until_us))
+            at = self._order[first:last]
+            count = max(1, len(self._log.item_ids))
+            pairs = np.sort(
+                self._owners[at] * count + self._log.sequences.items[at].astype(np.int64)
+            )
+            pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs
+            owners = np.bincount(pairs % count, minlength=count)
+            rows = np.zeros(len(self._bundle.vocabulary), np.float32)
+            rows[self._rows] = np.log1p(owners)
+            rows[:FIRST_ITEM] = 0
+            self._recent = _RecentCounts(until_us, owners, rows, 0)
+        held = self._recent
+        if len(new) > held.new:
+            more = [np.log1p(held.owners[self._codes[name]]) for name in new[held.new :]]
+            rows = np.concatenate((held.rows, np.array(more, np.float32)))
+            held = self._recent = _RecentCounts(until_us, held.owners, rows, len(new))
+        return held.rows
+
+
+@dataclass(frozen=True)
+class _RecentCounts:
+    """Owners of each item in the days before a time."""
+
+    until_us: int
+    owners: Int64Array  # by frame code
+    rows: Float32Array  # (V + N,) log(1 + owners)
+    new: int  # N
+
+
+def replayed_ranks(replay: Replay, positions: Positions, live: bool = True) -> Int64Array:
+    """The rank (P,) of each position's target as served; MISSED beyond the best K. Ties count against."""
+    found = np.full(len(positions), MISSED, np.int64)
+    for moment in replay.moments(positions, live):
+        wanted = set(moment.wanted.tolist()) - {UNKNOWN}
+        ranked = best(moment.bundle, moment.history, 2 * K, moment.recent)
+        own = [score for row, score, _ in ranked if row in wanted]
+        if own:
+            rank = sum(score >= own[0] for _, score, _ in ranked)
+            found[moment.number] = rank if rank <= K else MISSED
+    return found
+
+
+def _by_time(sequences: Sequences) -> Int64Array:
+    """Events in the order of time; of one time, in the order of the log."""
+    return np.argsort(sequences.timestamps_us, kind="stable").astype(np.int64)
+
+
+def _completed(
+    rows: Int32Array, codes: Int32Array, vocabulary: LiveVocabulary, names: Sequence[str]
+) -> Int32Array:
+    """`rows` (n,) of frame `codes` (n,), those that the version does not know looked up."""
+    unknown = np.flatnonzero(rows == UNKNOWN)
+    if len(unknown) == 0:
+        return rows
+    found = rows.copy()
+    for at in unknown:
+        found[at] = vocabulary.index(names[codes[at]])
+    return found
