@@ -5,9 +5,9 @@ from __future__ import annotations
 from bench.commands.drill_commands import chaos, faults, instances
 from bench.commands.log_commands import ingest, scale, sequences, table
 from bench.commands.server_commands import beside, freshness, pages, serve, soak, swap
-from bench.commands.training_commands import train
+from bench.commands.training_commands import replay, train
 
 COMMANDS = (
-    *(train, ingest, sequences, table, scale, serve, soak, beside, pages),
+    *(train, replay, ingest, sequences, table, scale, serve, soak, beside, pages),
     *(chaos, instances, swap, freshness, faults),
 )

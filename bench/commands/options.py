@@ -1,4 +1,4 @@
-"""Options that several benchmarks share: a spare database, a whole number, a share."""
+"""Options that several benchmarks share: a spare database, a whole number, a share, a time."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ def share_of(name: str, text: str) -> float:
     if not 0 <= found <= 1:
         raise InputError(name, text, "expected numbers from 0 to 1")
     return found
+
+
+def hours_us(name: str, text: str) -> int:
+    """A time such as 24h, 90m or 0, in µs. Raises InputError naming the option.
+
+    >>> hours_us("--retrain", "24h"), hours_us("--retrain", "90m"), hours_us("--retrain", "0")
+    (86400000000, 5400000000, 0)
+    """
+    number, unit = text.strip()[:-1], text.strip()[-1:]
+    if text.strip() == "0":
+        return 0
+    if not number.isdecimal() or unit not in "mh" or not 1 <= int(number) <= 100_000:
+        raise InputError(name, text, "expected 0, or whole hours or minutes such as 24h or 90m")
+    return int(number) * (3_600_000_000 if unit == "h" else 60_000_000)

@@ -1,4 +1,4 @@
-"""recsys bench train: how fast a network learns."""
+"""recsys bench train, replay: how fast a network learns; a log played as it would have been served."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import share_of, whole
+from bench.commands.options import hours_us, share_of, whole
 from recsys.cli.bench import in_seconds, moment
 from recsys.cli.read_options import reading_options, refuse_reading
-from recsys.cli.terminal import ConfigOption, JsonOption, now, progress_bar, settings_of, show
+from recsys.cli.terminal import (
+    ConfigOption,
+    JsonOption,
+    now,
+    progress_bar,
+    settings_of,
+    show,
+    training_run,
+)
 from recsys.errors import InputError
 from recsys.events.times import to_us
 
@@ -76,3 +84,42 @@ def train(
                     settings, log, cut_us, (goal[0], goal[1]), on_progress
                 )
     show(result, as_json)
+
+
+@reading_options
+def replay(
+    log: Annotated[Path, typer.Option(help="The log to play.")],
+    cut: Annotated[
+        str, typer.Option(help="Where playing begins: RFC 3339, or a number in --unit.")
+    ],
+    delay: Annotated[
+        float,
+        typer.Option(min=0, max=31_536_000, help="Seconds until other visitors' events count."),
+    ] = 1.0,
+    retrain: Annotated[
+        str, typer.Option(help="Time of the log between trainings, as 24h; 0: one, at the cut.")
+    ] = "0",
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Play rankers that count beside, still and live.")
+    ] = False,
+    *,
+    reading: ReadOptions,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Play a log in the order of time, each position ranked as a request would have been answered.
+
+    Example: recsys bench replay --log clicks.parquet --cut 2026-11-01T00:00:00Z --map item=sku --peers
+    """
+    from bench.replay import ReplayOptions, run_replay
+    from recsys.ingest.input_files import local_files
+    from recsys.training.file_logs import cut_log
+
+    settings, started = settings_of(config), now()
+    options = in_seconds(reading)
+    cut_us = moment(cut, options.unit or "s")
+    with local_files([str(log)]) as files:
+        found = cut_log(files, cut_us, options, settings, to_us(started)).log
+    chosen = ReplayOptions(cut_us, round(delay * 1e6), hours_us("--retrain", retrain), peers)
+    with training_run(started) as run:
+        show(run_replay(found, settings, chosen, run), as_json)

@@ -147,6 +147,7 @@ class VersionFacts:
     judged_against: str | None = None  # the champion's version
     metrics: Figures = field(default_factory=dict)  # by ranking, with intervals
     breakdown: Figures = field(default_factory=dict)  # by group of positions
+    live: Figures = field(default_factory=dict)  # by system, all positions, as they would be served
     validation: Figures = field(default_factory=dict)  # by ranking
     learning_curve: LearningCurve | None = None
     blends: Mapping[str, Blend] = field(default_factory=dict)  # by ranking

@@ -30,6 +30,7 @@ from recsys.training.report import ENOUGH_POSITIONS
 VALIDATION_POSITIONS = 5_000
 WARM_POSITIONS = 4_000  # the same for a warm start, whose choices are mostly made
 EPOCH_POSITIONS = 2_000  # ranked after each epoch
+REPLAYED_POSITIONS = 3_000  # on which the blend for a live log is chosen
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Dataset:
     weights: Float32Array  # (E,) of `train`
     in_fit: BoolArray  # (E,) which of its events are in the fit part
     fit: Sequences
-    validation: Positions  # VALIDATION_POSITIONS or WARM_POSITIONS at most
+    validation: Positions  # VALIDATION_POSITIONS or WARM_POSITIONS at most, of targets fit has seen
+    history: EventLog  # what `train` encodes
+    validation_cut_us: int  # where validation begins
 
     @property
     def can_validate(self) -> bool:
@@ -64,6 +67,12 @@ class Dataset:
         """Every ranker fitted to `sequences`, with the choices of `settings` where given."""
         limit = self.settings.training.ranker_events
         return fit_rankers(sequences, len(self.vocabulary), limit, settings)
+
+    def replayed_positions(self) -> Positions:
+        """Validation positions to replay, those of unseen targets among them."""
+        rng = np.random.default_rng(self.settings.training.seed)
+        everything = self.history.positions(self.train, self.validation_cut_us)
+        return everything.sample(REPLAYED_POSITIONS, rng)
 
     def epoch_sample(self) -> Positions:
         """The sample of validation that is ranked after each epoch."""
@@ -138,6 +147,8 @@ def make_dataset(
         in_fit=in_fit,
         fit=fit,
         validation=positions.sample(WARM_POSITIONS if champion else VALIDATION_POSITIONS, rng),
+        history=history,
+        validation_cut_us=validation_cut,
     )
 
 

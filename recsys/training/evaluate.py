@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.config import Settings
-from recsys.events.array_types import Float32Array
+from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
 from recsys.models.bundle import Bundle, compacted
@@ -18,6 +18,7 @@ from recsys.models.version_facts import Figures, VersionFacts
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.tracing import traced
 from recsys.training.event_log import EventLog
+from recsys.training.replay import SERVED, Replay, delay_of, replayed_ranks
 from recsys.training.report import (
     RankedPositions,
     Scorer,
@@ -31,6 +32,30 @@ from recsys.training.report import (
 )
 
 MATRIX_POSITIONS = 1_000
+LIVE_POSITIONS = 4_000  # of the window that are replayed
+LIVE_RANKERS = ("transitions", "session_knn")  # that are counted on beside what is served
+
+
+@dataclass(frozen=True)
+class LiveEvaluation:
+    """Positions of the window, those of unseen targets among them, as they would have been answered."""
+
+    owners: Int64Array  # (P,) whose each position is
+    seen: int  # positions with a target that training has seen
+    ranks: Mapping[
+        str, Int64Array
+    ]  # 'served', 'champion' where there is one, each ranker counted on
+
+    def figures(self) -> Figures:
+        """recall@20 and MRR@20 over all positions, by system."""
+        return {
+            name: {
+                "recall@20": float(recall(ranks, 20).mean()),
+                "mrr@20": float(reciprocal_rank(ranks, 20).mean()),
+                "positions": len(ranks),
+            }
+            for name, ranks in self.ranks.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -42,6 +67,7 @@ class Evaluation:
     metrics: Figures  # by system
     breakdown: Figures  # of 'served', by group of positions
     cut_us: int  # the window's start
+    live: LiveEvaluation | None = None  # None where there is no live log, or nothing to replay
 
     def table(self) -> str:
         return text_table(self.metrics)
@@ -124,13 +150,40 @@ def evaluate_on_window(
     metrics = summarise(
         ranked, positions, settings.evaluation.bootstrap_draws, settings.training.seed
     )
+    live = None
+    if settings.serving.live_seconds > 0 and len(positions):
+        live = _evaluate_live(log, candidate, champion, cut_us, positions, settings)
     return Evaluation(
         positions=positions,
         ranked=ranked,
         metrics=rounded(metrics),
         breakdown=rounded(breakdown(ranked["served"], positions)),
         cut_us=cut_us,
+        live=live,
     )
+
+
+def _evaluate_live(
+    log: EventLog,
+    candidate: Bundle,
+    champion: Bundle | None,
+    cut_us: int,
+    positions: Positions,
+    settings: Settings,
+) -> LiveEvaluation:
+    """Replay a sample of the window's positions by candidate and champion, each with its live log."""
+    rng = np.random.default_rng(settings.training.seed)
+    sample = positions.sample(LIVE_POSITIONS, rng)
+    delay_us = delay_of(settings)
+    replay = Replay(log, candidate, cut_us, delay_us)
+    ranks = replayed_ranks(replay, sample, rankers=LIVE_RANKERS)
+    if champion is not None:
+        own = window_positions(log, champion, cut_us)
+        own = own.where(np.isin(own.histories.ends, sample.histories.ends))
+        since_us = champion.facts.data_end_us + 1
+        replay = Replay(log, champion, since_us, delay_us)
+        ranks["champion"] = replayed_ranks(replay, own)[SERVED]
+    return LiveEvaluation(sample.owners, len(sample.known), ranks)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from recsys.config import Settings
 from recsys.events.sequences import Sequences
 from recsys.events.times import DAY_US, to_us
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
-from recsys.models.blend import BLEND, NO_COPIES, Blend
+from recsys.models.blend import BLEND, LIVE, NO_COPIES, Blend
 from recsys.models.bundle import Bundle
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
 from recsys.models.lstm.initial_weights import start_cold, start_from
@@ -44,6 +44,8 @@ from recsys.training.blend_search import (
 )
 from recsys.training.dataset import Dataset, make_dataset
 from recsys.training.event_log import EventLog
+from recsys.training.live_blend import choose_live_blend
+from recsys.training.replay import delay_of
 from recsys.training.report import ENOUGH_POSITIONS
 from recsys.training.run import Run
 
@@ -236,6 +238,10 @@ def _choose_rankings(
         name: ValidationMetrics.of(candidates.ranks(each)) for name, each in bundle.blends.items()
     }
     metrics |= {n: ranker_metrics(r, dataset.validation, bundle) for n, r in rankers.items()}
+    if dataset.settings.serving.live_seconds > 0:
+        live = choose_live_blend(bundle, dataset, blend, delay_of(dataset.settings))
+        if live is not None:
+            bundle = replace(bundle, blends={**bundle.blends, LIVE: live.blend})
     return bundle, metrics
 
 

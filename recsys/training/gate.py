@@ -9,7 +9,9 @@ included, was trained on. The candidate is promoted when
 3. its MRR@20 is not below any ranker's: what needs no training must not do better.
 
 With no champion the best ranking on validation is published, whichever it is; where validation had
-too few positions to choose by, a ranker that counts, and the verdict praises nothing. Every verdict
+too few positions to choose by, a ranker that counts, and the verdict praises nothing. Where answers
+follow the live log, all are judged as they would have been served: on the positions of the window
+replayed in the order of time, targets that no training has seen among them. Every verdict
 says how many positions it rests on.
 """
 
@@ -63,7 +65,17 @@ def judge(
     evaluation: Evaluation, fitted: FittedModel, champion: Bundle | None, settings: Settings
 ) -> Verdict:
     """The gate's verdict on the candidate beside the champion and every ranker on one window."""
-    ranked, candidate = evaluation.ranked, fitted.bundle
+    ranked, candidate, live = evaluation.ranked, fitted.bundle, evaluation.live
+    rules = GateRules.of(settings)
+    if live is not None and live.seen >= ENOUGH_POSITIONS:
+        ranks = GateRanks(
+            candidate=live.ranks["served"],
+            champion=live.ranks.get("champion"),
+            rankers={n: found for n, found in live.ranks.items() if n in candidate.rankers},
+            owners=live.owners,
+            seen=live.seen,
+        )
+        return verdict(ranks, rules, candidate.ranking, fitted.validation_positions)
     ranks = GateRanks(
         candidate=ranked["served"].ranks,
         champion=None if champion is None else ranked["champion"].ranks,
@@ -71,7 +83,6 @@ def judge(
         owners=evaluation.positions.owners,
         seen=len(evaluation.positions.known),
     )
-    rules = GateRules.of(settings)
     return verdict(ranks, rules, candidate.ranking, fitted.validation_positions)
 
 

@@ -5,12 +5,12 @@ Legend: P positions, C candidates of a position, S best scores kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from recsys.events.array_types import AnyArray, BoolArray, Float32Array, Int64Array
+from recsys.events.large_arrays import count_codes
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.blend import SHARPEST, TRENDING, Blend
 from recsys.models.bundle import Bundle
@@ -18,15 +18,30 @@ from recsys.models.ranker import vote_shares
 from recsys.models.rankers import BLENDABLE
 from recsys.models.ranking import HistoryState, Mask, candidates, distinct, network_state, votes_of
 from recsys.training.blend_search import BEST, Candidates, RatedBlend, search
-from recsys.training.replay import K, Moment
+from recsys.training.dataset import Dataset
+from recsys.training.replay import K, Moment, Replay
+from recsys.training.report import ENOUGH_POSITIONS
 
 NAMES = (*BLENDABLE, TRENDING)
 
 
-def choose_live_blend(moments: Iterable[Moment], start: Blend, mask: Mask) -> RatedBlend | None:
-    """The weights that rank the replayed positions best, searched from `start` on; None without any."""
-    found = [one for one in (_Row.of(moment, mask) for moment in moments) if one is not None]
-    if not found:
+def choose_live_blend(
+    bundle: Bundle, dataset: Dataset, start: Blend, delay_us: int
+) -> RatedBlend | None:
+    """The weights that rank validation best as it would have been answered, searched from `start` on.
+
+    The bundle's network and rankers have seen the fit part alone; what came after it is counted on.
+    None where validation is too small to choose by.
+    """
+    positions = dataset.replayed_positions()
+    if len(positions) < ENOUGH_POSITIONS:
+        return None
+    seen = count_codes(dataset.fit.items, len(bundle.vocabulary)) > 0
+    shown, mask = restricted(bundle, seen)
+    replay = Replay(dataset.history, shown, dataset.validation_cut_us, delay_us)
+    rows = (_Row.of(moment, mask) for moment in replay.moments(positions))
+    found = [row for row in rows if row is not None]
+    if len(found) < ENOUGH_POSITIONS:
         return None
     return search(_stacked(found), start, NAMES)
 

@@ -22,6 +22,7 @@ from recsys.tracing import traced
 from recsys.training.evaluate import Evaluation, matrix_costs
 from recsys.training.event_log import EventLog
 from recsys.training.fit import FittedModel
+from recsys.training.report import rounded
 from recsys.training.run import Run, peak_mib
 
 
@@ -52,6 +53,7 @@ class TrainingResult:
             judged_against=None if champion is None else champion.version,
             metrics=evaluation.metrics,
             breakdown=evaluation.breakdown,
+            live={} if evaluation.live is None else rounded(evaluation.live.figures()),
             validation={name: found.to_json() for name, found in fitted.validation.items()},
             learning_curve=fitted.curve,
             blends=self.bundle.blends,

@@ -9,11 +9,15 @@ Legend: P positions, V vocabulary rows, N new items.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from recsys.config import Settings
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Histories, Sequences
 from recsys.events.time_split import Positions
@@ -22,10 +26,11 @@ from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.bundle import Bundle
 from recsys.models.live_log import LiveLog
 from recsys.models.live_view import LiveView, LiveVocabulary
-from recsys.models.ranking import best
+from recsys.models.ranking import best, votes_of
 from recsys.training.event_log import EventLog
 
 K = 20
+SERVED = "served"
 MISSED = 1_000_000  # the rank of a target that is not among the best
 RECENT_US = 7 * DAY_US  # as `recsys.models.popular.PopularRecent` counts
 RECENT_EVERY_US = 10 * MINUTE_US  # how often recent counts are made anew
@@ -41,6 +46,11 @@ class Moment:
     history: Histories  # B = 1
     wanted: Int32Array  # rows any of which is a hit; UNKNOWN where nobody can know the item yet
     recent: Float32Array | None  # (V + N,) log(1 + owners of the last days); None: the bundle's
+
+
+def delay_of(settings: Settings) -> int:
+    """Microseconds after which an event of another visitor surely counts: two turns of who follows."""
+    return round(2 * settings.serving.live_seconds * 1e6)
 
 
 class Replay:
@@ -59,6 +69,7 @@ class Replay:
         self._times = sequences.timestamps_us[self._order]
         self._next = int(np.searchsorted(self._times, since_us))
         self._rows = bundle.vocabulary.encode(log.item_ids)  # (frame codes,)
+        self.seconds = 0.0  # spent on bringing the live log up to date
         self.live = LiveLog(bundle.session_gap_seconds, LIVE_EVENTS)
         self.view = LiveView.of(bundle, since_us - 1)
         self.view.catch_up(self.live)
@@ -85,6 +96,7 @@ class Replay:
             return
         at = self._order[self._next : last]
         self._next = last
+        started = time.perf_counter()
         sequences, names = self._log.sequences, self._log.item_ids
         self.live = self.live.append(
             self._owners[at].tolist(),
@@ -93,6 +105,7 @@ class Replay:
             self._sessions[at],
         )
         self.view.catch_up(self.live)
+        self.seconds += time.perf_counter() - started
 
     def _moment(self, positions: Positions, number: int, now_us: int, live: bool) -> Moment:
         bundle, log = self._bundle, self._log
@@ -166,17 +179,38 @@ class _RecentCounts:
     new: int  # N
 
 
-def replayed_ranks(replay: Replay, positions: Positions, live: bool = True) -> Int64Array:
-    """The rank (P,) of each position's target as served; MISSED beyond the best K. Ties count against."""
-    found = np.full(len(positions), MISSED, np.int64)
+def replayed_ranks(
+    replay: Replay, positions: Positions, live: bool = True, rankers: Sequence[str] = ()
+) -> dict[str, Int64Array]:
+    """The rank (P,) of each position's target as SERVED, and by each of `rankers` alone.
+
+    MISSED beyond the best K; ties count against.
+    """
+    found = {name: np.full(len(positions), MISSED, np.int64) for name in (SERVED, *rankers)}
     for moment in replay.moments(positions, live):
-        wanted = set(moment.wanted.tolist()) - {UNKNOWN}
-        ranked = best(moment.bundle, moment.history, 2 * K, moment.recent)
-        own = [score for row, score, _ in ranked if row in wanted]
-        if own:
-            rank = sum(score >= own[0] for _, score, _ in ranked)
-            found[moment.number] = rank if rank <= K else MISSED
+        bundle, history = moment.bundle, moment.history
+        wanted = moment.wanted[moment.wanted != UNKNOWN]
+        if len(wanted) == 0:
+            continue
+        ranked = best(bundle, history, 2 * K, moment.recent)
+        rows = np.array([row for row, _, _ in ranked], np.int64)
+        scores = np.array([score for _, score, _ in ranked], np.float32)
+        found[SERVED][moment.number] = _rank(rows, scores, wanted)
+        for name, (voted, votes) in votes_of(bundle, history[0], rankers).items():
+            allowed = bundle.repeats.allows(voted, history[0]) & (voted >= FIRST_ITEM)
+            found[name][moment.number] = _rank(voted[allowed], votes[allowed], wanted)
     return found
+
+
+def _rank(
+    rows: NDArray[np.integer[Any]], scores: Float32Array, wanted: NDArray[np.integer[Any]]
+) -> int:
+    """The rank of the best of `wanted` among `rows` (n,) by their scores (n,), or MISSED."""
+    hits = np.isin(rows, wanted) & (scores > 0)
+    if not hits.any():
+        return MISSED
+    rank = int((scores >= scores[hits].max()).sum())
+    return rank if rank <= K else MISSED
 
 
 def _by_time(sequences: Sequences) -> Int64Array:
