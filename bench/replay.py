@@ -48,7 +48,9 @@ class ReplayOptions:
     peers: bool = False
 
 
-def run_replay(log: EventLog, settings: Settings, options: ReplayOptions, run: Run) -> dict[str, Any]:
+def run_replay(
+    log: EventLog, settings: Settings, options: ReplayOptions, run: Run
+) -> dict[str, Any]:
     """Play the log from the cut on. Raises NotEnoughDataError where a side of the cut holds too little."""
     started = time.perf_counter()
     played = _Played()
@@ -77,7 +79,9 @@ def _trained(
     before = replace(log, sequences=events_before(log.sequences, until_us))
     at = datetime.fromtimestamp(until_us / 1e6, UTC)
     window_us = window_start(before, settings, champion)
-    fitted = fit_model(before, settings, f"at-{until_us}", window_us, replace(run, now=at), champion)
+    fitted = fit_model(
+        before, settings, f"at-{until_us}", window_us, replace(run, now=at), champion
+    )
     bundle, window = learn_window(before, fitted, settings, run)
     learned_us = until_us if window.learned else window_us
     return replace(bundle, facts=VersionFacts(data_end_us=learned_us - 1))

@@ -85,7 +85,7 @@ class LiveVocabulary(Vocabulary):
         if found != UNKNOWN:
             return found
         row = self._new_rows.get(item_id, UNKNOWN)
-        return row if row < self._end else self._own_rows.get(item_id, UNKNOWN)
+        return row if UNKNOWN < row < self._end else self._own_rows.get(item_id, UNKNOWN)
 
     def encode(self, item_ids: Iterable[str]) -> Int32Array:
         return np.fromiter((self.index(item_id) for item_id in item_ids), dtype=np.int32)
@@ -144,6 +144,8 @@ class LiveView:
         self._new_ids: list[str] = []
         self._new_rows: dict[str, int] = {}
         self.row_of: Int32Array = np.empty(0, np.int32)  # (I,) the row of each code
+        # (V,) the code of each row of the version, or NOWHERE
+        self.code_of: Int32Array = np.full(len(self._base), NOWHERE, np.int32)
         self._sums: Float32Array = np.zeros((64, self._table.shape[1]), np.float32)  # (N, D)
         self._weights: Float32Array = np.zeros(64, np.float32)  # (N,)
         self._trending: tuple[int, Int32Array, Float32Array] | None = None
@@ -160,6 +162,8 @@ class LiveView:
         fresh = log.item_ids[held:]
         if fresh:
             rows = self._base.encode(fresh)
+            old = np.flatnonzero(rows != UNKNOWN)
+            self.code_of[rows[old]] = held + old
             for at in np.flatnonzero(rows == UNKNOWN):
                 rows[at] = self._add(fresh[at])
             self.row_of = np.concatenate((self.row_of, rows))

@@ -120,6 +120,7 @@ def session_votes(
     distances: Int32Array,
     length: int,
     row_of: Int32Array,
+    code_of: Int32Array,
     item_offsets: Int64Array,
     item_sessions: Int32Array,
     item_places: Int32Array,
@@ -135,7 +136,8 @@ def session_votes(
 ) -> tuple[Int32Array, Float32Array]:
     """`SessionKnn.votes` over a version's sessions and the live log's, which are newer.
 
-    codes, rows and distances (n,): the distinct items of the newest `length` events, the newest
+    row_of (I,) and code_of (V,): the row of each code and the code of each row, or NOWHERE. codes,
+    rows and distances (n,): the distinct items of the newest `length` events, the newest
     first; a code or row is NOWHERE where the log or the version lacks the item. The sessions of the
     version are numbered 0 to S - 1 from the oldest, those of the log from S on; `total` is how many
     there are of both.
@@ -204,7 +206,10 @@ def session_votes(
             first, last = session_offsets[keys[slot]], session_offsets[keys[slot] + 1]
             for place in range(first, last):
                 row = session_items[place]
-                vote = weight * np.log(sessions / np.float32(max(frequency[row], 1)))
+                held = frequency[row]
+                if code_of[row] != NOWHERE:
+                    held += log.item_sessions[code_of[row]]
+                vote = weight * np.log(sessions / np.float32(max(held, 1)))
                 if order_decay > 0:
                     steps = session_places[place] - matched[slot]
                     steps = steps - 1 if steps > 0 else -steps

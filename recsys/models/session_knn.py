@@ -163,6 +163,7 @@ class SessionKnn(Ranker):
             distance,
             len(recent),
             moment.row_of,
+            moment.view.code_of,
             self.item_offsets,
             self.item_sessions,
             self.item_places,
