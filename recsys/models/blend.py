@@ -27,6 +27,7 @@ from recsys.models.ranker import Votes, vote_shares
 
 BLEND = "blend"  # the name of the ranking that blends the network with rankers
 LIVE = "live"  # the name of the blend that was chosen with a live log, for answers with one
+COPY = "copy"  # the source of what the network's copy head gave most
 TRENDING = "trending"  # a component of that blend: what most owners had in the last hour
 SHARPEST = 200
 NOTHING = -1e8  # a gate below it has nothing to copy
@@ -73,14 +74,13 @@ def blended(blend: Blend, components: Components) -> Float32Array:
 def blended_by_source(blend: Blend, components: Components) -> dict[str, Float32Array]:
     """What each component adds to the shares, (B, V); -inf where an item may not come next.
 
-    Copies count for the network.
+    Copies stand apart from what the network gives any item of the catalogue.
     """
     parts = {
         name: _weighted_scores(name, blend, components) for name in _present(blend, components)
     }
-    _add_copies(
-        parts.setdefault(components.network, np.zeros_like(components.scores)), blend, components
-    )
+    parts[COPY] = np.zeros_like(components.scores)
+    _add_copies(parts[COPY], blend, components)
     excluded = np.isneginf(components.scores)
     for part in parts.values():
         part[excluded] = -np.inf

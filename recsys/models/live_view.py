@@ -72,6 +72,11 @@ class LiveVocabulary(Vocabulary):
         return self._base
 
     @property
+    def shared(self) -> Vocabulary:
+        """This one without the items that its request alone knows."""
+        return LiveVocabulary(self._base, self._new_ids, self._new_rows, self._count)
+
+    @property
     def item_ids(self) -> list[str]:
         return [*self._base.item_ids, *self.new_ids]
 

@@ -22,6 +22,7 @@ from recsys.events.array_types import BoolArray, Float32Array, Int32Array, Int64
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.blend import (
+    COPY,
     LIVE,
     SHARPEST,
     TRENDING,
@@ -138,6 +139,25 @@ def encode_history(
     )
 
 
+def scores_at(
+    bundle: Bundle, history: Histories, rows: Int64Array, recent: Float32Array | None = None
+) -> Float32Array:
+    """Scores (n,) of `rows` (n,) after one history (B = 1), as `best` gives them; -inf where one may
+    not come next.
+    """
+    blend = served_blend(bundle)
+    if blend is None:
+        voted, votes = votes_of(bundle, history[0], [bundle.ranking])[bundle.ranking]
+        found = np.zeros(len(bundle.vocabulary), np.float32)
+        found[voted] = votes
+        return found[rows]
+    state = history_state(bundle, history)
+    assert state is not None
+    at, components = candidates(bundle, blend, history, 0, recent, ALLOW_ALL, state, asked=rows)
+    scored: Float32Array = blended(blend, components)[0][np.searchsorted(at, rows)]
+    return scored
+
+
 @dataclass(frozen=True)
 class Mask:
     """Which items may be recommended."""
@@ -178,13 +198,24 @@ def served_blend(bundle: Bundle) -> Blend | None:
     return bundle.blends.get(bundle.ranking)
 
 
-def history_state(bundle: Bundle, history: Histories) -> HistoryState | None:
-    """The state after one history (B = 1); None where the bundle serves a ranker, which has none."""
+def sources_of(bundle: Bundle) -> list[str]:
+    """What an item that the bundle ranks may have come from most."""
+    return [*filter(None, [bundle.network_name]), COPY, TRENDING, *bundle.rankers]
+
+
+def history_state(
+    bundle: Bundle, history: Histories, network: NetworkState | None = None
+) -> HistoryState | None:
+    """The state after one history (B = 1); None where the bundle serves a ranker, which has none.
+
+    `network`: what the network made of this very history, where it is at hand.
+    """
     blend = served_blend(bundle)
     if blend is None or bundle.scorer is None:
         return None
     names = _rankers_in(bundle, blend)
-    return HistoryState(network_state(bundle, history), votes_of(bundle, history[0], names))
+    network = network or network_state(bundle, history)
+    return HistoryState(network, votes_of(bundle, history[0], names))
 
 
 def votes_of(bundle: Bundle, history: Int32Array, names: Sequence[str]) -> dict[str, Votes]:
@@ -265,10 +296,11 @@ def candidates(
     mask: Mask,
     state: HistoryState,
     everything: bool = False,
+    asked: Int64Array | None = None,
 ) -> tuple[Int64Array, Components]:
     """Candidate rows (C,), ascending, and the component scores of one history's (B = 1).
 
-    With `everything` all rows are candidates.
+    With `everything` all rows are candidates; `asked` (n,) are candidates in any case.
     """
     assert bundle.scorer is not None and bundle.network_name is not None
     network, votes = state.network, state.votes
@@ -290,6 +322,8 @@ def candidates(
         network.pointed,
         *(v[0] for v in votes.values()),
     ]
+    if asked is not None:
+        chosen.append(asked)
     if not mask.allows_all:
         mask.apply(scan)
         chosen.append(largest(scan, k + SLACK))

@@ -44,7 +44,9 @@ class Transitions(Ranker):
     def live_votes(self, history: Int32Array, moment: LiveMoment) -> Votes:
         steps = moment.steps_after(history[-1:], ahead=1, walked=LIVE_EVENTS)
         counted = both(self.votes(moment.known(history)), steps)
-        own = history[1:][history[:-1] == history[-1:]]  # what this very history did after it before
+        own = history[1:][
+            history[:-1] == history[-1:]
+        ]  # what this very history did after it before
         return both(counted, (own, np.ones(len(own), np.float32)))
 
     def arrays(self) -> dict[str, AnyArray]:

@@ -17,6 +17,7 @@ from recsys.errors import StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
+from recsys.models.ranking import votes_of
 from recsys.serving.answers import Candidate
 from recsys.serving.context import RankingContext
 from recsys.serving.item_snapshot import LOOK_AHEAD, ItemSnapshot, look_up
@@ -29,7 +30,9 @@ from recsys.storage.entities.history_rows import HistoryEvent
 def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
     """Candidates, best first and lazily; an item may come twice, and some may not be shown."""
     request, bundle, filters = context.request, context.bundle, context.filters
-    new = new_item_candidates(bundle, context.past, context.followers)
+    new: list[Candidate] = []
+    if bundle is None or bundle.live is None:
+        new = new_item_candidates(bundle, context.past, context.followers)
     if bundle is not None and context.history is not None and _is_known(context.history):
         ranked = recommender.ranking.ranked(
             bundle, context.history, request.k, filters, context.now_us
@@ -72,7 +75,7 @@ def new_item_candidates(
 def transition_candidates(bundle: Bundle, history: Histories) -> Iterator[Candidate]:
     """What most often came right after the last item of the history that is known."""
     known = history[0][history[0] >= FIRST_ITEM]
-    items, votes = bundle.rankers["transitions"].votes(known)
+    items, votes = votes_of(bundle, known, ["transitions"])["transitions"]
     for place in np.argsort(-votes, kind="stable"):
         if items[place] >= FIRST_ITEM and items[place] != known[-1]:
             item_id = bundle.vocabulary.item_id(int(items[place]))

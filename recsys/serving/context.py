@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recsys.errors import StorageUnavailableError
+from recsys.events.identity import sequence_key
 from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
 from recsys.serving.active_model import ChosenModel
@@ -55,6 +56,7 @@ def read_context(
         return stored_context(recommender, request, model, now_us, stamps)
     except StorageUnavailableError:
         past = given_events(request.events)
+        model = _with_live(recommender, request, model, past, now_us)
         return RankingContext(
             request,
             model,
@@ -92,8 +94,29 @@ def stored_context(
     if model.bundle is None and degraded is None:
         degraded = NO_MODEL
     past = stored.events
+    if model.bundle is not None and recommender.live is not None:
+        model = _with_live(recommender, request, model, past, now_us)
+        degraded = degraded or recommender.live.degraded
     history = _encoded(model.bundle, past)
     return RankingContext(request, model, past, history, filters, followers, now_us, degraded, note)
+
+
+def _with_live(
+    recommender: Recommender,
+    request: Request,
+    model: ChosenModel,
+    past: list[HistoryEvent],
+    now_us: int,
+) -> ChosenModel:
+    """The model with what everyone did since its data ended, where that is followed."""
+    bundle, live = model.bundle, recommender.live
+    if bundle is None or live is None:
+        return model
+    owner = None
+    if request.user_id is not None or request.session_id is not None:
+        owner = sequence_key(request.user_id, request.session_id)
+    items = [event.item_id for event in past]
+    return model._replace(bundle=live.at_moment(bundle, owner, items, now_us))
 
 
 def _encoded(bundle: Bundle | None, past: list[HistoryEvent]) -> Histories | None:

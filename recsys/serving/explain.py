@@ -16,7 +16,7 @@ import numpy as np
 from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import scores
+from recsys.models.ranking import scores, scores_at, sources_of
 from recsys.serving.answers import Candidate, Reason
 from recsys.serving.context import RankingContext
 from recsys.serving.history import past_read
@@ -37,7 +37,7 @@ def explain(
     bundle, history = context.bundle, context.history
     if bundle is None or history is None or len(history[0]) == 0:
         return {}
-    ranked_by = (*bundle.rankers, bundle.network_name)
+    ranked_by = sources_of(bundle)
     asked = [one for one in chosen if one.source in ranked_by and one.item_id in bundle.vocabulary]
     if not asked:
         return {}
@@ -73,11 +73,28 @@ def contributions(
     event (or with it) gets 0 for that event.
     """
     own = history.last(bundle.max_length)
+    if bundle.live is not None:
+        return _live_contributions(bundle, own, items, recent)
     whole = scores(bundle, own, recent=recent)[0, items]  # (N,)
     without = scores(bundle, leave_one_out(own), recent=recent)[:, items]  # (T, N)
     with np.errstate(invalid="ignore"):
         change = whole[None, :] - without
     found: Float32Array = np.where(np.isfinite(change), change, np.float32(0)).T
+    return found
+
+
+def _live_contributions(
+    bundle: Bundle, own: Histories, items: Int64Array, recent: Float32Array | None
+) -> Float32Array:
+    """`contributions` with a live log, one history after the other."""
+    whole = scores_at(bundle, own, items, recent)  # (N,)
+    shorter = leave_one_out(own)
+    found = np.zeros((len(items), len(shorter)), np.float32)
+    for number in range(len(shorter)):
+        without = scores_at(bundle, shorter.batch(number, number + 1), items, recent)
+        with np.errstate(invalid="ignore"):
+            change = whole - without
+        found[:, number] = np.where(np.isfinite(change), change, np.float32(0))
     return found
 
 

@@ -125,15 +125,21 @@ class ItemSnapshot:
             raise unknown(condition.field, condition.column, expected, [*METADATA, *sorted(known)])
 
     def rows(self, bundle: Bundle, items: ItemSet) -> Int64Array:
-        """The rows of `items` in a bundle's vocabulary."""
+        """The rows of `items` in a bundle's vocabulary, those of a live log's new items among them."""
+        live = bundle.live
+        vocabulary = bundle.vocabulary if live is None else live.vocabulary.base
         whole = (bundle.version, items.key)
         found = None if items.key is None else self._rows.get(whole)
         if found is None:
-            encoded = bundle.vocabulary.encode(items.item_ids).astype(np.int64)
+            encoded = vocabulary.encode(items.item_ids).astype(np.int64)
             found = encoded[encoded > 1]
             if items.key is not None:
                 self._rows.put(whole, found)
-        return found
+        if live is None:
+            return found
+        new = enumerate(live.vocabulary.new_ids, len(vocabulary))
+        rows = np.array([row for row, name in new if name in items.item_ids], np.int64)
+        return np.concatenate((found, rows)) if len(rows) else found
 
     def cached_bytes(self) -> dict[str, int]:
         """What the caches hold, in bytes."""

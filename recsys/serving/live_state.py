@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,8 +19,11 @@ import structlog
 from recsys.config import Settings
 from recsys.errors import RecsysError
 from recsys.events.array_types import BoolArray
+from recsys.events.identity import hash_texts
 from recsys.events.times import DAY_US
-from recsys.models.live_log import LiveLog
+from recsys.models.bundle import Bundle
+from recsys.models.live_log import NOWHERE, LiveLog
+from recsys.models.live_view import LiveView
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.live_events import EventFollower, LiveBatch
@@ -29,6 +32,7 @@ from recsys.storage.events_source import EventsSource
 
 log = structlog.get_logger(__name__)
 
+VIEWS = 3  # versions whose view of the log is kept: champion, control, and one that goes
 AT_ONCE = 1_000  # events that are added while readers wait
 TURN_EVENTS = 20_000  # of one turn; what is left comes with the next
 SHARE = 20.0  # a turn is followed by a pause of as many times its length: 5% of a core
@@ -40,7 +44,7 @@ ITEM_BYTES = 150  # of an item id that is remembered
 class LiveState:
     """The live log of one process. Nothing connects at construction.
 
-    Readers hold `lock` while they read `log`, which may be another one afterwards.
+    `moment` is what a request reads: the log as it stands then, whatever is added meanwhile.
     """
 
     def __init__(
@@ -51,7 +55,8 @@ class LiveState:
         clock: Callable[[], float],
     ) -> None:
         """`clock` gives seconds that never go back, such as time.monotonic."""
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()  # of the log and of what versions make of it
+        self._views: dict[str, LiveView] = {}  # by version
         self._seconds = settings.serving.live_seconds
         self._capacity = settings.serving.live_events
         self._retention_us = settings.events.retention_days * DAY_US
@@ -93,6 +98,24 @@ class LiveState:
             return None
         return f"what others did lately is {age:.0f} seconds old"
 
+    def at_moment(
+        self, bundle: Bundle, owner_key: str | None, item_ids: Sequence[str], now_us: int
+    ) -> Bundle:
+        """`bundle` with the live log as it stands now, for an asker whose history holds `item_ids`.
+
+        `owner_key`: the asker's sequence key, whose own events give no votes.
+        """
+        asker = NOWHERE if owner_key is None else int(hash_texts([owner_key])[0])
+        with self._lock:
+            view = self._views.get(bundle.version)
+            if view is None:
+                view = LiveView.of(bundle, bundle.facts.data_end_us)
+                newest = list(self._views.items())[-(VIEWS - 1) :]
+                self._views = {**dict(newest), bundle.version: view}
+            view.catch_up(self.log)
+            moment = view.moment(item_ids, self.log.owner(asker), now_us)
+        return bundle.with_live(moment)
+
     def start(self, noted: Callable[[], None] = lambda: None) -> None:
         """Follow the log in a thread of this process, until `stop`; `noted` is called after each turn."""
         if self._thread is None:
@@ -127,7 +150,7 @@ class LiveState:
             added, more = 0, True
             while more and added < TURN_EVENTS:
                 batch = self._follower.read(now_us)
-                added += self._add(self.log, batch)
+                added += self._add(self.log, batch)[0]
                 more = batch.more
             if not more:
                 self._current_at = began
@@ -184,12 +207,13 @@ class LiveState:
         try:
             while more and not self._stopped.is_set():
                 batch = follower.read(now_us)
-                added += self._add(made, batch, alone=True)
+                count, made = self._add(made, batch, alone=True)
+                added += count
                 more = batch.more
         except BaseException:
             follower.close()
             raise
-        with self.lock:
+        with self._lock:
             self.log = made
         self._follower, self._marks = follower, marks
         self._data_end_us, self._since_us = data_end_us, since_us
@@ -197,8 +221,8 @@ class LiveState:
         self._merge_at = self._clock() + SHARE * (self._clock() - began)
         return added
 
-    def _add(self, to: LiveLog, batch: LiveBatch, *, alone: bool = False) -> int:
-        """Add the events that count; how many. `alone`: nobody reads that log yet."""
+    def _add(self, to: LiveLog, batch: LiveBatch, *, alone: bool = False) -> tuple[int, LiveLog]:
+        """Add the events that count; how many, and the log then. `alone`: nobody reads it yet."""
         kept = np.ones(len(batch), np.bool_)
         if self._types:
             kept &= np.array([name in self._types for name in batch.event_types], np.bool_)
@@ -213,11 +237,11 @@ class LiveState:
                 batch.session_hashes[part],
             )
             if alone:
-                to.append(*added)
+                to = to.append(*added)
             else:
-                with self.lock:
-                    to.append(*added)
-        return len(batch)
+                with self._lock:
+                    to = self.log = self.log.append(*added)
+        return len(batch), to
 
     def _trusted(self, batch: LiveBatch, kept: BoolArray) -> BoolArray:
         """Events (n,) of users, and those of sessions whose item is in the catalogue, where there is

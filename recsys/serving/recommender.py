@@ -131,7 +131,7 @@ class Recommender:
     def cached_bytes(self) -> dict[str, int]:
         """What each cache of this process holds, in bytes."""
         return {
-            "histories": self.ranking.states.bytes,
+            "histories": self.ranking.states.bytes + self.ranking.network_states.bytes,
             "popular": self.popularity.windows.bytes,
             "merged": self.merged.bytes,
             "live": self.live.bytes if self.live is not None else 0,

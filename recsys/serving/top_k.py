@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from recsys.config.exclude_seen import seen_types
+from recsys.models.ranking import sources_of
 from recsys.serving.answers import Answer, Candidate, FilteredItem, RankedItem, Reason, Request
 from recsys.serving.candidates import rank_candidates
 from recsys.serving.context import NO_MODEL, RankingContext, stored_context
@@ -97,12 +98,13 @@ def fallback_of(context: RankingContext, chosen: Iterable[Candidate]) -> str | N
         return "no_model" if context.degraded in (None, NO_MODEL) else "database"
     if context.degraded:
         return "database"
-    ranked = {bundle.network_name, *bundle.rankers} - {"popular"}
+    ranked = {*sources_of(bundle)} - {"popular"}
     if all(one.source in ranked for one in chosen):
         return None
     if not past:
         return "no_history"
-    known = any(event.item_id in bundle.vocabulary for event in past_read(bundle, past))
+    vocabulary = bundle.vocabulary if bundle.live is None else bundle.live.vocabulary.base
+    known = any(event.item_id in vocabulary for event in past_read(bundle, past))
     return "too_few" if known else "unknown_items"
 
 

@@ -18,7 +18,9 @@ from recsys.errors import StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import HistoryState, best, history_state
+from recsys.models.live_view import LiveMoment
+from recsys.models.lstm.inference import NetworkState
+from recsys.models.ranking import HistoryState, best, history_state, served_blend
 from recsys.serving.answers import Candidate
 from recsys.serving.byte_cache import ByteCache
 from recsys.serving.filters import Filters
@@ -38,6 +40,7 @@ class VersionRanking:
         self._popularity = popularity
         self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
         self.states: ByteCache[bytes, HistoryState] = ByteCache(STATE_BYTES)
+        self.network_states: ByteCache[bytes, NetworkState] = ByteCache(STATE_BYTES)
         # Rankings of several threads at once would hand the interpreter's lock to and fro at each
         # product; one after the other they are quicker, each and together. Nobody waits for the
         # database meanwhile.
@@ -73,17 +76,19 @@ class VersionRanking:
 
         Those are taken where the ranking does not ask, nothing is recent, or the database is away.
         """
-        blend = bundle.blends.get(bundle.ranking)
+        blend = served_blend(bundle)
         if blend is None or blend.recency == 0:
             return None
         try:
             counts = self._popularity.recent(self._database, now_us, RECENT_DAYS)
         except StorageUnavailableError:
             return None
+        # What one request alone knows has no count, so that the rows are every request's.
+        vocabulary = bundle.vocabulary if bundle.live is None else bundle.live.vocabulary.shared
         known = self._recent_rows.get(bundle.version)
-        if known is None or known[0] is not counts:
-            rows = np.zeros(len(bundle.vocabulary), np.float32)
-            index = bundle.vocabulary.encode(item_id for item_id, _ in counts)
+        if known is None or known[0] is not counts or len(known[1]) != len(vocabulary):
+            rows = np.zeros(len(vocabulary), np.float32)
+            index = vocabulary.encode(item_id for item_id, _ in counts)
             rows[index] = np.log1p([events for _, events in counts]).astype(np.float32)
             rows[:FIRST_ITEM] = 0
             known = (counts, rows)
@@ -95,6 +100,8 @@ class VersionRanking:
     def _state(self, bundle: Bundle, history: Histories) -> HistoryState | None:
         """The state after the history, cached under a digest of it and of the version."""
         key = _digest(bundle.version, history)
+        if bundle.live is not None:
+            return self._live_state(bundle, bundle.live, history, key)
         found = self.states.get(key)
         if found is not None:
             return found
@@ -102,6 +109,20 @@ class VersionRanking:
             made = history_state(bundle, history)
         if made is not None:
             self.states.put(key, made)
+        return made
+
+    def _live_state(
+        self, bundle: Bundle, live: LiveMoment, history: Histories, key: bytes
+    ) -> HistoryState | None:
+        """The state where votes change with every event: of it the network's part alone is cached, and
+        not where an item is newer than the network, since its vector moves too.
+        """
+        with self._turn:
+            found = self.network_states.get(key)
+            made = history_state(bundle, history, found)
+        known = history[0].max(initial=0) < len(live.vocabulary.base)
+        if made is not None and found is None and known:
+            self.network_states.put(key, made.network)
         return made
 
 

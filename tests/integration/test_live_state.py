@@ -90,7 +90,7 @@ def post(database, *items, user="ada", session=None, at_us=NOW_US, kind="view", 
 
 def held(live):
     """(owner, item, time) of what is in the log, by how often."""
-    with live.lock:
+    with live._lock:
         log, arrays = live.log, live.log.arrays
         owners = {code: key for key, code in log._owner_codes.items()}
         return Counter(
@@ -258,7 +258,7 @@ def test_it_is_bounded(database, live_of):
     live = live_of(serving={"live_events": 1_000})
     post(database, *[f"i{n}" for n in range(1_500)])
     live.follow_once(NOW_US)
-    assert len(live.log) == 1_000
+    assert 500 <= len(live.log) <= 1_000 and live.log.code("i1499") >= 0
     post(database, "last", name="l")
     live.follow_once(NOW_US)
     assert len(live.log) <= 1_000 and live.log.code("last") >= 0
@@ -294,13 +294,13 @@ def test_readers_wait_for_a_thousand_events_at_most(database, live_of, monkeypat
     live.follow_once(NOW_US)
     post(database, *[f"i{n}" for n in range(2 * AT_ONCE + 1)])
     taken = []
-    append = live.log.append
+    append = type(live.log).append
 
-    def noted(owners, *more):
-        taken.append((live.lock.locked(), len(owners)))
-        append(owners, *more)
+    def noted(log, owners, *more):
+        taken.append((live._lock.locked(), len(owners)))
+        return append(log, owners, *more)
 
-    monkeypatch.setattr(live.log, "append", noted)
+    monkeypatch.setattr(type(live.log), "append", noted)
     live.follow_once(NOW_US)
     assert taken == [(True, AT_ONCE), (True, AT_ONCE), (True, 1)]
 

@@ -55,7 +55,7 @@ def test_parts_add_up_to_the_whole():
     finite = np.isfinite(whole)
     total = sum(parts.values())
     np.testing.assert_allclose(total[finite], whole[finite], rtol=1e-5)
-    assert set(parts) == {"lstm", "session_knn"}
+    assert set(parts) == {"lstm", "copy", "session_knn"}
 
 
 def test_a_weight_of_one_is_that_component_alone():

@@ -45,7 +45,7 @@ def test_the_best_are_those_of_the_whole_catalogue(blended, items, ranking, monk
                 assert len(found) >= min(k, 7)
             assert [row for row, _, _ in found] == [row for row, _ in wanted]
             np.testing.assert_allclose([s for _, s, _ in found], [s for _, s in wanted], rtol=1e-4)
-            assert {source for _, _, source in found} <= {"lstm", *bundle.rankers}
+            assert {source for _, _, source in found} <= {"lstm", "copy", *bundle.rankers}
 
 
 def test_a_compact_matrix_finds_the_candidates_and_the_table_scores_them(blended):

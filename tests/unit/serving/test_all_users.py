@@ -88,6 +88,7 @@ def test_every_user_gets_what_a_request_gets(shop, settings, tmp_path, now, tiny
     assert set(found) == shoppers | visitors | others
 
     recommender = Recommender(settings, shop, time.monotonic)
+    recommender.follow_once(round(now.timestamp() * 1e6))
     sources, arms = set(), set()
     for user_id, ranked in found.items():
         asked = Request(user_id=user_id, k=K, exclude_seen=settings.serving.exclude_seen)

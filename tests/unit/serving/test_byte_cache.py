@@ -53,7 +53,7 @@ def test_the_size_of_an_array_and_of_nested_values_is_counted():
 
 
 def _bundle(item_ids):
-    return SimpleNamespace(version="v", vocabulary=Vocabulary(item_ids))
+    return SimpleNamespace(version="v", vocabulary=Vocabulary(item_ids), live=None)
 
 
 def test_what_a_client_lists_is_never_kept():
