@@ -6,7 +6,7 @@ from recsys.events.fields import EVENT_SCHEMA
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
 from recsys.events.times import DAY_US, MINUTE_US
-from recsys.models.blend import BLEND
+from recsys.models.blend import BLEND, LIVE
 from recsys.models.rankers import BLENDABLE
 from recsys.models.ranking import best, encode_history
 from recsys.models.version_facts import VersionFacts
@@ -23,7 +23,7 @@ def test_the_same_seed_gives_the_same_version(case, run):
     assert all(bool((ours[name] == theirs[name]).all()) for name in ours)
     assert one.bundle.blends == two.bundle.blends
     assert one.validation == two.validation
-    assert set(one.bundle.blends) == {"lstm", BLEND}
+    assert set(one.bundle.blends) == {"lstm", BLEND, LIVE}
     figures = {name: found.objective for name, found in one.validation.items()}
     assert figures[one.bundle.ranking] == max(figures.values())
     assert figures.keys() == {*one.bundle.blends, *one.bundle.rankers}
