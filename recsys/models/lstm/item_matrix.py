@@ -2,19 +2,15 @@
 
 Legend: B histories, V vocabulary rows, D width.
 
-int8 is symmetric, one scale a row: value = scale * integer. How it is multiplied depends on the
-processor, so each way is tried once, for its result and its time: whole numbers by whole numbers,
-where the state is rounded to int8 too, or whole numbers by floating ones. Either way a row's score
-does not depend on what is ranked beside it.
+int8 is symmetric, one scale a row: value = scale * integer. One state is multiplied by a compiled loop,
+the same on every processor; several, in training, by products of parts that are made float32. A row's
+score does not depend on what is ranked beside it.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from functools import cache
 
-import numpy as np
 import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -24,7 +20,6 @@ from recsys.models.lstm import kernels
 from recsys.models.lstm.network import NextItemNetwork
 
 CHUNK_ROWS = 16_384
-PROBE_ROWS = 8_192
 KINDS = ("float32", "bfloat16", "int8")
 
 
@@ -75,69 +70,20 @@ class ItemMatrix:
         """Scores (B, V) of states (B, D)."""
         if self.kind == "float32":
             return torch.addmm(self.bias, states, self._table.T)
-        if self.kind == "int8":
-            return int8_product()(states, self._table, self._scales).add_(self.bias)
         return _by_chunks(states, self._rows, len(self._table)).add_(self.bias)
 
     @torch.inference_mode()
     def scan(self, state: Float32Array) -> Float32Array:
         """Scores (V,) of one state (D,), as `scores` gives them."""
-        if self.kind == "int8" and int8_product() is _whole_numbers:
-            rounded = np.empty(len(state), np.int8)
-            step = kernels.rounded(state, rounded)
-            products = torch._int_mm(torch.from_numpy(rounded)[None], self._table.T)[0].numpy()
-            scales, bias = self._scales.numpy(), self.bias.numpy()
-            return kernels.whole_number_scores(products, scales, step, bias)
+        if self.kind == "int8":
+            table, scales = self._table.numpy(), self._scales.numpy()
+            return kernels.scan_int8(table, scales, self.bias.numpy(), state)
         found: Float32Array = self.scores(torch.from_numpy(state)[None])[0].numpy()
         return found
 
     def _rows(self, part: slice) -> Tensor:
-        return self._table[part].float()
-
-
-Int8Product = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-@cache
-def int8_product() -> Int8Product:
-    """The quickest way of this processor to multiply states (B, D) with rows of int8 (V, D) times
-    scales (V,), among those that are right.
-    """
-    generator = torch.Generator().manual_seed(0)
-    table = torch.randint(-127, 128, (PROBE_ROWS, 128), generator=generator, dtype=torch.int8)
-    table[:8] = 127  # sums at which a processor that adds in 16 bits would saturate
-    scales = torch.full((PROBE_ROWS,), 0.01)
-    states = torch.randn(1, 128, generator=generator).abs()
-    wanted = states @ (table.float() * scales[:, None]).T
-    best, quickest = _dequantised, float("inf")
-    for product in (_whole_numbers, _mixed, _dequantised):
-        try:
-            found = product(states, table, scales)
-        except (RuntimeError, AttributeError):
-            continue
-        if (found - wanted).abs().max() > 0.02 * wanted.abs().max():
-            continue
-        seconds = min(_seconds(product, states, table, scales) for _ in range(5))
-        if seconds < quickest:
-            best, quickest = product, seconds
-    return best
-
-
-def _whole_numbers(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
-    steps = states.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127  # (B, 1)
-    rounded = (states / steps).round().to(torch.int8)
-    return torch._int_mm(rounded, table.T) * scales * steps
-
-
-def _mixed(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
-    return torch._weight_int8pack_mm(states, table, scales)
-
-
-def _dequantised(states: Tensor, table: Tensor, scales: Tensor) -> Tensor:
-    def rows(part: slice) -> Tensor:
-        return table[part].float() * scales[part][:, None]
-
-    return _by_chunks(states, rows, len(table))
+        rows = self._table[part].float()
+        return rows if self.kind != "int8" else rows.mul_(self._scales[part][:, None])
 
 
 def _by_chunks(states: Tensor, rows: Callable[[slice], Tensor], count: int) -> Tensor:
@@ -147,9 +93,3 @@ def _by_chunks(states: Tensor, rows: Callable[[slice], Tensor], count: int) -> T
         part = slice(at, min(at + CHUNK_ROWS, count))
         out[:, part] = states @ rows(part).T
     return out
-
-
-def _seconds(product: Int8Product, states: Tensor, table: Tensor, scales: Tensor) -> float:
-    started = time.perf_counter()
-    product(states, table, scales)
-    return time.perf_counter() - started

@@ -24,9 +24,12 @@ NEVER = np.float32(-1e9)
 EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
 
 
-def compiled(function: Function) -> Function:
-    """Compile at the first call, once for all processes where the folder can be written to."""
-    options: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "nogil": False}
+def compiled(function: Function, nogil: bool = False) -> Function:
+    """Compile at the first call, once for all processes where the folder can be written to.
+
+    With `nogil` other threads go on meanwhile.
+    """
+    options: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "nogil": nogil}
     try:
         made: Function = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the compiled code
@@ -126,27 +129,24 @@ def point(
     return shares
 
 
-@compiled
-def rounded(state: Float32Array, out: Int8Array) -> np.float32:
-    """A state (D,) as whole numbers of -127..127; the step between two of them."""
-    step = np.float32(1e-12)
-    for d in range(len(state)):
-        step = max(step, abs(state[d]))
-    step /= np.float32(127)
-    for d in range(len(state)):
-        out[d] = np.int8(np.rint(state[d] / step))
-    return step
-
-
-@compiled
-def whole_number_scores(
-    products: Int32Array, scales: Float32Array, step: np.float32, bias: Float32Array
+def scan_int8(
+    table: Int8Array, scales: Float32Array, bias: Float32Array, state: Float32Array
 ) -> Float32Array:
-    """Scores (V,) from the products of whole numbers: the state's step, the rows' scales (V,)."""
-    out = np.empty(len(products), np.float32)
-    for v in range(len(products)):
-        out[v] = np.float32(products[v]) * scales[v] * step + bias[v]
+    """Scores (V,) of one state (D,) over a table (V, D) of whole numbers times scales (V,), plus bias.
+
+    One loop for every processor: it runs at the speed at which the table is read, and without the
+    interpreter's lock, since a table may have a million rows.
+    """
+    out = np.empty(len(table), np.float32)
+    for v in range(len(table)):
+        total = np.float32(0)
+        for d in range(len(state)):
+            total += np.float32(table[v, d]) * state[d]
+        out[v] = total * scales[v] + bias[v]
     return out
+
+
+scan_int8 = compiled(scan_int8, nogil=True)
 
 
 @compiled

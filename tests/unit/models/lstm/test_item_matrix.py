@@ -32,33 +32,15 @@ def test_products_come_close_and_a_row_does_not_depend_on_others(kind, tolerance
         torch.testing.assert_close(matrix.scores(states[row : row + 1])[0], found[row])
 
 
-@pytest.mark.parametrize("product", ["_whole_numbers", "_mixed", "_dequantised"])
-def test_every_way_to_multiply_int8_comes_close(product, monkeypatch):
-    weights, bias = table()
-    states = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_state_is_scanned_as_several_are_multiplied(kind, monkeypatch):
     monkeypatch.setattr(item_matrix, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(item_matrix, "int8_product", lambda: getattr(item_matrix, product))
-    matrix = ItemMatrix(weights, bias, "int8")
-    try:
-        found = matrix.scores(states)
-    except RuntimeError:
-        pytest.skip("this processor has no such product")
-    torch.testing.assert_close(found, states @ weights.T + bias, atol=0.2, rtol=0)
-
-
-def test_a_product_that_saturates_or_fails_is_not_taken(monkeypatch):
-    item_matrix.int8_product.cache_clear()
-
-    def saturating(states, table, scales):
-        return item_matrix._dequantised(states, table, scales).clamp(-30, 30)
-
-    def failing(*_):
-        raise RuntimeError
-
-    monkeypatch.setattr(item_matrix, "_whole_numbers", saturating)
-    monkeypatch.setattr(item_matrix, "_mixed", failing)
-    assert item_matrix.int8_product() is item_matrix._dequantised
-    item_matrix.int8_product.cache_clear()
+    weights, bias = table()
+    matrix = ItemMatrix(weights, bias, kind)
+    states = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
+    found = matrix.scores(states).numpy()
+    for row, state in enumerate(states.numpy()):
+        np.testing.assert_allclose(matrix.scan(state), found[row], rtol=1e-4, atol=1e-4)
 
 
 def test_sizes_are_a_half_and_about_a_quarter():
