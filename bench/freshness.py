@@ -3,6 +3,10 @@
 Two servers of one worker each share a database. An event is posted through one of them; once it is
 acknowledged, the other is asked for the user, and for the explicit sequence of that user's events.
 It is reflected if the answer's last event is the one just acknowledged and both list the same items.
+
+The servers do not follow what others do (`serving.live_seconds`): a user's answer and that of the
+explicit sequence would be of two moments of the live log, and of two askers. A visitor's own events are
+read from the database at each request, with the live log and without.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from bench.servers import make_shop, running
 from recsys.storage.engine.database import Database
 
 USERS = 50
+STILL = {"RECSYS_SERVING__LIVE_SECONDS": "0"}
 
 
 def run_freshness(
@@ -33,8 +38,8 @@ def run_freshness(
         key = make_shop(database, registry, items, now_us)
         database.close()
         with (
-            running(url, registry, workers=1) as (one, _),
-            running(url, registry, workers=1) as (two, _),
+            running(url, registry, workers=1, **STILL) as (one, _),
+            running(url, registry, workers=1, **STILL) as (two, _),
         ):
             return {
                 "database": database.dialect,

@@ -15,9 +15,12 @@ from playwright.sync_api import expect
 from sqlalchemy import select
 from werkzeug.serving import make_server
 
+from recsys.config import NETWORKS
 from recsys.demo.products import NOUNS, STYLES
 from recsys.demo.storefront.pictures import picture, slug
-from recsys.demo.storefront.shop_routes import add_storefront
+from recsys.demo.storefront.shop_routes import SOURCES, add_storefront
+from recsys.models.blend import COPY, TRENDING
+from recsys.models.rankers import RANKERS
 from recsys.storage.entities import item_rows, key_rows
 from recsys.storage.schema.tables import events, impressions
 from recsys.web.app import create_app
@@ -161,6 +164,11 @@ def test_the_shops_own_routes_are_bounded(shop):
         assert refused.get_json()["errors"][0]["field"] == field
     assert client.get("/shop/pictures/mug/nordic/alva.svg").mimetype == "image/svg+xml"
     assert client.get("/shop/pictures/dragon/nordic/alva.svg").status_code == 404
+
+
+def test_every_source_of_an_item_has_words_for_shoppers():
+    assert {*NETWORKS, *RANKERS, COPY, TRENDING, "latest"} <= SOURCES.keys()
+    assert (SOURCES["copy"], SOURCES["trending"]) == ("seen before", "trending now")
 
 
 def test_without_a_key_there_is_no_shop(bare):

@@ -14,7 +14,7 @@ from pydantic import Field
 from recsys import pipeline
 from recsys.config import NETWORKS
 from recsys.demo.storefront.pictures import picture
-from recsys.models.blend import BLEND
+from recsys.models.blend import BLEND, COPY, TRENDING
 from recsys.models.rankers import RANKERS
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
@@ -42,6 +42,8 @@ VISITOR = "shop-"  # session ids of the page begin with it
 SOURCES = {  # what gave an item -> what a shopper reads
     **dict.fromkeys((*NETWORKS, BLEND), "for you"),
     **{name: kind.visitor_label for name, kind in RANKERS.items()},
+    COPY: "seen before",
+    TRENDING: "trending now",
     "latest": "new",
 }
 

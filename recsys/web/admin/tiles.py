@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from recsys.config import NETWORKS
-from recsys.models.blend import BLEND
+from recsys.models.blend import BLEND, COPY, TRENDING
 from recsys.storage.entities.item_rows import StoredItem
 
 HUES = 8  # classes hue-0.. of people.css
 TRACE = 0.005  # a share too small to be named
+SOURCE_MEANINGS = {  # of sources that no ranker's name explains
+    **dict.fromkeys((*NETWORKS, BLEND), "what the network expects after this history"),
+    COPY: "an item of this history, seen before, which the network copies",
+    TRENDING: "trending now: what most users and sessions had in the last hour",
+    "latest": "what was added to the catalogue last",
+}
 MAX_INLINE = 8_192  # characters of a picture that stands in its address
 
 
@@ -71,9 +77,14 @@ def source_kind(source: str) -> str:
     >>> source_kind("gru"), source_kind("session_knn"), source_kind("latest")
     ('model', 'ranker', 'own')
     """
-    if source in (*NETWORKS, BLEND):
+    if source in (*NETWORKS, BLEND, COPY):
         return "model"
-    return "own" if source in ("popular", "latest") else "ranker"
+    return "own" if source in ("popular", "latest", TRENDING) else "ranker"
+
+
+def source_meaning(source: str) -> str:
+    """What a source is, where its name does not say so; else nothing."""
+    return SOURCE_MEANINGS.get(source, "")
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -81,4 +92,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "picture": picture,
     "strongest": strongest,
     "source_kind": source_kind,
+    "source_meaning": source_meaning,
 }
