@@ -11,13 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import structlog
 
 from recsys.errors import ModelFileError, RecsysError, StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.blend import TRENDING
 from recsys.models.bundle import Bundle, compacted
-from recsys.models.ranking import best
+from recsys.models.live_log import NOWHERE, LiveLog
+from recsys.models.live_view import LiveView
+from recsys.models.rankers import BLENDABLE
+from recsys.models.ranking import best, votes_of
 from recsys.registry import read_version
 from recsys.storage.entities.model_files import ModelFiles
 
@@ -181,9 +186,21 @@ class ActiveModel:
 
 
 def warm(bundle: Bundle) -> None:
-    """Rank once, so that the first request does not pay for what is built on first use."""
-    known = range(FIRST_ITEM, min(FIRST_ITEM + 5, len(bundle.vocabulary)))
-    best(bundle, Histories.from_lists([list(known)]), 10)
+    """Rank once without a live log and once with one, so that the first request does not pay for what is
+    built or compiled on first use.
+    """
+    known = list(range(FIRST_ITEM, min(FIRST_ITEM + 5, len(bundle.vocabulary))))
+    history = Histories.from_lists([known])
+    best(bundle, history, 10)
+    names = [bundle.vocabulary.item_id(row) for row in known]
+    log = LiveLog(bundle.session_gap_seconds, 2 * len(names) + 2).append(
+        [1] * len(names), names, np.arange(len(names)) + 1, np.zeros(len(names), np.uint64)
+    )
+    view = LiveView.of(bundle, 0)
+    view.catch_up(log)
+    live = bundle.with_live(view.moment((), NOWHERE, 1))
+    votes_of(live, history[0], [*BLENDABLE, TRENDING])
+    best(live, history, 10)
 
 
 def choose_model(

@@ -96,7 +96,7 @@ def stored_context(
     past = stored.events
     if model.bundle is not None and recommender.live is not None:
         model = _with_live(recommender, request, model, past, now_us)
-        degraded = degraded or recommender.live.degraded
+        note = note or recommender.live.degraded
     history = _encoded(model.bundle, past)
     return RankingContext(request, model, past, history, filters, followers, now_us, degraded, note)
 
