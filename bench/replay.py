@@ -22,7 +22,7 @@ from recsys.events.array_types import BoolArray, Float64Array, Int64Array
 from recsys.events.time_split import events_before
 from recsys.events.times import HOUR_US
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.bundle import Bundle
+from recsys.models.bundle import Bundle, compacted
 from recsys.models.live_log import LiveLog
 from recsys.models.version_facts import VersionFacts
 from recsys.training.evaluate import window_positions
@@ -84,7 +84,8 @@ def _trained(
     )
     bundle, window = learn_window(before, fitted, settings, run)
     learned_us = until_us if window.learned else window_us
-    return replace(bundle, facts=VersionFacts(data_end_us=learned_us - 1))
+    bundle = replace(bundle, facts=VersionFacts(data_end_us=learned_us - 1))
+    return compacted(bundle, settings.serving.item_matrix)
 
 
 class _Played:

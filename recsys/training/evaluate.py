@@ -174,14 +174,14 @@ def _evaluate_live(
     """Replay a sample of the window's positions by candidate and champion, each with its live log."""
     rng = np.random.default_rng(settings.training.seed)
     sample = positions.sample(LIVE_POSITIONS, rng)
-    delay_us = delay_of(settings)
-    replay = Replay(log, candidate, cut_us, delay_us)
+    delay_us, matrix = delay_of(settings), settings.serving.item_matrix
+    replay = Replay(log, compacted(candidate, matrix), cut_us, delay_us)
     ranks = replayed_ranks(replay, sample, rankers=LIVE_RANKERS)
     if champion is not None:
         own = window_positions(log, champion, cut_us)
         own = own.where(np.isin(own.histories.ends, sample.histories.ends))
         since_us = champion.facts.data_end_us + 1
-        replay = Replay(log, champion, since_us, delay_us)
+        replay = Replay(log, compacted(champion, matrix), since_us, delay_us)
         ranks["champion"] = replayed_ranks(replay, own)[SERVED]
     return LiveEvaluation(sample.owners, len(sample.known), ranks)
 

@@ -13,7 +13,7 @@ from recsys.events.array_types import AnyArray, BoolArray, Float32Array, Int64Ar
 from recsys.events.large_arrays import count_codes
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.blend import SHARPEST, TRENDING, Blend
-from recsys.models.bundle import Bundle
+from recsys.models.bundle import Bundle, compacted
 from recsys.models.ranker import vote_shares
 from recsys.models.rankers import BLENDABLE
 from recsys.models.ranking import HistoryState, Mask, candidates, distinct, network_state, votes_of
@@ -37,7 +37,8 @@ def choose_live_blend(
     if len(positions) < ENOUGH_POSITIONS:
         return None
     seen = count_codes(dataset.fit.items, len(bundle.vocabulary)) > 0
-    shown, mask = restricted(bundle, seen)
+    served = compacted(bundle, dataset.settings.serving.item_matrix)
+    shown, mask = restricted(served, seen)
     replay = Replay(dataset.history, shown, dataset.validation_cut_us, delay_us)
     rows = (_Row.of(moment, mask) for moment in replay.moments(positions))
     found = [row for row in rows if row is not None]
