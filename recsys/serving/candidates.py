@@ -26,14 +26,16 @@ from recsys.serving.recommender import Recommender
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.history_rows import HistoryEvent
 
+LOOK_BACK = 100  # events of an item in the live log that are looked at for what followed it
+
 
 def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
     """Candidates, best first and lazily; an item may come twice, and some may not be shown."""
     request, bundle, filters = context.request, context.bundle, context.filters
     new: list[Candidate] = []
-    if bundle is None or bundle.live is None:
+    if bundle is None or bundle.live is None or bundle.live.events == 0:
         new = new_item_candidates(bundle, context.past, context.followers)
-    if bundle is not None and context.history is not None and _is_known(context.history):
+    if bundle is not None and context.history is not None and _is_known(bundle, context.history):
         ranked = recommender.ranking.ranked(
             bundle, context.history, request.k, filters, context.now_us
         )
@@ -133,6 +135,17 @@ def newest_candidates(recommender: Recommender, count: int) -> Iterator[Candidat
         yield Candidate(item_id, 0.0, "latest")
 
 
-def _is_known(history: Histories) -> bool:
-    """Whether the model knows any item of one history."""
-    return bool((history[0] >= FIRST_ITEM).any())
+def _is_known(bundle: Bundle, history: Histories) -> bool:
+    """Whether the version knows any item of one history, or others did something with it since."""
+    rows, live = history[0], bundle.live
+    if live is None:
+        return bool((rows >= FIRST_ITEM).any())
+    known = len(live.vocabulary.base)
+    if ((rows >= FIRST_ITEM) & (rows < known)).any():
+        return True
+    new = rows[rows >= known].astype(np.int64)
+    if len(new) == 0:
+        return False
+    return (
+        bool(live.view.vectors(new).any()) or len(live.steps_after(new[-1:], 1, LOOK_BACK)[0]) > 0
+    )
