@@ -147,5 +147,6 @@ def _is_known(bundle: Bundle, history: Histories) -> bool:
     if len(new) == 0:
         return False
     return (
-        bool(live.view.vectors(new).any()) or len(live.steps_after(new[-1:], 1, LOOK_BACK)[0]) > 0
+        bool(live.view.vectors(new.astype(np.int64)).any())
+        or len(live.steps_after(new[-1:], 1, LOOK_BACK)[0]) > 0
     )
