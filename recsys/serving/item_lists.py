@@ -1,4 +1,8 @@
-"""Item lists that are not personal: similar items, following items, popular items."""
+"""Item lists that are not personal: similar items, following items, popular items.
+
+Those of the model go by the live log too, where it is followed: an item newer than the model has
+neighbours and followers as soon as others have gone from or to it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,10 @@ import numpy as np
 from recsys.errors import NotFoundError
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import top_k
+from recsys.models.ranking import top_k, votes_of
 from recsys.serving.answers import RankedItem
 from recsys.serving.item_snapshot import Catalogue, ItemSet, look_up
+from recsys.serving.live_state import LiveState
 from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
@@ -28,35 +33,55 @@ class ItemLists:
     catalogue: Catalogue
     popularity: Popularity
     popular_days: int
+    live: LiveState | None
 
     def similar(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
         """Items whose vectors point the same way (cosine).
 
-        For an item newer than the model: what is popular in its category. Raises NotFoundError for
-        an item that neither the model nor the catalogue knows.
+        For an item that neither the model nor the live log tells anything of: what is popular in its
+        category. Raises NotFoundError where the catalogue does not know it either.
         """
-        bundle = self.champion()
+        bundle = self._bundle(now_us)
         if bundle is None or item_id not in bundle.vocabulary:
             return self._popular_in_category(item_id, k, now_us)
         if bundle.scorer is None or bundle.network_name is None:
-            return self._transitions(bundle, item_id, k)
-        index = bundle.vocabulary.index(item_id)
-        cosines = bundle.scorer.similar(index)
+            return self._transitions(bundle, item_id, k, now_us)
+        index, rows = bundle.vocabulary.index(item_id), bundle.scorer.rows
+        new = None
+        if bundle.live is not None:
+            new = bundle.live.view.vectors(np.arange(rows, len(bundle.vocabulary)))
+            if index >= rows and not new[index - rows].any():
+                return self._popular_in_category(item_id, k, now_us)
+        cosines = bundle.scorer.similar(index, new)
+        if new is not None:
+            cosines[rows:][~new.any(axis=1)] = -np.inf
         cosines[:FIRST_ITEM] = -np.inf
         cosines[index] = -np.inf
         return self._ranked(bundle, cosines, k, bundle.network_name)
 
     def following(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
-        """What most often came right after the item; for an item newer than the model as `similar`."""
-        bundle = self.champion()
+        """What most often came right after the item; for an item of which nothing is known as `similar`."""
+        bundle = self._bundle(now_us)
         if bundle is None or item_id not in bundle.vocabulary:
             return self._popular_in_category(item_id, k, now_us)
-        return self._transitions(bundle, item_id, k)
+        return self._transitions(bundle, item_id, k, now_us)
 
-    def _transitions(self, bundle: Bundle, item_id: str, k: int) -> list[RankedItem]:
+    def _bundle(self, now_us: int) -> Bundle | None:
+        """The champion with the live log as it stands now, for no visitor in particular."""
+        bundle = self.champion()
+        if bundle is None or self.live is None:
+            return bundle
+        return self.live.at_moment(bundle, None, (), now_us)
+
+    def _transitions(self, bundle: Bundle, item_id: str, k: int, now_us: int) -> list[RankedItem]:
+        index = bundle.vocabulary.index(item_id)
+        places, votes = votes_of(bundle, np.array([index], np.int32), ["transitions"])[
+            "transitions"
+        ]
+        is_new = bundle.live is not None and index >= len(bundle.live.vocabulary.base)
+        if is_new and len(places) == 0:
+            return self._popular_in_category(item_id, k, now_us)
         row = np.full(len(bundle.vocabulary), -np.inf, np.float32)
-        history = np.array([bundle.vocabulary.index(item_id)], np.int32)
-        places, votes = bundle.rankers["transitions"].votes(history)
         row[places] = votes
         row[:FIRST_ITEM] = -np.inf
         return self._ranked(bundle, row, k, "transitions")

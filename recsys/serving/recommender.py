@@ -66,7 +66,12 @@ class Recommender:
         self.merged = MergedKeys()
         self.ranking = VersionRanking(database, self.popularity)
         self.item_lists = ItemLists(
-            database, self.bundle, self.catalogue, self.popularity, serving.popular_days
+            database,
+            self.bundle,
+            self.catalogue,
+            self.popularity,
+            serving.popular_days,
+            self.live,
         )
         self.new_id = RandomIds()
         self._clock = clock

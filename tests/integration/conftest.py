@@ -5,12 +5,14 @@ import hashlib
 import os
 import shutil
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from recsys.config import Settings
+from recsys.models.blend import BLEND, LIVE, Blend
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows, key_rows
 from recsys.storage.schema.tables import accounts
@@ -71,6 +73,18 @@ def service_class():
 @pytest.fixture(name="settings_for", scope="session")
 def settings_maker():
     return settings_for
+
+
+@pytest.fixture(scope="session")
+def live_shop(tiny_shop):
+    """The tiny shop's version with a blend for the live log that listens to others and to itself."""
+    blend = Blend({"lstm": 0.3, "session_knn": 0.2, "transitions": 0.5}, 0.5, 2.0)
+    made = replace(
+        tiny_shop.bundle,
+        ranking=BLEND,
+        blends={**tiny_shop.bundle.blends, BLEND: blend, LIVE: blend},
+    )
+    return replace(tiny_shop, bundle=made)
 
 
 @pytest.fixture

@@ -116,10 +116,18 @@ class NetworkScorer:
         return Predictions(scores, pointed, shares, gate)
 
     @torch.inference_mode()
-    def similar(self, item: int) -> Float32Array:
-        """Cosines (V,) of every item's vector with that of `item`."""
+    def similar(self, item: int, new: Float32Array | None = None) -> Float32Array:
+        """Cosines (V + N,) of every item's vector with that of row `item`.
+
+        `new` (N, D): vectors of items newer than the network, whose rows are V and up; one that is
+        zero has a cosine of zero.
+        """
         table = self.network.items.weight
         if self._norms is None:
             self._norms = table.norm(dim=1).clamp(min=1e-9)
-        cosines: Float32Array = (table @ table[item] / (self._norms * self._norms[item])).numpy()
+        beyond = table[:0] if new is None else torch.from_numpy(new)
+        vector = table[item] if item < len(table) else beyond[item - len(table)]
+        products = torch.cat((table @ vector, beyond @ vector))
+        norms = torch.cat((self._norms, beyond.norm(dim=1).clamp(min=1e-9)))
+        cosines: Float32Array = (products / (norms * vector.norm().clamp(min=1e-9))).numpy()
         return cosines
