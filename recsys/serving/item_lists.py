@@ -49,7 +49,7 @@ class ItemLists:
         index, rows = bundle.vocabulary.index(item_id), bundle.scorer.rows
         new = None
         if bundle.live is not None:
-            new = bundle.live.view.vectors(np.arange(rows, len(bundle.vocabulary)))
+            new = bundle.live.view.vectors(np.arange(rows, len(bundle.vocabulary), dtype=np.int64))
             if index >= rows and not new[index - rows].any():
                 return self._popular_in_category(item_id, k, now_us)
         cosines = bundle.scorer.similar(index, new)
