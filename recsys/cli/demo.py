@@ -35,6 +35,9 @@ def demo(
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 200_000,
     seed: Annotated[int, typer.Option(min=0, help="Another shop.")] = 7,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to serve on.")] = 8000,
+    launch_seconds: Annotated[
+        int, typer.Option(min=0, max=86_400, help="Between new products; 0 = none.")
+    ] = 20,
     folder: Annotated[Path, typer.Option(help="Where everything goes.")] = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,10 +79,14 @@ def demo(
     key, user = access.admin_key, trained.example_user
     say("")
     say(f"Shop      {address}/shop   (click a few products and watch the row above them follow)")
+    if launch_seconds:
+        say(
+            f"          every {launch_seconds} s a product is launched that others find beside your last click"
+        )
     say(f"Dashboard {address}/admin   (log in as admin with {access.password})")
     say(f"REST      {address}/api/v1   (try it: {address}/docs)")
     say(f"API key   {key}")
     say("Try       a shopper's recommendations, which follow each event you post for them:")
     say(f"  curl -s -H 'X-API-Key: {key}' '{address}/api/v1/users/{user}/recommendations?k=5'")
     say("Stop with Ctrl-C.")
-    demo_run.serve_until_stopped(config)
+    demo_run.serve_until_stopped(config, shop, launch_seconds)

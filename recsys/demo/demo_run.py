@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from recsys import pipeline
 from recsys.commands import credentials
-from recsys.config import Settings
+from recsys.config import Settings, load_settings
+from recsys.demo.launches import launch
 from recsys.demo.simulation import Shop
-from recsys.errors import RecsysError
+from recsys.errors import RecsysError, StorageUnavailableError
 from recsys.events.export_files import writing
 from recsys.events.times import to_us
 from recsys.models.version_facts import Figures
@@ -159,19 +161,30 @@ def give_access(settings: Settings, config: Path, now: datetime) -> Access:
     return Access(admin, password)
 
 
-def serve_until_stopped(config: Path) -> None:
-    """The scheduler and the service, until one of them ends or Ctrl-C."""
+def serve_until_stopped(config: Path, shop: Shop, launch_seconds: int) -> None:
+    """The scheduler and the service, until one of them ends or Ctrl-C.
+
+    Every `launch_seconds` (0 = never) a new product comes that goes with what was clicked meanwhile.
+    """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.default_int_handler)
     own = [sys.executable, "-m"]
     scheduler = subprocess.Popen([*own, "recsys", "schedule", "--config", str(config)])  # noqa: S603
     server = subprocess.Popen([*own, "recsys", "serve", "--config", str(config)])  # noqa: S603
+    database, launched = open_database(load_settings(config)), time.time()
+    products = {item.item_id: item for item in shop.items}
     try:
         while server.poll() is None and scheduler.poll() is None:
             time.sleep(0.5)
+            now = time.time()
+            if launch_seconds and now >= launched + launch_seconds:
+                with suppress(StorageUnavailableError):
+                    launch(database, products, int(launched * 1e6), int(now * 1e6))
+                launched = now
     except KeyboardInterrupt:
         pass
     finally:
+        database.close()
         for process in (server, scheduler):
             process.terminate()
         for process in (server, scheduler):

@@ -16,12 +16,15 @@ from sqlalchemy import select
 from werkzeug.serving import make_server
 
 from recsys.config import NETWORKS
+from recsys.demo.launches import FOUND_BY, launch
 from recsys.demo.products import NOUNS, STYLES
 from recsys.demo.storefront.pictures import picture, slug
 from recsys.demo.storefront.shop_routes import SOURCES, add_storefront
+from recsys.events.fields import Event
+from recsys.ingest.item_body import check_item
 from recsys.models.blend import COPY, TRENDING
 from recsys.models.rankers import RANKERS
-from recsys.storage.entities import item_rows, key_rows
+from recsys.storage.entities import event_rows, item_rows, key_rows
 from recsys.storage.schema.tables import events, impressions
 from recsys.web.app import create_app
 
@@ -32,13 +35,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 @pytest.fixture
-def shop(database, tmp_path, tiny_shop, publish, settings_for):
+def shop(database, tmp_path, live_shop, publish, settings_for):
     """The address of a served shop; `app` and `key` are its attributes."""
-    publish(tiny_shop, database, tmp_path / "models")
+    publish(live_shop, database, tmp_path / "models")
     server = make_server("127.0.0.1", 0, lambda environ, start: app(environ, start), threaded=True)
     base = f"http://127.0.0.1:{server.server_port}"
     with database.begin() as connection:
-        item_rows.put_items(connection, tiny_shop.shop.items, 1)
+        item_rows.put_items(connection, live_shop.shop.items, 1)
         key = key_rows.create_key(connection, "page", ["collect"], 1, [base])
     auth = {"collect_per_minute": 10_000}
     settings = settings_for(tmp_path / "models", auth, storefront_key=key)
@@ -131,6 +134,62 @@ def test_shopping_turns_the_recommendations(browser, shop, database):
             impressions.c.recommendation_id == rows[3].recommendation_id
         )
         assert connection.execute(clicked).scalar_one() == "shop"
+
+
+def test_what_others_click_moves_an_open_window(browser, shop, database):
+    base, app = shop
+    with database.begin() as connection:
+        made = check_item({"item_id": "brand-new", "title": "Brand New Lamp"})
+        item_rows.put_items(connection, [made], 2)
+    app.extensions["recsys"].recommender.live.start()
+    windows = [browser.new_context(reduced_motion="reduce") for _ in range(2)]
+    mine, others = (window.new_page() for window in windows)
+    for page in (mine, others):
+        page.goto(f"{base}/shop")
+        expect(page.locator("#next li[data-item]")).to_have_count(8)
+    mine.locator("#tiles .card").nth(3).click()
+    expect(mine.locator("#told")).to_contain_text("from 1 event")
+    new = mine.locator("#next li[data-item='brand-new']")
+    expect(new).to_have_count(0)
+    for _ in range(3):
+        others.get_by_role("button", name="New visitor").click()
+        expect(others.locator("#told")).to_contain_text("from 0 events")
+        others.get_by_label("Search products").fill("")
+        expect(others.locator("#tiles .card")).to_have_count(24)
+        others.locator("#tiles .card").nth(3).click()
+        expect(others.locator("#told")).to_contain_text("from 1 event")
+        others.get_by_label("Search products").fill("Brand New Lamp")
+        expect(others.locator("#tiles .card")).to_have_count(1)
+        others.locator("#tiles .card").first.click()
+        expect(others.locator("#told")).to_contain_text("from 2 events")
+    expect(new).to_have_count(1)
+    for window in windows:
+        window.close()
+
+
+def test_a_launch_follows_what_was_clicked_in_the_page(database, tiny_shop):
+    products = {item.item_id: item for item in tiny_shop.shop.items}
+
+    def post(item_id, session, at_us, name):
+        with database.begin() as connection:
+            event = Event(None, session, item_id, "view", at_us, name)
+            event_rows.insert_events(connection, [event], at_us)
+
+    assert launch(database, products, 0, 1_000) is None
+    post("P0001", "somewhere-else", 500, "a")
+    assert launch(database, products, 0, 1_000) is None
+    post("P0002", "shop-1", 600, "b")
+    post("P0003", "shop-1", 700, "c")
+    made = launch(database, products, 0, 1_000)
+    assert launch(database, products, 1_000, 2_000) is None
+    with database.connect() as connection:
+        item = item_rows.get_items(connection, [made])[made]
+        found = connection.execute(
+            select(events.c.item_id).where(events.c.user_id.is_not(None)).order_by(events.c.id)
+        ).scalars()
+        assert [*found] == ["P0003", made] * FOUND_BY
+    assert item.title == f"New: {products['P0003'].title}"
+    assert item.categories == [*products["P0003"].categories]
 
 
 def key_of(page):

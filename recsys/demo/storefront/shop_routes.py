@@ -13,6 +13,7 @@ from pydantic import Field
 
 from recsys import pipeline
 from recsys.config import NETWORKS
+from recsys.demo.launches import VISITOR
 from recsys.demo.storefront.pictures import picture
 from recsys.models.blend import BLEND, COPY, TRENDING
 from recsys.models.rankers import RANKERS
@@ -38,7 +39,6 @@ PAGE_POLICY = (
     "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
 )
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-VISITOR = "shop-"  # session ids of the page begin with it
 SOURCES = {  # what gave an item -> what a shopper reads
     **dict.fromkeys((*NETWORKS, BLEND), "for you"),
     **{name: kind.visitor_label for name, kind in RANKERS.items()},

@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
 const SHOWN = 8; // recommendations of a row
 const TRAIL = 12; // clicks that are shown
+const LOOK_MS = 2000; // between two looks for what others' clicks have changed
 const known = new Map(); // item id -> item
 const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
 const SOURCES = JSON.parse(meta("recsys-sources")); // what gave an item -> what a shopper reads
@@ -65,6 +66,23 @@ async function follow() {
     tell("The recommendation service does not answer. The shop goes on.");
   } finally {
     if (number === asked) $("next").setAttribute("aria-busy", "false");
+  }
+}
+
+// The row moves with what others click, too: an open page asks again, and draws only what is new.
+async function followOthers() {
+  const number = asked;
+  if (document.hidden || $("next").getAttribute("aria-busy") === "true") return;
+  try {
+    const answer = await recsys.recommend(SHOWN, { scenario: "shop" });
+    // A click of this visitor goes before, and no tile goes from under a finger or the keyboard.
+    if (number !== asked || $("next").matches(":hover, :focus-within")) return;
+    const before = Array.from($("next").children, (tile) => tile.dataset.item);
+    if (answer.items.every((one, place) => one.item_id === before[place])) return;
+    drawRow($("next"), answer.items, answer.recommendation_id);
+    if ($("why").checked) await explain(number);
+  } catch {
+    // The next click says so if the service is away.
   }
 }
 
@@ -331,3 +349,4 @@ if (visit.trail.length && known.has(visit.trail[0])) drawLooking(known.get(visit
 drawTrail();
 drawBasket();
 await follow();
+setInterval(followOthers, LOOK_MS);
