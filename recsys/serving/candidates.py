@@ -143,7 +143,7 @@ def _is_known(bundle: Bundle, history: Histories) -> bool:
     known = len(live.vocabulary.base)
     if ((rows >= FIRST_ITEM) & (rows < known)).any():
         return True
-    new = rows[rows >= known].astype(np.int64)
+    new = rows[rows >= known]
     if len(new) == 0:
         return False
     return (
