@@ -18,6 +18,7 @@ from recsys.ops import upkeep
 from recsys.ops.guard import guard_champion
 from recsys.registry import load_champion
 from recsys.storage.entities import job_rows, version_rows
+from recsys.storage.entities.answer_count_rows import EMPTY, TRUSTED, WHOLE
 from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.schema.tables import answer_counts
 from recsys.training.run import Run
@@ -165,9 +166,11 @@ def put_counts(database, champion_version, control, clicks, empty=0):
         }
         for hour in range(1, 9)
         for version, arm, source, shown, clicked in (
-            (champion_version, "champion", "", 2_000, clicks),
-            (champion_version, "champion", "empty", empty, 0),
-            (control, "control", "", 200, 20),
+            (champion_version, "champion", WHOLE, 2_000, clicks),
+            (champion_version, "champion", TRUSTED, 0, clicks),
+            (champion_version, "champion", EMPTY, empty, 0),
+            (control, "control", WHOLE, 200, 20),
+            (control, "control", TRUSTED, 0, 20),
         )
     ]
     with database.begin() as connection:
