@@ -69,6 +69,7 @@ from recsys.training.hyperparameters import (
     search_settings,
     with_adopted,
 )
+from recsys.training.item_content import content_summary
 from recsys.training.publish import TrainingResult, write_files
 from recsys.training.report import Scorer
 from recsys.training.run import Run
@@ -212,6 +213,8 @@ def train(
     verdict = judge(evaluation, fitted, champion, settings)
     run.say(verdict.reason)
     bundle, window = learn_window(log, fitted, settings, run)
+    if log.contents:
+        run.say(content_summary(bundle))
 
     result = TrainingResult(
         settings=settings,

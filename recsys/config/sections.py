@@ -174,6 +174,7 @@ class ModelSettings(_Section):
     copy_head: bool = True
     embedding_dropout: Share = 0.6
     dropout: Share = 0.2
+    content: bool = False
 
 
 class TrainingSettings(_Section):

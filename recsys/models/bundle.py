@@ -13,6 +13,7 @@ from recsys.events.array_types import Float32Array
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.blend import Blend
+from recsys.models.content import ContentMap
 from recsys.models.live_view import LiveMoment
 from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.lstm.network import NextItemNetwork
@@ -39,6 +40,7 @@ class Bundle:
     blends: Mapping[str, Blend] = field(default_factory=dict)  # the network, BLEND
     categories: list[str] = field(default_factory=list)  # code 1.. in order; code 0 is missing
     light: ItemMatrix | None = None  # the item table in int8, as the version's file holds it
+    content: ContentMap | None = None  # item vectors from the catalogue
     matrix: ItemMatrix | None = None  # what the catalogue is scanned with, if not with the table
     live: LiveMoment | None = (
         None  # the live log at the moment of an answer, which adds to the rankers

@@ -11,103 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
 from recsys.events.vocabulary import UNKNOWN, Vocabulary
+from recsys.models.content import ContentMap, Contents
 from recsys.models.live_log import NOWHERE, LiveArrays, LiveLog
+from recsys.models.live_vocabulary import LiveVocabulary
 from recsys.models.live_votes import step_votes
 from recsys.models.lstm.kernels import compiled
 
 if TYPE_CHECKING:
     from recsys.models.bundle import Bundle
 
-HELD_DOWN = 0.5  # neighbours' weight of a prior, or of nothing where there is none
+HELD = np.float32(0.5)  # weight of a prior, or of nothing where there is none, beside neighbours
+DESCRIBED = 20_000  # items that have a row by their content alone
 NOTHING_KNOWN = 10.0  # below the bias of new items
+ID_BYTES = 200  # of an item id and its places in tables
 HOUR_US = 3_600_000_000
 TRENDING = 200  # items that are counted as trending
 TRENDING_US = 2_000_000  # how long one count of them is kept
 
 
-class LiveVocabulary(Vocabulary):
-    """A version's vocabulary, then new items, then those that one request alone knows.
+class Prior(NamedTuple):
+    """What the catalogue tells of an item."""
 
-    >>> live = LiveVocabulary(Vocabulary(["tea"]), ["cup"], {"cup": 3}, 1)
-    >>> live.encode(["tea", "cup", "kettle"]).tolist(), len(live)
-    ([2, 3, 1], 4)
-    >>> live.with_items(["kettle", "cup"]).encode(["kettle", "cup"]).tolist()
-    [4, 3]
-    """
-
-    def __init__(
-        self,
-        base: Vocabulary,
-        new_ids: Sequence[str],
-        new_rows: dict[str, int],
-        count: int,
-        own_ids: Sequence[str] = (),
-    ) -> None:
-        """`new_ids` and `new_rows` may grow meanwhile: the first `count` are looked at."""
-        self._base, self._new_ids, self._new_rows, self._count = base, new_ids, new_rows, count
-        self._end = len(base) + count
-        self._own_ids = list(own_ids)
-        self._own_rows = {item_id: self._end + at for at, item_id in enumerate(self._own_ids)}
-
-    def __len__(self) -> int:
-        return self._end + len(self._own_ids)
-
-    def __contains__(self, item_id: object) -> bool:
-        return isinstance(item_id, str) and self.index(item_id) != UNKNOWN
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    __hash__ = None
-
-    @property
-    def base(self) -> Vocabulary:
-        """The version's own."""
-        return self._base
-
-    @property
-    def shared(self) -> Vocabulary:
-        """This one without the items that its request alone knows."""
-        return LiveVocabulary(self._base, self._new_ids, self._new_rows, self._count)
-
-    @property
-    def item_ids(self) -> list[str]:
-        return [*self._base.item_ids, *self.new_ids]
-
-    @property
-    def new_ids(self) -> list[str]:
-        """The items beyond the version's own, by row."""
-        return [*self._new_ids[: self._count], *self._own_ids]
-
-    def index(self, item_id: str) -> int:
-        found = self._base.index(item_id)
-        if found != UNKNOWN:
-            return found
-        row = self._new_rows.get(item_id, UNKNOWN)
-        return row if UNKNOWN < row < self._end else self._own_rows.get(item_id, UNKNOWN)
-
-    def encode(self, item_ids: Iterable[str]) -> Int32Array:
-        return np.fromiter((self.index(item_id) for item_id in item_ids), dtype=np.int32)
-
-    def item_id(self, item_index: int) -> str:
-        if item_index < len(self._base):
-            return self._base.item_id(item_index)
-        if item_index < self._end:
-            return self._new_ids[item_index - len(self._base)]
-        return self._own_ids[item_index - self._end]
-
-    def with_items(self, item_ids: Iterable[str]) -> LiveVocabulary:
-        """This one, and those of `item_ids` that it lacks."""
-        own = dict.fromkeys(one for one in item_ids if self.index(one) == UNKNOWN)
-        if not own:
-            return self
-        return LiveVocabulary(self._base, self._new_ids, self._new_rows, self._count, list(own))
+    columns: Int32Array  # (W,)
+    vector: Float32Array  # (D,)
 
 
 class LiveView:
@@ -119,14 +51,15 @@ class LiveView:
         table: Float32Array,
         bias: Float32Array,
         since_us: int,
-        priors: dict[str, Float32Array] | None = None,
+        content: ContentMap | None = None,
     ) -> None:
         """table (V, D) and bias (V,) of the version's items; events until `since_us` are its own
-        already; `priors`: vectors (D,) of items by their content.
+        already; `content` gives items of the catalogue their vectors.
         """
         self.since_us = since_us
         self._base, self._table = vocabulary, table
-        self._priors = priors or {}
+        self._content = content
+        self._priors: dict[str, Prior] = {}
         known = bias[2:]
         # A new item starts as one of the rarer known ones.
         self.new_bias = float(np.quantile(known, 0.3)) if len(known) else 0.0
@@ -141,7 +74,7 @@ class LiveView:
             return cls(bundle.vocabulary, nothing, nothing[:, 0], since_us)
         table = bundle.network.items.weight.detach().numpy()
         bias = bundle.network.item_bias.detach().numpy()
-        return cls(bundle.vocabulary, table, bias, since_us)
+        return cls(bundle.vocabulary, table, bias, since_us, bundle.content)
 
     def _reset(self) -> None:
         self._read = 0  # events of the log
@@ -153,7 +86,59 @@ class LiveView:
         self.code_of: Int32Array = np.full(len(self._base), NOWHERE, np.int32)
         self._sums: Float32Array = np.zeros((64, self._table.shape[1]), np.float32)  # (N, D)
         self._weights: Float32Array = np.zeros(64, np.float32)  # (N,)
+        self._prior_vectors: Float32Array = np.zeros((64, self._table.shape[1]), np.float32)
         self._trending: tuple[int, Int32Array, Float32Array] | None = None
+        self._rows_described = len(self._priors)  # that were made for what the catalogue tells
+        for item_id in self._priors:
+            self._add(item_id)
+
+    @property
+    def reads_content(self) -> bool:
+        """Whether the version has vectors for what the catalogue tells."""
+        return self._content is not None
+
+    @property
+    def bytes(self) -> int:
+        """What the view takes, in bytes; texts and their tables as estimated."""
+        arrays = self._sums, self._weights, self._prior_vectors, self.row_of, self.code_of
+        texts = ID_BYTES * len(self._new_ids)
+        priors = (ID_BYTES + 4 * self._table.shape[1]) * len(self._priors)
+        return sum(part.nbytes for part in arrays) + texts + priors
+
+    def priors(self, contents: Contents) -> dict[str, Prior]:
+        """What the catalogue tells of the items that the version does not know, of DESCRIBED at most.
+
+        `contents`: the newest item first. Needs no lock; unchanged items are not worked out again.
+        """
+        if self._content is None:
+            return {}
+        index, held = self._base.index, self._priors
+        new = [one for one in contents if len(contents[one]) and index(one) == UNKNOWN][:DESCRIBED]
+        fresh = [one for one in new if one not in held or held[one].columns is not contents[one]]
+        vectors = self._content.vectors([contents[one] for one in fresh])
+        made = {
+            one: Prior(contents[one], vector) for one, vector in zip(fresh, vectors, strict=True)
+        }
+        return {one: made.get(one) or held[one] for one in new}
+
+    def describe(self, priors: dict[str, Prior]) -> None:
+        """Put `priors` in place of all before; each of their items has a row from then on."""
+        before, self._priors = self._priors, priors
+        for item_id in before.keys() - priors.keys():
+            self._set_prior(self._new_rows[item_id] - len(self._base))
+        for item_id, prior in priors.items():
+            row = self._new_rows.get(item_id)
+            if row is None:
+                self._add(item_id)
+                self._rows_described += 1
+            elif prior is not before.get(item_id):
+                self._set_prior(row - len(self._base))
+        if self._rows_described > 2 * DESCRIBED:  # rows of items that were new once
+            self._log = None  # so that the next call of `catch_up` begins anew
+
+    def _set_prior(self, number: int) -> None:
+        prior = self._priors.get(self._new_ids[number])
+        self._prior_vectors[number] = 0.0 if prior is None else prior.vector
 
     def catch_up(self, log: LiveLog) -> None:
         """Take in what the log was given since the last call, or all of it where it is another one."""
@@ -170,7 +155,7 @@ class LiveView:
             old = np.flatnonzero(rows != UNKNOWN)
             self.code_of[rows[old]] = held + old
             for at in np.flatnonzero(rows == UNKNOWN):
-                rows[at] = self._add(fresh[at])
+                rows[at] = self._new_rows.get(fresh[at]) or self._add(fresh[at])
             self.row_of = np.concatenate((self.row_of, rows))
         _add_neighbours(
             log.arrays, first, self._read, self.row_of, self._table, self._sums, self._weights
@@ -180,13 +165,12 @@ class LiveView:
         """A row for a new item."""
         number = len(self._new_ids)
         if number == len(self._weights):
-            self._sums = np.concatenate((self._sums, np.zeros_like(self._sums)))
-            self._weights = np.concatenate((self._weights, np.zeros_like(self._weights)))
-        prior = self._priors.get(item_id)
-        if prior is not None:
-            self._sums[number] = HELD_DOWN * prior
-            self._weights[number] = 0.0
+            self._sums, self._weights, self._prior_vectors = (
+                np.concatenate((held, np.zeros_like(held)))
+                for held in (self._sums, self._weights, self._prior_vectors)
+            )
         self._new_ids.append(item_id)
+        self._set_prior(number)
         row = len(self._base) + number
         self._new_rows[item_id] = row
         return row
@@ -198,12 +182,12 @@ class LiveView:
 
     def vectors(self, rows: Int64Array) -> Float32Array:
         """Vectors (n, D) of rows (n,) at or beyond V; zero where nothing is known of an item."""
-        sums, weights = self._sums, self._weights
+        sums, weights, priors = self._sums, self._weights, self._prior_vectors
         numbers = rows - len(self._base)
         found = np.zeros((len(rows), self._table.shape[1]), np.float32)
-        held = numbers < min(len(self._new_ids), len(sums), len(weights))
+        held = numbers < min(len(self._new_ids), len(sums), len(weights), len(priors))
         at = numbers[held]
-        found[held] = sums[at] / (weights[at] + np.float32(HELD_DOWN))[:, None]
+        found[held] = (sums[at] + HELD * priors[at]) / (weights[at] + HELD)[:, None]
         return found
 
     def scores(self, state: Float32Array, rows: Int64Array) -> Float32Array:
@@ -211,9 +195,12 @@ class LiveView:
 
         One that nothing is known of scores below all that something is known of.
         """
-        vectors = self.vectors(rows)
-        found: Float32Array = vectors @ state + np.float32(self.new_bias)
-        found[~vectors.any(axis=1)] = np.float32(self.new_bias - NOTHING_KNOWN)
+        parts = self._sums, self._weights, self._prior_vectors
+        numbers = rows - len(self._base)
+        floor = np.float32(self.new_bias - NOTHING_KNOWN)
+        found = np.full(len(rows), floor, np.float32)
+        held = numbers < min(len(self._new_ids), *map(len, parts))
+        found[held] = _scores(state, *parts, numbers[held], np.float32(self.new_bias), floor)
         return found
 
     def moment(self, own_items: Iterable[str], owner: int, now_us: int) -> LiveMoment:
@@ -323,3 +310,29 @@ def _add_neighbours(
             for d in range(table.shape[1]):
                 sums[one - known, d] += table[other, d]
             weights[one - known] += np.float32(1)
+
+
+@compiled
+def _scores(
+    state: Float32Array,
+    sums: Float32Array,
+    weights: Float32Array,
+    priors: Float32Array,
+    numbers: Int64Array,
+    bias: np.float32,
+    floor: np.float32,
+) -> Float32Array:
+    """Scores (n,) of new items by their `numbers` (n,); `floor` where an item's vector is zero."""
+    found = np.empty(len(numbers), np.float32)
+    for at in range(len(numbers)):
+        number = numbers[at]
+        product, length = np.float32(0), np.float32(0)
+        for d in range(len(state)):
+            value = sums[number, d] + HELD * priors[number, d]
+            product += value * state[d]
+            length += value * value
+        if length > 0:
+            found[at] = product / (weights[number] + HELD) + bias
+        else:
+            found[at] = floor
+    return found

@@ -4,6 +4,7 @@ A version is a folder `<registry.path>/<version>/`:
 
     network.safetensors    the network's weights (absent where none was trained)
     items.safetensors      its item table in int8, with a scale for each row
+    content.safetensors    the map from an item's content to its vector (absent where there is none)
     rankers.safetensors    every ranker's arrays, named '<ranker>.<array>'
     vocabulary.json        item ids by index, event types and categories by code
     manifest.json          format, shapes, settings, data window, metrics, and each file's SHA-256

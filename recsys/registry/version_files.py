@@ -18,6 +18,7 @@ from recsys.errors import ModelFileError
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.bundle import Bundle
+from recsys.models.content import ContentMap
 from recsys.models.lstm.checkpoint import (
     mapped_tensors,
     network_bytes,
@@ -79,6 +80,8 @@ def write_version(root: Path, bundle: Bundle) -> tuple[str, int]:
     if bundle.network is not None:
         files["network.safetensors"] = network_bytes(bundle.network)
         files["items.safetensors"] = ItemMatrix.of(bundle.network, "int8").packed()
+    if bundle.content is not None:
+        files["content.safetensors"] = save_arrays(bundle.content.arrays())
     manifest = {
         "format": FORMAT,
         "version": bundle.version,
@@ -156,6 +159,12 @@ def read_version(
             if "items.safetensors" in manifest["files"]:
                 parts = mapped_tensors(folder / "items.safetensors")
                 light = ItemMatrix.stored(parts, network.item_bias.detach())
+        content = None
+        if "content.safetensors" in manifest["files"]:
+            parts = mapped_tensors(folder / "content.safetensors")
+            content = ContentMap.from_arrays({name: one.numpy() for name, one in parts.items()})
+            if network is None or len(content.mean) != network.shape.width:
+                raise ModelFileError("the content map is of another network")
         body = None if network is None else network.shape.body
         return Bundle(
             version=version,
@@ -172,6 +181,7 @@ def read_version(
             blends=loaded_blends(manifest["blends"], body),
             categories=list(names.get("categories", ())),
             light=light,
+            content=content,
         )
     except ModelFileError as error:  # of a file alone, by whoever reads it
         raise ModelFileError(f"version {version}: {error}") from None

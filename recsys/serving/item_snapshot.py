@@ -137,8 +137,7 @@ class ItemSnapshot:
                 self._rows.put(whole, found)
         if live is None:
             return found
-        new = enumerate(live.vocabulary.new_ids, len(vocabulary))
-        rows = np.array([row for row, name in new if name in items.item_ids], np.int64)
+        rows = live.vocabulary.new_rows(items.item_ids)
         return np.concatenate((found, rows)) if len(rows) else found
 
     def cached_bytes(self) -> dict[str, int]:

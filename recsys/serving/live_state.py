@@ -24,6 +24,7 @@ from recsys.events.times import DAY_US
 from recsys.models.bundle import Bundle
 from recsys.models.live_log import NOWHERE, LiveLog
 from recsys.models.live_view import LiveView
+from recsys.serving.newest_items import SHARE, NewestItems
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.live_events import EventFollower, LiveBatch
@@ -35,7 +36,6 @@ log = structlog.get_logger(__name__)
 VIEWS = 3  # versions whose view of the log is kept: champion, control, and one that goes
 AT_ONCE = 1_000  # events that are added while readers wait
 TURN_EVENTS = 20_000  # of one turn; what is left comes with the next
-SHARE = 20.0  # a turn is followed by a pause of as many times its length: 5% of a core
 OLD_SECONDS, OLD_TURNS = 10.0, 10.0  # the age after which answers say so
 MAX_OUTSIDE = 2_000  # items outside the catalogue that are looked for once it changes
 ITEM_BYTES = 150  # of an item id that is remembered
@@ -71,6 +71,7 @@ class LiveState:
         self._data_end_us = 0  # of the oldest version deployed when the log was begun
         self._since_us = 0  # after which its events are
         self._items = _CatalogueItems()
+        self._catalogue = NewestItems()
         self._turn = threading.Lock()
         self._merge_at = float("-inf")  # merges are followed then at the earliest
         self._current_at: float | None = None  # when it was last known to hold everything
@@ -88,7 +89,9 @@ class LiveState:
     def bytes(self) -> int:
         """What it takes, in bytes."""
         follower = self._follower
-        return self.log.bytes + self._items.bytes + (follower.bytes if follower is not None else 0)
+        held = self.log.bytes + self._items.bytes + self._catalogue.bytes
+        held += sum(view.bytes for view in list(self._views.values()))
+        return held + (follower.bytes if follower is not None else 0)
 
     @property
     def degraded(self) -> str | None:
@@ -110,6 +113,8 @@ class LiveState:
             view = self._views.get(bundle.version)
             if view is None:
                 view = LiveView.of(bundle, bundle.facts.data_end_us)
+                view.catch_up(self.log)
+                view.describe(view.priors(self._catalogue.contents))
                 newest = list(self._views.items())[-(VIEWS - 1) :]
                 self._views = {**dict(newest), bundle.version: view}
             view.catch_up(self.log)
@@ -141,6 +146,9 @@ class LiveState:
             with self._database.read() as connection:
                 marks = read_live_marks(connection, self._marks)
                 is_outdated = self._is_outdated(connection, marks, now_us)
+                described = [one for one in list(self._views.values()) if one.reads_content]
+                if described and self._catalogue.follow(connection, marks.items, self._clock):
+                    self._describe(described)
             if marks.data_end_us is None:  # nothing is deployed, and nobody reads it
                 self._current_at = began
                 return 0
@@ -155,6 +163,13 @@ class LiveState:
             if not more:
                 self._current_at = began
             return added
+
+    def _describe(self, views: Sequence[LiveView]) -> None:
+        """Give `views` what the catalogue tells of their new items."""
+        for view in views:
+            priors = view.priors(self._catalogue.contents)
+            with self._lock:
+                view.describe(priors)
 
     def _run(self, noted: Callable[[], None]) -> None:
         problem = ""

@@ -25,8 +25,10 @@ from recsys.events.time_split import (
 )
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.bundle import Bundle
+from recsys.models.content import Contents
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
+from recsys.training.item_content import read_contents
 
 TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
 
@@ -41,6 +43,7 @@ class EventLog:
     target_codes: tuple[int, ...]  # event type codes that are targets; empty = all
     weights: Float32Array  # (type codes,) weight of a target of each type
     categories: Mapping[str, str] = field(default_factory=dict)  # item id -> its category
+    contents: Contents = field(default_factory=dict)  # of the catalogue's newest items
     baskets: bool = False  # whether a target is any item of the next moment
 
     def positions(self, encoded: Sequences, cut_us: int, end_us: int | None = None) -> Positions:
@@ -68,11 +71,14 @@ class EventLog:
 
 
 def make_log(
-    frame: EventFrame, settings: Settings, categories: Mapping[str, str] | None = None
+    frame: EventFrame,
+    settings: Settings,
+    categories: Mapping[str, str] | None = None,
+    contents: Contents | None = None,
 ) -> EventLog:
     """Order the frame's events and keep the types that are inputs or targets.
 
-    `categories`: the category of each item that has one.
+    `categories`: the category of each item that has one; `contents`: what the catalogue says of items.
     """
     chosen = settings.sequences
     sequences = build_sequences(frame, chosen.session_gap_minutes * 60)
@@ -104,15 +110,23 @@ def make_log(
     asked = settings.evaluation.target
     baskets = asked == "next_basket" or (asked == "auto" and tied_share(sequences) > TIED)
     return EventLog(
-        sequences, frame.item_ids, names, target_codes, weights, categories or {}, baskets
+        sequences,
+        frame.item_ids,
+        names,
+        target_codes,
+        weights,
+        categories or {},
+        contents or {},
+        baskets,
     )
 
 
 def read_log(database: Database, frame: EventFrame, settings: Settings) -> EventLog:
-    """`make_log` with the category that the catalogue gives each item."""
+    """`make_log` with the category that the catalogue gives each item, and what it says of the newest."""
     with database.connect() as connection:
         categories = item_rows.first_categories(connection)
-    return make_log(frame, settings, categories)
+        contents = read_contents(connection) if settings.model.content else {}
+    return make_log(frame, settings, categories, contents)
 
 
 def window_start(log: EventLog, settings: Settings, champion: Bundle | None) -> int:

@@ -44,6 +44,7 @@ from recsys.training.blend_search import (
 )
 from recsys.training.dataset import Dataset, make_dataset
 from recsys.training.event_log import EventLog
+from recsys.training.item_content import with_content
 from recsys.training.live_blend import choose_live_blend
 from recsys.training.replay import delay_of
 from recsys.training.report import ENOUGH_POSITIONS
@@ -122,6 +123,7 @@ def fit_model(
         rankers=dataset.rankers(dataset.train, bundle.rankers),
         ranking=best,
     )
+    bundle = with_content(bundle, log.contents, dataset.train, settings.training.seed)
     count = len(dataset.validation)
     return FittedModel(bundle, curve, validation, count, cut_us, warm=start is not None)
 
@@ -238,8 +240,11 @@ def _choose_rankings(
         name: ValidationMetrics.of(candidates.ranks(each)) for name, each in bundle.blends.items()
     }
     metrics |= {n: ranker_metrics(r, dataset.validation, bundle) for n, r in rankers.items()}
-    if dataset.settings.serving.live_seconds > 0:
-        live = choose_live_blend(bundle, dataset, blend, delay_of(dataset.settings))
+    settings = dataset.settings
+    if settings.serving.live_seconds > 0:
+        contents = dataset.history.contents
+        bundle = with_content(bundle, contents, dataset.fit, settings.training.seed)
+        live = choose_live_blend(bundle, dataset, blend, delay_of(settings))
         if live is not None:
             bundle = replace(bundle, blends={**bundle.blends, LIVE: live.blend})
     return bundle, metrics

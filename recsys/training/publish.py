@@ -46,6 +46,7 @@ class TrainingResult:
         """What the version keeps of how it came to be."""
         fitted, evaluation, champion = self.fitted, self.evaluation, self.champion
         times, from_us = self.log.sequences.timestamps_us, evaluation.cut_us
+        content = self.bundle.content
         warm = fitted.warm and champion is not None
         return VersionFacts(
             adopted=self.adopted,
@@ -58,6 +59,7 @@ class TrainingResult:
             learning_curve=fitted.curve,
             blends=self.bundle.blends,
             cold_started_us=champion.facts.cold_started_us if champion and warm else to_us(now),
+            content_explained=content.explained if content is not None else None,
             network_bytes=self.bundle.network_bytes,
             item_matrix=matrix_costs(self.log, fitted.bundle, from_us),
             peak_mib=peak_mib(),

@@ -25,7 +25,8 @@ from recsys.events.times import DAY_US, MINUTE_US
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.bundle import Bundle
 from recsys.models.live_log import LiveLog
-from recsys.models.live_view import LiveView, LiveVocabulary
+from recsys.models.live_view import LiveView
+from recsys.models.live_vocabulary import LiveVocabulary
 from recsys.models.ranking import best, votes_of
 from recsys.training.event_log import EventLog
 
@@ -72,6 +73,7 @@ class Replay:
         self.seconds = 0.0  # spent on bringing the live log up to date
         self.live = LiveLog(bundle.session_gap_seconds, LIVE_EVENTS)
         self.view = LiveView.of(bundle, since_us - 1)
+        self.view.describe(self.view.priors(log.contents))
         self.view.catch_up(self.live)
         self._recent: _RecentCounts | None = None
         self._codes = {name: code for code, name in enumerate(log.item_ids)}
@@ -163,7 +165,8 @@ class Replay:
             self._recent = _RecentCounts(until_us, owners, rows, 0)
         held = self._recent
         if len(new) > held.new:
-            more = [np.log1p(held.owners[self._codes[name]]) for name in new[held.new :]]
+            codes = [self._codes.get(name) for name in new[held.new :]]
+            more = [0.0 if code is None else np.log1p(held.owners[code]) for code in codes]
             rows = np.concatenate((held.rows, np.array(more, np.float32)))
             held = self._recent = _RecentCounts(until_us, held.owners, rows, len(new))
         return held.rows

@@ -17,6 +17,7 @@ from recsys.training.dataset import category_codes, vocabularies_of
 from recsys.training.evaluate import scorer_of, window_positions
 from recsys.training.event_log import EventLog
 from recsys.training.fit import FittedModel, start_warm
+from recsys.training.item_content import with_content
 from recsys.training.report import Scorer, reciprocal_rank, target_ranks
 from recsys.training.run import Run
 
@@ -69,6 +70,7 @@ def learn_window(
             everything, len(vocabulary), settings.training.ranker_events, old.rankers
         ),
     )
+    bundle = with_content(bundle, log.contents, everything, settings.training.seed)
     after = mean_reciprocal_rank(scorer_of(bundle), sample)
     kept = after >= before * (1.0 - HARM_MARGIN)
     window = WindowPass(

@@ -243,6 +243,29 @@ def latest_items(connection: Connection, limit: int) -> list[str]:
     return list(connection.execute(statement).scalars())
 
 
+def newest(connection: Connection, limit: int) -> Iterator[StoredItem]:
+    """The `limit` items that were added last, newest first; of those that may be shown."""
+    statement = (
+        select(items)
+        .where(items.c.available)
+        .order_by(items.c.created_at_us.desc(), items.c.item_id)
+        .limit(limit)
+    )
+    for row in connection.execute(statement):
+        yield stored_item(row)
+
+
+def newest_updates(connection: Connection, limit: int) -> dict[str, int]:
+    """When each of the `limit` items that were added last was updated last, newest item first."""
+    statement = (
+        select(items.c.item_id, items.c.updated_at_us)
+        .where(items.c.available)
+        .order_by(items.c.created_at_us.desc(), items.c.item_id)
+        .limit(limit)
+    )
+    return dict(connection.execute(statement).all())
+
+
 def _stored(
     connection: Connection, item_ids: Sequence[str], lock: bool = False
 ) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 
 from recsys.events.vocabulary import UNKNOWN
 from recsys.models.blend import BLEND, LIVE, Blend
+from recsys.models.content import COLUMNS, ContentMap
 from recsys.models.live_log import LiveLog
 from recsys.models.live_view import LiveView
 from recsys.models.ranking import best
@@ -108,3 +109,20 @@ def test_without_the_live_log_an_unknown_target_is_a_miss(played):
     unknown = positions.targets == UNKNOWN
     assert (still[unknown] == MISSED).all()
     assert (live <= K).mean() > (still <= K).mean()
+
+
+def test_what_the_catalogue_tells_ranks_targets_that_nobody_has_clicked(played):
+    log, bundle, cut_us, positions = played
+    table = bundle.network.items.weight.detach().numpy()
+    weights = np.zeros((COLUMNS, table.shape[1]), np.float32)
+    weights[: len(table)] = table  # each item has a word of its own, which tells its vector
+    content = ContentMap(np.ones(COLUMNS, np.float32), weights, np.zeros_like(table[0]))
+    items = enumerate(bundle.vocabulary.item_ids, 2)
+    told = replace(log, contents={name: np.array([row], np.int32) for row, name in items})
+    unknown = positions.where(positions.targets == UNKNOWN)
+    never_us = 10**15  # what others do is never known
+    plain = replayed_ranks(Replay(log, bundle, cut_us, never_us), unknown)[SERVED]
+    replay = Replay(told, replace(bundle, content=content), cut_us, never_us)
+    assert (replayed_ranks(replay, unknown)[SERVED] <= K).mean() > (plain <= K).mean() + 0.1
+    silent = Replay(told, bundle, cut_us, never_us)  # without a map the catalogue tells nothing
+    np.testing.assert_array_equal(replayed_ranks(silent, unknown)[SERVED], plain)

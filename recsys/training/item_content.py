@@ -1,0 +1,53 @@
+"""What the catalogue says of items, and the map from it to a version's item vectors.
+
+Legend: V vocabulary rows, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from recsys.events.large_arrays import count_codes
+from recsys.events.sequences import Sequences
+from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.bundle import Bundle
+from recsys.models.content import Contents, content_columns, fit_content
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import item_rows
+
+CATALOGUE_ITEMS = 100_000  # of the catalogue, the newest, that are looked at
+NOTHING = np.empty(0, np.int32)
+
+
+def read_contents(connection: Connection) -> Contents:
+    """What the catalogue says of its newest items, newest first."""
+    return {
+        item.item_id: content_columns(item.title, item.categories, item.properties)
+        for item in item_rows.newest(connection, CATALOGUE_ITEMS)
+    }
+
+
+def with_content(bundle: Bundle, contents: Contents, learned: Sequences, seed: int) -> Bundle:
+    """`bundle` with the map from content to the vectors of the items in `learned`, which trained it.
+
+    Without a map where the bundle has no network, or the catalogue tells too little of its items.
+    """
+    if bundle.network is None or not contents:
+        return replace(bundle, content=None)
+    item_ids = bundle.vocabulary.item_ids
+    content = fit_content(
+        [contents.get(item_id, NOTHING) for item_id in item_ids],
+        bundle.network.items.weight.detach().numpy()[FIRST_ITEM:],
+        count_codes(learned.items, len(bundle.vocabulary))[FIRST_ITEM:],
+        np.random.default_rng(seed),
+    )
+    return replace(bundle, content=content)
+
+
+def content_summary(bundle: Bundle) -> str:
+    """What the catalogue tells of the items' vectors, for the training's log."""
+    if bundle.content is None:
+        return "the catalogue tells too little of its items to give new ones a vector"
+    return f"the catalogue explains {bundle.content.explained:.0%} of held-out items' vectors"
