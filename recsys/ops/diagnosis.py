@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recsys.config import Settings
-from recsys.config.exclude_seen import seen_types
+from recsys.config.exclude_seen import DEFAULT, seen_types
 from recsys.errors import RecsysError
 from recsys.events.times import HOUR_US, from_us, to_us
 from recsys.ops.backup import NAME as BACKUP_NAME
@@ -198,6 +198,10 @@ def _event_types(
         found = f"no event is of a type in serving.exclude_seen ({settings.serving.exclude_seen})"
         advice = f"what was bought is not kept out of answers; name it as the log does; {known}"
         yield Finding("event types", "warn", found, advice)
+    elif excluded and settings.serving.exclude_seen != DEFAULT and excluded - seen:
+        missing = ", ".join(sorted(excluded - seen))
+        found = f"serving.exclude_seen names types that no event is of: {missing}"
+        yield Finding("event types", "warn", found, known)
     sequences = settings.sequences
     named = {
         "input_event_types": sequences.input_event_types,

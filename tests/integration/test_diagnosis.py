@@ -172,6 +172,10 @@ def test_types_that_no_event_is_of_are_found(healthy):
         bought = replace(event, event_type="transaction", event_id="e2")
         event_rows.insert_events(connection, [bought], to_us(NOW))
     assert "event types" not in states(settings, database)
+    serving = settings.serving.model_copy(update={"exclude_seen": "transaction,bougth"})
+    misspelt = settings.model_copy(update={"serving": serving})
+    told = [one for one in examine(misspelt, database, None, NOW) if one.check == "event types"]
+    assert told[0].found == "serving.exclude_seen names types that no event is of: bougth"
 
 
 def test_an_open_service_and_open_secrets_are_found(healthy, tmp_path, settings_for):
