@@ -51,6 +51,9 @@ REVIEWED = {
         "f'CREATE INDEX ix_events_{name} ON events ({name}_id, timestamp_us, id) "
         "WHERE {name}_id IS NOT NULL'",
     },
+    # Numbers of rows.
+    "recsys/storage/entities/live_events.py": {"str(rows)"},
+    "recsys/storage/external/external_following.py": {"str(self._rows)"},
     # What the configuration says: trusted, run in a read-only transaction.
     "recsys/storage/external/external_items.py": {
         "f'SELECT * FROM ({escaped(query)}) AS q LIMIT 0'", "escaped(query)",

@@ -71,7 +71,7 @@ def test_files_call_every_network_lstm_and_memory_by_its_body(tiny_shop, tmp_pat
     assert (loaded.ranking, loaded.network_name, loaded.blends) == ("gru", "gru", blends)
     assert "lstm" not in rankings(loaded)
     history = Histories.from_lists([[2, 3, 4]])
-    assert {source for _, _, source in best(loaded, history, 5)} == {"gru"}
+    assert {source for _, _, source in best(loaded, history, 5)} <= {"gru", "copy"}
     mixed = replace(loaded, ranking=BLEND)
     sources = {source for _, _, source in best(mixed, history, rows)}
     assert "gru" in sources and sources <= {"gru", "session_knn"}

@@ -21,9 +21,10 @@ def store(database, *events):
         return event_rows.insert_events(connection, events, 1)
 
 
-def items(database, **owner):
+def items(database, limit=50, **owner):
     with database.connect() as connection:
-        return [row.item_id for row in history_rows.history(connection, Owner(**owner)).events]
+        found = history_rows.history(connection, Owner(**owner), limit)
+        return [row.item_id for row in found.events]
 
 
 def test_history_is_in_order_of_time_then_arrival_and_keeps_repeats(database):
