@@ -123,7 +123,7 @@ def open_files(folder):
     return [str(path) for path in folder.rglob("*") if path.stat().st_mode & 0o077]
 
 
-def wait_for(condition, seconds=90.0):
+def wait_for(condition, seconds=240.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = condition()
