@@ -24,7 +24,7 @@ FREE = -1
 def find(keys: Int64Array, key: int) -> int:
     """The place of `key` in an open table of a power of two places, or the free one where it goes."""
     mask = len(keys) - 1
-    at = (np.int64(key) * np.int64(2_654_435_761)) & mask
+    at = int(np.int64(key) * np.int64(2_654_435_761)) & mask
     while keys[at] != FREE and keys[at] != key:
         at = (at + 1) & mask
     return at

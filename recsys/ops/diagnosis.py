@@ -199,8 +199,8 @@ def _event_types(
         advice = f"what was bought is not kept out of answers; name it as the log does; {known}"
         yield Finding("event types", "warn", found, advice)
     elif excluded and settings.serving.exclude_seen != DEFAULT and excluded - seen:
-        missing = ", ".join(sorted(excluded - seen))
-        found = f"serving.exclude_seen names types that no event is of: {missing}"
+        unknown = ", ".join(sorted(excluded - seen))
+        found = f"serving.exclude_seen names types that no event is of: {unknown}"
         yield Finding("event types", "warn", found, known)
     sequences = settings.sequences
     named = {
