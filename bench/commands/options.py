@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from recsys.errors import InputError
+from recsys.events.times import HOUR_US, MINUTE_US
 
 PostgresOption = Annotated[
     str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
@@ -42,4 +43,4 @@ def hours_us(name: str, text: str) -> int:
         return 0
     if not number.isdecimal() or unit not in "mh" or not 1 <= int(number) <= 100_000:
         raise InputError(name, text, "expected 0, or whole hours or minutes such as 24h or 90m")
-    return int(number) * (3_600_000_000 if unit == "h" else 60_000_000)
+    return int(number) * (HOUR_US if unit == "h" else MINUTE_US)

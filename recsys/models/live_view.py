@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
-from recsys.events.vocabulary import UNKNOWN, Vocabulary
+from recsys.events.times import HOUR_US
+from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.models.content import ContentMap, Contents
 from recsys.models.live_log import NOWHERE, LiveArrays, LiveLog
 from recsys.models.live_vocabulary import LiveVocabulary
@@ -30,7 +31,6 @@ HELD = np.float32(0.5)  # weight of a prior, or of nothing where there is none, 
 DESCRIBED = 20_000  # items that have a row by their content alone
 NOTHING_KNOWN = 10.0  # below the bias of new items
 ID_BYTES = 200  # of an item id and its places in tables
-HOUR_US = 3_600_000_000
 TRENDING = 200  # items that are counted as trending
 TRENDING_US = 2_000_000  # how long one count of them is kept
 
@@ -60,7 +60,7 @@ class LiveView:
         self._base, self._table = vocabulary, table
         self._content = content
         self._priors: dict[str, Prior] = {}
-        known = bias[2:]
+        known = bias[FIRST_ITEM:]
         # A new item starts as one of the rarer known ones.
         self.new_bias = float(np.quantile(known, 0.3)) if len(known) else 0.0
         self._reset()

@@ -61,18 +61,6 @@ def scores(
     return blended(blend, components_of(bundle, histories, _rankers_in(bundle, blend), recent))
 
 
-def scores_by_source(
-    bundle: Bundle, histories: Histories, recent: Float32Array | None = None
-) -> dict[str, Float32Array]:
-    """The parts (B, V) that add up to the scores the bundle serves, by their source."""
-    if bundle.ranking in bundle.rankers:
-        return {bundle.ranking: scores(bundle, histories)}
-    blend = bundle.blends[bundle.ranking]
-    return blended_by_source(
-        blend, components_of(bundle, histories, _rankers_in(bundle, blend), recent)
-    )
-
-
 def components_of(
     bundle: Bundle,
     histories: Histories,
@@ -253,7 +241,7 @@ def best(
     """
     blend = served_blend(bundle)
     if blend is None:
-        rows, parts = _ranker_candidates(bundle, history, factors is not None)
+        rows, parts = _ranker_candidates(bundle, history)
     else:
         state = state or history_state(bundle, history)
         assert state is not None
@@ -277,7 +265,7 @@ def best(
 
 
 def _ranker_candidates(
-    bundle: Bundle, history: Histories, everything: bool
+    bundle: Bundle, history: Histories
 ) -> tuple[Int64Array, dict[str, Float32Array]]:
     """The rows (C,), ascending, that the served ranker votes for, and its votes (1, C)."""
     voted, votes = votes_of(bundle, history[0], [bundle.ranking])[bundle.ranking]

@@ -32,7 +32,9 @@ WEIGHTS = (0.0, 0.03, 0.06, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 RECENCY = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3)
 ROUNDS = 2
 RANKER_POSITIONS = 1_000  # of validation, on which a ranker is tuned
-MISSED = 1_000_000  # the rank of a target that is no candidate, or has no vote
+MISSED = (
+    1_000_000  # the rank of a target that is no candidate, has no vote, or is not among the best
+)
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,7 @@ def evaluate_on_window(
     served = {"served": ranked[candidate.ranking]}
     for name, scorer in (extra or {}).items():
         ranked[name] = rank_positions(positions, scorer, rows)
+    chosen = None  # the same positions in the champion's indices
     if champion is not None:
         own = window_positions(log, champion, cut_us)
         chosen = own.where(np.isin(everything.histories.ends, positions.histories.ends))
@@ -152,7 +153,7 @@ def evaluate_on_window(
     )
     live = None
     if settings.serving.live_seconds > 0 and len(positions):
-        live = _evaluate_live(log, candidate, champion, cut_us, positions, settings)
+        live = _evaluate_live(log, candidate, positions, cut_us, champion, chosen, settings)
     return Evaluation(
         positions=positions,
         ranked=ranked,
@@ -166,19 +167,22 @@ def evaluate_on_window(
 def _evaluate_live(
     log: EventLog,
     candidate: Bundle,
-    champion: Bundle | None,
-    cut_us: int,
     positions: Positions,
+    cut_us: int,
+    champion: Bundle | None,
+    own: Positions | None,
     settings: Settings,
 ) -> LiveEvaluation:
-    """Replay a sample of the window's positions by candidate and champion, each with its live log."""
+    """Replay a sample of the window's positions by candidate and champion, each with its live log.
+
+    `own`: `positions` in the champion's indices, where there is one.
+    """
     rng = np.random.default_rng(settings.training.seed)
     sample = positions.sample(LIVE_POSITIONS, rng)
     delay_us, matrix = delay_of(settings), settings.serving.item_matrix
     replay = Replay(log, compacted(candidate, matrix), cut_us, delay_us)
     ranks = replayed_ranks(replay, sample, rankers=LIVE_RANKERS)
-    if champion is not None:
-        own = window_positions(log, champion, cut_us)
+    if champion is not None and own is not None:
         own = own.where(np.isin(own.histories.ends, sample.histories.ends))
         since_us = champion.facts.data_end_us + 1
         replay = Replay(log, compacted(champion, matrix), since_us, delay_us)

@@ -63,7 +63,8 @@ class _Row:
         state = HistoryState(network_state(bundle, history), votes_of(bundle, history[0], NAMES))
         plain = Blend({bundle.network_name: 1.0})
         rows, made = candidates(bundle, plain, history, K, moment.recent, mask, state)
-        scores, recent = made.scores[0].copy(), _of(made.recent, len(rows))
+        assert made.recent is not None
+        scores, recent = made.scores[0].copy(), made.recent
         mask.apply(scores, rows)
         strongest = np.argsort(-scores, kind="stable")[:SHARPEST]
         shares = np.zeros(len(rows), np.float32)
@@ -112,10 +113,6 @@ def _stacked(found: list[_Row]) -> Candidates:
         recent=part("recent"),
         wanted=part("wanted").astype(np.bool_),
     )
-
-
-def _of(recent: Float32Array | None, count: int) -> Float32Array:
-    return np.zeros(count, np.float32) if recent is None else recent
 
 
 def restricted(bundle: Bundle, known: BoolArray) -> tuple[Bundle, Mask]:

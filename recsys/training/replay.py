@@ -28,11 +28,11 @@ from recsys.models.live_log import LiveLog
 from recsys.models.live_view import LiveView
 from recsys.models.live_vocabulary import LiveVocabulary
 from recsys.models.ranking import best, votes_of
+from recsys.training.blend_search import MISSED
 from recsys.training.event_log import EventLog
 
 K = 20
 SERVED = "served"
-MISSED = 1_000_000  # the rank of a target that is not among the best
 RECENT_US = 7 * DAY_US  # as `recsys.models.popular.PopularRecent` counts
 RECENT_EVERY_US = 10 * MINUTE_US  # how often recent counts are made anew
 LIVE_EVENTS = 1_000_000  # as `serving.live_events`

@@ -7,7 +7,7 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.blend import BLEND, Blend
 from recsys.models.bundle import compacted
-from recsys.models.ranking import Mask, best, scores, scores_by_source, top_k
+from recsys.models.ranking import Mask, best, scores, top_k
 
 HISTORIES = [[2, 3, 4], [9], [30, 2, 30, 7], [5, 6, 7, 8, 9, 10, 11, 12], [1, 8]]
 
@@ -63,7 +63,7 @@ def test_factors_multiply_what_every_component_adds(blended):
     history = Histories.from_lists([HISTORIES[0]])
     factors = np.ones(len(blended.vocabulary), np.float32)
     factors[20:30] = 1_000.0
-    total = sum(scores_by_source(blended, history).values())[0] * factors
+    total = scores(blended, history)[0] * factors
     found = best(blended, history, 10, factors=factors)
     assert [row for row, _, _ in found] == top_k(total, 10).tolist()
     assert {row for row, _, _ in found[:5]} <= set(range(20, 30))
