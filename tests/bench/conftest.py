@@ -9,16 +9,7 @@ from typer.testing import CliRunner
 
 from recsys.cli import app
 from recsys.cli.register import register
-
-SMALL = {
-    "RECSYS_MODEL__WIDTH": "16",
-    "RECSYS_TRAINING__EPOCHS": "2",
-    "RECSYS_TRAINING__BATCH_EVENTS": "128",
-    "RECSYS_TRAINING__THREADS": "1",
-    "RECSYS_EVALUATION__BOOTSTRAP_DRAWS": "100",
-    "RECSYS_PROMOTION__MIN_POSITIONS": "50",
-    "OMP_NUM_THREADS": "1",
-}
+from tests.integration.command_line.conftest import SMALL
 
 
 @pytest.fixture
