@@ -98,7 +98,6 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     ):
         app.register_blueprint(module.blueprint)
     admin.register(app)
-    parameters.register(app)
     problem_details.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:
@@ -126,6 +125,8 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
             return Response(status=204)
         return None
+
+    parameters.register(app)  # once a request has its id, and its query a bound
 
     @app.after_request
     def end(response: Response) -> Response:

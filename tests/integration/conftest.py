@@ -48,7 +48,7 @@ class Service:
         if status >= 400 and response.mimetype == "application/problem+json":
             problem = response.get_json()
             assert set(problem) == {"type", "title", "status", "detail", "errors", "request_id"}
-            assert problem["request_id"] == response.headers["X-Request-ID"]
+            assert problem["request_id"] == response.headers["X-Request-ID"] != ""
             for leak in ("Traceback", "SELECT", "sqlite3", "psycopg", "/tmp", "recsys/"):
                 assert leak not in response.get_data(as_text=True)
         return response
