@@ -5,6 +5,7 @@ No page may write an error to the console or ask another host for anything.
 
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,8 @@ def running(browser, tiny_shop, publish, tmp_path_factory, add_account, settings
         for role in ("admin", "operator", "viewer"):
             add_account(connection, role, role)
     app = create_app(settings_for(folder / "models"), database)
+    # Answers follow the live log from the first one on.
+    app.extensions["recsys"].recommender.live.follow_once(time.time_ns() // 1_000)
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     base = f"http://127.0.0.1:{server.server_port}"

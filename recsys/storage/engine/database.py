@@ -65,12 +65,6 @@ class Database:
             Watchdog(self._is_silent, self._timeouts.probe) if self._timeouts else Watchdog()
         )
         self.engine = self._engine(pool_size)
-        # Reading needs no transaction of its own: without one PostgreSQL is asked once, not thrice.
-        self._reading = (
-            self.engine
-            if self.dialect == "sqlite"
-            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        )
 
     @property
     def dialect(self) -> str:
@@ -113,7 +107,7 @@ class Database:
         with (
             translated(),
             self._watched(),
-            self._reading.connect() as connection,
+            self.engine.connect() if self.dialect == "sqlite" else self._autocommit() as connection,
             self._bounded(connection, seconds),
         ):
             if self.dialect == "sqlite":
@@ -132,8 +126,7 @@ class Database:
             if held is None or not self._is_usable(held):
                 self._let_go()
                 self._refuse_silent()
-                options = {"isolation_level": "AUTOCOMMIT"}
-                held = self.engine.connect().execution_options(**options)
+                held = self._autocommit()
                 self._local.connection, self._local.generation = held, self._generation
             try:
                 with self._bounded(held, self._timeouts and self._timeouts.read):
@@ -142,6 +135,16 @@ class Database:
                 self._let_go()
                 raise
             self._local.used_at = time.monotonic()
+
+    def _autocommit(self) -> Connection:
+        """For reading alone: without a transaction PostgreSQL is asked once, not thrice."""
+        connection = self.engine.connect()
+        try:
+            return connection.execution_options(isolation_level="AUTOCOMMIT")
+        except BaseException:  # it is dead: its place in the pool is free at once
+            connection.invalidate()
+            connection.close()
+            raise
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

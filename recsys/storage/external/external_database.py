@@ -64,8 +64,8 @@ class ExternalDatabase:
         self._counts = self._engine(COUNT_TIMES * timeout_seconds, poolclass=NullPool)
         self._count_ms = max(1, round(COUNT_TIMES * timeout_seconds * 1_000))
         more = {"poolclass": QueuePool, "pool_size": pool_size, "max_overflow": pool_size}
-        hot = self._engine(timeout_seconds, pool_timeout=timeout_seconds, **more)
-        self._hot = hot.execution_options(isolation_level="AUTOCOMMIT")
+        more |= {"isolation_level": "AUTOCOMMIT", "pool_timeout": timeout_seconds}
+        self._hot = self._engine(timeout_seconds, **more)
 
     @property
     def dialect(self) -> str:
