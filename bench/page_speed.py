@@ -21,6 +21,7 @@ import structlog
 
 from bench.import_speed import write_log
 from bench.servers import small_settings
+from recsys.commands import credentials
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.events.times import to_us
@@ -29,7 +30,8 @@ from recsys.ops.upkeep import count_activity, report_quality
 from recsys.pipeline import import_events, train
 from recsys.progress import Say, quiet
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import account_rows, item_rows, version_rows
+from recsys.storage.entities import item_rows, version_rows
+from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.event_import import import_chunks
 from recsys.storage.schema import migrate
 from recsys.training.run import Run
@@ -83,9 +85,9 @@ def _fill(
     write_log(small, min(LEARNED_EVENTS, events // 2), seed, now_us)
     import_events(database, small, ReadOptions(), now)
     train(settings, database, Run(now), force=True)
+    credentials.create_account(database, CLI, NAME, PASSWORD, "admin", now_us)
     with database.begin() as connection:
         item_rows.put_items(connection, Shop(ShopSize(), seed, now_us).items, now_us)
-        account_rows.create_account(connection, NAME, PASSWORD, "admin", now_us)
     write_log(large, events, seed + 1, now_us)
     import_chunks(database, read_events(large, ReadOptions(), now_us), large.name, now_us)
 

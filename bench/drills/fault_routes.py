@@ -21,6 +21,7 @@ from recsys.events.times import to_us
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, key_rows
 from recsys.storage.entities.account_rows import ROLES
+from recsys.storage.entities.passwords import hash_password
 from recsys.web.admin.access import CSRF_HEADER, OPEN, SAFE_METHODS
 from recsys.web.app import create_app
 from recsys.web.operations import CATALOGUE, Operation
@@ -230,10 +231,11 @@ def _judge(
 def _sessions(port: int, database: Database) -> dict[str, dict[str, str]]:
     """Of an account of each role: the cookie of its session and the token of its forms."""
     now_us = to_us(datetime.now(UTC))
+    hashed = hash_password("0123456789")
     sessions = {}
     for role in ROLES:
         with database.begin() as connection:
-            account_rows.create_account(connection, f"x-{role}", "0123456789", role, now_us)
+            account_rows.create_account(connection, f"x-{role}", hashed, role, now_us)
             token = account_rows.begin_session(connection, f"x-{role}", None, now_us)
         headers = {"Cookie": f"recsys_admin={token}"}
         _, page = _send(port, "GET", "/admin/account", _lines(headers), None)

@@ -10,7 +10,7 @@ from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import account_rows, key_rows
 from recsys.storage.entities.account_rows import AccountRow
 from recsys.storage.entities.audit_rows import Actor, add_audit
-from recsys.storage.entities.passwords import new_password
+from recsys.storage.entities.passwords import hash_password, new_password
 
 FIRST = "admin"  # the name of the first key and of the first account
 
@@ -47,8 +47,10 @@ def create_account(
     database: Database, actor: Actor, name: str, password: str, role: str, now_us: int
 ) -> None:
     """Create an account of the dashboard. Raises InputError, or ConflictError where the name is taken."""
+    account_rows.check_account(name, role)
+    hashed = hash_password(password)  # which takes a while: others may write meanwhile
     with database.begin() as connection:
-        _create_account(connection, actor, name, password, role, now_us)
+        _create_account(connection, actor, name, hashed, role, now_us)
 
 
 def create_first(database: Database, actor: Actor, now_us: int) -> tuple[str, str | None]:
@@ -57,12 +59,13 @@ def create_first(database: Database, actor: Actor, now_us: int) -> tuple[str, st
     In one transaction: who has the one has the other.
     """
     password = new_password()
+    hashed = hash_password(password)
     with database.begin() as connection:
         account_rows.keep_others_away(connection)  # two at once would both find no account
         key = _create_key(connection, actor, FIRST, ["admin"], (), now_us)
         if account_rows.list_accounts(connection):
             return key, None
-        _create_account(connection, actor, FIRST, password, "admin", now_us)
+        _create_account(connection, actor, FIRST, hashed, "admin", now_us)
         return key, password
 
 
@@ -73,8 +76,9 @@ def set_password(
 
     Raises NotFoundError, or InputError for a password that is too short or too long.
     """
+    hashed = hash_password(password)
     with database.begin() as connection:
-        account_rows.set_password(connection, name, password)
+        account_rows.set_password(connection, name, hashed)
         add_audit(connection, actor, "account.password", name, now_us)
         return account_rows.get_account(connection, name)
 
@@ -151,7 +155,7 @@ def _create_key(
 
 
 def _create_account(
-    connection: Connection, actor: Actor, name: str, password: str, role: str, now_us: int
+    connection: Connection, actor: Actor, name: str, hashed: str, role: str, now_us: int
 ) -> None:
-    account_rows.create_account(connection, name, password, role, now_us)
+    account_rows.create_account(connection, name, hashed, role, now_us)
     add_audit(connection, actor, "account.create", name, now_us, {"role": role})

@@ -10,9 +10,11 @@ from itertools import islice
 import pytest
 from sqlalchemy import select
 
+from recsys.commands import credentials
 from recsys.config import Settings
 from recsys.storage.entities import account_rows, audit_rows, passwords
 from recsys.storage.entities.account_rows import ACCOUNT_FAILURES, ADDRESS_FAILURES, LOCK_US
+from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.passwords import hash_password, is_password
 from recsys.storage.schema.tables import admin_sessions, login_failures
 from recsys.web.admin.access import OPEN
@@ -179,8 +181,7 @@ def test_too_many_failures_lock_an_account_whether_it_exists_or_not(admin, quick
         assert int(answer.headers["Retry-After"]) <= LOCK_US / 1e6
         assert "Too many attempts" in answer.get_data(as_text=True)
     assert log_in(admin, "a-viewer")[1].status_code == 303  # others go on
-    with admin.database.begin() as connection:
-        account_rows.set_password(connection, "a-admin", PASSWORD)
+    credentials.set_password(admin.database, CLI, "a-admin", PASSWORD, 1)
     assert log_in(admin, "a-admin")[1].status_code == 303
 
 

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, delete, or_, select, update
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
-from recsys.storage.entities.passwords import hash_password
 from recsys.storage.schema.tables import accounts, admin_sessions, login_failures
 from recsys.text_rules import counted_address
 
@@ -59,21 +58,23 @@ class SeenRow:
     address: str | None
 
 
-def create_account(
-    connection: Connection, name: str, password: str, role: str, now_us: int
-) -> None:
-    """Raises InputError for what cannot be, ConflictError where the name is taken."""
-    if not NAME.fullmatch(name):
-        raise InputError("name", name, "expected 1 to 64 letters, digits or . _ @ -")
-    _check_role(role)
+def create_account(connection: Connection, name: str, hashed: str, role: str, now_us: int) -> None:
+    """`hashed`: of the password. Raises ConflictError where the name is taken."""
     statement = (
         upsert(connection, accounts)
-        .values(name=name, password_hash=hash_password(password), role=role, created_at_us=now_us)
+        .values(name=name, password_hash=hashed, role=role, created_at_us=now_us)
         .on_conflict_do_nothing(index_elements=["name"])
         .returning(accounts.c.name)
     )
     if connection.execute(statement).one_or_none() is None:
         raise ConflictError(f"there is an account {name} already")
+
+
+def check_account(name: str, role: str) -> None:
+    """Raises InputError for what no account can be."""
+    if not NAME.fullmatch(name):
+        raise InputError("name", name, "expected 1 to 64 letters, digits or . _ @ -")
+    _check_role(role)
 
 
 def get_account(connection: Connection, name: str) -> AccountRow:
@@ -105,12 +106,13 @@ def keep_others_away(connection: Connection) -> None:
     advisory_lock.take_turns(connection, "accounts")
 
 
-def set_password(connection: Connection, name: str, password: str) -> None:
-    """Change it, end all sessions of the account and forget its failures. Raises NotFoundError."""
+def set_password(connection: Connection, name: str, hashed: str) -> None:
+    """Change it to the one of that hash, end all sessions of the account and forget its failures.
+
+    Raises NotFoundError.
+    """
     changed = connection.execute(
-        update(accounts)
-        .where(accounts.c.name == name)
-        .values(password_hash=hash_password(password))
+        update(accounts).where(accounts.c.name == name).values(password_hash=hashed)
     )
     if changed.rowcount == 0:
         raise NotFoundError("account", name)

@@ -36,7 +36,7 @@ from recsys.storage.entities import (
 from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.key_values import database_id
 from recsys.storage.entities.model_files import DatabaseFiles
-from recsys.storage.entities.passwords import is_password
+from recsys.storage.entities.passwords import hash_password, is_password
 from recsys.storage.entities.stamps import read_stamps
 from recsys.storage.schema import downgrades, migrate
 from recsys.storage.schema.tables import events, metadata
@@ -100,12 +100,13 @@ def test_what_is_there_is_kept_unless_told(filled, tmp_path):
 def inhabited(database, tmp_path, settings_for):
     """A database with keys, accounts, a session and users, without models; its backup; its keys."""
     settings = settings_for(tmp_path / "models")
+    hashed = hash_password("an old password")
     with database.begin() as connection:
         keys = {
             name: key_rows.create_key(connection, name, ["read"], 1) for name in ("kept", "leaked")
         }
         for name in ("root", "left", "changed"):
-            account_rows.create_account(connection, name, "an old password", "admin", 1)
+            account_rows.create_account(connection, name, hashed, "admin", 1)
         sessions = [account_rows.begin_session(connection, "root", None, NOW_US)]
         given = [
             {"user_id": "gone", "session_id": "g", "item_id": "i"},

@@ -70,7 +70,7 @@ def test_users_are_not_merged_in_a_circle(database):
 def test_two_admins_do_not_shut_each_other_out(database):
     with database.begin() as connection:
         for n in range(2):
-            account_rows.create_account(connection, f"admin{n}", "a long password", "admin", 1)
+            account_rows.create_account(connection, f"admin{n}", "a hash", "admin", 1)
     for _ in range(ROUNDS):
         found = at_once(
             lambda: credentials.set_role(database, CLI, "admin0", "viewer", 1),
@@ -182,16 +182,16 @@ def test_a_job_that_is_paused_meanwhile_claims_no_slot(database):
 def test_a_password_that_is_changed_while_it_is_checked_opens_nothing(database):
     visitor = Actor("ada", "-")
     with database.begin() as connection:
-        account_rows.create_account(connection, "ada", "a leaked password", "admin", 1)
+        account_rows.create_account(connection, "ada", "a leaked one's hash", "admin", 1)
         checked = account_rows.password_hash(connection, "ada")
     with database.begin() as connection:
-        account_rows.set_password(connection, "ada", "another password")
+        account_rows.set_password(connection, "ada", "another hash")
         thread, found = begun(lambda: credentials.log_in(database, visitor, checked, 2))
     thread.join(30)
     assert refused(found) == 1
     with database.begin() as connection:
         checked = account_rows.password_hash(connection, "ada")
-        account_rows.create_account(connection, "bob", "a long password", "admin", 1)
+        account_rows.create_account(connection, "bob", "a hash", "admin", 1)
     credentials.set_disabled(database, CLI, "ada", True, 3)
     with pytest.raises(ConflictError):
         credentials.log_in(database, visitor, checked, 4)
