@@ -26,7 +26,7 @@ or, once they leave over HTTP, a path (`recsys.web.problem_details` is the one t
 
 import difflib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 LISTED = 12  # known words that a message names
 
@@ -65,6 +65,17 @@ def unknown(field: str, value: str, expected: str, known: Sequence[str]) -> Inpu
     more = ", …" if len(known) > LISTED else ""
     parts += [f"known: {', '.join(known[:LISTED])}{more}" if known else "there is none"]
     return InputError(field, value, "; ".join(parts))
+
+
+def nearly(value: str, known: Collection[str]) -> str | None:
+    """The one of `known` that `value` may be a slip of the pen for, or None.
+
+    >>> nearly("pruchase", ["cart", "purchase"]), nearly("View", ["view"]), nearly("rating", ["view"])
+    ('purchase', 'view', None)
+    """
+    folded = {one.casefold(): one for one in sorted(known)}
+    found = difflib.get_close_matches(value.casefold(), list(folded), 1, 0.75)
+    return folded[found[0]] if found else None
 
 
 class NotFoundError(RecsysError):

@@ -9,7 +9,7 @@ Read `train` for the first half and `recommend` for the second.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,7 +40,7 @@ from recsys.serving.explain import explain
 from recsys.serving.recommender import Recommender
 from recsys.serving.top_k import make_answer, take_top_k
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import item_rows, rejected_rows, version_rows
+from recsys.storage.entities import event_rows, item_rows, rejected_rows, version_rows
 from recsys.storage.entities.audit_rows import CLI, Actor
 from recsys.storage.entities.event_import import ImportSummary, import_file, replay
 from recsys.storage.entities.import_rows import OpenImport
@@ -83,15 +83,18 @@ def import_events(
     now: datetime,
     on_progress: OnRows = quiet,
     actor: Actor = CLI,
+    known_types: Collection[str] = (),
 ) -> ImportSummary:
     """A file -> events. Repeating it adds nothing; bad rows go to the quarantine.
 
-    The import is numbered; `commands.undo_import` takes it back.
+    The import is numbered; `commands.undo_import` takes it back. `known_types`: event types beside
+    those of the log, among which a default type that was misspelt is looked for.
     """
     record = OpenImport(path.name, to_us(now), options.plain(), actor.name)
-    return import_file(
-        database, read_events(path, options, record.started_at_us), record, on_progress
-    )
+    with database.connect() as connection:
+        known = event_rows.event_types(connection).union(known_types)
+    chunks = read_events(path, options, record.started_at_us, known_types=known)
+    return import_file(database, chunks, record, on_progress)
 
 
 def import_items(

@@ -43,11 +43,13 @@ def import_(
     database = open_database(settings)
     open_events_source(settings, database).check_writable()
     done: list[ImportSummary] = []
+    types = settings.event_types()
     with local_files(paths) as files:
         for path in files:
             size = file_size(path)
             with row_progress(f"{path.name} ({size / 1e6:.1f} MB)") as on_progress:
-                done.append(import_events(database, path, reading, now(), on_progress))
+                one = import_events(database, path, reading, now(), on_progress, known_types=types)
+                done.append(one)
         summary = ImportSummary.of(done)
         each = [{"path": path.name, **one.plain()} for path, one in zip(files, done, strict=True)]
     if not as_json:

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from recsys.config.exclude_seen import DEFAULT, check_exclude_seen
+from recsys.config.exclude_seen import DEFAULT, check_exclude_seen, seen_types
 from recsys.errors import ConfigError
 
 ENV_PREFIX = "RECSYS_"
@@ -319,6 +319,12 @@ class Settings(BaseSettings):
     schedule: ScheduleSettings = ScheduleSettings()
     auth: AuthSettings = AuthSettings()
     logging: LoggingSettings = LoggingSettings()
+
+    def event_types(self) -> frozenset[str]:
+        """The event types that are named anywhere."""
+        named = {*self.sequences.input_event_types, *self.sequences.target_event_types}
+        excluded = seen_types(self.serving.exclude_seen) or frozenset()
+        return frozenset({*named, *self.sequences.event_weights, *excluded})
 
     @classmethod
     def settings_customise_sources(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,18 +51,24 @@ UNREADABLE = "too little of it was kept to read it again: import its file again"
 
 
 def read_events(
-    path: str | Path, options: ReadOptions, now_us: int, chunk_rows: int = 100_000
+    path: str | Path,
+    options: ReadOptions,
+    now_us: int,
+    chunk_rows: int = 100_000,
+    known_types: Collection[str] = (),
 ) -> Iterator[EventChunk]:
     """The events of a CSV, TSV, JSON Lines or Parquet file, the first two plain, .gz or .zst.
 
     Memory is bounded by the chunk, not by the file. `now_us` (µs since 1970) is the time now: what
-    lies more than five minutes after it is rejected. Raises InputError at once where the file
+    lies more than five minutes after it is rejected. `known_types`: of events that there are, or that
+    the configuration names; a default type that is nearly one of them is told. Raises InputError at once where the file
     cannot be opened or a column that was named is not there; while reading, where the file is
     damaged or its first chunk shows that the timestamps are not what `options` say.
     """
     source, layout = _open(path, options, chunk_rows)
     order = "oldest-first" if is_own_export(source.names, options) else options.order
-    parser = EventParser(_with_paths(source, options), options, layout, now_us)
+    names = _with_paths(source, options)
+    parser = EventParser(names, options, layout, now_us, known_types=known_types)
     return _read(source, parser, RowOrder(order), file_size(path))
 
 

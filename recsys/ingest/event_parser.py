@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.errors import InputError, shown
+from recsys.errors import InputError, nearly, shown
 from recsys.events.array_types import BoolArray
 from recsys.events.fields import (
     DEFAULT_EVENT_TYPE,
@@ -72,7 +72,8 @@ class EventParser:
     """Raw chunks of one file -> event chunks.
 
     `replay`: the rows are single ones picked from a file, so that no conclusion is drawn from them
-    to a file as a whole.
+    to a file as a whole. `known_types`: of events elsewhere, among which a default type that was
+    misspelt is looked for.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class EventParser:
         layout: Layout | None,
         now_us: int,
         replay: bool = False,
+        known_types: Collection[str] = (),
     ) -> None:
         columns = options.columns
         if layout is not None:
@@ -109,6 +111,7 @@ class EventParser:
             self._default_type = layout.default_type
         if problem := text_problem(self._default_type, MAX_TYPE_LENGTH):
             raise InputError("--default-type", self._default_type, problem)
+        self._known_types = set(known_types)
         self._milliseconds = layout.milliseconds if layout else None
         self._rules = options.cells
         if layout and layout.missing:
@@ -158,6 +161,7 @@ class EventParser:
         rows.reject(_mask(neither), lambda row: "user_id and session_id are both missing")
         times = self._timestamps(rows, notes)
         event_type = self._ids(rows, "event_type", notes, MAX_TYPE_LENGTH)
+        self._note_default_type(event_type, notes)
         columns = {
             "user_id": user,
             "session_id": session,
@@ -226,6 +230,16 @@ class EventParser:
 
         rows.reject(bad, reason)
         return ids
+
+    def _note_default_type(self, event_type: pa.Array, notes: Counter[str]) -> None:
+        """Tell of a default type that was never seen, where it is nearly one that was."""
+        given = self._default_type
+        if not event_type.null_count or given in self._known_types or not self._known_types:
+            return
+        self._known_types.update(pc.unique(event_type.drop_null()).to_pylist())
+        if near := nearly(given, {*self._known_types, DEFAULT_EVENT_TYPE} - {given}):
+            words = f"event_type taken as {given!r}, which is not known; did you mean {near}?"
+            notes[words] += event_type.null_count
 
     def _timestamps(self, rows: _Rows, notes: Counter[str]) -> Times:
         name = self._columns.get("timestamp", "timestamp")

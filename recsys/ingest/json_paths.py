@@ -52,8 +52,13 @@ def paths_within(columns: Iterable[str], source: RowSource) -> list[str]:
 
 
 def value_at(row: object, path: str) -> object:
-    """What `path`, without lists, leads to in `row`; None where it leads nowhere."""
+    """What `path`, without lists, leads to in `row`; None where it leads nowhere.
+
+    A list that it would go through is what it leads to: no value, so that it is told.
+    """
     for key in filter(None, path.split(".")):
+        if isinstance(row, list):
+            return row
         if not isinstance(row, dict):
             return None
         row = row.get(key)

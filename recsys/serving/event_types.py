@@ -23,7 +23,7 @@ class EventTypes:
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._default = settings.serving.exclude_seen
-        self._configured = configured_types(settings)
+        self._configured = settings.event_types()
         self._held: tuple[float, frozenset[str]] | None = None
         self._brought: set[str] = set()  # by pages, and not yet among those that are read
 
@@ -70,11 +70,3 @@ class EventTypes:
         if self._held is None or now - self._held[0] >= lasts:
             self._held = (now, frozenset(event_rows.event_types(connection)))
         return self._held[1]
-
-
-def configured_types(settings: Settings) -> frozenset[str]:
-    """The event types that the configuration names anywhere."""
-    sequences = settings.sequences
-    named = {*sequences.input_event_types, *sequences.target_event_types}
-    excluded = seen_types(settings.serving.exclude_seen) or frozenset()
-    return frozenset({*named, *sequences.event_weights, *excluded})

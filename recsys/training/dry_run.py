@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -54,7 +55,8 @@ def check_log(
     source: dict[str, Any]
     if path is not None:
         source = {"kind": "file", "name": path.name}
-        _read_file(path, options or ReadOptions(), to_us(now), sample, tally, on_progress)
+        reading, known = options or ReadOptions(), settings.event_types()
+        _read_file(path, reading, to_us(now), known, sample, tally, on_progress)
     elif settings.events.mapped:
         source = _read_mapped(settings, database, to_us(now), sample, tally, on_progress)
     else:
@@ -106,11 +108,12 @@ def _read_file(
     path: Path,
     options: ReadOptions,
     now_us: int,
+    known_types: Collection[str],
     sample: LogSample,
     tally: Tally,
     on_progress: OnRows,
 ) -> None:
-    for chunk in read_events(path, options, now_us):
+    for chunk in read_events(path, options, now_us, known_types=known_types):
         sample.append(chunk.events)
         tally.read += chunk.read
         tally.kept += chunk.events.num_rows

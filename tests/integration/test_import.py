@@ -43,6 +43,28 @@ def stored(database):
         return [tuple(row) for row in connection.execute(text(query))]
 
 
+def test_a_misspelt_default_type_is_told(database, tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t,k\na,x,1600000100,play\na,y,1600000101,\nb,z,1600000102,\n")
+    columns = ColumnMap.parse("user=u,item=i,timestamp=t,event_type=k")
+    known = Settings().event_types()
+
+    def notes(default_type, columns=columns):
+        options = ReadOptions(columns=columns, unit="s", default_type=default_type)
+        return pipeline.import_events(database, path, options, NOW, known_types=known).notes
+
+    def told(given, near):
+        return f"event_type taken as {given!r}, which is not known; did you mean {near}?"
+
+    assert notes("pruchase") == {told("pruchase", "purchase"): 2}  # which the configuration names
+    assert notes("plya") == {told("plya", "play"): 2}  # which the file has
+    assert notes("veiw") == {told("veiw", "view"): 2}
+    assert notes("rating") == notes("purchase") == {}  # nothing like it; known
+    untyped = ColumnMap.parse("user=u,item=i,timestamp=t")
+    assert notes("Play", untyped) == {told("Play", "play"): 3}  # which the log has by now
+    assert notes("play", untyped) == {}
+
+
 def test_repeats_are_kept_and_a_second_import_adds_nothing(database, tmp_path):
     path = tmp_path / "log.csv"
     path.write_text(

@@ -90,3 +90,13 @@ def test_an_export_whose_first_rows_lack_a_field_loses_none_of_it(tmp_path: Path
     chunks = list(read_events(write(tmp_path / "a.jsonl", rows), ReadOptions(), NOW_US, 2))
     assert items(chunks) == ["1.0"] * 4  # what was stored is not judged anew
     assert [text for one in chunks for text in one.events["properties"].to_pylist()][3] == '{"a":1}'
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.parquet"])
+def test_a_path_through_a_list_without_its_sign_is_told(tmp_path: Path, name: str) -> None:
+    rows: list[dict[str, object]] = [{"u": "u1", "t": "2023-05-01T12:00:00Z", "p": [{"id": "i1"}]}]
+    chunks = read(write(tmp_path / name, rows), "user=u,item=p.id,timestamp=t")
+    assert not items(chunks)
+    (found,) = [one.reason for chunk in chunks for one in chunk.rejections]
+    assert found == 'item_id = \'[{"id": "i1"}]\': expected text or a whole number'
+    assert items(read(tmp_path / name, "user=u,item=p[].id,timestamp=t")) == ["i1"]
