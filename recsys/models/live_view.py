@@ -21,7 +21,7 @@ from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.models.content import ContentMap, Contents
 from recsys.models.live_log import NOWHERE, LiveArrays, LiveLog
 from recsys.models.live_vocabulary import LiveVocabulary
-from recsys.models.live_votes import step_votes
+from recsys.models.live_votes import step_votes, vote_tables
 from recsys.models.lstm.kernels import compiled
 
 if TYPE_CHECKING:
@@ -270,6 +270,7 @@ class LiveMoment:
             self.row_of,
             ahead,
             walked,
+            vote_tables(),
         )
 
     def trending(self) -> tuple[Int32Array, Float32Array]:

@@ -8,6 +8,9 @@ Legend: n items of a history, E events, I codes, V vocabulary rows, S sessions o
 
 from __future__ import annotations
 
+import threading
+from typing import NamedTuple
+
 import numpy as np
 
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
@@ -17,7 +20,44 @@ from recsys.models.lstm.kernels import compiled
 SESSIONS = 16_384  # places of the table of sessions in sight, a power of two: 10 items, 500 of each
 VOTED = 32_768  # places of the table of items that are voted for
 LONGEST = 50  # newest events of a session that vote
+OWNERS = 4_096  # places of the table of owners of one item
 FREE = -1
+
+
+class VoteTables(NamedTuple):
+    """Open hash tables, which a thread keeps: between calls all keys are FREE, and votes zero."""
+
+    sessions: Int64Array  # (SESSIONS,) keys, and by their places:
+    similarity: Float32Array
+    nearest: Int32Array
+    matched: Int32Array
+    session_slots: Int32Array  # the places in use, in order of arrival
+    items: Int64Array  # (VOTED,) keys, and by their places:
+    votes: Float32Array
+    item_slots: Int32Array
+    owners: Int64Array  # (OWNERS,) keys
+
+
+class _Kept(threading.local):
+    tables: VoteTables | None = None
+
+
+_kept = _Kept()
+
+
+def vote_tables() -> VoteTables:
+    """The calling thread's own."""
+    if _kept.tables is None:
+        _kept.tables = VoteTables(
+            np.full(SESSIONS, FREE, np.int64),
+            np.zeros(SESSIONS, np.float32),
+            *(np.zeros(SESSIONS, np.int32) for _ in range(3)),
+            np.full(VOTED, FREE, np.int64),
+            np.zeros(VOTED, np.float32),
+            np.zeros(VOTED, np.int32),
+            np.full(OWNERS, FREE, np.int64),
+        )
+    return _kept.tables
 
 
 @compiled
@@ -47,14 +87,16 @@ def add_vote(
 
 
 @compiled
-def sorted_votes(
+def take_votes(
     keys: Int64Array, votes: Float32Array, slots: Int32Array, count: int
 ) -> tuple[Int32Array, Float32Array]:
-    """The rows of a table of votes, ascending, and their votes."""
+    """The rows of a table of votes, ascending, and their votes; the table is empty after that."""
     rows = np.sort(keys[slots[:count]])
     found = np.empty(count, np.float32)
     for n in range(count):
         found[n] = votes[find(keys, rows[n])]
+    for slot in slots[:count]:
+        keys[slot], votes[slot] = FREE, np.float32(0)
     return rows.astype(np.int32), found
 
 
@@ -68,16 +110,14 @@ def step_votes(
     row_of: Int32Array,
     ahead: int,
     walked: int,
+    tables: VoteTables,
 ) -> tuple[Int32Array, Float32Array]:
     """Rows that followed a history's items within `ahead` steps, and votes for them.
 
     codes (n,), newest first: item number d (from 1) votes with 1 / (d * steps). Of each the newest
     `walked` events are looked at, those after `since_us` among the first `end` of the log.
     """
-    keys = np.full(VOTED, FREE, np.int64)
-    votes = np.zeros(VOTED, np.float32)
-    slots = np.empty(VOTED, np.int32)
-    owners = np.full(4_096, FREE, np.int64)
+    keys, votes, slots, owners = tables.items, tables.votes, tables.item_slots, tables.owners
     used = np.empty(walked, np.int32)
     count = 0
     for n in range(len(codes)):
@@ -106,7 +146,7 @@ def step_votes(
             event = log.same_item[event]
         for m in range(taken):
             owners[used[m]] = FREE
-    return sorted_votes(keys, votes, slots, count)
+    return take_votes(keys, votes, slots, count)
 
 
 @compiled
@@ -133,6 +173,7 @@ def session_votes(
     order_decay: float,
     recent_sessions: int,
     neighbours: int,
+    tables: VoteTables,
 ) -> tuple[Int32Array, Float32Array]:
     """`SessionKnn.votes` over a version's sessions and the live log's, which are newer.
 
@@ -142,12 +183,8 @@ def session_votes(
     version are numbered 0 to S - 1 from the oldest, those of the log from S on; `total` is how many
     there are of both.
     """
-    keys = np.full(SESSIONS, FREE, np.int64)
-    similarity = np.zeros(SESSIONS, np.float32)
-    nearest = np.zeros(SESSIONS, np.int32)
-    matched = np.zeros(SESSIONS, np.int32)
-    slots = np.empty(SESSIONS, np.int32)
-    owners = np.full(4_096, FREE, np.int64)
+    keys, similarity, slots = tables.sessions, tables.similarity, tables.session_slots
+    nearest, matched, owners = tables.nearest, tables.matched, tables.owners
     used = np.empty(recent_sessions, np.int32)
     count = 0
     for n in range(len(codes)):
@@ -184,7 +221,8 @@ def session_votes(
                     count += 1
                     nearest[slot], matched[slot] = distances[n], item_places[place]
                 similarity[slot] += share
-    chosen = slots[:count]
+    opened = slots[:count]
+    chosen = opened
     if count > neighbours:
         # Most similar first, of equals the newest.
         strength = similarity[chosen]
@@ -194,9 +232,7 @@ def session_votes(
         newest = np.argsort(-keys[level])
         chosen = np.concatenate((above, level[newest[: neighbours - len(above)]]))
 
-    voted = np.full(VOTED, FREE, np.int64)
-    votes = np.zeros(VOTED, np.float32)
-    places = np.empty(VOTED, np.int32)
+    voted, votes, places = tables.items, tables.votes, tables.item_slots
     here = np.empty(LONGEST, np.int32)
     sessions = np.float32(total)
     count = 0
@@ -241,4 +277,6 @@ def session_votes(
                 if vote > 0:
                     count = add_vote(voted, votes, places, count, row, vote)
             event = log.before[event]
-    return sorted_votes(voted, votes, places, count)
+    for slot in opened:
+        keys[slot], similarity[slot] = FREE, np.float32(0)
+    return take_votes(voted, votes, places, count)

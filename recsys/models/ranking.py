@@ -10,6 +10,7 @@ Legend: B histories, V vocabulary rows, C candidates.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -294,13 +295,12 @@ def candidates(
     network, votes = state.network, state.votes
     if recent is None:
         recent = bundle.recent
-    scan = bundle.scorer.scan(network.vector)
-    size, live = len(scan), bundle.live
+    size, live = bundle.scorer.rows, bundle.live
+    scan = _scratch.floats(len(bundle.vocabulary))
+    bundle.scorer.scan(network.vector, scan[:size])
     if live is not None:
-        beyond = np.arange(size, len(bundle.vocabulary))
-        scan = np.concatenate((scan, live.view.scores(network.vector, beyond)))
-    if len(recent) < len(scan):
-        recent = np.concatenate((recent, np.zeros(len(scan) - len(recent), np.float32)))
+        beyond = np.arange(size, len(scan))
+        scan[size:] = live.view.scores(network.vector, beyond)
     if blend.recency:
         add_scaled(scan, np.float32(blend.recency), recent)
     scan[:FIRST_ITEM] = -np.inf
@@ -332,8 +332,25 @@ def candidates(
         shares=network.shares[pointed][None],
         gate=np.array([network.gate], np.float32),
         votes={n: [(np.searchsorted(rows, v[0]).astype(np.int32), v[1])] for n, v in votes.items()},
-        recent=recent[rows],
+        recent=np.where(rows < len(recent), recent[np.minimum(rows, len(recent) - 1)], 0),
     )
+
+
+class _Scratch(threading.local):
+    """Room for scores of the whole catalogue, kept by each thread: to map and clear as many bytes at
+    each answer takes longer than to fill them.
+    """
+
+    _floats = np.empty(0, np.float32)
+
+    def floats(self, size: int) -> Float32Array:
+        """An array (size,) of what was there before; it is the caller's until the next call."""
+        if len(self._floats) < size:
+            self._floats = np.empty(size + size // 8, np.float32)
+        return self._floats[:size]
+
+
+_scratch = _Scratch()
 
 
 def distinct(rows: NDArray[np.integer[Any]]) -> Int64Array:

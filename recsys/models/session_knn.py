@@ -34,7 +34,7 @@ from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.live_log import NOWHERE
 from recsys.models.live_view import LiveMoment
-from recsys.models.live_votes import session_votes
+from recsys.models.live_votes import session_votes, vote_tables
 from recsys.models.ranker import NO_VOTES, Ranker, Votes, add_up, gather
 
 RECENT_SESSIONS = 500  # M: sessions looked at for each item
@@ -176,6 +176,7 @@ class SessionKnn(Ranker):
             self.order_decay,
             RECENT_SESSIONS,
             NEIGHBOURS,
+            vote_tables(),
         )
 
     @cached_property

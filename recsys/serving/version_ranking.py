@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,13 +33,21 @@ GROWTH = 8  # how many times more items are ranked where filters left too few
 STATE_BYTES = 32 * 2**20  # of history states that are cached
 
 
+class _RecentRows(NamedTuple):
+    """Counts of the last days by a version's rows."""
+
+    counts: object  # as they were read
+    size: int  # rows there were
+    rows: np.ndarray | None  # (V,); None where nothing is recent
+
+
 class VersionRanking:
     """The ranking of a process: one history after the other; safe to share between threads."""
 
     def __init__(self, database: Database, popularity: Popularity) -> None:
         self._database = database
         self._popularity = popularity
-        self._recent_rows: dict[str, tuple[object, np.ndarray]] = {}
+        self._recent_rows: dict[str, _RecentRows] = {}
         self.states: ByteCache[bytes, HistoryState] = ByteCache(STATE_BYTES)
         self.network_states: ByteCache[bytes, NetworkState] = ByteCache(STATE_BYTES)
         # Rankings of several threads at once would hand the interpreter's lock to and fro at each
@@ -86,16 +95,16 @@ class VersionRanking:
         # What one request alone knows has no count, so that the rows are every request's.
         vocabulary = bundle.vocabulary if bundle.live is None else bundle.live.vocabulary.shared
         known = self._recent_rows.get(bundle.version)
-        if known is None or known[0] is not counts or len(known[1]) != len(vocabulary):
+        if known is None or known.counts is not counts or known.size != len(vocabulary):
             rows = np.zeros(len(vocabulary), np.float32)
             index = vocabulary.encode(item_id for item_id, _ in counts)
             rows[index] = np.log1p([events for _, events in counts]).astype(np.float32)
             rows[:FIRST_ITEM] = 0
-            known = (counts, rows)
+            known = _RecentRows(counts, len(rows), rows if rows.any() else None)
             # Replaced whole, so that another thread reads the old ones or the new ones.
-            others = {v: kept for v, kept in self._recent_rows.items() if kept[0] is counts}
+            others = {v: one for v, one in self._recent_rows.items() if one.counts is counts}
             self._recent_rows = {**others, bundle.version: known}
-        return known[1] if known[1].any() else None
+        return known.rows
 
     def _state(self, bundle: Bundle, history: Histories) -> HistoryState | None:
         """The state after the history, cached under a digest of it and of the version."""

@@ -100,10 +100,10 @@ class HistoryEncoder:
         """Exact scores (C,) of some rows (C,) for one state (D,)."""
         return kernels.score_rows(self._table, self._bias, state, rows)
 
-    def scan(self, state: Float32Array) -> Float32Array:
-        """Exact scores (V,) of one state (D,)."""
-        found: Float32Array = self._table @ state + self._bias
-        return found
+    def scan(self, state: Float32Array, out: Float32Array) -> None:
+        """Exact scores `out` (V,) of one state (D,)."""
+        np.dot(self._table, state, out)
+        out += self._bias
 
     def _codes(self, inputs: PaddedBatch) -> Int64Array:
         """(channels, T) rows of the channels' tables, in which all stand one below the other."""

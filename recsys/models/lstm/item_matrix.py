@@ -72,14 +72,14 @@ class ItemMatrix:
             return torch.addmm(self.bias, states, self._table.T)
         return _by_chunks(states, self._rows, len(self._table)).add_(self.bias)
 
-    @torch.inference_mode()
-    def scan(self, state: Float32Array) -> Float32Array:
-        """Scores (V,) of one state (D,), as `scores` gives them."""
+    def scan(self, state: Float32Array, out: Float32Array) -> None:
+        """Scores `out` (V,) of one state (D,), as `scores` gives them."""
         if self.kind == "int8":
             table, scales = self._table.numpy(), self._scales.numpy()
-            return kernels.scan_int8(table, scales, self.bias.numpy(), state)
-        found: Float32Array = self.scores(torch.from_numpy(state)[None])[0].numpy()
-        return found
+            kernels.scan_int8(table, scales, self.bias.numpy(), state, out)
+            return
+        with torch.inference_mode():
+            out[:] = self.scores(torch.from_numpy(state)[None])[0].numpy()
 
     def _rows(self, part: slice) -> Tensor:
         rows = self._table[part].float()

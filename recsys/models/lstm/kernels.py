@@ -130,20 +130,22 @@ def point(
 
 
 def scan_int8(
-    table: Int8Array, scales: Float32Array, bias: Float32Array, state: Float32Array
-) -> Float32Array:
-    """Scores (V,) of one state (D,) over a table (V, D) of whole numbers times scales (V,), plus bias.
+    table: Int8Array,
+    scales: Float32Array,
+    bias: Float32Array,
+    state: Float32Array,
+    out: Float32Array,
+) -> None:
+    """Scores `out` (V,) of one state (D,) over a table (V, D) of whole numbers times scales (V,), plus bias.
 
     One loop for every processor: it runs at the speed at which the table is read, and without the
     interpreter's lock, since a table may have a million rows.
     """
-    out = np.empty(len(table), np.float32)
     for v in range(len(table)):
         total = np.float32(0)
         for d in range(len(state)):
             total += np.float32(table[v, d]) * state[d]
         out[v] = total * scales[v] + bias[v]
-    return out
 
 
 scan_int8 = compiled(scan_int8, nogil=True)
@@ -151,8 +153,8 @@ scan_int8 = compiled(scan_int8, nogil=True)
 
 @compiled
 def add_scaled(values: Float32Array, weight: np.float32, more: Float32Array) -> None:
-    """values += weight * more, in place; both (V,)."""
-    for v in range(len(values)):
+    """values += weight * more, in place, as far as `more` goes; (V,) and at most as many."""
+    for v in range(len(more)):
         values[v] += weight * more[v]
 
 
@@ -189,10 +191,13 @@ def largest(values: Float32Array, count: int) -> Int64Array:
     edge = np.float32(-np.inf)
     if blocks > count:
         edge = np.partition(tops, blocks - count)[blocks - count]
-    found = np.empty(size, np.int64)
+    room = 0
+    for b in range(blocks):
+        room += tops[b] >= edge and tops[b] > -np.inf
+    found = np.empty(room * BLOCK, np.int64)
     used = 0
     for b in range(blocks):
-        if tops[b] < edge:
+        if tops[b] < edge or tops[b] == -np.inf:
             continue
         for v in range(b * BLOCK, min(b * BLOCK + BLOCK, size)):
             if values[v] >= edge and values[v] > -np.inf:

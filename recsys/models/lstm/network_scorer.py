@@ -69,9 +69,9 @@ class NetworkScorer:
         """
         return self._encoder.state(history, beyond)
 
-    def scan(self, state: Float32Array) -> Float32Array:
-        """Scores (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
-        return (self.matrix or self._encoder).scan(state)
+    def scan(self, state: Float32Array, out: Float32Array) -> None:
+        """Scores `out` (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
+        (self.matrix or self._encoder).scan(state, out)
 
     def score(self, state: Float32Array, items: Int64Array) -> Float32Array:
         """Exact scores (N,) of some items (N,) for one state (D,)."""

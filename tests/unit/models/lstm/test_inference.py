@@ -39,6 +39,12 @@ def history(items):
     )
 
 
+def scan_of(scorer, state):
+    found = np.empty(scorer.rows, np.float32)
+    scorer.scan(state, found)
+    return found
+
+
 @pytest.mark.parametrize("body", sorted(BODIES))
 @pytest.mark.parametrize("policy", [RepeatPolicy(True, True), RepeatPolicy(False, True)], ids=str)
 @pytest.mark.parametrize("items", HISTORIES, ids=lambda items: str(len(items)))
@@ -54,7 +60,7 @@ def test_the_state_of_one_history_is_that_of_a_batch(body, policy, items):
             scorer.score(state.vector, rows), batch.scores[0, rows], rtol=1e-4, atol=1e-4
         )
         np.testing.assert_allclose(
-            scorer.scan(state.vector)[rows], batch.scores[0, rows], rtol=1e-4, atol=1e-4
+            scan_of(scorer, state.vector)[rows], batch.scores[0, rows], rtol=1e-4, atol=1e-4
         )
     assert state.gate == pytest.approx(float(batch.gate[0]), rel=1e-4, abs=1e-4)
     if state.gate > -1e8:
@@ -68,7 +74,7 @@ def test_the_state_of_one_history_is_that_of_a_batch(body, policy, items):
 def test_a_network_without_copy_head_or_channels_is_read_too(copy, channels):
     scorer = NetworkScorer(network(copy=copy, channels=channels), 20)
     batch, state = scorer.predict(history([2, 9, 4])), scorer.state(history([2, 9, 4]))
-    np.testing.assert_allclose(scorer.scan(state.vector)[2:], batch.scores[0, 2:], atol=1e-4)
+    np.testing.assert_allclose(scan_of(scorer, state.vector)[2:], batch.scores[0, 2:], atol=1e-4)
     assert (state.gate > -1e8) == copy
 
 
@@ -80,7 +86,8 @@ def test_the_scan_of_every_kind_of_matrix_is_its_batch(subtests):
     for kind in KINDS:
         with subtests.test(kind=kind):
             matrix = ItemMatrix.of(made, kind)
-            found = matrix.scan(state[0].numpy())
+            found = np.empty(len(made.item_bias), np.float32)
+            matrix.scan(state[0].numpy(), found)
             np.testing.assert_allclose(found, matrix.scores(state)[0].numpy(), rtol=1e-5, atol=1e-5)
 
 
