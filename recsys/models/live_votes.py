@@ -51,7 +51,9 @@ def vote_tables() -> VoteTables:
         _kept.tables = VoteTables(
             np.full(SESSIONS, FREE, np.int64),
             np.zeros(SESSIONS, np.float32),
-            *(np.zeros(SESSIONS, np.int32) for _ in range(3)),
+            np.zeros(SESSIONS, np.int32),
+            np.zeros(SESSIONS, np.int32),
+            np.zeros(SESSIONS, np.int32),
             np.full(VOTED, FREE, np.int64),
             np.zeros(VOTED, np.float32),
             np.zeros(VOTED, np.int32),

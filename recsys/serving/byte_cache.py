@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ import numpy as np
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 ENTRY_BYTES = 200  # of an entry, beside its key and value
+PLAIN = {str, bytes, int, float, bool}  # types of values that are made of no others
 MAX_SHARE = 4  # a value larger than this part of the bound is not kept
 
 
@@ -51,6 +52,17 @@ class ByteCache(Generic[K, V]):
             self._held.move_to_end(key)
             return found[0]
 
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """The values of those of `keys` that are held."""
+        found = {}
+        with self._lock:
+            for key in keys:
+                entry = self._held.get(key)
+                if entry is not None:
+                    self._held.move_to_end(key)
+                    found[key] = entry[0]
+        return found
+
     def put(self, key: K, value: V) -> None:
         """Keep `value` under `key`, unless it is large beside the bound."""
         size = ENTRY_BYTES + bytes_of(key) + self._size_of(value)
@@ -73,6 +85,8 @@ def bytes_of(value: object) -> int:
     >>> bytes_of("tea") < bytes_of(["tea"]) < bytes_of({"a": ["tea"]})
     True
     """
+    if value is None or type(value) in PLAIN:
+        return sys.getsizeof(value)
     if isinstance(value, np.ndarray):
         return value.nbytes + 100
     size = sys.getsizeof(value, 64)

@@ -20,7 +20,7 @@ from recsys.models.bundle import Bundle
 from recsys.models.ranking import votes_of
 from recsys.serving.answers import Candidate
 from recsys.serving.context import RankingContext
-from recsys.serving.item_snapshot import LOOK_AHEAD, ItemSnapshot, look_up
+from recsys.serving.item_snapshot import LOOK_AHEAD, ItemSnapshot
 from recsys.serving.popularity import LONGEST, Followers
 from recsys.serving.recommender import Recommender
 from recsys.storage.entities import item_rows
@@ -119,7 +119,7 @@ def in_catalogue(
         return
     while part := list(itertools.islice(candidates, LOOK_AHEAD)):
         names = [one.item_id for one in part]
-        found = look_up(recommender.database, snapshot, names)
+        found = snapshot.look_up(recommender.database, names)
         whole = snapshot.holds(names)
         yield from (one for one in part if not whole or one.item_id in found)
 

@@ -16,7 +16,7 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import top_k, votes_of
 from recsys.serving.answers import RankedItem
-from recsys.serving.item_snapshot import Catalogue, ItemSet, look_up
+from recsys.serving.item_snapshot import Catalogue, ItemSet
 from recsys.serving.live_state import LiveState
 from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
@@ -99,7 +99,7 @@ class ItemLists:
         shown = [(item_id, count) for item_id, count in counts if item_id not in snapshot.hidden][
             :k
         ]
-        found = look_up(self.database, snapshot, [item_id for item_id, _ in shown])
+        found = snapshot.look_up(self.database, [item_id for item_id, _ in shown])
         return [
             RankedItem(item_id, rank, float(count), "popular", found.get(item_id))
             for rank, (item_id, count) in enumerate(shown, 1)
@@ -121,7 +121,7 @@ class ItemLists:
             snapshot = self.catalogue.at(connection, read_stamps(connection).items)
         row[snapshot.rows(bundle, ItemSet(snapshot.hidden, "hidden"))] = -np.inf
         chosen = [(bundle.vocabulary.item_id(int(i)), float(row[i])) for i in top_k(row, k)]
-        found = look_up(self.database, snapshot, [item_id for item_id, _ in chosen])
+        found = snapshot.look_up(self.database, [item_id for item_id, _ in chosen])
         return [
             RankedItem(item_id, rank, score, source, found.get(item_id))
             for rank, (item_id, score) in enumerate(chosen, 1)

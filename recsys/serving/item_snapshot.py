@@ -8,7 +8,8 @@ that changes nothing asks the database for no item twice.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -57,23 +58,35 @@ class ItemSnapshot:
 
     def items(self, connection: Connection, item_ids: Sequence[str]) -> dict[str, StoredItem]:
         """Metadata by id; ids without any are absent."""
-        held = {item_id: self._items.get(item_id) for item_id in item_ids}
-        missing = [item_id for item_id, looked in held.items() if looked is None]
-        if missing:
-            found = item_rows.get_items(connection, missing)
-            for item_id in missing:
-                held[item_id] = looked = (found.get(item_id),)
-                self._items.put(item_id, looked)
-        return {one: looked[0] for one, looked in held.items() if looked and looked[0] is not None}
+        held = self._items.get_many(item_ids)
+        missing = [item_id for item_id in item_ids if item_id not in held]
+        return _with_metadata(held) | self._read(connection, missing)
+
+    def look_up(self, database: Database, item_ids: Sequence[str]) -> dict[str, StoredItem]:
+        """As `items`, with a connection only where one is needed; of what is held alone while the
+        database is away.
+        """
+        held = self._items.get_many(item_ids)
+        found = _with_metadata(held)
+        if len(held) < len(item_ids):
+            missing = [item_id for item_id in item_ids if item_id not in held]
+            with suppress(StorageUnavailableError), database.read() as connection:
+                found |= self._read(connection, missing)
+        return found
 
     def holds(self, item_ids: Sequence[str]) -> bool:
         """Whether the metadata of all these is held already."""
         return all(item_id in self._items for item_id in item_ids)
 
     def known(self, item_ids: Sequence[str]) -> dict[str, StoredItem]:
-        """Metadata that is held already, for when the database is away."""
-        found = ((item_id, self._items.get(item_id)) for item_id in item_ids)
-        return {one: looked[0] for one, looked in found if looked and looked[0] is not None}
+        """Metadata that is held already."""
+        return _with_metadata(self._items.get_many(item_ids))
+
+    def _read(self, connection: Connection, item_ids: Sequence[str]) -> dict[str, StoredItem]:
+        found = item_rows.get_items(connection, item_ids) if item_ids else {}
+        for item_id in item_ids:
+            self._items.put(item_id, (found.get(item_id),))
+        return found
 
     def within(
         self, connection: Connection, categories: frozenset[str], field: str = "categories"
@@ -181,17 +194,8 @@ class Catalogue:
         return found
 
 
-def look_up(
-    database: Database, snapshot: ItemSnapshot, item_ids: Sequence[str]
-) -> dict[str, StoredItem]:
-    """Metadata by id, read where it is not held; of what is held alone while the database is away."""
-    if snapshot.holds(item_ids):
-        return snapshot.known(item_ids)
-    try:
-        with database.read() as connection:
-            return snapshot.items(connection, item_ids)
-    except StorageUnavailableError:
-        return snapshot.known(item_ids)
+def _with_metadata(looked: Mapping[str, _Looked]) -> dict[str, StoredItem]:
+    return {item_id: item for item_id, (item,) in looked.items() if item is not None}
 
 
 def _items_in(connection: Connection, category: str) -> frozenset[str]:

@@ -13,7 +13,7 @@ from recsys.serving.candidates import rank_candidates
 from recsys.serving.context import NO_MODEL, RankingContext, stored_context
 from recsys.serving.filters import Filters
 from recsys.serving.history import past_read
-from recsys.serving.item_snapshot import EMPTY, look_up
+from recsys.serving.item_snapshot import EMPTY
 from recsys.serving.recommender import Recommender
 
 LOOK_AHEAD = 200  # candidates whose categories are fetched together
@@ -51,7 +51,7 @@ def _with_metadata(
 ) -> Iterator[Candidate]:
     """The candidates as they are, the metadata of their items fetched LOOK_AHEAD at a time."""
     while part := list(itertools.islice(candidates, LOOK_AHEAD)):
-        look_up(recommender.database, context.filters.snapshot, [one.item_id for one in part])
+        context.filters.snapshot.look_up(recommender.database, [one.item_id for one in part])
         yield from part
 
 
@@ -63,7 +63,7 @@ def make_answer(
 ) -> Answer:
     """The answer of the chosen candidates, with metadata, under an id of its own."""
     request, bundle, past = context.request, context.bundle, context.past
-    items = look_up(recommender.database, context.filters.snapshot, [one.item_id for one in chosen])
+    items = context.filters.snapshot.look_up(recommender.database, [one.item_id for one in chosen])
     return Answer(
         recommendation_id=recommender.new_id(),
         user_id=request.user_id,
@@ -122,7 +122,7 @@ def filtered_items(recommender: Recommender, request: Request, now_us: int) -> l
     )
     best = take_top_k(recommender, unfiltered, rank_candidates(recommender, unfiltered))
     gone = [(rank, one) for rank, one in enumerate(best, 1) if not filters.keeps(one.item_id)]
-    items = look_up(recommender.database, filters.snapshot, [one.item_id for _, one in gone])
+    items = filters.snapshot.look_up(recommender.database, [one.item_id for _, one in gone])
     types = seen_types(request.exclude_seen)
     seen = {
         event.item_id: event.event_type

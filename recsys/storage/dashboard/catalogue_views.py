@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from recsys.errors import InputError
 from recsys.storage.engine.short_selects import values_from
-from recsys.storage.entities.item_rows import PRESENT, StoredItem, stored_item
+from recsys.storage.entities.item_rows import PRESENT, SHOWN, StoredItem, stored_item
 from recsys.storage.schema.tables import (
     attributed_clicks,
     impressions,
@@ -53,7 +53,7 @@ def list_items(
 ) -> tuple[list[StoredItem], Position | None]:
     """A page of items and where the next one begins; `sort` is of SORTS, '-' in front turns it."""
     column, turned = SORTS[sort.lstrip("-")], sort.startswith("-")
-    statement = _narrowed(select(items).add_columns(column.label("sorted_by")), query)
+    statement = _narrowed(select(*SHOWN).add_columns(column.label("sorted_by")), query)
     by_id = items.c.item_id
     if after is not None:
         value, item_id = after
@@ -146,7 +146,7 @@ def never_shown(
     found: list[StoredItem] = []
     at = after
     for _ in range(10):  # batches that one page reads
-        statement = select(items).where(items.c.available).order_by(items.c.item_id).limit(500)
+        statement = select(*SHOWN).where(items.c.available).order_by(items.c.item_id).limit(500)
         if at is not None:
             statement = statement.where(items.c.item_id > at)
         rows = connection.execute(statement).all()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, or_, select
+from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, delete, func, or_, select
 
 from recsys.errors import unknown
 from recsys.ingest.item_body import Item, with_properties
 from recsys.storage.engine.database import upsert
+from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.stamps import bump
 from recsys.storage.schema.tables import followers, item_categories, items
 
@@ -35,6 +36,9 @@ class StoredItem:
     properties: dict[str, Any]
     created_at_us: int
     updated_at_us: int
+
+
+SHOWN = [items.c[field.name] for field in fields(StoredItem)]
 
 
 def has_items(connection: Connection) -> bool:
@@ -124,15 +128,22 @@ def delete_item(connection: Connection, item_id: str) -> bool:
     return gone
 
 
-_BY_ID = select(items).where(items.c.item_id.in_(bindparam("ids", expanding=True)), PRESENT)
+_NAMES = func.json_each(bindparam("ids", type_=Text())).table_valued("value")
+_BY_ID = CompiledSelect(
+    select(*SHOWN).where(items.c.item_id.in_(select(_NAMES.c.value)), PRESENT),
+    postgresql=select(*SHOWN).where(
+        items.c.item_id == any_(bindparam("ids", type_=ARRAY(Text()))), PRESENT
+    ),
+)
 
 
 def get_items(connection: Connection, item_ids: Collection[str]) -> dict[str, StoredItem]:
     """Items by id; ids without metadata are absent."""
+    is_sqlite = connection.dialect.name == "sqlite"
     found = {}
     for chunk in _chunks(list(item_ids)):
-        for row in connection.execute(_BY_ID, {"ids": chunk}):
-            found[row.item_id] = stored_item(row)
+        for values in _BY_ID(connection, ids=json.dumps(chunk) if is_sqlite else chunk):
+            found[values[0]] = stored_item(values)
     return found
 
 
@@ -144,7 +155,7 @@ def list_items(
     after: str | None = None,
 ) -> list[StoredItem]:
     """A page of items by id; `query` is looked for in titles and ids, without regard to case."""
-    statement = select(items).where(PRESENT).order_by(items.c.item_id).limit(limit)
+    statement = select(*SHOWN).where(PRESENT).order_by(items.c.item_id).limit(limit)
     if after is not None:
         statement = statement.where(items.c.item_id > after)
     if category is not None:
@@ -313,18 +324,18 @@ def _put_categories(connection: Connection, given: dict[str, list[str]]) -> None
         connection.execute(item_categories.insert(), rows)
 
 
-def stored_item(row: Any) -> StoredItem:
-    """A row of `items` as it is shown."""
+def stored_item(row: Sequence[Any]) -> StoredItem:
+    """A row that begins with SHOWN, as an item is shown."""
+    item_id, title, categories, price, image, available, properties, *times = row[: len(SHOWN)]
     return StoredItem(
-        item_id=row.item_id,
-        title=row.title,
-        categories=json.loads(row.categories),
-        price=row.price,
-        image=row.image,
-        available=bool(row.available),
-        properties=json.loads(row.properties),
-        created_at_us=row.created_at_us,
-        updated_at_us=row.updated_at_us,
+        item_id,
+        title,
+        json.loads(categories),
+        price,
+        image,
+        bool(available),
+        json.loads(properties),
+        *times,
     )
 
 
