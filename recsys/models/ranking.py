@@ -10,14 +10,10 @@ Legend: B histories, V vocabulary rows, C candidates.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.events.array_types import BoolArray, Float32Array, Int32Array, Int64Array
 from recsys.events.sequences import Histories
@@ -31,14 +27,23 @@ from recsys.models.blend import (
     Components,
     blended,
     blended_by_source,
+    gate_of,
 )
+from recsys.models.blend_kernel import blend_best
 from recsys.models.bundle import Bundle
+from recsys.models.catalogue_scan import (
+    ALLOW_ALL,
+    NO_ROWS,
+    HistoryState,
+    Mask,
+    candidate_rows,
+    exact_scores,
+)
 from recsys.models.lstm.inference import NetworkState
-from recsys.models.lstm.kernels import add_scaled, largest
-from recsys.models.ranker import Votes
+from recsys.models.ranker import NO_VOTES, Votes
 from recsys.models.rankers import dense_scores
 
-SLACK = 56  # candidates beyond k: a compact item matrix may misplace some at the edge
+NO_MASK: BoolArray = np.empty(0, np.bool_)
 
 
 def scores(
@@ -147,36 +152,6 @@ def scores_at(
     return scored
 
 
-@dataclass(frozen=True)
-class Mask:
-    """Which items may be recommended."""
-
-    allowed: BoolArray | None = None  # (V,); None = all
-    excluded: Int64Array = field(default_factory=lambda: np.empty(0, np.int64))
-
-    @property
-    def allows_all(self) -> bool:
-        return self.allowed is None and len(self.excluded) == 0
-
-    def apply(self, values: Float32Array, rows: Int64Array | None = None) -> None:
-        """Set to -inf, in place, what is masked: values (V,), or (C,) of `rows` (C,), which ascend."""
-        if self.allowed is not None:
-            values[~(self.allowed if rows is None else self.allowed[rows])] = -np.inf
-        if len(self.excluded):
-            values[self.excluded if rows is None else np.isin(rows, self.excluded)] = -np.inf
-
-
-ALLOW_ALL = Mask()
-
-
-@dataclass(frozen=True)
-class HistoryState:
-    """All of an answer that depends on the history alone: the network's state and rankers' votes."""
-
-    network: NetworkState
-    votes: Mapping[str, Votes]
-
-
 def served_blend(bundle: Bundle) -> Blend | None:
     """The blend that ranks: the one chosen for the live log where there is one, else the version's.
 
@@ -246,8 +221,10 @@ def best(
     else:
         state = state or history_state(bundle, history)
         assert state is not None
+        if factors is None:
+            return _best_blended(bundle, blend, history, k, recent, mask, state)
         rows, components = candidates(
-            bundle, blend, history, k, recent, mask, state, everything=factors is not None
+            bundle, blend, history, k, recent, mask, state, everything=True
         )
         parts = blended_by_source(blend, components)
     if factors is not None:
@@ -276,6 +253,50 @@ def _ranker_candidates(
     return rows, {bundle.ranking: np.where(kept, votes, np.float32(-np.inf))[None]}
 
 
+def _best_blended(
+    bundle: Bundle,
+    blend: Blend,
+    history: Histories,
+    k: int,
+    recent: Float32Array | None,
+    mask: Mask,
+    state: HistoryState,
+) -> list[tuple[int, float, str]]:
+    """As `best`, by compiled loops from the candidates on."""
+    network, votes = state.network, state.votes
+    if recent is None:
+        recent = bundle.recent
+    rows = candidate_rows(bundle, blend, history, k, recent, mask, state)
+    assert bundle.network_name is not None
+    names = [bundle.network_name, *votes]
+    pointed = network.pointed >= FIRST_ITEM
+    chosen, totals, sources = blend_best(
+        rows,
+        exact_scores(bundle, history, rows, network),
+        recent,
+        np.float32(blend.recency),
+        np.float32(blend.sharpness),
+        SHARPEST,
+        gate_of(np.array([network.gate], np.float32), blend)[0],
+        network.pointed[pointed],
+        network.shares[pointed],
+        np.array([blend.weights.get(name, 0.0) for name in names], np.float32),
+        np.concatenate([NO_VOTES[0], *(v[0] for v in votes.values())]),
+        np.concatenate([NO_VOTES[1], *(v[1] for v in votes.values())]),
+        np.cumsum([0, *(len(v[0]) for v in votes.values())]),
+        NO_MASK if mask.allowed is None else mask.allowed,
+        mask.excluded,
+        max(k, 0),
+    )
+    names.append(COPY)
+    return [
+        (row, total, names[source])
+        for row, total, source in zip(
+            rows[chosen].tolist(), totals.tolist(), sources.tolist(), strict=True
+        )
+    ]
+
+
 def candidates(
     bundle: Bundle,
     blend: Blend,
@@ -285,81 +306,30 @@ def candidates(
     mask: Mask,
     state: HistoryState,
     everything: bool = False,
-    asked: Int64Array | None = None,
+    asked: Int64Array = NO_ROWS,
 ) -> tuple[Int64Array, Components]:
     """Candidate rows (C,), ascending, and the component scores of one history's (B = 1).
 
     With `everything` all rows are candidates; `asked` (n,) are candidates in any case.
     """
-    assert bundle.scorer is not None and bundle.network_name is not None
+    assert bundle.network_name is not None
     network, votes = state.network, state.votes
     if recent is None:
         recent = bundle.recent
-    size, live = bundle.scorer.rows, bundle.live
-    scan = _scratch.floats(len(bundle.vocabulary))
-    bundle.scorer.scan(network.vector, scan[:size])
-    if live is not None:
-        beyond = np.arange(size, len(scan))
-        scan[size:] = live.view.scores(network.vector, beyond)
-    if blend.recency:
-        add_scaled(scan, np.float32(blend.recency), recent)
-    scan[:FIRST_ITEM] = -np.inf
-    bundle.repeats.mask(scan[None], history)
-    chosen: list[NDArray[np.integer[Any]]] = [
-        largest(scan, SHARPEST + SLACK),
-        network.pointed,
-        *(v[0] for v in votes.values()),
-    ]
-    if asked is not None:
-        chosen.append(asked)
-    if not mask.allows_all:
-        mask.apply(scan)
-        chosen.append(largest(scan, k + SLACK))
-    elif k > SHARPEST:
-        chosen.append(largest(scan, k + SLACK))
-    rows = np.arange(len(scan)) if everything else distinct(np.concatenate(chosen))
-    rows = rows[np.searchsorted(rows, FIRST_ITEM) :]
-    known = int(np.searchsorted(rows, size))
-    exact = bundle.scorer.score(network.vector, rows[:known])
-    if live is not None:
-        exact = np.concatenate((exact, live.view.scores(network.vector, rows[known:])))
-    exact[~bundle.repeats.allows(rows, history[0])] = -np.inf
+    if everything:
+        rows = np.arange(FIRST_ITEM, len(bundle.vocabulary))
+    else:
+        rows = candidate_rows(bundle, blend, history, k, recent, mask, state, asked)
     pointed = network.pointed >= FIRST_ITEM
     return rows, Components(
         network=bundle.network_name,
-        scores=exact[None],
+        scores=exact_scores(bundle, history, rows, network)[None],
         pointed=np.searchsorted(rows, network.pointed[pointed])[None],
         shares=network.shares[pointed][None],
         gate=np.array([network.gate], np.float32),
         votes={n: [(np.searchsorted(rows, v[0]).astype(np.int32), v[1])] for n, v in votes.items()},
         recent=np.where(rows < len(recent), recent[np.minimum(rows, len(recent) - 1)], 0),
     )
-
-
-class _Scratch(threading.local):
-    """Room for scores of the whole catalogue, kept by each thread: to map and clear as many bytes at
-    each answer takes longer than to fill them.
-    """
-
-    _floats = np.empty(0, np.float32)
-
-    def floats(self, size: int) -> Float32Array:
-        """An array (size,) of what was there before; it is the caller's until the next call."""
-        if len(self._floats) < size:
-            self._floats = np.empty(size + size // 8, np.float32)
-        return self._floats[:size]
-
-
-_scratch = _Scratch()
-
-
-def distinct(rows: NDArray[np.integer[Any]]) -> Int64Array:
-    """The different ones of `rows` (n,), n > 0, ascending."""
-    ordered = np.sort(rows.astype(np.int64))
-    first = np.empty(len(ordered), np.bool_)
-    first[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    return ordered[first]
 
 
 def top_k(scores: Float32Array, k: int, first: int = FIRST_ITEM) -> Int64Array:

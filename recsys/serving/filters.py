@@ -13,7 +13,7 @@ from recsys.errors import SourceUnavailableError
 from recsys.events.identity import Owner
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import Mask
+from recsys.models.catalogue_scan import Mask
 from recsys.serving.answers import Request
 from recsys.serving.item_snapshot import ItemSet, ItemSnapshot
 from recsys.storage.engine.database import Connection

@@ -19,9 +19,10 @@ from recsys.errors import StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
+from recsys.models.catalogue_scan import HistoryState
 from recsys.models.live_view import LiveMoment
 from recsys.models.lstm.inference import NetworkState
-from recsys.models.ranking import HistoryState, best, history_state, served_blend
+from recsys.models.ranking import best, history_state, served_blend
 from recsys.serving.answers import Candidate
 from recsys.serving.byte_cache import ByteCache
 from recsys.serving.filters import Filters

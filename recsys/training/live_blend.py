@@ -14,9 +14,10 @@ from recsys.events.large_arrays import count_codes
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.blend import SHARPEST, TRENDING, Blend
 from recsys.models.bundle import Bundle, compacted
+from recsys.models.catalogue_scan import HistoryState, Mask, distinct
 from recsys.models.ranker import vote_shares
 from recsys.models.rankers import BLENDABLE
-from recsys.models.ranking import HistoryState, Mask, candidates, distinct, network_state, votes_of
+from recsys.models.ranking import candidates, network_state, votes_of
 from recsys.training.blend_search import BEST, Candidates, RatedBlend, search
 from recsys.training.dataset import Dataset
 from recsys.training.replay import K, Moment, Replay

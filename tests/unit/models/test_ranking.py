@@ -7,7 +7,8 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.blend import BLEND, Blend
 from recsys.models.bundle import compacted
-from recsys.models.ranking import Mask, best, scores, top_k
+from recsys.models.catalogue_scan import Mask
+from recsys.models.ranking import best, scores, top_k
 
 HISTORIES = [[2, 3, 4], [9], [30, 2, 30, 7], [5, 6, 7, 8, 9, 10, 11, 12], [1, 8]]
 
@@ -31,7 +32,8 @@ def blended(tiny_shop):
 def test_the_best_are_those_of_the_whole_catalogue(blended, items, ranking, monkeypatch):
     monkeypatch.setattr("recsys.models.ranking.SHARPEST", 10)
     monkeypatch.setattr("recsys.models.blend.SHARPEST", 10)
-    monkeypatch.setattr("recsys.models.ranking.SLACK", 2)
+    monkeypatch.setattr("recsys.models.catalogue_scan.SHARPEST", 10)
+    monkeypatch.setattr("recsys.models.catalogue_scan.SLACK", 2)
     bundle = replace(blended, ranking=ranking)
     history = Histories.from_lists([items])
     rows = len(bundle.vocabulary)
