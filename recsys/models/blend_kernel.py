@@ -13,6 +13,7 @@ from recsys.events.array_types import BoolArray, Float32Array, Int32Array, Int64
 from recsys.models.lstm.kernels import compiled
 
 
+@compiled
 def blend_best(
     rows: Int64Array,
     scores: Float32Array,
@@ -95,6 +96,3 @@ def blend_best(
     for n in range(len(chosen)):
         sources[n] = np.argmax(parts[:, chosen[n]])
     return chosen, totals[chosen], sources
-
-
-blend_best = compiled(blend_best, nogil=True)
