@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from dataclasses import replace
 from typing import Any
@@ -10,15 +9,12 @@ from typing import Any
 from flask import Blueprint
 
 from recsys import pipeline
-from recsys.config.exclude_seen import chosen
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.events.fields import Event
 from recsys.events.identity import as_page_knows, page_event_id
 from recsys.events.times import HOUR_US, rfc3339
 from recsys.ingest.event_body import check_event
-from recsys.ingest.row_conditions import Condition
 from recsys.serving.answer_log import stored_bytes
-from recsys.serving.answers import Boost, Request
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import answer_count_rows, click_rows, impression_rows, tombstone_rows
@@ -43,7 +39,6 @@ from recsys.web.services import now_us, services, stamps
 
 blueprint = Blueprint("recommendations", __name__, url_prefix="/api/v1")
 
-MAX_FACTOR = 1_000
 ANYONE = "anyone"  # stands in for the owner of events that need none
 
 
@@ -57,21 +52,7 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
         if shown is None:
             raise NotFoundError("stored answer", query.page_of)
         before = tuple(dict.fromkeys(shown))
-    request = Request(
-        k=query.k or settings.default_k,
-        exclude_seen=chosen(query.exclude_seen, settings.exclude_seen),
-        exclude_items=frozenset(query.exclude_items),
-        categories=frozenset(query.categories),
-        conditions=tuple(Condition.parse(text, "filter") for text in query.filter),
-        boosts=tuple(_boost(text) for text in query.boost),
-        max_per_category=query.max_per_category,
-        scenario=query.scenario,
-        page_of=query.page_of,
-        shown_before=before,
-        explain=query.explain,
-        from_page=from_page(),
-        **more,
-    )
+    request = replace(query.request(settings), shown_before=before, from_page=from_page(), **more)
     answer = pipeline.recommend(shared.recommender, request, now_us(), stamps())
     if from_page():  # what it has stored costs as what it sends does; raised before it is stored
         shared.keys.spend_bytes(stored_bytes(answer))
@@ -81,17 +62,6 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     if from_page() and answer.last_event_id is not None:
         told["last_event_id"] = as_page_knows(answer.last_event_id)
     return told
-
-
-def _boost(text: str) -> Boost:
-    condition, mark, factor = text.rpartition("^")
-    try:
-        number = float(factor) if mark else math.nan
-    except ValueError:
-        number = math.nan
-    if not 0 <= number <= MAX_FACTOR:
-        raise InputError("boost", text, f"expected NAME OP VALUE^FACTOR, FACTOR 0..{MAX_FACTOR}")
-    return Boost(Condition.parse(condition, "boost"), number)
 
 
 @operation(

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from recsys.config import ServingSettings
+from recsys.config.exclude_seen import chosen
+from recsys.errors import InputError
+from recsys.ingest.row_conditions import Condition
+from recsys.serving.answers import Boost, Request
 from recsys.web.api.answer_schemas import RecommendationAnswer
 from recsys.web.fields import MAX_LIST, Expression, Id, K, SeenTypes, Strict, TypeName
 
 MAX_CONDITIONS = 16
+MAX_FACTOR = 1_000
 MAX_BATCH = 100
 
 
@@ -36,6 +43,32 @@ class RecommendationQuery(Strict):
     scenario: TypeName | None = Field(None, description="The place shown, for reports")
     page_of: Id | None = Field(None, description="A recommendation_id: the next k after it")
     explain: bool = Field(False, description="Name the past events behind each item")
+
+    def request(self, serving: ServingSettings) -> Request:
+        """What is asked for, where nothing is said as `serving` has it. Raises InputError."""
+        return Request(
+            k=self.k or serving.default_k,
+            exclude_seen=chosen(self.exclude_seen, serving.exclude_seen),
+            exclude_items=frozenset(self.exclude_items),
+            categories=frozenset(self.categories),
+            conditions=tuple(Condition.parse(text, "filter") for text in self.filter),
+            boosts=tuple(_boost(text) for text in self.boost),
+            max_per_category=self.max_per_category,
+            scenario=self.scenario,
+            page_of=self.page_of,
+            explain=self.explain,
+        )
+
+
+def _boost(text: str) -> Boost:
+    condition, mark, factor = text.rpartition("^")
+    try:
+        number = float(factor) if mark else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= MAX_FACTOR:
+        raise InputError("boost", text, f"expected NAME OP VALUE^FACTOR, FACTOR 0..{MAX_FACTOR}")
+    return Boost(Condition.parse(condition, "boost"), number)
 
 
 class RecommendationByIdQuery(RecommendationQuery):
