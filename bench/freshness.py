@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,13 @@ def run_freshness(
         with (
             running(url, registry, workers=1, **STILL) as (one, _),
             running(url, registry, workers=1, **STILL) as (two, _),
+            closing(Connection(one)) as first,
+            closing(Connection(two)) as second,
         ):
             return {
                 "database": database.dialect,
                 "items": items,
-                **_alternate(Connection(one), Connection(two), key, posts, items),
+                **_alternate(first, second, key, posts, items),
             }
 
 

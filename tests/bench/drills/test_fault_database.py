@@ -16,7 +16,7 @@ def test_postgresql_stopped_and_started_again(stage_at, held):
         assert set(figures["writes"]) <= {"200", "503"}
         assert "503" in figures["writes"]
         assert figures["reads"].keys() == {"200"}
-        figures = held(fault_database.postgres_hung(stage, server, 4.0))
+        figures = held(fault_database.postgres_hung(stage, server, 8.0))
         assert "503" in figures["writes"]
         assert figures["reads"].keys() == {"200"}
 
