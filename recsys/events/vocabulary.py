@@ -69,6 +69,11 @@ class Vocabulary:
         """The index of `item_id`, or UNKNOWN."""
         return self._index.get(item_id, UNKNOWN)
 
+    def lacks(self, item_ids: Iterable[str]) -> list[str]:
+        """Those of `item_ids` that are not known."""
+        known = self._index
+        return [item_id for item_id in item_ids if item_id not in known]
+
     def encode(self, item_ids: Iterable[str]) -> Int32Array:
         """Indices of `item_ids`, UNKNOWN where one is not known; shape (n,)."""
         get = self._index.get

@@ -253,9 +253,12 @@ class LiveMoment:
 
     def codes(self, rows: Int32Array) -> Int32Array:
         """The log's codes of rows (n,); NOWHERE where it does not hold an item."""
-        code, name, end = self.item_codes.get, self.vocabulary.item_id, len(self.row_of)
-        found = [code(name(row), NOWHERE) if row > UNKNOWN else NOWHERE for row in rows.tolist()]
-        return np.array([one if one < end else NOWHERE for one in found], np.int32)
+        known = self.view.code_of
+        found = np.where(rows < len(known), known[np.minimum(rows, len(known) - 1)], NOWHERE)
+        for at in np.flatnonzero(rows >= len(known)):
+            found[at] = self.item_codes.get(self.vocabulary.item_id(int(rows[at])), NOWHERE)
+        found[found >= len(self.row_of)] = NOWHERE
+        return found.astype(np.int32)
 
     def steps_after(
         self, items: Int32Array, ahead: int, walked: int

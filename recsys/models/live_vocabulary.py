@@ -86,7 +86,11 @@ class LiveVocabulary(Vocabulary):
         return row if UNKNOWN < row < self._end else self._own_rows.get(item_id, UNKNOWN)
 
     def encode(self, item_ids: Iterable[str]) -> Int32Array:
-        return np.fromiter((self.index(item_id) for item_id in item_ids), dtype=np.int32)
+        names = list(item_ids)
+        found = self._base.encode(names)
+        for at in np.flatnonzero(found == UNKNOWN):
+            found[at] = self.index(names[at])
+        return found
 
     def item_id(self, item_index: int) -> str:
         if item_index < len(self._base):
@@ -97,7 +101,8 @@ class LiveVocabulary(Vocabulary):
 
     def with_items(self, item_ids: Iterable[str]) -> LiveVocabulary:
         """This one, and those of `item_ids` that it lacks."""
-        own = dict.fromkeys(one for one in item_ids if self.index(one) == UNKNOWN)
+        beyond = self._base.lacks(item_ids)
+        own = dict.fromkeys(one for one in beyond if self.index(one) == UNKNOWN)
         if not own:
             return self
         return LiveVocabulary(self._base, self._new_ids, self._new_rows, self._count, list(own))

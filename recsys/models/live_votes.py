@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.live_log import NOWHERE, LiveArrays
 from recsys.models.lstm.kernels import compiled
 
@@ -100,6 +101,20 @@ def take_votes(
     for slot in slots[:count]:
         keys[slot], votes[slot] = FREE, np.float32(0)
     return rows.astype(np.int32), found
+
+
+@compiled
+def newest_distinct(history: Int32Array) -> tuple[Int32Array, Int32Array]:
+    """The distinct items of a history (T,), the newest first, and how many events each lies back."""
+    rows, distances = np.empty(len(history), np.int32), np.empty(len(history), np.int32)
+    count = 0
+    for back in range(len(history)):
+        row = history[len(history) - 1 - back]
+        if row < FIRST_ITEM or (rows[:count] == row).any():
+            continue
+        rows[count], distances[count] = row, back
+        count += 1
+    return rows[:count], distances[:count]
 
 
 @compiled

@@ -34,7 +34,7 @@ from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.live_log import NOWHERE
 from recsys.models.live_view import LiveMoment
-from recsys.models.live_votes import session_votes, vote_tables
+from recsys.models.live_votes import newest_distinct, session_votes, vote_tables
 from recsys.models.ranker import NO_VOTES, Ranker, Votes, add_up, gather
 
 RECENT_SESSIONS = 500  # M: sessions looked at for each item
@@ -146,10 +146,7 @@ class SessionKnn(Ranker):
 
     def live_votes(self, history: Int32Array, moment: LiveMoment) -> Votes:
         recent = history[-WINDOW:]
-        newest_first, at = np.unique(recent[::-1], return_index=True)
-        real = newest_first >= FIRST_ITEM
-        order = np.argsort(at[real])
-        rows, distance = newest_first[real][order], at[real][order].astype(np.int32)
+        rows, distance = newest_distinct(recent)
         if len(rows) == 0:
             return NO_VOTES
         known = len(self.idf)
