@@ -6,6 +6,7 @@ import re
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -111,18 +112,24 @@ def walk_routes(port: int, url: str, settings: Settings, rounds: int) -> Fault:
     A caller must be refused what its scopes do not allow, and nothing else.
     """
     found = Found()
-    with closing(Database(url)) as database:
+    # Of broken requests some are waited for, as if the rest were on its way: for all at once.
+    with closing(Database(url)) as database, ThreadPoolExecutor(16) as crowd:
         callers = list(_callers(database))
         app = create_app(settings, database)
         operations = [one for one in CATALOGUE if not one.path.startswith("/admin")]
         number = 0
+        broken: list[Future[Found]] = []
         for operation in operations:
             for _ in range(rounds):
                 for caller in callers:
                     number += 1
                     _ask_operation(port, operation, caller, number, found)
-            _ask_broken(port, operation, callers[number % len(callers)], number, found)
+            caller = callers[number % len(callers)]
+            broken.append(crowd.submit(_ask_broken, port, operation, caller, number))
         _ask_pages(port, app, _sessions(port, database), found)
+        for asked in broken:
+            found.counts += asked.result().counts
+            found.examples += asked.result().examples
         app.extensions["recsys"].close()
     names = ("requests", "dashboard_requests", "5xx", "let_in", "kept_out", "leaks")
     figures: dict[str, Any] = {name: found.counts[name] for name in names}
@@ -167,8 +174,9 @@ def _ask_operation(
         found.note("kept_out", status in (401, 403), what)
 
 
-def _ask_broken(port: int, operation: Operation, caller: Caller, number: int, found: Found) -> None:
+def _ask_broken(port: int, operation: Operation, caller: Caller, number: int) -> Found:
     """What is no proper request is refused, whoever sends it."""
+    found = Found()
     broken = BROKEN[number % len(BROKEN)]
     lines = [*_lines(caller.headers), broken]
     path = _address(operation, 0)
@@ -177,6 +185,7 @@ def _ask_broken(port: int, operation: Operation, caller: Caller, number: int, fo
     found.counts["requests"] += 1
     _judge(status, answer, caller.headers, operation.statuses, what, found)
     found.note("let_in", status != 0 and not 400 <= status < 500, what)
+    return found
 
 
 def _ask_pages(port: int, app: Any, sessions: dict[str, dict[str, str]], found: Found) -> None:
