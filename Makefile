@@ -19,8 +19,9 @@ demo: setup
 	$(BIN)/recsys demo $(DEMO_ARGS)
 
 # Three processes, for two cores: some tests wait for servers and clocks. One thread of torch each.
+# The many processes that tests start load compiled modules, whatever the shell says.
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(TEST_ARGS)
 
 check: setup format lint types imports test docs
 
@@ -28,7 +29,7 @@ check: setup format lint types imports test docs
 # each other, real servers measured, the wheel installed with all that it needs (from a package
 # index). Their short or direct forms are in `make test`; nothing is asserted in neither.
 drills: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(TEST_ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m slow $(TEST_ARGS)
 
 # Before a release: the gate, the drills, then the wheel and the sdist.
 release-check: check drills build

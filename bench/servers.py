@@ -24,6 +24,7 @@ from flask import Flask, Response
 
 from bench.training_speed import simulated_sequences
 from recsys.config import Settings, load_settings
+from recsys.config.process import collect_rarely
 from recsys.events.identity import user_bucket
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.times import DAY_US
@@ -247,6 +248,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        collect_rarely()  # as the command line does
         from recsys.web.server import serve
 
         errors_only = structlog.make_filtering_bound_logger(logging.ERROR)

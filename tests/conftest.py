@@ -25,6 +25,7 @@ import structlog
 from sqlalchemy import create_engine, event, make_url, text
 
 from recsys.config import Settings
+from recsys.config.process import collect_rarely
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.events.frame import frame_from_table
 from recsys.events.time_split import cut_for_share
@@ -41,6 +42,9 @@ from recsys.training.run import Run
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data"))
+
+
+collect_rarely()  # a quarter of what it takes to load all tests
 
 
 def unavailable(reason: str) -> None:
