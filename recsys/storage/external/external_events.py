@@ -141,7 +141,8 @@ class ExternalEvents:
         counts: Iterable[ItemOwners] = () if posted is None else posted.counts()
         if not resolved.is_table or resolved.has_index("timestamp"):
             popularity = ExternalPopularity(self.rows())
-            counts = popularity.counts(query.since_us, query.until_us, posted)
+            hidden = self.hidden(connection)
+            counts = popularity.counts(query.since_us, query.until_us, posted, hidden)
         return _most(connection, counts, query)
 
     def posted_pairs(self, query: PopularityQuery) -> OwnerPairs | None:

@@ -223,9 +223,12 @@ class ExternalRows:
             events = judged.events
             if since_us > 0:
                 events = events.filter(pc.greater_equal(events["timestamp_us"], since_us))
-            if hidden:
-                events = events.filter(pa.array(~_erased(events, hidden)))
-            yield from events.combine_chunks().to_batches()
+            yield from without_erased(events, hidden).combine_chunks().to_batches()
+
+
+def without_erased(events: pa.Table, hidden: Tombstones | None) -> pa.Table:
+    """The rows that are of nobody in `hidden`, who were erased."""
+    return events.filter(pa.array(~_erased(events, hidden))) if hidden else events
 
 
 def _erased(events: pa.Table, hidden: Tombstones) -> BoolArray:

@@ -28,6 +28,7 @@ def only_read(backend: str, connection: Any, timeout_seconds: float) -> None:
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             "SET TIME ZONE 'UTC'",
             f"SET statement_timeout = {milliseconds}",
+            "SET jit = off",  # compiling long conditions takes seconds of each process that counts
         ]
     else:
         mariadb = "MariaDB" in connection.get_server_info()

@@ -15,7 +15,7 @@ from recsys.events.identity import Owner
 from recsys.ingest.item_body import check_item
 from recsys.storage.dashboard.event_views import open_event_views
 from recsys.storage.dashboard.visitor_views import VisitorQuery
-from recsys.storage.entities import event_rows, item_rows, user_rows
+from recsys.storage.entities import erasure_rows, event_rows, item_rows, user_rows
 from recsys.storage.entities.event_rows import PopularityQuery
 from recsys.storage.events_source import open_events_source
 from tests.integration.own_table.conftest import KINDS
@@ -114,7 +114,7 @@ def test_figures_are_those_of_a_slow_reader(kind, click_tables, own, tmp_path):
 
 def check(clicks, own, tmp_path, events, posted, beside):
     with own.begin() as connection:
-        for table in ("events", "aliases", "items", "item_categories"):
+        for table in ("events", "aliases", "tombstones", "items", "item_categories"):
             connection.exec_driver_sql(f"DELETE FROM {table}")
         posted = list({(owner(e), e.event_id): e for e in reversed(posted)}.values())
         event_rows.insert_events(connection, sorted(posted, key=by_time), NOW_US)
@@ -130,6 +130,13 @@ def check(clicks, own, tmp_path, events, posted, beside):
             popular(source, connection, [*events, *posted])
             people(source, connection, events, posted, beside)
             newest(open_event_views(source, own), connection, events)
+        with own.begin() as connection:
+            erasure_rows.erase(connection, "u1", 1)
+        with own.connect() as connection:
+            gone = ("u:u1", "u:u2", "s:s1")  # merged, so erased together
+            left = [event for event in [*events, *posted] if owner(event) not in gone]
+            assert left
+            popular(source, connection, left)
     finally:
         source.close()
 

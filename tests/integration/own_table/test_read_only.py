@@ -25,7 +25,7 @@ TABLE = """CREATE TABLE views (no bigint PRIMARY KEY, who text, what text, at ti
     CREATE ROLE reader LOGIN; GRANT SELECT ON views TO reader"""
 MAY = re.compile(
     r"(SELECT|BEGIN|SAVEPOINT|RELEASE|COMMIT|ROLLBACK|SHOW|DEALLOCATE|CLOSE|FETCH|SET (SESSION CHARACTERISTICS AS )?TRANSACTION|"
-    r"SET (LOCAL )?TIME ZONE|SET (LOCAL )?statement_timeout|COPY \(\s*SELECT|DECLARE .c_\w+. CURSOR FOR\s+SELECT)\b",
+    r"SET (LOCAL )?TIME ZONE|SET (LOCAL )?statement_timeout|SET jit|COPY \(\s*SELECT|DECLARE .c_\w+. CURSOR FOR\s+SELECT)\b",
     re.IGNORECASE,
 )
 
