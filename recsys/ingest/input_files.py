@@ -11,13 +11,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import IO
 
 from recsys.errors import InputError
 from recsys.ingest.byte_stream import check_inflation, file_size, unreadable
 
 MAX_MEMBERS = 10_000  # of an archive
+KEPT_FREE = 2**30  # bytes of the disk of temporary files that are left to others
+KEPT_SHARE = 10  # or, of a small disk, its tenth part
+_LOOK_BYTES = 64 * 2**20  # between two looks at the disk
 _ZIP = b"PK\x03\x04"
 # RuntimeError: a member asks for a password.
 _DAMAGED = (
@@ -35,7 +38,8 @@ _DAMAGED = (
 @contextmanager
 def local_files(names: Sequence[str]) -> Iterator[list[Path]]:
     """The files that `names` stand for, in order: patterns matched, `-` and pipes written to a
-    temporary folder, members of zip archives unpacked there. Raises InputError.
+    temporary folder, members of zip archives unpacked there. Raises InputError, also where they come to
+    more than the folder's disk has room for.
     """
     with TemporaryDirectory(prefix="recsys-") as folder:
         yield [one for name in names for one in _files_of(name, Path(folder))]
@@ -54,27 +58,47 @@ def _files_of(name: str, folder: Path) -> list[Path]:
     path = Path(name)
     try:
         if name == "-":
-            return [_copied(sys.stdin.buffer, folder / "stdin")]
+            return _copied(sys.stdin.buffer, folder)
         if path.exists() and not path.is_file() and not path.is_dir():  # a pipe
             with path.open("rb") as stream:
-                return [_copied(stream, folder / "stdin")]
+                return _copied(stream, folder)
         if any(mark in name for mark in "*?[") and not path.exists():
             found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207
             if not found:
                 raise InputError("path", name, "no file matches")
             return [one for each in found for one in _files_of(each, folder)]
         file_size(path)
-        with path.open("rb") as stream:
-            is_zip = stream.read(4) == _ZIP
+        return _data_files(path, folder)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
+
+
+def _copied(stream: IO[bytes], folder: Path) -> list[Path]:
+    """The files that a stream brings, in a folder of its own: there may be several streams."""
+    target = Path(mkdtemp(dir=folder)) / "stdin"
+    for _ in _written(stream, target):
+        pass
+    return _data_files(target, folder)
+
+
+def _data_files(path: Path, folder: Path) -> list[Path]:
+    with path.open("rb") as stream:
+        is_zip = stream.read(4) == _ZIP
     return _unpacked(path, folder) if is_zip else [path]
 
 
-def _copied(stream: IO[bytes], target: Path) -> Path:
+def _written(stream: IO[bytes], target: Path) -> Iterator[int]:
+    """Write a stream to a file; how many bytes, part by part. Raises InputError before the disk is full."""
+    unlooked = 0
     with target.open("wb") as file:
-        shutil.copyfileobj(stream, file, 2**20)
-    return target
+        while data := stream.read(2**20):
+            if unlooked >= _LOOK_BYTES:
+                disk, unlooked = shutil.disk_usage(target.parent), 0
+                if disk.free < min(KEPT_FREE, disk.total // KEPT_SHARE) + _LOOK_BYTES:
+                    problem = "comes to more than the disk of temporary files has room for (TMPDIR)"
+                    raise InputError("path", target.name, problem)
+            unlooked += len(data)
+            yield file.write(data)
 
 
 def _unpacked(path: Path, folder: Path) -> list[Path]:
@@ -90,11 +114,10 @@ def _unpacked(path: Path, folder: Path) -> list[Path]:
                 if len(found) >= MAX_MEMBERS:
                     problem = f"the archive holds more than {MAX_MEMBERS:,} files"
                     raise InputError("path", str(path), problem)
-                target = folder / f"{path.name}-{len(found)}" / name
-                target.parent.mkdir()
-                with archive.open(member) as stream, target.open("wb") as file:
-                    while data := stream.read(2**20):
-                        inflated += file.write(data)
+                target = Path(mkdtemp(dir=folder)) / name  # there may be several of one name
+                with archive.open(member) as stream:
+                    for written in _written(stream, target):
+                        inflated += written
                         check_inflation(path, size, inflated)
                 found.append(target)
     except _DAMAGED as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 import threading
 import zipfile
@@ -66,6 +67,47 @@ def test_standard_input_and_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     with pytest.raises(InputError, match="the file is empty"):
         items("-")
+
+
+def test_several_streams_and_archives_of_one_name_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, writers = [], []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        pipe = tmp_path / str(number) / "pipe"
+        os.mkfifo(pipe)
+        rows = ROWS.format(f"p{number}")
+        writers.append(threading.Thread(target=pipe.write_text, args=(rows,)))
+        zipped = archive(tmp_path / str(number) / "a.zip", {"x.csv": ROWS.format(f"z{number}")})
+        names += [pipe, zipped]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(zipped.read_bytes())))
+    for writer in writers:
+        writer.start()
+    assert items(*names, "-") == ["p0", "z0", "p1", "z1", "z1"]
+    for writer in writers:
+        writer.join()
+
+
+def test_a_stream_without_an_end_fills_no_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+            return len(buffer)
+
+    free = iter([2**31, 2**31, 2**30])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    monkeypatch.setattr(
+        "recsys.ingest.input_files.shutil.disk_usage",
+        lambda _: shutil._ntuple_diskusage(2**40, 0, next(free)),  # type: ignore[attr-defined]
+    )
+    with pytest.raises(InputError, match="than the disk of temporary files has room for"):
+        items("-")
+    assert next(free, None) is None
 
 
 def test_members_of_an_archive_are_files(tmp_path: Path) -> None:
