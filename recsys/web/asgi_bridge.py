@@ -1,7 +1,7 @@
 """The WSGI application behind an ASGI server: a request gets a thread once its body is there.
 
-The event loop waits for bodies, so a slow client holds memory that is bounded, and no thread. Requests that
-take long by themselves have one thread of their own, so that however many come, none holds up the others.
+The event loop waits for bodies, and for clients to take their answers, so a slow client holds memory that is
+bounded, and no thread. Requests that take long by themselves have one thread of their own, so that however many come, none holds up the others.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 RETRY_SECONDS = 1
+PART_BYTES = 256 * 1024  # of an answer that are sent at once; a larger one goes in parts
 FRAMING = {b"content-length", b"transfer-encoding"}  # headers that announce a body
 
 
@@ -37,6 +38,8 @@ class Bounds:
     body_bytes: int  # of one body; a longer one is left to the application to refuse
     body_seconds: float = 20.0  # from a head's end to that of its body
     held_bytes: int = 128 * 2**20  # of all bodies, those that arrive and those that are answered
+    part_seconds: float = 30.0  # in which a client takes PART_BYTES of its answer
+    unsent_bytes: int = 128 * 2**20  # of all large answers that are being sent
     in_hand: int = 1_000  # requests that have a thread or wait for one
     slow_in_hand: int = 2  # of those that take long
 
@@ -58,6 +61,14 @@ class _Body:
     chunks: list[bytes] = field(default_factory=list)
     size: int = 0  # bytes in `chunks`
     shed: bool = False
+
+
+@dataclass(eq=False)
+class _Unsent:
+    """A large answer on its way."""
+
+    leaving: asyncio.Timeout
+    size: int  # bytes
 
 
 @dataclass
@@ -90,6 +101,7 @@ class AsgiBridge:
         self._slow = _Threads(ThreadPoolExecutor(1, "slow request"), bounds.slow_in_hand)
         self._held_bytes = 0
         self._arriving: dict[_Body, None] = {}  # the oldest first
+        self._unsent: dict[_Unsent, None] = {}  # the oldest first
         self.unanswered = 0  # requests whose head has arrived
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -98,11 +110,42 @@ class AsgiBridge:
         self.unanswered += 1
         try:
             answer = await self._answer(scope, receive)
-            status, headers = answer.status, answer.headers
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": answer.content})
+            if len(answer.content) <= PART_BYTES:
+                await send(_start(answer))
+                await send({"type": "http.response.body", "body": answer.content})
+            else:
+                await self._send_in_parts(answer, send)
         finally:
             self.unanswered -= 1
+
+    async def _send_in_parts(self, answer: Answer, send: Send) -> None:
+        """Send a large answer as its client takes it; one that does not is cut off."""
+        size = len(answer.content)
+        one = _Unsent(asyncio.timeout(self._bounds.part_seconds), size)
+        self._unsent[one] = None
+        try:
+            async with one.leaving:
+                self._cut_slowest()
+                await send(_start(answer))
+                for at in range(0, size, PART_BYTES):
+                    part = answer.content[at : at + PART_BYTES]
+                    more = at + PART_BYTES < size
+                    await send({"type": "http.response.body", "body": part, "more_body": more})
+                    now = asyncio.get_running_loop().time()
+                    one.leaving.reschedule(now + self._bounds.part_seconds)
+        except TimeoutError:
+            log.info("an answer was cut off, as its client does not take it", bytes=size)
+        finally:
+            self._unsent.pop(one, None)
+
+    def _cut_slowest(self) -> None:
+        """Cut off the answers that have been on their way for longest while all take too much memory."""
+        while (
+            len(self._unsent) > 1 and sum(x.size for x in self._unsent) > self._bounds.unsent_bytes
+        ):
+            slowest = next(iter(self._unsent))
+            del self._unsent[slowest]
+            slowest.leaving.reschedule(0.0)  # now
 
     async def _answer(self, scope: Message, receive: Receive) -> Answer:
         body = _Body(asyncio.timeout(self._bounds.body_seconds))
@@ -187,6 +230,14 @@ class AsgiBridge:
             return refusal(500, "the request could not be answered")
         encoded = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers]
         return Answer(status, encoded, content)
+
+
+def _start(answer: Answer) -> Message:
+    return {
+        "type": "http.response.start",
+        "status": answer.status,
+        "headers": answer.headers,
+    }
 
 
 def path_of(scope: Message) -> str:

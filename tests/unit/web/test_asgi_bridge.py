@@ -7,7 +7,7 @@ import time
 import orjson
 import pytest
 
-from recsys.web.asgi_bridge import AsgiBridge, Bounds, environ_of
+from recsys.web.asgi_bridge import PART_BYTES, AsgiBridge, Bounds, environ_of
 
 
 def scope_of(path=b"/", headers=(), method="POST", query=b""):
@@ -251,3 +251,65 @@ def test_requests_that_take_long_hold_no_thread_of_the_others(threads):
     assert [status for status, *_ in refused] == [503] * 8
     assert all(headers[b"retry-after"] == b"1" for _, headers, _ in refused)
     assert answered == [200] * 8
+
+
+class Reader:
+    """A request for a large answer, of which `parts` parts are taken."""
+
+    def __init__(self, bridge, parts):
+        self.starts, self.taken, self._parts = 0, [], parts
+        self.task = asyncio.create_task(
+            bridge(scope_of(method="GET"), asyncio.Queue().get, self._send)
+        )
+
+    async def _send(self, message):
+        if message["type"] == "http.response.start":
+            self.starts += 1
+            return
+        if len(self.taken) == self._parts:
+            await asyncio.Event().wait()
+        self.taken.append((message["body"], message["more_body"]))
+
+
+LARGE = bytes(range(256)) * (PART_BYTES // 100)  # three parts, the last one smaller
+
+
+def large(environ, start_response):
+    start_response("200 OK", [("Content-Length", str(len(LARGE)))])
+    return [LARGE]
+
+
+def test_a_large_answer_goes_in_parts_and_whole():
+    async def run():
+        reader = Reader(AsgiBridge(large, 1, Bounds(100)), 99)
+        await asyncio.wait_for(reader.task, 5)
+        return reader
+
+    reader = asyncio.run(run())
+    assert reader.starts == 1 and b"".join(part for part, _ in reader.taken) == LARGE
+    assert [more for _, more in reader.taken] == [True, True, False]
+
+
+def test_an_answer_that_its_client_does_not_take_is_cut_off():
+    async def run():
+        bridge = AsgiBridge(large, 1, Bounds(100, part_seconds=0.05))
+        readers = [Reader(bridge, parts) for parts in (1, 0, 99)]
+        for reader in readers:
+            await asyncio.wait_for(reader.task, 5)
+        return readers, bridge.unanswered
+
+    readers, unanswered = asyncio.run(run())
+    assert ([len(reader.taken) for reader in readers], unanswered) == ([1, 0, 3], 0)
+
+
+def test_the_slowest_answers_are_cut_off_once_all_take_too_much():
+    async def run():
+        bridge = AsgiBridge(large, 1, Bounds(100, unsent_bytes=2 * len(LARGE)))
+        readers = [Reader(bridge, parts) for parts in (1, 1, 1, 99)]
+        for at in (0, 1, 3):
+            await asyncio.wait_for(readers[at].task, 5)
+        third = readers[2].task.done()
+        readers[2].task.cancel()
+        return third, [len(reader.taken) for reader in readers]
+
+    assert asyncio.run(run()) == (False, [1, 1, 1, 3])
