@@ -18,6 +18,7 @@ from recsys.events.array_types import Int64Array
 
 HEADS = 2
 BLOCKS = 2  # SASRec's own default
+FORGET_BIAS = 1.0
 
 
 @dataclass
@@ -69,13 +70,20 @@ class Lstm(nn.Module):
         c_t = f_t * c_{t-1} + i_t * g_t                    cell
         h_t = o_t * tanh(c_t)                              hidden state
 
-    Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+    Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000, which starts open: its bias
+    is FORGET_BIAS more than drawn, so that a cell keeps what it holds until it has learned to let it go
+    (Jozefowicz et al. 2015).
     """
 
     def __init__(self, width: int, layers: int, dropout: float, _max_length: int) -> None:
         super().__init__()
         between = dropout if layers > 1 else 0.0
         self.lstm = nn.LSTM(width, width, layers, batch_first=True, dropout=between)
+        for layer in range(layers):
+            bias = self.lstm.get_parameter(
+                f"bias_ih_l{layer}"
+            ).data  # (4 D,), in the order i, f, g, o
+            bias[width : 2 * width] += FORGET_BIAS
         self.dropout = ByteDropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
