@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from recsys.events.array_types import BoolArray, Float32Array, Int32Array, Int64Array
-from recsys.models.lstm.kernels import compiled
+from recsys.models.lstm.kernels import compiled, kth_largest
 
 
 @compiled
@@ -47,7 +47,11 @@ def blend_best(
         for c in range(count):
             known = recent[rows[c]] if rows[c] < len(recent) else np.float32(0)
             sharp[c] = (scores[c] + recency * known) * sharpness
-        head = np.partition(sharp, count - summed)[count - summed :] if count > summed else sharp
+        head = sharp
+        if count > summed:
+            head = sharp.copy()
+            kth_largest(head, summed)
+            head = head[:summed]
         top = np.float32(-np.inf)
         for value in head:
             top = max(top, value)
@@ -87,7 +91,7 @@ def blend_best(
             totals[c] = -np.inf
     edge = np.float32(-np.inf)
     if count > k > 0:
-        edge = np.partition(totals, count - k)[count - k]
+        edge = kth_largest(totals.copy(), k)
     chosen = np.flatnonzero((totals >= edge) & (totals > -np.inf))
     # Equal ones by their rows, which ascend.
     order = np.argsort(-totals[chosen], kind="mergesort")[:k]

@@ -16,7 +16,7 @@ import numpy as np
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.live_log import NOWHERE, LiveArrays
-from recsys.models.lstm.kernels import compiled
+from recsys.models.lstm.kernels import compiled, kth_largest
 
 SESSIONS = 16_384  # places of the table of sessions in sight, a power of two: 10 items, 500 of each
 VOTED = 32_768  # places of the table of items that are voted for
@@ -242,12 +242,24 @@ def session_votes(
     chosen = opened
     if count > neighbours:
         # Most similar first, of equals the newest.
-        strength = similarity[chosen]
-        edge = np.partition(strength, count - neighbours)[count - neighbours]
-        above = chosen[strength > edge]
-        level = chosen[strength == edge]
-        newest = np.argsort(-keys[level])
-        chosen = np.concatenate((above, level[newest[: neighbours - len(above)]]))
+        strength, level = np.empty(count, np.float32), np.empty(count, np.int64)
+        for n in range(count):
+            strength[n] = similarity[opened[n]]
+        edge = kth_largest(strength, neighbours)
+        above, equal = 0, 0
+        for slot in opened:
+            above += similarity[slot] > edge
+            if similarity[slot] == edge:
+                level[equal] = keys[slot]
+                equal += 1
+        newest = kth_largest(level[:equal], neighbours - above)
+        chosen = np.empty(neighbours, np.int32)
+        kept = 0
+        for slot in opened:
+            alike = similarity[slot] == edge and keys[slot] >= newest
+            if similarity[slot] > edge or alike:
+                chosen[kept] = slot
+                kept += 1
 
     voted, votes, places = tables.items, tables.votes, tables.item_slots
     here = np.empty(LONGEST, np.int32)

@@ -111,5 +111,18 @@ def test_the_largest_are_those_of_a_sort(size, count):
     assert (np.diff(found) > 0).all()
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.int64])
+@pytest.mark.parametrize(
+    "values", [[3], [1, 1, 1, 1], [5, 1, 4, 1, 5, 9, 2, 6], range(40), range(40, 0, -1)]
+)
+def test_the_kth_largest_is_that_of_a_sort(values, kind):
+    for k in range(1, len(values) + 1):
+        reordered = np.array(values, kind)
+        wanted = sorted(values, reverse=True)
+        assert kernels.kth_largest(reordered, k) == wanted[k - 1]
+        assert sorted(reordered[:k], reverse=True) == wanted[:k]
+        assert sorted(reordered) == sorted(values)
+
+
 def test_nothing_is_the_largest_of_nothing():
     assert len(kernels.largest(np.full(100, -np.inf, np.float32), 5)) == 0
