@@ -294,7 +294,7 @@ class SequenceStore:
         start = first.first  # None: from the table's beginning
         if mapping.identity == "order":
             return positions_from(self._folder, manifest, -(2**63) if start is None else int(start))
-        since_us = None if start is None else mapping.micros(start)
+        since_us = None if start is None else mapping.time.micros(start)
         # A day more: a local time may be that far from what it is in UTC.
         day_before_us = None if since_us is None else since_us - DAY_US
         return positions_since(self._folder, manifest, day_before_us)

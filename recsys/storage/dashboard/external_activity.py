@@ -85,5 +85,5 @@ class ActivityCounts:
         if rows.mapping.along != "order":
             # Texts with zones of their own may sort up to a day apart from their times.
             early = 1 if rows.mapping.columns["timestamp"].kind == "text" else 0
-            place = rows.mapping.at((day - early) * DAY_US)
+            place = rows.mapping.time.at((day - early) * DAY_US)
         return day * DAY_US, rows.mapping.mark(place)

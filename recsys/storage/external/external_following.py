@@ -173,7 +173,7 @@ class ExternalFollower:
 
     def _at(self, us: int, more: str = "") -> Any:
         """A time as the column's value; of text, whose form is not known, its day and `more`."""
-        value = self._mapping.at(max(us, 0))
+        value = self._mapping.time.at(max(us, 0))
         is_text = self._mapping.columns["timestamp"].kind == "text"
         return str(value)[:10] + more if is_text else value
 
@@ -199,7 +199,7 @@ class ExternalFollower:
                 rows = connection.execute(newest.offset(skipped).limit(size)).all()
                 if not rows:
                     break
-                times = [mapping.micros(row[1]) or 0 for row in rows]
+                times = [mapping.time.micros(row[1]) or 0 for row in rows]
                 older = max(times) <= self._since_us
                 mark = rows[min(LEAST_ROWS, len(rows) - 1) if older else -1][0]
                 if older:

@@ -289,8 +289,8 @@ class _Plain:
         """Of the rows with an item that may be of that time."""
         mapping, moment = self._mapping, self._mapping.column(self._source, "timestamp")
         inside = and_(
-            moment >= mapping.literal("timestamp", mapping.not_before(first_us)),
-            moment < mapping.literal("timestamp", mapping.not_before(end_us)),
+            moment >= mapping.literal("timestamp", mapping.time.not_before(first_us)),
+            moment < mapping.literal("timestamp", mapping.time.not_before(end_us)),
         )
         if mapping.dialect == "sqlite":  # texts in a column of numbers lie behind all numbers
             texts = and_(moment >= mapping.literal_text(""), func.typeof(moment) == "text")

@@ -119,7 +119,7 @@ class ExternalRows:
     def _look_back(self, mark: Any) -> Any:
         """Where reading begins once more, so that rows which came late are found."""
         if self.mapping.along == "timestamp":
-            return self.mapping.earlier(mark, self.mapping.look_back_seconds)
+            return self.mapping.time.earlier(mark, self.mapping.look_back_seconds)
         along = self._along
         statement = select(along).where(along <= self.mapping.literal("order", mark))
         statement = statement.order_by(along.desc()).offset(self.mapping.look_back_rows).limit(1)
@@ -131,7 +131,7 @@ class ExternalRows:
         if self.mapping.along != "timestamp":
             return []
         now_us = time.time_ns() // 1_000 + MAX_FUTURE_SECONDS * 1_000_000
-        value = self.mapping.at(now_us)
+        value = self.mapping.time.at(now_us)
         if self.mapping.columns["timestamp"].kind == "text":
             value = str(value)[:10] + "~"  # after all times of that day, however they are written
         return [self._along <= self.mapping.literal("timestamp", value)]
@@ -178,9 +178,9 @@ class ExternalRows:
         """Keeps out what is surely earlier. Times as text may begin with a blank, and have zones."""
         mapping, moment = self.mapping, self.mapping.column(self.table, "timestamp")
         if mapping.columns["timestamp"].kind == "text":
-            day = str(mapping.at(max(0, since_us - DAY_US)))[:10]
+            day = str(mapping.time.at(max(0, since_us - DAY_US)))[:10]
             return or_(moment >= mapping.literal_text(day), moment < mapping.literal_text("0"))
-        return moment >= mapping.literal("timestamp", mapping.at(since_us))
+        return moment >= mapping.literal("timestamp", mapping.time.at(since_us))
 
     def newest(self, now_us: int, limit: int, hidden: Tombstones | None = None) -> pa.Table:
         """Events of the last `limit` rows, in no order, as `batches` gives them; none where no index

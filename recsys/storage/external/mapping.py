@@ -12,10 +12,9 @@ import re
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import (
     ColumnElement,
@@ -40,26 +39,24 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import quoted_name
 
-from recsys.events.times import DAY_US, HOUR_US, MICROSECONDS
+from recsys.events.times import DAY_US, HOUR_US
 from recsys.ingest.cells import MISSING_WORDS, written_forms
 from recsys.ingest.layouts import TABLE_MEANINGS
 from recsys.storage.external.mapped_column import (
-    NUMBER_KINDS,
     MappedColumn,
     integer_bounds,
     sqlite_text,
 )
 from recsys.storage.external.operator_sql import escaped
+from recsys.storage.external.time_column import TimeColumn
 from recsys.text_rules import MAX_ID_LENGTH
 
 # Meaning of a column -> its key in [events].
 KEYS = {meaning: f"{meaning}_column" for meaning in (*TABLE_MEANINGS, "order")}
 SLACK_US = 3 * HOUR_US  # by which clocks that are put back may err
 READ = (*TABLE_MEANINGS, "order")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,64})", re.ASCII)
 FORMS = len(written_forms("7"))  # those of a whole number, which are the most
-_WRITTEN = len("2024-05-01T12:00:00")
 
 
 @dataclass(frozen=True)
@@ -135,6 +132,11 @@ class Mapping:
         """The column of `source` that means `meaning`."""
         found: ColumnElement[Any] = source.c[self.columns[meaning].name]
         return found
+
+    @property
+    def time(self) -> TimeColumn:
+        """How the time column writes its moments."""
+        return TimeColumn(self.columns["timestamp"].kind, self.unit, self.timezone)
 
     def selected(self, source: FromClause, meaning: str) -> ColumnElement[Any]:
         """The same as it is read: of a type that the drivers give as whole columns."""
@@ -244,9 +246,9 @@ class Mapping:
     def time_bounds(self, latest_us: int) -> dict[str, object]:
         """The bounds of `timely`. A local time may be ahead of UTC by as much as a day."""
         if self.columns["timestamp"].kind == "text":
-            return {"latest": str(self.at(latest_us + DAY_US))[:10] + "~"}
+            return {"latest": str(self.time.at(latest_us + DAY_US))[:10] + "~"}
         slack = DAY_US if self.columns["timestamp"].kind == "date" else SLACK_US
-        return {"earliest": self.at(-DAY_US), "latest": self.at(latest_us + slack)}
+        return {"earliest": self.time.at(-DAY_US), "latest": self.time.at(latest_us + slack)}
 
     def typed(
         self, source: FromClause, event_types: Collection[str] | None
@@ -314,78 +316,6 @@ class Mapping:
             return found if self.dialect == "postgresql" else asked
         return asked if 1 <= len(asked) <= MAX_ID_LENGTH else None
 
-    def micros(self, value: object) -> int | None:
-        """A time as a driver gives it -> µs since 1970, UTC; None where it is none."""
-        if isinstance(value, str):
-            try:
-                value = datetime.fromisoformat(value.strip().replace(" UTC", "+00:00"))
-            except ValueError:
-                return None
-        if isinstance(value, datetime):
-            if value.tzinfo is None:
-                zone = UTC if self.columns["timestamp"].kind == "aware" else self._zone()
-                value = value.replace(tzinfo=zone).astimezone(UTC)
-            return (value - EPOCH) // timedelta(microseconds=1)
-        if isinstance(value, date):
-            midnight = datetime(value.year, value.month, value.day, tzinfo=self._zone())
-            return (midnight.astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
-        if isinstance(value, int) and self.unit is not None:
-            return value // 1_000 if self.unit == "ns" else value * int(MICROSECONDS[self.unit])
-        if isinstance(value, float | Decimal) and self.unit is not None:
-            return round(float(value) * MICROSECONDS[self.unit])
-        return None
-
-    def at(self, us: int) -> object:
-        """µs since 1970, UTC, as a value of the time column's own type, as `literal` takes it."""
-        kind = self.columns["timestamp"].kind
-        if kind in NUMBER_KINDS:
-            assert self.unit is not None
-            if kind == "float":
-                return us / MICROSECONDS[self.unit]
-            return us * 1_000 if self.unit == "ns" else us // int(MICROSECONDS[self.unit])
-        moment = EPOCH + timedelta(microseconds=us)
-        if kind == "aware":
-            return moment
-        local = moment.astimezone(self._zone()).replace(tzinfo=None)
-        if kind == "date":
-            return local.date()
-        return local if kind == "naive" else local.isoformat(timespec="seconds")
-
-    def not_before(self, us: int) -> object:
-        """The first value of the time column, as `at` gives it, that is not before `us`."""
-        value = self.at(us)
-        at_us = None if isinstance(value, str) else self.micros(value)
-        if at_us is None or at_us >= us:
-            return value
-        if isinstance(value, int):
-            return value + 1
-        kind = self.columns["timestamp"].kind
-        return value + timedelta(days=1) if isinstance(value, date) and kind == "date" else value
-
-    def earlier(self, value: object, seconds: float) -> object:
-        """A time of the column's own type, `seconds` before `value`."""
-        kind = self.columns["timestamp"].kind
-        if kind in NUMBER_KINDS:
-            assert self.unit is not None
-            shift = seconds * 1e6 / MICROSECONDS[self.unit]
-            if kind == "float":
-                return float(str(value)) - shift
-            return int(Decimal(str(value))) - int(shift)
-        if kind == "text":
-            written = str(value)
-            try:
-                moment = datetime.fromisoformat(written[:_WRITTEN])
-            except ValueError:
-                return ""
-            separator = written[10:11] or "T"
-            return (moment - timedelta(seconds=seconds)).isoformat(
-                sep=separator, timespec="seconds"
-            )
-        assert isinstance(value, date)
-        if kind == "date":
-            return value - timedelta(days=-(-seconds // 86_400))
-        return value - timedelta(seconds=seconds)
-
     def mark(self, value: object) -> str:
         """A value of the column that is read along, as text that `unmarked` takes back."""
         return value.isoformat() if isinstance(value, date) else str(value)
@@ -399,10 +329,3 @@ class Mapping:
         if kind == "integer":
             return int(mark)
         return Decimal(mark) if kind == "decimal" else float(mark) if kind == "float" else mark
-
-    def _zone(self) -> Any:
-        if self.timezone is None:
-            return UTC
-        if self.timezone[:1] in "+-":
-            return datetime.fromisoformat(f"2000-01-01T00:00:00{self.timezone}").tzinfo
-        return ZoneInfo(self.timezone)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -17,81 +16,23 @@ import pytest
 from recsys import pipeline
 from recsys.config import Settings
 from recsys.errors import ConflictError, SequenceFileError, TrainingError
-from recsys.events import large_arrays
-from recsys.events.sequences import build_sequences
 from recsys.events.time_split import cut_for_share
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
 from recsys.ingest.event_files import ReadOptions
 from recsys.sequence_store import segment_building
 from recsys.sequence_store import store as store_module
-from recsys.sequence_store.segment_frame import FRAME_DTYPES
 from recsys.sequence_store.segments import read_manifest, read_segment
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import erasure_rows, event_rows, user_rows
-from recsys.storage.entities.event_batches import read_frame
 from recsys.training.data_checks import check_frame
 from recsys.training.evaluate import window_positions
 from recsys.training.event_log import make_log
 from recsys.training.fit import fit_model
 from recsys.training.run import Run
-
-NOW = datetime(2025, 3, 2, tzinfo=UTC)
-
-
-@pytest.fixture
-def load(database, tiny_shop, tmp_path):
-    """load(first, last): the shop's events at those places."""
-
-    def load(first, last):
-        path = tmp_path / "part.parquet"
-        pq.write_table(tiny_shop.events.slice(first, last - first), path)
-        pipeline.import_events(database, path, ReadOptions(), NOW)
-
-    return load
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "CHUNK_IDS", 700)
-    monkeypatch.setattr(store_module, "LOOK_BACK", 300)
-    monkeypatch.setattr(large_arrays, "CHUNK", 256)
-    return SequenceStore(tmp_path / "sequences", processes=1)
-
-
-def told(frame):
-    """Every sequence as (item, type, time, whether a session begins), in no order of users."""
-    sequences = build_sequences(frame, 1_800)
-    found = []
-    for number in range(len(sequences)):
-        part = slice(sequences.offsets[number], sequences.offsets[number + 1])
-        found.append(
-            tuple(
-                (frame.item_ids[item], frame.type_names[kind], int(at), bool(start))
-                for item, kind, at, start in zip(
-                    sequences.items[part],
-                    sequences.event_types[part],
-                    sequences.timestamps_us[part],
-                    sequences.session_starts[part],
-                    strict=True,
-                )
-            )
-        )
-    return sorted(found)
-
-
-def agree(store, database, since_us=0):
-    frame = store.frame(database, since_us)
-    assert told(frame) == told(read_frame(database, since_us))
-    # The same where it is kept in files.
-    large = SequenceStore(store._folder, large_events=-1).frame(database, since_us)
-    assert large.folder is not None and frame.folder is None
-    for name in FRAME_DTYPES:
-        np.testing.assert_array_equal(getattr(large, name), getattr(frame, name))
-    assert list(large.user_keys) == list(frame.user_keys)
-    assert told(large) == told(frame)
+from tests.unit.sequence_store.conftest import NOW, agree
 
 
 def test_files_say_what_the_database_says_and_new_rows_are_read_alone(
