@@ -71,6 +71,7 @@ Validate = Callable[[NetworkScorer], float]
 
 UNKNOWN_SHARE = 0.01  # inputs shown as unknown, so that the unknown row learns a meaning
 FINAL_RATE = 0.2  # learning rate of the final pass, as a share of the peak
+FULL_RATE = 1.7  # likewise, of a softmax over the whole catalogue: docs/log.md
 WARM_RATE = 0.7  # likewise, of a training that starts from another's weights
 
 
@@ -135,6 +136,11 @@ class Trainer:
         self.network.share_randomness(self.rng, self._row_share)
         self._full = rows - FIRST_ITEM <= training.full_softmax_items
         self.optimizer = NetworkOptimizer(self.network, training, lazy=not self._full)
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak of the learning rate of a training from nothing."""
+        return self.settings.learning_rate * (FULL_RATE if self._full else 1.0)
 
     def scorer(self) -> NetworkScorer:
         return NetworkScorer(self.network, self.max_length, self.repeats)
@@ -317,8 +323,9 @@ def train_network(
     steps = epochs * batch_count(windows, trainer.max_length, settings.batch_events)
     if steps == 0:
         raise NotEnoughDataError("no sequence has two events, so there is nothing to predict")
-    peak = settings.learning_rate * schedule.rate_share
-    rate = Rate(peak, min(settings.warmup_steps, steps // 4), steps)
+    rate = Rate(
+        trainer.learning_rate * schedule.rate_share, min(settings.warmup_steps, steps // 4), steps
+    )
     curve = LearningCurve()
     best, best_weights = -math.inf, None
     saved = checkpoint.load() if checkpoint else None
@@ -361,7 +368,7 @@ def final_pass(
         return
     windows, sampler = trainer.dataset(sequences, weights)
     steps = epochs * batch_count(windows, trainer.max_length, trainer.settings.batch_events)
-    rate = Rate(trainer.settings.learning_rate * FINAL_RATE, 1, steps)
+    rate = Rate(trainer.learning_rate * FINAL_RATE, 1, steps)
     meter = ProgressMeter("final pass", epochs, sequences.event_count, on_progress)
     for epoch in range(1, epochs + 1):
         meter.start(epoch)
