@@ -131,9 +131,13 @@ def check_properties(properties: object) -> str | None:
 def id_text(value: object) -> object:
     """`value` as text where it is a whole number, as shops count their items; else as it is.
 
-    >>> id_text(12), id_text(True), id_text(1.0)
-    ('12', True, 1.0)
+    A whole number may be written as a float, as in a file, while no digit of it can be lost.
+
+    >>> id_text(12), id_text(12.0), id_text(1.5), id_text(1e16), id_text(True)
+    ('12', '12', 1.5, 1e+16, True)
     """
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        return str(int(value))
     whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
     return str(value) if whole else value
 

@@ -190,7 +190,7 @@ class EventParser:
         column = rows.column(self._columns[meaning])
         if not pa.types.is_string(column.type):
             return column
-        ids = meaning in ("user", "session", "item")
+        ids = meaning in ("user", "session", "item", "event_type")
         return clean(column, self._rules, _label(meaning), notes, ids)
 
     def _ids(

@@ -177,7 +177,7 @@ def item_of(
         if column not in values and head_of(column) in values:
             values[column] = _cleaned(value_at(row, column), rules)
     mapped = {meaning: values[column] for meaning, column in columns.items() if column in values}
-    item_id = _id(mapped.pop("item", None))
+    item_id = id_text(mapped.pop("item", None))
     if item_id is None:
         raise InputError("item_id", None, "is missing")
     raw = {meaning: _CELLS[meaning](value) for meaning, value in mapped.items()}
@@ -191,13 +191,6 @@ def _cleaned(value: object, rules: CellRules) -> object:
     """`value` as JSON has it, a text as `rules` take it."""
     value = plain(value)
     return clean_text(value, rules) if isinstance(value, str) else value
-
-
-def _id(value: object) -> object:
-    """Whole numbers as their digits, whatever their type."""
-    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
-        value = int(value)
-    return id_text(value)
 
 
 def _optional_text(value: object) -> object:
@@ -214,7 +207,7 @@ def _categories(value: object) -> object:
         else:
             value = value.split("|")
     if isinstance(value, list):
-        parts = [_id(part) for part in value]
+        parts = [id_text(part) for part in value]
         cleaned = [clean_text(part) if isinstance(part, str) else part for part in parts]
         return [part for part in cleaned if part is not None]
     return value

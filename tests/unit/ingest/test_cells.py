@@ -153,6 +153,18 @@ def test_what_looks_like_a_missing_value_is_told(tmp_path: Path) -> None:
     assert [row[0] for row in owners(read(path, options))] == ["NULL", "NULL", "\\N", None]
 
 
+def test_an_event_type_that_looks_like_a_missing_value_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"u,i,t,k\nu1,i1,{T},N/A\nu1,i2,{T},view\nu1,i3,{T},NULL\n")
+    columns = ColumnMap.parse("user=u,item=i,timestamp=t,event_type=k")
+    chunk = read(path, ReadOptions(columns=columns, unit="s"))
+    assert chunk.events["event_type"].to_pylist() == ["N/A", "view", "view"]
+    assert chunk.notes == {
+        "event_type 'N/A' looks like a missing value and was kept; --null names such words": 1,
+        "event_type 'NULL' taken as missing": 1,
+    }
+
+
 def test_digits_that_are_lost_cost_an_id_and_are_told_of_a_time(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("u,s,i,t\nu1,,1.59296E+12,1592955233000\nu1,,12e4,1.59296E+12\n")

@@ -43,7 +43,7 @@ def test_every_field_is_taken() -> None:
     [
         ({"item_id": None}, "item_id"),
         ({"item_id": ""}, "item_id"),
-        ({"item_id": 7.0}, "item_id"),
+        ({"item_id": 7.5}, "item_id"),
         ({"item_id": True}, "item_id"),
         ({"item_id": "x" * 257}, "item_id"),
         ({"item_id": "a\x00b"}, "item_id"),
