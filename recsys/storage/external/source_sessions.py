@@ -9,6 +9,8 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 
+JIT_SINCE = 11_00_00  # the version of PostgreSQL that compiles expressions
+
 
 def only_read(backend: str, connection: Any, timeout_seconds: float) -> None:
     """Make a driver's new connection read only."""
@@ -28,8 +30,9 @@ def only_read(backend: str, connection: Any, timeout_seconds: float) -> None:
             "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
             "SET TIME ZONE 'UTC'",
             f"SET statement_timeout = {milliseconds}",
-            "SET jit = off",  # compiling long conditions takes seconds of each process that counts
         ]
+        if connection.info.server_version >= JIT_SINCE:
+            statements.append("SET jit = off")  # which compiles long conditions for seconds
     else:
         mariadb = "MariaDB" in connection.get_server_info()
         limit = (
