@@ -1,6 +1,7 @@
 """Keep fresh what needs no training: attribute clicks to answers, guard the champion, copy items, count
 what follows items newer than the model, count activity for the dashboard, report on the events'
-quality, and refresh the planner statistics of a request's queries.
+quality, rank a finished hour's positions as they were served, and refresh the planner statistics of a
+request's queries.
 
 Popular items are counted by the serving processes themselves, at most once a minute.
 """
@@ -31,6 +32,7 @@ class RefreshOutcome:
     sequence_files_followed: bool = False
     days_counted: int = 0
     events_looked_over: int = 0
+    positions_ranked: int = 0
     tables: int = 0  # whose planner statistics were refreshed
 
     def to_json(self) -> dict[str, Any]:
@@ -57,6 +59,10 @@ def run(settings: Settings, database: Database, log: RunLog) -> RefreshOutcome:
         done.days_counted = upkeep.count_activity(settings, database, datetime.now(UTC))
         log.at("quality", 0.8)
         done.events_looked_over = upkeep.report_quality(
+            settings, database, datetime.now(UTC), log.say
+        )
+        log.at("live quality", 0.85)
+        done.positions_ranked = upkeep.measure_live_quality(
             settings, database, datetime.now(UTC), log.say
         )
     except (SourceUnavailableError, ConfigError) as error:  # the rest needs no table of the user's

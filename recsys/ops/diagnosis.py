@@ -35,6 +35,7 @@ from recsys.storage.entities import (
     job_rows,
     key_rows,
     lease_rows,
+    live_quality_rows,
     rejected_rows,
     schedule_rows,
     version_rows,
@@ -256,6 +257,26 @@ def _model(
         yield Finding("model", "ok", told)
 
 
+def _live_quality(
+    settings: Settings, database: Database, connection: Connection, now: datetime
+) -> Iterator[Finding]:
+    """Whether what is served finds more of what comes next than popular items alone would."""
+    found = live_quality_rows.of_late(connection, to_us(now))
+    if found is None:
+        yield Finding("live quality", "ok", "no click of the last day was ranked yet")
+        return
+    live, popular = (
+        f"recall@20 {found.recall(system):.3f}, MRR@20 {found.mrr(system):.3f}"
+        for system in ("live", "popular")
+    )
+    told = f"served: {live}; popular items: {popular}; {found.positions:,} positions"
+    if found.falls_below_popular:
+        advice = "compare the versions, roll back or train; does its live state follow the log?"
+        yield Finding("live quality", "warn", told, advice)
+    else:
+        yield Finding("live quality", "ok", told)
+
+
 def _scheduler(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
@@ -325,6 +346,7 @@ CHECKS: dict[str, Look] = {
     "event types": _event_types,
     "clock": _clock,
     "model": _model,
+    "live quality": _live_quality,
     "scheduler": _scheduler,
     "keys": _keys,
     "backups": _backups,

@@ -17,7 +17,7 @@ from recsys.errors import ConflictError, ModelFileError
 from recsys.events.frame import EventFrame
 from recsys.events.quality_facts import newest_facts, sequence_facts
 from recsys.events.sequences import build_sequences
-from recsys.events.times import DAY_US, HOUR_US, to_us
+from recsys.events.times import DAY_US, HOUR_US, MINUTE_US, to_us
 from recsys.progress import OnShare, Say, quiet
 from recsys.registry import (
     delete_version,
@@ -37,17 +37,20 @@ from recsys.storage.entities import (
     impression_rows,
     item_rows,
     job_rows,
+    live_quality_rows,
     version_rows,
 )
 from recsys.storage.entities.event_batches import read_frame
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.events_source import open_events_source
 from recsys.storage.external import external_items
+from recsys.training.live_quality import rank_hour
 
 PRUNE_ROWS = 5_000
 ATTRIBUTION_ROWS = 5_000
 ATTRIBUTION_OVERLAP_US = 600 * 1_000_000
 QUALITY_EVENTS = 100_000
+SETTLED_US = 5 * MINUTE_US  # after which the events of an hour are there
 
 
 def prune_events(
@@ -235,6 +238,24 @@ def report_quality(settings: Settings, database: Database, now: datetime, say: S
     with database.begin() as connection:
         quality_rows.put_report(connection, to_us(now), facts)
     return len(sample) + (0 if newest is sample else len(newest))
+
+
+def measure_live_quality(settings: Settings, database: Database, now: datetime, say: Say) -> int:
+    """Rank a sample of the newest finished hour that nobody has looked at; how many positions.
+
+    An hour a call, of the last day; one counts as finished SETTLED_US after its end.
+    """
+    now_us = to_us(now)
+    with database.connect() as connection:
+        until_us = now_us - SETTLED_US
+        hour_us = live_quality_rows.newest_missing(connection, now_us - DAY_US, until_us)
+    if hour_us is None:
+        return 0
+    with closing(open_events_source(settings, database)) as source:
+        found = rank_hour(settings, database, source, hour_us, now_us, say)
+    with database.begin() as connection:
+        live_quality_rows.put_hour(connection, found)
+    return found.positions
 
 
 def _in_batches(

@@ -243,13 +243,14 @@ class LiveState:
             kept &= np.array([name in self._types for name in batch.event_types], np.bool_)
         kept &= self._trusted(batch, kept)
         batch = batch.chosen(kept)
+        owners, sessions = batch.owner_hashes.tolist(), batch.session_hashes
         for at in range(0, len(batch), AT_ONCE):
             part = slice(at, at + AT_ONCE)
             added = (
-                batch.owner_hashes[part].tolist(),
+                owners[part],
                 batch.item_ids[part],
                 batch.times_us[part],
-                batch.session_hashes[part],
+                sessions[part],
             )
             if alone:
                 to = to.append(*added)

@@ -10,7 +10,7 @@ Legend: P positions, V vocabulary rows, N new items.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +37,9 @@ RECENT_US = 7 * DAY_US  # as `recsys.models.popular.PopularRecent` counts
 RECENT_EVERY_US = 10 * MINUTE_US  # how often recent counts are made anew
 LIVE_EVENTS = 1_000_000  # as `serving.live_events`
 
+# A time in us -> (item id, its users and sessions in the RECENT_US before).
+CountRecent = Callable[[int], Sequence[tuple[str, int]]]
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -48,6 +51,11 @@ class Moment:
     wanted: Int32Array  # rows any of which is a hit; UNKNOWN where nobody can know the item yet
     recent: Float32Array | None  # (V + N,) log(1 + owners of the last days); None: the bundle's
 
+    @property
+    def can_hit(self) -> bool:
+        """Whether the target can be ranked at all."""
+        return bool((self.wanted != UNKNOWN).any())
+
 
 def delay_of(settings: Settings) -> int:
     """Microseconds after which an event of another visitor surely counts: two turns of who follows."""
@@ -57,9 +65,17 @@ def delay_of(settings: Settings) -> int:
 class Replay:
     """The events of a log in the order of time, and positions among them."""
 
-    def __init__(self, log: EventLog, bundle: Bundle, since_us: int, delay_us: int) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        bundle: Bundle,
+        since_us: int,
+        delay_us: int,
+        recent: CountRecent | None = None,
+    ) -> None:
         """`bundle` was made from events before `since_us`; later ones reach the live log
-        `delay_us` after they happened.
+        `delay_us` after they happened. `recent` counts what is popular lately where the log does not
+        reach back RECENT_US.
         """
         self._log, self._bundle = log, bundle
         self._delay_us = max(1, delay_us)
@@ -76,6 +92,7 @@ class Replay:
         self.view.describe(self.view.priors(log.contents))
         self.view.catch_up(self.live)
         self._recent: _RecentCounts | None = None
+        self._count_recent = recent
         self._codes = {name: code for code, name in enumerate(log.item_ids)}
 
     def moments(self, positions: Positions, live: bool = True) -> Iterator[Moment]:
@@ -149,27 +166,44 @@ class Replay:
     def _recent_rows(self, now_us: int) -> Float32Array:
         """log(1 + owners) of each row's events in the days before, as of a moment ago."""
         until_us = (now_us - self._delay_us) // RECENT_EVERY_US * RECENT_EVERY_US
-        new = self.view.new_ids
-        if self._recent is None or self._recent.until_us != until_us:
-            first, last = np.searchsorted(self._times, (until_us - RECENT_US, until_us))
-            at = self._order[first:last]
-            count = max(1, len(self._log.item_ids))
-            pairs = np.sort(
-                self._owners[at] * count + self._log.sequences.items[at].astype(np.int64)
-            )
-            pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs
-            owners = np.bincount(pairs % count, minlength=count)
-            rows = np.zeros(len(self._bundle.vocabulary), np.float32)
-            rows[self._rows] = np.log1p(owners)
-            rows[:FIRST_ITEM] = 0
-            self._recent = _RecentCounts(until_us, owners, rows, 0)
-        held = self._recent
+        new, held = self.view.new_ids, self._recent
+        if held is None or held.until_us != until_us:
+            held = self._counted(until_us)
         if len(new) > held.new:
-            codes = [self._codes.get(name) for name in new[held.new :]]
-            more = [0.0 if code is None else np.log1p(held.owners[code]) for code in codes]
+            more = [np.log1p(held.owners_of(name)) for name in new[held.new :]]
             rows = np.concatenate((held.rows, np.array(more, np.float32)))
-            held = self._recent = _RecentCounts(until_us, held.owners, rows, len(new))
+            held = replace(held, rows=rows, new=len(new))
+        self._recent = held
         return held.rows
+
+    def _counted(self, until_us: int) -> _RecentCounts:
+        """What is popular lately as of then."""
+        rows = np.zeros(len(self._bundle.vocabulary), np.float32)
+        if self._count_recent is None:
+            owners = self._owners_in_log(until_us)
+            rows[self._rows] = np.log1p(owners)
+
+            def owners_of(item_id: str) -> int:
+                code = self._codes.get(item_id)
+                return 0 if code is None else int(owners[code])
+        else:
+            counts = dict(self._count_recent(until_us))
+            rows[self._bundle.vocabulary.encode(counts)] = np.log1p(list(counts.values()))
+
+            def owners_of(item_id: str) -> int:
+                return counts.get(item_id, 0)
+
+        rows[:FIRST_ITEM] = 0
+        return _RecentCounts(until_us, owners_of, rows, 0)
+
+    def _owners_in_log(self, until_us: int) -> Int64Array:
+        """Owners of each item in the days before, by frame code."""
+        first, last = np.searchsorted(self._times, (until_us - RECENT_US, until_us))
+        at = self._order[first:last]
+        count = max(1, len(self._log.item_ids))
+        pairs = np.sort(self._owners[at] * count + self._log.sequences.items[at].astype(np.int64))
+        pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])] if len(pairs) else pairs
+        return np.bincount(pairs % count, minlength=count)
 
 
 @dataclass(frozen=True)
@@ -177,7 +211,7 @@ class _RecentCounts:
     """Owners of each item in the days before a time."""
 
     until_us: int
-    owners: Int64Array  # by frame code
+    owners_of: Callable[[str], int]  # by item id
     rows: Float32Array  # (V + N,) log(1 + owners)
     new: int  # N
 
@@ -191,25 +225,43 @@ def replayed_ranks(
     """
     found = {name: np.full(len(positions), MISSED, np.int64) for name in (SERVED, *rankers)}
     for moment in replay.moments(positions, live):
-        bundle, history = moment.bundle, moment.history
-        wanted = moment.wanted[moment.wanted != UNKNOWN]
-        if len(wanted) == 0:
+        if not moment.can_hit:
             continue
-        ranked = best(bundle, history, 2 * K, moment.recent)
-        rows = np.array([row for row, _, _ in ranked], np.int64)
-        scores = np.array([score for _, score, _ in ranked], np.float32)
-        found[SERVED][moment.number] = _rank(rows, scores, wanted)
-        for name, (voted, votes) in votes_of(bundle, history[0], rankers).items():
-            allowed = bundle.repeats.allows(voted, history[0]) & (voted >= FIRST_ITEM)
-            found[name][moment.number] = _rank(voted[allowed], votes[allowed], wanted)
+        found[SERVED][moment.number] = served_rank(moment)
+        votes = votes_of(moment.bundle, moment.history[0], rankers)
+        for name, (voted, shares) in votes.items():
+            found[name][moment.number] = _voted_rank(moment, voted, shares)
     return found
+
+
+def served_rank(moment: Moment) -> int:
+    """The target's rank in what is served, or MISSED beyond the best K; ties count against."""
+    if not moment.can_hit:
+        return MISSED
+    ranked = best(moment.bundle, moment.history, 2 * K, moment.recent)
+    rows = np.array([row for row, _, _ in ranked], np.int64)
+    scores = np.array([score for _, score, _ in ranked], np.float32)
+    return _rank(rows, scores, moment.wanted)
+
+
+def popular_rank(moment: Moment) -> int:
+    """The same of what is popular lately."""
+    recent = moment.bundle.recent if moment.recent is None else moment.recent
+    rows = np.flatnonzero(recent)
+    return _voted_rank(moment, rows, recent[rows])
+
+
+def _voted_rank(moment: Moment, rows: NDArray[np.integer[Any]], votes: Float32Array) -> int:
+    """The same of `votes` (n,) for `rows` (n,)."""
+    allowed = moment.bundle.repeats.allows(rows, moment.history[0]) & (rows >= FIRST_ITEM)
+    return _rank(rows[allowed], votes[allowed], moment.wanted)
 
 
 def _rank(
     rows: NDArray[np.integer[Any]], scores: Float32Array, wanted: NDArray[np.integer[Any]]
 ) -> int:
     """The rank of the best of `wanted` among `rows` (n,) by their scores (n,), or MISSED."""
-    hits = np.isin(rows, wanted) & (scores > 0)
+    hits = np.isin(rows, wanted[wanted != UNKNOWN]) & (scores > 0)
     if not hits.any():
         return MISSED
     rank = int((scores >= scores[hits].max()).sum())

@@ -21,7 +21,7 @@ from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import job_rows, lease_rows, schedule_rows
+from recsys.storage.entities import job_rows, lease_rows, live_quality_rows, schedule_rows
 from recsys.web import admin, parameters, problem_details, prometheus_metrics
 from recsys.web.api import (
     event_routes,
@@ -30,6 +30,7 @@ from recsys.web.api import (
     job_routes,
     model_routes,
     recommendation_routes,
+    report_routes,
     user_routes,
 )
 from recsys.web.api_keys import Keys
@@ -90,6 +91,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     for module in (
         event_routes,
         recommendation_routes,
+        report_routes,
         user_routes,
         item_routes,
         model_routes,
@@ -185,13 +187,14 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             )
             response.headers["Access-Control-Max-Age"] = "600"
 
-    def scheduling() -> prometheus_metrics.Scheduling | None:
+    def stored_figures() -> prometheus_metrics.StoredFigures | None:
         try:
             with database.connect() as connection:
                 lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
                 now = now_us()
                 runs = job_rows.state_counts(connection, now - DAY_US)
                 ends = job_rows.last_ends(connection, now - FAILURES_DAYS * DAY_US)
+                quality = live_quality_rows.of_late(connection, now)
                 schedules = {
                     r.job: r.created_at_us for r in schedule_rows.list_schedules(connection)
                 }
@@ -199,12 +202,15 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             return None
         backups = bool(settings.schedule.backup)
         since_us = schedules.get("backup")
-        return prometheus_metrics.Scheduling(lease.renewed_at_us, runs, ends, backups, since_us)
+        return prometheus_metrics.StoredFigures(
+            lease.renewed_at_us, runs, ends, backups, since_us, quality
+        )
 
     @app.get("/metrics")
     def prometheus() -> Response:
         note_sizes()
-        content = prometheus_metrics.exposition(shared.recommender.active.models, scheduling())
+        models = shared.recommender.active.models
+        content = prometheus_metrics.exposition(models, stored_figures())
         return Response(content, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/openapi.json")

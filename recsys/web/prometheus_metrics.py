@@ -38,6 +38,7 @@ from recsys.models.bundle import Bundle
 from recsys.serving.active_model import Models
 from recsys.serving.live_state import LiveState
 from recsys.storage.entities.job_rows import LastEnds
+from recsys.storage.entities.live_quality_rows import SYSTEMS, LiveQuality
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OUTCOMES = ("accepted", "duplicate", "rejected")  # of a posted event
@@ -156,22 +157,25 @@ def note_live(live: LiveState) -> None:
 
 
 @dataclass(frozen=True)
-class Scheduling:
-    """What the database knows of the scheduler and its runs."""
+class StoredFigures:
+    """What the database knows of the scheduler and its runs, and of live quality."""
 
     renewed_at_us: int | None  # when the leader last said that it leads
     runs: Sequence[tuple[str, str, int]]  # job, state, runs of the last day
     ends: Mapping[str, LastEnds]  # by job
     backups: bool  # whether they are scheduled
     backups_since_us: int | None  # since when, where a scheduler has seen that
+    quality: LiveQuality | None  # of late; None where no position was ranked
 
 
-def exposition(models: Models, scheduling: Scheduling | None) -> bytes:
-    """All figures in Prometheus' text format; `scheduling` is None where the database is away."""
+def exposition(models: Models, stored: StoredFigures | None) -> bytes:
+    """All figures in Prometheus' text format; `stored` is None where the database is away."""
     now = CollectorRegistry()
     now.register(_Ages(models))
-    if scheduling is not None:
-        now.register(_Scheduler(scheduling))
+    if stored is not None:
+        now.register(_Scheduler(stored))
+        if stored.quality is not None:
+            now.register(_LiveQuality(stored.quality))
     kept = OWN
     if os.environ.get(FOLDER):
         kept = CollectorRegistry()
@@ -219,11 +223,11 @@ class _Ages(Collector):
 class _Scheduler(Collector):
     """Whether somebody schedules, and how the last day's runs ended."""
 
-    def __init__(self, scheduling: Scheduling) -> None:
-        self._scheduling = scheduling
+    def __init__(self, stored: StoredFigures) -> None:
+        self._stored = stored
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        renewed = self._scheduling.renewed_at_us
+        renewed = self._stored.renewed_at_us
         if renewed is not None:
             yield GaugeMetricFamily(
                 "recsys_scheduler_silence_seconds",
@@ -233,24 +237,50 @@ class _Scheduler(Collector):
         family = GaugeMetricFamily(
             "recsys_runs_last_day", "Runs requested in the last day", labels=["job", "state"]
         )
-        for job, state, number in self._scheduling.runs:
+        for job, state, number in self._stored.runs:
             family.add_metric([job, state], number)
         yield family
         failing = GaugeMetricFamily(
             "recsys_job_failing", "1 where the last run failed or took too long", labels=["job"]
         )
-        for job, ends in self._scheduling.ends.items():
+        for job, ends in self._stored.ends.items():
             failing.add_metric([job], int(ends.failing))
         yield failing
-        if self._scheduling.backups:
-            backup = self._scheduling.ends.get("backup")
+        if self._stored.backups:
+            backup = self._stored.ends.get("backup")
             made_at_us = backup.succeeded_at_us if backup is not None else None
-            made_at_us = made_at_us or self._scheduling.backups_since_us
+            made_at_us = made_at_us or self._stored.backups_since_us
             yield GaugeMetricFamily(
                 "recsys_backup_age_seconds",
                 "Since the backup job last made one, or was first scheduled; infinite where neither",
                 value=math.inf if made_at_us is None else max(0.0, time.time() - made_at_us / 1e6),
             )
+
+
+class _LiveQuality(Collector):
+    """What would have been answered just before each click of late."""
+
+    def __init__(self, quality: LiveQuality) -> None:
+        self._quality = quality
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        found = self._quality
+        for name, told, figure in (
+            ("recall", "Share of targets among the first 20 items", found.recall),
+            ("mrr", "Mean of 1/rank of the targets, 0 beyond the first 20", found.mrr),
+        ):
+            family = GaugeMetricFamily(f"recsys_live_quality_{name}", told, labels=["system"])
+            for system in SYSTEMS:
+                family.add_metric([system], figure(system) or 0.0)
+            yield family
+        yield GaugeMetricFamily(
+            "recsys_live_quality_positions", "Positions they rest on", value=found.positions
+        )
+        yield GaugeMetricFamily(
+            "recsys_live_quality_unknown_share",
+            "Share of targets that no training had seen",
+            value=found.unknown_share,
+        )
 
 
 def forget_process(pid: int) -> None:

@@ -25,8 +25,8 @@ def definitions(path):
     return found
 
 
-def test_there_are_four_walks():
-    assert len(WALKS) == 4
+def test_there_are_five_walks():
+    assert len(WALKS) == 5
 
 
 @pytest.mark.parametrize("title", WALKS)

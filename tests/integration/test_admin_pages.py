@@ -1,13 +1,21 @@
 """The pages over both databases: what they show, and what they make of bad input."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from recsys.events.times import DAY_US, from_us
+from recsys.events.times import DAY_US, HOUR_US, from_us
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows
-from recsys.storage.entities import account_rows, job_rows, lease_rows, schedule_rows
+from recsys.storage.entities import (
+    account_rows,
+    job_rows,
+    lease_rows,
+    live_quality_rows,
+    schedule_rows,
+)
+from recsys.storage.entities.live_quality_rows import LiveQuality
 from recsys.web.services import now_us
 
 
@@ -156,6 +164,24 @@ def test_a_scheduler_that_fell_silent_is_a_problem(service, visitor):
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
         lease_rows.take_lease(connection, lease, "host:1", now_us() - 3_600_000_000)
     assert "The scheduler was last heard of 1 h ago" in text_of(visitor.get("/admin/overview"))
+
+
+def test_live_quality_is_shown_and_a_problem_where_popular_items_are_better(service, visitor):
+    page = text_of(visitor.get("/admin/overview"))
+    assert "No click ranked in this range" in page and "would find more" not in page
+    hour_us = now_us() // HOUR_US * HOUR_US - HOUR_US
+    with service.database.begin() as connection:
+        found = LiveQuality(hour_us, 400, 100, 80, 40.0, 60, 30.0, 60, 20.0)
+        live_quality_rows.put_hour(connection, found)
+    for name in ("24h", "7d", "90d"):
+        page = text_of(visitor.get(f"/admin/overview?range={name}"))
+        assert "400 clicks in this range" in page and "25.0 % of the items were new" in page
+        assert '{"label":"as served","values":[' in page and "0.2" in page
+        assert "would find more" not in page
+    with service.database.begin() as connection:
+        live_quality_rows.put_hour(connection, replace(found, popular_hits=100))
+    page = text_of(visitor.get("/admin/overview"))
+    assert "Popular items alone would find more of what comes next: 25.0 %, not 20.0 %" in page
 
 
 def test_nothing_is_counted_on_the_way_of_a_page(service, visitor):

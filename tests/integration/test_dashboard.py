@@ -18,12 +18,20 @@ from werkzeug.serving import make_server
 
 from recsys import pipeline
 from recsys.config import load_settings
-from recsys.events.times import to_us
+from recsys.events.times import HOUR_US, to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import account_rows, audit_rows, item_rows, job_rows, version_rows
+from recsys.storage.entities import (
+    account_rows,
+    audit_rows,
+    item_rows,
+    job_rows,
+    live_quality_rows,
+    version_rows,
+)
+from recsys.storage.entities.live_quality_rows import LiveQuality
 from recsys.storage.schema import migrate
 from recsys.training.run import Run
 from recsys.web.app import create_app
@@ -296,6 +304,34 @@ def test_pictures_can_be_taken_along(dashboard):
                 lines = content.decode().splitlines()
                 assert lines[0].startswith(head) and len(lines) > 4
                 assert sum(float(line.split(",")[1]) for line in lines[1:]) > 1
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_live_quality_is_drawn_with_its_number_of_clicks(dashboard, width):
+    now_us = to_us(datetime.now(UTC))
+    with dashboard.database.begin() as connection:
+        for back in range(1, 60):
+            at_us = (now_us // HOUR_US - back) * HOUR_US
+            hits = 300 + 20 * (back % 5)
+            found = LiveQuality(at_us, 500, 60, hits, hits * 0.5, 250, 110.0, 25, 8.0)
+            live_quality_rows.put_hour(connection, found)
+    page = dashboard.log_in(viewport={"width": width, "height": 800})
+    page.goto(f"{dashboard.base}/admin/overview?range=7d")
+    for title, labels in (
+        ("Recall@20 just before each click", ["as served", "the model standing still"]),
+        ("Clicks ranked", ["known items", "items new to the model"]),
+    ):
+        figure = page.locator("figure", has_text=title)
+        expect(figure.locator("canvas, svg").first).to_be_visible()
+        for label in labels:
+            expect(figure.get_by_text(label).first).to_be_visible()
+    section = page.get_by_role("region", name="Live quality").first
+    expect(section).to_contain_text("29,500 clicks in this range")
+    expect(section).to_contain_text("12.0 % of the items were new to the model")
+    row = section.get_by_role("row").filter(has_text="popular items")
+    expect(row).to_contain_text("0.050")
+    expect(row).to_contain_text("0.016")
+    assert faults_of_pages(page, dashboard.base, ["overview"]) == []
 
 
 def test_by_keyboard_and_on_a_phone(dashboard):

@@ -11,12 +11,19 @@ import pytest
 from sqlalchemy import text
 
 from recsys.events.fields import Event
-from recsys.events.times import to_us
+from recsys.events.times import HOUR_US, to_us
 from recsys.ops import machine_checks
 from recsys.ops.diagnosis import examine
 from recsys.storage.engine import database_health
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows, job_rows, lease_rows, schedule_rows
+from recsys.storage.entities import (
+    event_rows,
+    job_rows,
+    lease_rows,
+    live_quality_rows,
+    schedule_rows,
+)
+from recsys.storage.entities.live_quality_rows import LiveQuality
 from recsys.storage.schema import migrate
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -134,6 +141,19 @@ def test_a_silent_scheduler_and_failed_and_paused_jobs_are_found(healthy):
     with database.begin() as connection:
         lease_rows.release_lease(connection, lease_rows.SCHEDULER, 1)
     assert states(settings, database)["scheduler"] == "warn"
+
+
+def test_popular_items_that_would_be_better_are_found(healthy):
+    settings, database = healthy
+    assert states(*healthy)["live quality"] == "ok"
+    for popular, state in ((99, "ok"), (101, "warn")):
+        with database.begin() as connection:
+            at_us = to_us(NOW) - HOUR_US
+            found = LiveQuality(at_us, 300, 20, 100, 50.0, 90, 45.0, popular, 30.0)
+            live_quality_rows.put_hour(connection, found)
+        (one,) = [o for o in examine(settings, database, None, NOW) if o.check == "live quality"]
+        assert one.state == state and "recall@20 0.333, MRR@20 0.167" in one.found
+        assert "300 positions" in one.found
 
 
 def test_an_event_of_the_future_and_a_quarantine_are_found(healthy):

@@ -20,7 +20,15 @@ from recsys import tracing
 from recsys.cli import main
 from recsys.cli.terminal import set_up_logging
 from recsys.config import Settings
-from recsys.storage.entities import item_rows, job_rows, lease_rows, schedule_rows
+from recsys.events.times import HOUR_US
+from recsys.storage.entities import (
+    item_rows,
+    job_rows,
+    lease_rows,
+    live_quality_rows,
+    schedule_rows,
+)
+from recsys.storage.entities.live_quality_rows import LiveQuality
 from recsys.web import prometheus_metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -48,6 +56,8 @@ def exported(database, tmp_path, tiny_shop, publish, Service):
         seen = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
         lease_rows.take_lease(connection, seen, "here:1:x", 1)
         job_rows.request_run(connection, "retrain", "cli", 2**52)
+        hour_us = time.time_ns() // 1_000 // HOUR_US * HOUR_US - HOUR_US
+        live_quality_rows.put_hour(connection, LiveQuality(hour_us, 10, 2, 6, 3.5, 5, 2.5, 1, 0.5))
     with closing(Service(database, settings)) as service:
         service.post("/events", {"user_id": "u", "item_id": "P0001"})
         service.get("/users/u/recommendations")
@@ -141,6 +151,22 @@ def test_a_job_fails_until_its_next_run_goes_well_and_backups_grow_old(database,
         assert 60 * 3_600 <= age < 61 * 3_600
     with closing(Service(database, Settings(registry={"path": tmp_path}))) as service:
         assert figures(service, "recsys_backup_age_seconds") == {}
+
+
+def test_live_quality_of_late_is_told_once_there_is_some(database, tmp_path, Service):
+    hour_us = time.time_ns() // 1_000 // HOUR_US * HOUR_US
+    with closing(Service(database, Settings(registry={"path": tmp_path}))) as service:
+        assert figures(service, "recsys_live_quality_recall") == {}
+        with database.begin() as connection:
+            for back, hits in ((1, 60), (2, 40), (30, 99)):  # the last is of the day before
+                found = LiveQuality(hour_us - back * HOUR_US, 100, 20, hits, hits / 2, 30, 9, 10, 5)
+                live_quality_rows.put_hour(connection, found)
+        recall = {("live",): 0.5, ("still",): 0.3, ("popular",): 0.1}
+        assert figures(service, "recsys_live_quality_recall") == recall
+        mrr = {("live",): 0.25, ("still",): 0.09, ("popular",): 0.05}
+        assert figures(service, "recsys_live_quality_mrr") == mrr
+        assert figures(service, "recsys_live_quality_positions") == {(): 200}
+        assert figures(service, "recsys_live_quality_unknown_share") == {(): 0.2}
 
 
 def test_that_no_event_came_yet_is_told_where_events_are_posted(database, tmp_path, Service):

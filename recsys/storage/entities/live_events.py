@@ -59,14 +59,11 @@ class LiveRow(NamedTuple):
 class LiveBatch:
     """Events in the order in which they arrived."""
 
-    owner_hashes: (
-        UInt64Array  # (n,) of the keys of their sequences, merged ids counting as the user
-    )
-    of_users: BoolArray  # (n,) whether that is a user, not a session
+    owners: list[str]  # keys of their sequences, merged ids counting as the user
     item_ids: list[str]
     event_types: list[str]
     times_us: Int64Array  # (n,)
-    session_hashes: UInt64Array  # (n,) of the session ids, 0 = none
+    session_ids: list[str | None]
     more: bool  # whether there may be more to read now
 
     def __len__(self) -> int:
@@ -76,14 +73,28 @@ class LiveBatch:
     def of(cls, rows: Sequence[LiveRow], more: bool) -> LiveBatch:
         """The batch of `rows`."""
         return cls(
-            _hashes([row.owner for row in rows]),
-            np.array([row.owner.startswith("u:") for row in rows], np.bool_),
+            [row.owner for row in rows],
             [row.item_id for row in rows],
             [row.event_type for row in rows],
             np.array([row.timestamp_us for row in rows], np.int64),
-            _hashes([row.session_id for row in rows]),
+            [row.session_id for row in rows],
             more,
         )
+
+    @property
+    def owner_hashes(self) -> UInt64Array:
+        """(n,)"""
+        return _hashes(self.owners)
+
+    @property
+    def session_hashes(self) -> UInt64Array:
+        """(n,) of the session ids, 0 = none."""
+        return _hashes(self.session_ids)
+
+    @property
+    def of_users(self) -> BoolArray:
+        """(n,) whether the owner is a user, not a session."""
+        return np.array([owner.startswith("u:") for owner in self.owners], np.bool_)
 
     def chosen(self, kept: BoolArray) -> LiveBatch:
         """The events of which `kept` (n,) is true."""
@@ -92,12 +103,11 @@ class LiveBatch:
         places = np.flatnonzero(kept).tolist()
         return replace(
             self,
-            owner_hashes=self.owner_hashes[kept],
-            of_users=self.of_users[kept],
+            owners=[self.owners[place] for place in places],
             item_ids=[self.item_ids[place] for place in places],
             event_types=[self.event_types[place] for place in places],
             times_us=self.times_us[kept],
-            session_hashes=self.session_hashes[kept],
+            session_ids=[self.session_ids[place] for place in places],
         )
 
 

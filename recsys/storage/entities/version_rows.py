@@ -95,6 +95,21 @@ def champion_name(connection: Connection) -> tuple[str, str] | None:
     return None if row is None else (row.version, row.manifest_sha256)
 
 
+def champions_between(
+    connection: Connection, since_us: int, until_us: int
+) -> list[tuple[str, int, int]]:
+    """(version, from, until) of each champion in [since_us, until_us), in order."""
+    at_us = deployments.c.deployed_at_us
+    every = select(deployments.c.version, at_us)
+    before = every.where(at_us <= since_us).order_by(deployments.c.id.desc()).limit(1)
+    later = every.where(at_us > since_us, at_us < until_us).order_by(deployments.c.id)
+    rows = [*connection.execute(before), *connection.execute(later)]
+    starts = [max(row.deployed_at_us, since_us) for row in rows]
+    ends = [*starts[1:], until_us]
+    spans = zip(rows, starts, ends, strict=False)  # without rows there is an end and no start
+    return [(row.version, start, end) for row, start, end in spans]
+
+
 def lock_champion(connection: Connection) -> tuple[str, str] | None:
     """`champion_name`, which no other transaction changes until the end of this one."""
     advisory_lock.take_turns(connection, "deployments")

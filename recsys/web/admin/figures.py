@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from recsys.events.times import DAY_US, HOUR_US
 from recsys.storage.dashboard import activity_rows
 from recsys.storage.engine.database import Connection
+from recsys.storage.entities import live_quality_rows
+from recsys.storage.entities.live_quality_rows import LiveQuality
 from recsys.web.admin.queries import TimeRange
 from recsys.web.admin.svg import Series
 
@@ -131,6 +133,18 @@ def quantile(histogram: Mapping[float, int], share: float) -> float | None:
             return bound * (0.5 + 0.5 * (wanted - seen) / number)
         seen += number
     return None
+
+
+def live_quality_figures(
+    connection: Connection, chosen: TimeRange
+) -> tuple[list[int], list[LiveQuality]]:
+    """(steps of an hour or a day, live quality in each)."""
+    step_us = max(chosen.step_us, HOUR_US)
+    steps = chosen.steps(step_us)
+    found = {step: LiveQuality(step) for step in steps}
+    for hour in live_quality_rows.hours_between(connection, steps[0], chosen.until_us):
+        found[hour.hour_us - hour.hour_us % step_us] += hour
+    return steps, [found[step] for step in steps]
 
 
 def users_series(connection: Connection, chosen: TimeRange) -> tuple[list[int], list[int]]:

@@ -13,6 +13,7 @@ from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.quality_rows import Growth
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import answer_count_rows, lease_rows, version_rows
+from recsys.storage.entities.live_quality_rows import SYSTEMS, LiveQuality, System
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.formats import duration, percent, points
@@ -23,6 +24,11 @@ from recsys.web.services import now_us, services
 
 blueprint = Blueprint("admin_overview", __name__, url_prefix=PREFIX)
 
+SYSTEM_LABELS: dict[System, str] = {
+    "live": "as served",
+    "still": "the model standing still",
+    "popular": "popular items",
+}
 MAX_VERSIONS = 8  # in the plot of click-through
 
 
@@ -38,6 +44,7 @@ def index() -> str:
         latency = figures.latency_figures(answered, chosen)
         lag = figures.latency_figures(figures.service_rows(connection, "lag", chosen), chosen)
         users = figures.users_series(connection, chosen)
+        quality = _live_quality(connection, chosen)
         return render_template(
             "admin/overview.html",
             range=chosen,
@@ -51,6 +58,7 @@ def index() -> str:
             lag=lag,
             users=users[1],
             clicks=_click_through(connection, chosen),
+            quality=quality,
             disk=_disk(quality_rows.growth(connection)),
             charts=_charts(connection, chosen, answered, latency, users),
         )
@@ -110,6 +118,32 @@ def _charts(
             "fallbacks", "Answers not of the model alone, by reason", fallbacks.x,
             fallbacks.series(),
             "" if fallbacks.total else "None: every answer was the model's ranking.",
+            "stacked", whole=True,
+        ),
+    }  # fmt: skip
+
+
+def _live_quality(connection: Connection, chosen: TimeRange) -> dict[str, Any]:
+    """Recall@20 by step for each system, positions by step, and the sums of the range."""
+    steps, found = figures.live_quality_figures(connection, chosen)
+    whole = sum(found, LiveQuality(steps[0]))
+    x = [step / 1e6 for step in steps]
+    return {
+        "whole": whole,
+        "systems": {SYSTEM_LABELS[system]: system for system in SYSTEMS},
+        "recall": Chart(
+            "live-quality", "Recall@20 just before each click", x,
+            [Series(SYSTEM_LABELS[one], [at.recall(one) for at in found]) for one in SYSTEMS],
+            f"{whole.positions:,} clicks ranked." if whole.positions else "No click ranked in this range.",
+            unit="%",
+        ),
+        "positions": Chart(
+            "live-quality-positions", "Clicks ranked", x,
+            [
+                Series("known items", [at.positions - at.unknown for at in found]),
+                Series("items new to the model", [at.unknown for at in found]),
+            ],
+            f"{whole.positions:,} clicks ranked." if whole.positions else "No click ranked in this range.",
             "stacked", whole=True,
         ),
     }  # fmt: skip

@@ -10,8 +10,14 @@ from recsys.config import Settings
 from recsys.events.times import DAY_US, HOUR_US, to_us
 from recsys.storage.dashboard import quality_rows
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import job_rows, lease_rows, rejected_rows, version_rows
-from recsys.web.admin.formats import duration, number
+from recsys.storage.entities import (
+    job_rows,
+    lease_rows,
+    live_quality_rows,
+    rejected_rows,
+    version_rows,
+)
+from recsys.web.admin.formats import duration, number, percent
 
 SILENT_US = 60 * 1_000_000  # a scheduler that has said nothing for so long does not run
 OLD_HOURS = 7 * 24  # of a model, where schedule.max_model_age_hours says nothing
@@ -45,6 +51,7 @@ def find_problems(connection: Connection, settings: Settings, now_us: int) -> li
     found = [
         *_scheduler(connection, settings),
         *_model(connection, settings, now_us),
+        *_live_quality(connection, now_us),
         *_runs(connection, now_us),
         *_quarantine(connection, now_us),
         *_disk(connection),
@@ -75,6 +82,16 @@ def _model(connection: Connection, settings: Settings, now_us: int) -> list[Prob
         return []
     text = f"The model knows nothing of the last {duration(age_us // 1_000_000)}"
     advice = "New events may not arrive, or trainings fail."
+    return [Problem("warn", text, advice, "admin_models.index")]
+
+
+def _live_quality(connection: Connection, now_us: int) -> list[Problem]:
+    found = live_quality_rows.of_late(connection, now_us)
+    if found is None or not found.falls_below_popular:
+        return []
+    live, popular = (percent(found.recall(system)) for system in ("live", "popular"))
+    text = f"Popular items alone would find more of what comes next: {popular}, not {live}"
+    advice = f"By {number(found.positions)} clicks of late. Compare versions, roll back, or train."
     return [Problem("warn", text, advice, "admin_models.index")]
 
 

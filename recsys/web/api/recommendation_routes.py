@@ -12,12 +12,11 @@ from recsys import pipeline
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.events.fields import Event
 from recsys.events.identity import as_page_knows, page_event_id
-from recsys.events.times import HOUR_US, rfc3339
+from recsys.events.times import rfc3339
 from recsys.ingest.event_body import check_event
 from recsys.serving.answer_log import stored_bytes
-from recsys.serving.uplift import rate, uplift
 from recsys.storage.engine import advisory_lock
-from recsys.storage.entities import answer_count_rows, click_rows, impression_rows, tombstone_rows
+from recsys.storage.entities import click_rows, impression_rows, tombstone_rows
 from recsys.storage.entities.impression_rows import Impression
 from recsys.web.api.answer_schemas import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (
@@ -29,8 +28,6 @@ from recsys.web.api.recommendation_schemas import (
     RecommendationByIdQuery,
     RecommendationQuery,
     ReplayAnswer,
-    ReportAnswer,
-    ReportQuery,
 )
 from recsys.web.api_keys import from_page
 from recsys.web.operations import QueryForm, operation
@@ -209,29 +206,6 @@ def post_impressions(body: ImpressionIn) -> dict[str, Any]:
             raise ConflictError("the user was erased")
         impression_rows.insert_impressions(connection, [one])
     return {"recommendation_id": one.recommendation_id}
-
-
-@operation(
-    blueprint,
-    "GET",
-    "/reports/click-through",
-    scope="read",
-    query=ReportQuery,
-    answer=ReportAnswer,
-)
-def click_through(query: ReportQuery) -> dict[str, Any]:
-    """Shown and clicked by version, arm, scenario or source, and the champion's uplift."""
-    until = now_us()
-    since = (until // HOUR_US - query.hours + 1) * HOUR_US
-    with services().database.connect() as connection:
-        rows = answer_count_rows.counts(connection, since, until, list(dict.fromkeys(query.by)))
-        hourly = answer_count_rows.counts(connection, since, until, ("hour_us", "arm"))
-    return {
-        "since": rfc3339(since),
-        "until": rfc3339(until),
-        "rows": [{**row, **rate(row["shown"], row["clicks"])} for row in rows],
-        "uplift": uplift(hourly),
-    }
 
 
 def _events(body: RecommendationBody) -> list[Event]:

@@ -1,9 +1,9 @@
-"""What recommendations, impressions and reports take and answer."""
+"""What recommendations and impressions take and answer."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -136,38 +136,3 @@ class ImpressionIn(Strict):
 
 class ImpressionAnswer(BaseModel):
     recommendation_id: str
-
-
-class ReportQuery(Strict):
-    hours: Annotated[int, Field(ge=1, le=8_760, description="Back from now")] = 24
-    by: list[Literal["model_version", "arm", "scenario", "source"]] = Field(
-        ["model_version", "arm"]
-    )
-
-
-class ReportRow(BaseModel):
-    model_version: str | None = None
-    arm: str | None = None
-    scenario: str | None = None
-    source: str | None = None
-    shown: int = Field(description="Answers; items, where source is among `by`")
-    clicks: int = Field(description="Answers with a click; items clicked, likewise")
-    click_through: float | None
-    low: float | None = Field(description="Lower end of the 95% interval")
-    high: float | None
-
-
-class Uplift(BaseModel):
-    """Champion less control over the hours in which both answered."""
-
-    difference: float
-    low: float
-    high: float
-    hours: int
-
-
-class ReportAnswer(BaseModel):
-    since: str
-    until: str
-    rows: list[ReportRow]
-    uplift: Uplift | None

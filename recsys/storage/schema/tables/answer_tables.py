@@ -134,3 +134,19 @@ quality_reports = Table(
     Column("made_at_us", Micros, nullable=False),
     Column("facts", Text, nullable=False),  # JSON object
 )
+
+# What would have been answered just before each click: sums over a sample of each hour's positions.
+live_quality = Table(
+    "live_quality",
+    metadata,
+    Column("hour_us", Micros, primary_key=True, autoincrement=False),
+    Column("positions", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),  # of them, with a target that no training had seen
+    # Targets among the first 20, and the sum of 1/rank of those.
+    Column("live_hits", Integer, nullable=False),
+    Column("live_reciprocals", Float, nullable=False),
+    Column("still_hits", Integer, nullable=False),
+    Column("still_reciprocals", Float, nullable=False),
+    Column("popular_hits", Integer, nullable=False),
+    Column("popular_reciprocals", Float, nullable=False),
+)

@@ -1,0 +1,141 @@
+"""Reports of what was answered: what was clicked of it, and how good it was just before each click."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from flask import Blueprint
+from pydantic import BaseModel, Field
+
+from recsys.events.times import HOUR_US, rfc3339
+from recsys.serving.uplift import rate, uplift
+from recsys.storage.entities import answer_count_rows, live_quality_rows
+from recsys.storage.entities.live_quality_rows import LiveQuality, System
+from recsys.web.fields import Strict
+from recsys.web.operations import operation
+from recsys.web.services import now_us, services
+
+blueprint = Blueprint("reports", __name__, url_prefix="/api/v1")
+
+
+class HoursQuery(Strict):
+    hours: Annotated[int, Field(ge=1, le=8_760, description="Back from now")] = 24
+
+
+class ClickThroughQuery(HoursQuery):
+    by: list[Literal["model_version", "arm", "scenario", "source"]] = Field(
+        ["model_version", "arm"]
+    )
+
+
+class ClickThroughRow(BaseModel):
+    model_version: str | None = None
+    arm: str | None = None
+    scenario: str | None = None
+    source: str | None = None
+    shown: int = Field(description="Answers; items, where source is among `by`")
+    clicks: int = Field(description="Answers with a click; items clicked, likewise")
+    click_through: float | None
+    low: float | None = Field(description="Lower end of the 95% interval")
+    high: float | None
+
+
+class Uplift(BaseModel):
+    """Champion less control over the hours in which both answered."""
+
+    difference: float
+    low: float
+    high: float
+    hours: int
+
+
+class ClickThroughAnswer(BaseModel):
+    since: str
+    until: str
+    rows: list[ClickThroughRow]
+    uplift: Uplift | None
+
+
+class SystemFigures(BaseModel):
+    recall_at_20: float | None = Field(description="Share of targets among the first 20 items")
+    mrr_at_20: float | None = Field(description="Mean of 1/rank, 0 beyond the first 20")
+
+
+class LiveQualityFigures(BaseModel):
+    """Over a sample of positions: what came next, ranked as just before."""
+
+    positions: int
+    unknown_share: float | None = Field(description="Of targets that no training had seen")
+    live: SystemFigures = Field(description="As it was served")
+    still: SystemFigures = Field(description="The version without what others did since its data")
+    popular: SystemFigures = Field(description="What was popular in the week before, alone")
+
+
+class LiveQualityHour(LiveQualityFigures):
+    hour: str
+
+
+class LiveQualityAnswer(LiveQualityFigures):
+    since: str
+    until: str
+    by_hour: list[LiveQualityHour]
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/reports/click-through",
+    scope="read",
+    query=ClickThroughQuery,
+    answer=ClickThroughAnswer,
+)
+def click_through(query: ClickThroughQuery) -> dict[str, Any]:
+    """Shown and clicked by version, arm, scenario or source, and the champion's uplift."""
+    since, until = _span(query)
+    with services().database.connect() as connection:
+        rows = answer_count_rows.counts(connection, since, until, list(dict.fromkeys(query.by)))
+        hourly = answer_count_rows.counts(connection, since, until, ("hour_us", "arm"))
+    return {
+        "since": rfc3339(since),
+        "until": rfc3339(until),
+        "rows": [{**row, **rate(row["shown"], row["clicks"])} for row in rows],
+        "uplift": uplift(hourly),
+    }
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/reports/live-quality",
+    scope="read",
+    query=HoursQuery,
+    answer=LiveQualityAnswer,
+)
+def live_quality(query: HoursQuery) -> dict[str, Any]:
+    """Recall@20 and MRR@20 of what would have been answered just before each click, by hour."""
+    since, until = _span(query)
+    with services().database.connect() as connection:
+        hours = live_quality_rows.hours_between(connection, since, until)
+    return {
+        "since": rfc3339(since),
+        "until": rfc3339(until),
+        **_figures(sum(hours, LiveQuality(since))),
+        "by_hour": [{"hour": rfc3339(one.hour_us), **_figures(one)} for one in hours],
+    }
+
+
+def _span(query: HoursQuery) -> tuple[int, int]:
+    """[since, until) in us; it begins with a whole hour."""
+    until = now_us()
+    return (until // HOUR_US - query.hours + 1) * HOUR_US, until
+
+
+def _figures(found: LiveQuality) -> dict[str, Any]:
+    def of(system: System) -> dict[str, float | None]:
+        return {"recall_at_20": found.recall(system), "mrr_at_20": found.mrr(system)}
+
+    return {
+        "positions": found.positions,
+        "unknown_share": found.unknown_share,
+        **{system: of(system) for system in live_quality_rows.SYSTEMS},
+    }
