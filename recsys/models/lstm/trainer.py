@@ -64,9 +64,6 @@ from recsys.models.lstm.process_group import (
 from recsys.models.version_facts import EpochRecord, LearningCurve
 from recsys.progress import quiet
 
-Float32Array = Float32Array
-Int32Array = Int32Array
-Int64Array = Int64Array
 Validate = Callable[[NetworkScorer], float]
 
 UNKNOWN_SHARE = 0.01  # inputs shown as unknown, so that the unknown row learns a meaning
