@@ -23,7 +23,6 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.lstm.network import NextItemNetwork
 from recsys.models.lstm.trainer import Trainer
 
-Int64Array = Int64Array
 
 WINDOW = 2
 CONTEXT_POWER = 0.75  # of the counts of contexts, as in word2vec
