@@ -33,7 +33,7 @@ def _version(asked: bool) -> None:
 def _options(
     version: bool = typer.Option(False, "--version", callback=_version, help="Print the version."),
     debug: bool = typer.Option(
-        False, "--debug", help="Show a failure's traceback; may stand anywhere."
+        False, "--debug", help="Show the traceback of an error; can be given anywhere."
     ),
 ) -> None:
     pass

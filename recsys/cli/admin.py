@@ -19,12 +19,12 @@ from recsys.cli.terminal import (
 )
 from recsys.errors import InputError
 
-app = typer.Typer(name="admin", help="Accounts of the dashboard.", no_args_is_help=True)
+app = typer.Typer(name="admin", help="Manage the dashboard's accounts.", no_args_is_help=True)
 
 PasswordOption = Annotated[
     str | None,
     typer.Option(
-        help="Where the password comes from: file:PATH, - (stdin) or ask; without it one is made.",
+        help="Where to read the password: file:PATH, - (stdin) or ask. Default: generate one.",
         show_default=False,
     ),
 ]
@@ -38,7 +38,7 @@ def create(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create an account; a password that was made is shown this once.
+    """Create an account; a generated password is shown only once.
 
     Example: recsys admin create ada --role admin
     """
@@ -86,7 +86,7 @@ def disable(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Log an account out everywhere and refuse it from now on.
+    """Log an account out everywhere and block it from logging in.
 
     Example: recsys admin disable ada
     """
@@ -113,7 +113,7 @@ def password(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a password, end the account's sessions, and lift its lock-out.
+    """Change a password, end the account's sessions and lift its lockout.
 
     Example: recsys admin password ada
     """
@@ -153,6 +153,6 @@ def _show(name: str, role: str, made: str | None, as_json: bool) -> None:
     result = {"account": name, "role": role}
     if made is not None:
         if not as_json:
-            say("The password is shown this once; only its hash is stored.")
+            say("The password is shown only once; only its hash is stored.")
         result["password"] = made
     show(result, as_json)

@@ -17,12 +17,14 @@ def register(app: typer.Typer) -> None:
 
 
 def backup(
-    path: Annotated[Path, typer.Argument(help="The file to write, or a folder that is there.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Check this backup instead.")] = False,
+    path: Annotated[Path, typer.Argument(help="The file to write, or an existing folder.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Verify an existing backup instead.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Back up database and models into one file, while the service goes on.
+    """Back up the database and models into one file while the service keeps running.
 
     What is written into a folder is named by the time; without the folder, PATH is the file.
 
@@ -51,16 +53,14 @@ def backup(
 
 def restore(
     path: Annotated[Path, typer.Argument(help="The backup.")],
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Put it in the place of the data that is there.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the existing data.")] = False,
     revoke_keys: Annotated[
-        bool, typer.Option("--revoke-keys", help="Revoke every API key that the backup holds.")
+        bool, typer.Option("--revoke-keys", help="Revoke every API key in the backup.")
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup's database and models in place; stop the service and the scheduler first.
+    """Restore the database and models of a backup; stop the service and the scheduler first.
 
     The configured database may be of the other kind than the backup's. Keys that were revoked, accounts
     that were closed and users who were erased in the database since stay so. Everybody logs in again.
@@ -83,5 +83,5 @@ def restore(
             "whoever of them the backup holds is back: erase them again"
         )
     if not carried.active_admins:
-        say("no account may administer the dashboard; run: recsys admin create NAME --role admin")
+        say("the dashboard has no admin account; run: recsys admin create NAME --role admin")
     show({"path": str(path), "restored": True, **found.plain(), **carried.plain()}, as_json)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from recsys.training.report import Scorer
 
 CHECKOUT = Path(__file__).parents[2]  # or, in an installed wheel, its site-packages
-HELP = "Measurements, self-contained."
-ELSEWHERE = "only `recsys bench quality` is installed; every other one is in the source's bench/"
+HELP = "Self-contained benchmarks."
+ELSEWHERE = (
+    "only `recsys bench quality` is installed; the other benchmarks are in bench/ of the source"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -67,23 +69,26 @@ def _refuse_alone(context: typer.Context) -> None:
 
 @reading_options
 def quality(
-    train: Annotated[Path | None, typer.Option(help="The file to learn from.")] = None,
-    test: Annotated[Path | None, typer.Option(help="The file to rank.")] = None,
-    log: Annotated[Path | None, typer.Option(help="One log instead, with --cut.")] = None,
+    train: Annotated[Path | None, typer.Option(help="The file to train on.")] = None,
+    test: Annotated[Path | None, typer.Option(help="The file to evaluate on.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="One log instead of two files, with --cut.")
+    ] = None,
     cut: Annotated[
-        str | None, typer.Option(help="Where --log is cut: RFC 3339, or a number in --unit.")
+        str | None,
+        typer.Option(help="Time at which --log is cut: RFC 3339, or a number in --unit."),
     ] = None,
     *,
     reading: ReadOptions,
-    seeds: Annotated[int, typer.Option(min=1, max=20, help="Trainings to average.")] = 1,
-    networks: Annotated[str, typer.Option(help="Of lstm, gru, sasrec, by commas.")] = "lstm",
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Number of trainings to average.")] = 1,
+    networks: Annotated[str, typer.Option(help="lstm, gru, sasrec, separated by commas.")] = "lstm",
     events: Annotated[
-        int, typer.Option(min=1_000, max=10_000_000, help="Of the simulated shop.")
+        int, typer.Option(min=1_000, max=10_000_000, help="Events of the simulated shop.")
     ] = 200_000,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on one file and rank the other, beside every baseline; needs no database.
+    """Train on one file and evaluate on the other, beside every baseline; needs no database.
 
     Without a file it is the simulated shop, cut at its last week, with its oracle beside.
 

@@ -14,7 +14,7 @@ app = typer.Typer(name="db", help="The database's schema.", no_args_is_help=True
 
 @app.command("upgrade")
 def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Create or update the tables; repeating it changes nothing.
+    """Create or update the tables; safe to run again.
 
     Example: recsys db upgrade
     """
@@ -26,7 +26,7 @@ def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("check")
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Say whether the tables are those this release needs.
+    """Check whether the tables match this release.
 
     Example: recsys db check
     """
@@ -41,13 +41,16 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 @app.command("downgrade")
 def downgrade(
     revision: Annotated[
-        str, typer.Argument(help="The schema to go back to, such as 0003; base is none at all.")
+        str,
+        typer.Argument(help="The revision to go back to, such as 0003; base removes all tables."),
     ],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, nothing is changed.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do it; without this option nothing is changed.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what going back to an older schema would lose; do it with --yes.
+    """Show what going back to an older schema would lose; do it with --yes.
 
     Run it with the release that made the schema, service and scheduler stopped, and install the
     older release afterwards. `recsys restore --replace` of a backup is the way that loses no table.
@@ -65,6 +68,6 @@ def downgrade(
     lines += [f"  {rows:>12,} rows of table {name}" for name, rows in lost.tables.items()]
     lines += [f"  {rows:>12,} values of column {name}" for name, rows in lost.columns.items()]
     if not lost.tables and not lost.columns:
-        lines.append("  no table and no column is lost")
-    lines.append("done" if yes else "nothing was changed; --yes does it")
+        lines.append("  no table or column is lost")
+    lines.append("done" if yes else "nothing was changed; add --yes to do it")
     show({**vars(lost), "revision": revision, "done": yes}, as_json, "\n".join(lines))

@@ -29,16 +29,16 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    serve: Annotated[bool, typer.Option(help="Go on serving at the end.")] = True,
+    serve: Annotated[bool, typer.Option(help="Keep serving at the end.")] = True,
     products: Annotated[int, typer.Option(min=30, max=100_000)] = 2_000,
     shoppers: Annotated[int, typer.Option(min=10, max=1_000_000)] = 10_000,
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 200_000,
-    seed: Annotated[int, typer.Option(min=0, help="Another shop.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the simulated shop.")] = 7,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to serve on.")] = 8000,
     launch_seconds: Annotated[
-        int, typer.Option(min=0, max=86_400, help="Between new products; 0 = none.")
+        int, typer.Option(min=0, max=86_400, help="Seconds between new products; 0 = none.")
     ] = 20,
-    folder: Annotated[Path, typer.Option(help="Where everything goes.")] = FOLDER,
+    folder: Annotated[Path, typer.Option(help="The folder for all files of the demo.")] = FOLDER,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate a shop, import its clicks, train, compare with an oracle, and serve.
@@ -78,10 +78,10 @@ def demo(
     address = f"http://{settings.serving.host}:{settings.serving.port}"
     key, user = access.admin_key, trained.example_user
     say("")
-    say(f"Shop      {address}/shop   (click a few products and watch the row above them follow)")
+    say(f"Shop      {address}/shop   (click a few products and watch the recommendations follow)")
     if launch_seconds:
         say(
-            f"          every {launch_seconds} s a product is launched that others find beside your last click"
+            f"          every {launch_seconds} s a product is launched, and other visitors go to it from your last click"
         )
     say(f"Dashboard {address}/admin   (log in as admin with {access.password})")
     say(f"REST      {address}/api/v1   (try it: {address}/docs)")

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Say what is wrong and what to do about it; exit status 1 where something fails.
+    """Check the installation and say what to fix; exit status 1 if a check fails.
 
     Example: recsys doctor
     """
@@ -34,7 +34,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         with closing(open_database(settings)) as database:
             findings = examine(settings, database, path, now())
     except ConfigError as error:
-        findings = [Finding("configuration", "fail", str(error), "mend that key")]
+        findings = [Finding("configuration", "fail", str(error), "fix that key")]
     counts = {state: sum(one.state == state for one in findings) for state in COLOURS}
     if as_json:
         show({"findings": [vars(one) for one in findings], **counts}, as_json)

@@ -21,9 +21,9 @@ def text_of(report: dict[str, Any]) -> str:
         f"  dropped {one['rows']:>12,}  {one['example'] or one['reason']}"
         for one in report["dropped"]
     ]
-    lines += ["", "events of a sequence"]
+    lines += ["", "events per sequence"]
     lines += _bars([(one["length"], one["sequences"]) for one in sequences["lengths"]])
-    lines += ["time from one event to the next"]
+    lines += ["time between events"]
     lines += _bars([(one["gap"], one["steps"]) for one in sequences["gaps"]])
     if signal["results"]:
         lines += [
@@ -69,11 +69,11 @@ def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("items", f"{report['items']:,}"),
         ("first event", report["first_event_at"] or "-"),
         ("last event", f"{report['last_event_at'] or '-'} ({report['days']:g} days)"),
-        ("median events of a sequence", f"{sequences['median_length']:g}"),
+        ("median events per sequence", f"{sequences['median_length']:g}"),
         ("sequences of one event", f"{sequences['of_one_event']:.1%}"),
-        ("same item again", f"{sequences['same_item_again_share']:.1%} of steps"),
-        ("an earlier item again", f"{sequences['earlier_item_again_share']:.1%} of steps"),
-        ("steps whose times tie", f"{sequences['tied_share']:.1%}"),
+        ("repeated item", f"{sequences['same_item_again_share']:.1%} of steps"),
+        ("return to an earlier item", f"{sequences['earlier_item_again_share']:.1%} of steps"),
+        ("steps with tied timestamps", f"{sequences['tied_share']:.1%}"),
         (
             "bot-like users",
             f"{sequences['bot_like_users']:,} in the sample, with "
@@ -124,12 +124,12 @@ def html_of(report: dict[str, Any]) -> str:
             f"<td><code>{escape(one['example'])}</code></td></tr>"
             for one in report["dropped"]
         )
-        head = "<tr><th>rows</th><th>reason</th><th>for example</th></tr>"
-        parts.append(_section("Rows that are left out", f"<table>{head}{reasons}</table>"))
+        head = "<tr><th>rows</th><th>reason</th><th>example</th></tr>"
+        parts.append(_section("Dropped rows", f"<table>{head}{reasons}</table>"))
     lengths = [(one["length"], one["sequences"]) for one in sequences["lengths"]]
-    parts.append(_section("Events of a sequence", _counts(lengths)))
+    parts.append(_section("Events per sequence", _counts(lengths)))
     gaps = [(one["gap"], one["steps"]) for one in sequences["gaps"]]
-    parts.append(_section("Time from one event to the next", _counts(gaps)))
+    parts.append(_section("Time between events", _counts(gaps)))
     parts.append(_section("Events by day", _days(report["by_day"])))
     parts.append(_mapping(source))
     style = _STYLE
@@ -162,9 +162,9 @@ def _mapping(source: dict[str, Any]) -> str:
     notes = "".join(f"<li>{escape(one)}</li>" for one in source["warnings"])
     statements = "".join(f"<pre>{escape(one)}</pre>" for one in source["create_index"])
     return _section(
-        "The mapping",
-        f"<table>{rows}</table><p>Can be served from: {escape(served)}</p><ul>{notes}</ul>"
-        f"{statements}<p>Access it needs:</p><pre>{escape(source['grant'])}</pre>",
+        "Mapping",
+        f"<table>{rows}</table><p>Can serve from it: {escape(served)}</p><ul>{notes}</ul>"
+        f"{statements}<p>Required access:</p><pre>{escape(source['grant'])}</pre>",
     )
 
 

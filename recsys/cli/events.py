@@ -13,7 +13,7 @@ from recsys.cli.terminal import ConfigOption, JsonOption, now, row_progress, say
 if TYPE_CHECKING:
     from recsys.ingest.event_files import ReadOptions
 
-app = typer.Typer(name="events", help="Events in and out.", no_args_is_help=True)
+app = typer.Typer(name="events", help="Import, export and check events.", no_args_is_help=True)
 
 
 @app.command("import")
@@ -28,7 +28,7 @@ def import_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store a file's events. Repeating it adds nothing; bad rows go to the quarantine.
+    """Import the events of files. Importing a file again adds nothing; bad rows are quarantined.
 
     Example: recsys events import clicks.csv.gz --map user=uid,item=sku,timestamp=ts --unit ms
     """
@@ -71,7 +71,7 @@ def export(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write all events to a file that `events import` takes back.
+    """Export all events to a file that `events import` can read.
 
     Example: recsys events export events.parquet
     """
@@ -87,17 +87,17 @@ def export(
 @reading_options
 def check(
     path: Annotated[
-        Path | None, typer.Argument(help="A file; without one, the mapped table or the own one.")
+        Path | None, typer.Argument(help="A file. Default: the mapped table, or the service's own.")
     ] = None,
     *,
     reading: ReadOptions,
     page: Annotated[
-        Path | None, typer.Option("--html", help="Also write the report as a page here.")
+        Path | None, typer.Option("--html", help="Also write the report to this HTML file.")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what is in a log and whether its order carries signal; nothing is stored.
+    """Report what is in a log and whether its order carries signal; nothing is stored.
 
     Example: recsys events check --html check.html
     """
@@ -120,7 +120,7 @@ def check(
 @app.command("rejected")
 @reading_options
 def rejected(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most rows shown.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of rows.")] = 20,
     replay: Annotated[
         bool, typer.Option(help="Read the rows again, with the options given here.")
     ] = False,
@@ -130,7 +130,7 @@ def rejected(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the quarantine, or replay it.
+    """List the quarantined rows, or replay them.
 
     Example: recsys events rejected --replay --map user=uid,item=sku,timestamp=ts --unit ms
     """

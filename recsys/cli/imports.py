@@ -14,11 +14,11 @@ COUNTS = ("read", "accepted", "duplicates", "repeats", "rejected", "skipped")
 
 @app.command("imports")
 def imports(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most imports shown.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Maximum number of imports.")] = 20,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the imports of files, the newest first: what each read and stored, and how.
+    """List file imports, newest first: what each read and stored, and with which options.
 
     Example: recsys events imports
     """
@@ -53,11 +53,11 @@ def imports(
 
 @app.command("undo")
 def undo(
-    import_id: Annotated[int, typer.Argument(min=1, help="The id shown by events imports.")],
+    import_id: Annotated[int, typer.Argument(min=1, help="The ID shown by `events imports`.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take back an import: delete the events that it stored and its rows in quarantine.
+    """Undo an import: delete the events it stored and its quarantined rows.
 
     What it found stored already stays. The file can be imported again.
 

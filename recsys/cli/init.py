@@ -37,7 +37,7 @@ def init(
             file.write(template().read_bytes())
     except FileExistsError:
         if path.resolve() != template().resolve():
-            raise ConflictError(f"{path} exists already; it is left as it is") from None
+            raise ConflictError(f"{path} already exists; it was not changed") from None
     settings = settings_of(path)
     database = open_database(settings)
     migrate.upgrade(database)
@@ -46,5 +46,5 @@ def init(
     if password is not None:
         result |= {"admin_account": credentials.FIRST, "admin_password": password}
     if not as_json:
-        say("Key and password are shown this once; only their hashes are stored.")
+        say("The key and password are shown only once; only their hashes are stored.")
     show(result, as_json)

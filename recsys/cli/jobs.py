@@ -10,7 +10,7 @@ import typer
 
 from recsys.cli.terminal import ConfigOption, JsonOption, say, settings_of, show, steering
 
-app = typer.Typer(name="jobs", help="Runs and schedules.", no_args_is_help=True)
+app = typer.Typer(name="jobs", help="Run, schedule and cancel jobs.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -38,7 +38,7 @@ def list_(
         return f"{from_us(time_us).astimezone(zone):%Y-%m-%d %H:%M %Z}" if time_us else "-"
 
     lines = [
-        f"scheduler  {lease.holder or 'none leads'}, last heard of {local(lease.renewed_at_us)}",
+        f"scheduler  {lease.holder or 'none'}, last heartbeat {local(lease.renewed_at_us)}",
         *(
             f"{row.job:<10} {row.trigger:<24} next {local(row.next_run_us)}"
             + (" (paused)" if row.paused else "")
@@ -76,7 +76,7 @@ def run(
     with database.connect() as connection:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     if lease.holder is None:
-        say("no scheduler leads: the run waits for one (recsys schedule)")
+        say("no scheduler is running: the run waits for one (recsys schedule)")
     show({"run_id": made.id, "state": made.state}, as_json)
 
 
@@ -103,7 +103,7 @@ def pause(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Pause a job's schedule; runs can be asked for all the same.
+    """Pause a job's schedule; runs can still be started by hand.
 
     Example: recsys jobs pause retrain
     """
@@ -116,7 +116,7 @@ def resume(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a paused schedule go on from its next slot.
+    """Resume a paused schedule at its next run.
 
     Example: recsys jobs resume retrain
     """

@@ -21,17 +21,17 @@ app = typer.Typer(name="keys", help="API keys.", no_args_is_help=True)
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Argument(help="What it is for.")],
+    name: Annotated[str, typer.Argument(help="A name for the key, such as what it is for.")],
     scope: Annotated[
-        list[str], typer.Option(help="read, write, admin or collect; may be repeated.")
+        list[str], typer.Option(help="read, write, admin or collect; can be repeated.")
     ],
     origin: Annotated[
-        list[str] | None, typer.Option(help="For collect: a page's origin; may be repeated.")
+        list[str] | None, typer.Option(help="For collect: a page's origin; can be repeated.")
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a key; it is shown this once.
+    """Create a key; it is shown only once.
 
     Example: recsys keys create shop --scope read --scope write
     """
@@ -41,13 +41,13 @@ def create(
     with named_as_given(scopes="--scope", name="NAME", allowed_origins="--origin"):
         key = credentials.create_key(database, actor, name, scope, origin or [], now_us)
     if not as_json:
-        say("The key is shown this once; only its hash is stored.")
+        say("The key is shown only once; only its hash is stored.")
     show({"key": key, "scopes": ",".join(scope)}, as_json)
 
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List keys by id; secrets are not stored and cannot be shown.
+    """List keys by ID; secrets are not stored and cannot be shown.
 
     Example: recsys keys list
     """
@@ -77,11 +77,11 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("revoke")
 def revoke(
-    key_id: Annotated[str, typer.Argument(help="The id shown by keys list.")],
+    key_id: Annotated[str, typer.Argument(help="The ID shown by `keys list`.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Refuse a key from now on.
+    """Revoke a key; it stops working at once.
 
     Example: recsys keys revoke 0a1b2c3d4e5f
     """

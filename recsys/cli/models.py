@@ -10,7 +10,9 @@ import typer
 from recsys.cli.terminal import ConfigOption, JsonOption, settings_of, show, steering
 from recsys.errors import InputError
 
-app = typer.Typer(name="models", help="The registry of model versions.", no_args_is_help=True)
+app = typer.Typer(
+    name="models", help="List, promote and export model versions.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -51,7 +53,7 @@ def list_(
         )
         lines.append(
             f"{'*' if is_champion else ' '} {row.version}  {row.state:<10} "
-            f"{row.ranking:<12} mrr@20 {mrr:.4f}  recall@20 {recall:.4f}"
+            f"{row.ranking:<12} MRR@20 {mrr:.4f}  recall@20 {recall:.4f}"
             + ("" if positions is None else f"  of {positions:,} positions")
         )
     show({"models": shown}, as_json, "\n".join(lines) or "no versions yet; run: recsys train")
@@ -63,7 +65,7 @@ def show_(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one version: its figures and the gate's verdict.
+    """Show one version: its metrics and the gate's verdict.
 
     Example: recsys models show 20250131-093000-a1b2c3
     """
@@ -86,7 +88,7 @@ def show_(
 @app.command("promote")
 def promote(
     version: Annotated[str, typer.Argument(help="A version's name.")],
-    reason: Annotated[str, typer.Option(help="Kept with the deployment.")] = "by hand",
+    reason: Annotated[str, typer.Option(help="The reason, kept with the deployment.")] = "by hand",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,7 +105,9 @@ def promote(
 
 @app.command("rollback")
 def rollback(
-    reason: Annotated[str, typer.Option(help="Kept with the deployment.")] = "rolled back by hand",
+    reason: Annotated[
+        str, typer.Option(help="The reason, kept with the deployment.")
+    ] = "rolled back by hand",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -28,10 +28,12 @@ OPTIONS = {
 MAP_HELP = "Columns by meaning: user=…,item=…,timestamp=…,event_type=…,session=…,event_id=…,value=…"
 
 MapOption = Annotated[str, typer.Option("--map", help=MAP_HELP)]
-UnitOption = Annotated[str | None, typer.Option(help="Of numeric timestamps: s, ms, us or ns.")]
+UnitOption = Annotated[
+    str | None, typer.Option(help="Unit of numeric timestamps: s, ms, us or ns.")
+]
 WhereOption = Annotated[
     list[str] | None,
-    typer.Option(help="Keep rows where 'column OP value' (= != < <= > >=); may be repeated."),
+    typer.Option(help="Keep rows where 'column OP value' (= != < <= > >=); can be repeated."),
 ]
 FormatOption = Annotated[
     str | None,
@@ -41,24 +43,25 @@ FormatOption = Annotated[
     ),
 ]
 ColumnsOption = Annotated[
-    str, typer.Option("--columns", help="Names of a file without a header line: a,b,c.")
+    str, typer.Option("--columns", help="Column names of a file without a header: a,b,c.")
 ]
 DelimiterOption = Annotated[
-    str | None, typer.Option(help="One character, or tab. Default: judged by the file.")
+    str | None, typer.Option(help="One character, or tab. Default: detected.")
 ]
 QuoteOption = Annotated[
-    str | None, typer.Option(help="The quote, or none. Default: judged by the file.")
+    str | None, typer.Option(help="The quote character, or none. Default: detected.")
 ]
 EscapeOption = Annotated[
-    str | None, typer.Option(help="The escape, or none. Default: judged by the file.")
+    str | None, typer.Option(help="The escape character, or none. Default: detected.")
 ]
 EncodingOption = Annotated[
-    str | None, typer.Option(help="latin-1, utf-16 … Default: UTF-8, or as a byte order mark says.")
+    str | None,
+    typer.Option(help="latin-1, utf-16, … Default: UTF-8, or given by a byte order mark."),
 ]
 NullOption = Annotated[
     str | None,
     typer.Option(
-        "--null", help=r"Words for a missing value. Default: NULL,null,\N,NaN,nan,None,<NA>."
+        "--null", help=r"Words that mean a missing value. Default: NULL,null,\N,NaN,nan,None,<NA>."
     ),
 ]
 
@@ -88,17 +91,18 @@ def cell_rules(null: str | None) -> CellRules:
 def read_options(
     map_: MapOption = "",
     unit: UnitOption = None,
-    default_type: Annotated[str, typer.Option(help="Type of events that name none.")] = "view",
+    default_type: Annotated[str, typer.Option(help="Type of events without one.")] = "view",
     where: WhereOption = None,
     format_: FormatOption = None,
     timezone: Annotated[
-        str | None, typer.Option(help="IANA zone of times without a UTC offset.")
+        str | None, typer.Option(help="IANA time zone of times without a UTC offset.")
     ] = None,
     time_format: Annotated[
-        str | None, typer.Option(help="Of timestamps, as strptime has it: '%d-%m-%Y %H:%M'.")
+        str | None, typer.Option(help="Format of timestamps, as for strptime: '%d-%m-%Y %H:%M'.")
     ] = None,
     order: Annotated[
-        str, typer.Option(help="Of rows of one time: auto, oldest-first or newest-first.")
+        str,
+        typer.Option(help="Order of rows with the same time: auto, oldest-first or newest-first."),
     ] = "auto",
     columns: ColumnsOption = "",
     delimiter: DelimiterOption = None,

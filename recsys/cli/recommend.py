@@ -20,9 +20,13 @@ def recommend(
     user: Annotated[str | None, typer.Argument(help="A user's id.")] = None,
     session: Annotated[str | None, typer.Option(help="A session's id.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1_000, help="How many items.")] = 10,
-    everyone: Annotated[bool, typer.Option("--all", help="Every user, into --output.")] = False,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Recommend for every user, into --output.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="A .parquet file, for --all.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say which events led there.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the past events behind each item.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,6 +37,7 @@ def recommend(
     from recsys import pipeline
     from recsys.events.times import to_us
     from recsys.serving.answers import Request
+    from recsys.serving.explain import main_reasons
     from recsys.serving.recommender import Recommender
     from recsys.storage.engine.database import open_database
     from recsys.web.api.answer_schemas import answer_out
@@ -67,8 +72,8 @@ def recommend(
         line = f"{item.rank:>4}  {item.item_id:<24} {item.score:>9.4f}  {item.source:<16} {title}"
         lines.append(line.rstrip())
         lines += [
-            f"{'':6}after {reason.item_id} ({reason.share:.0%} of its score)"
-            for reason in item.reason or ()
+            f"{'':6}because of {item_id} ({share:.0%})"
+            for item_id, share in main_reasons(item.reason)
         ]
     head = f"{answer.sequence_length} events read, model {answer.model_version or '-'}"
     if answer.degraded:

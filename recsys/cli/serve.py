@@ -27,10 +27,12 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65_535, help="Port to bind.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Number of worker processes.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Serve REST and the dashboard under Granian until stopped.
+    """Serve the REST API and the dashboard with Granian until stopped.
 
     Example: recsys serve --port 8080 --workers 4
     """
@@ -64,7 +66,7 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
         say(f"up to {most} database connections")
     say(disk_note(serving.impression_share, serving.impression_days, serving.default_k))
     if not settings.auth.enabled:
-        say("auth.enabled is false: anyone who reaches this port may read and write")
+        say("auth.enabled is false: anyone who can reach this port can read and write")
     if not serving.storefront_key:
         run(settings)
         return
@@ -75,7 +77,10 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
 
 def schedule(
     check: Annotated[
-        bool, typer.Option("--check", help="Only tell whether a scheduler leads; status 1 if not.")
+        bool,
+        typer.Option(
+            "--check", help="Only check whether a scheduler is running; exit status 1 if not."
+        ),
     ] = False,
     config: ConfigOption = None,
 ) -> None:
@@ -103,7 +108,9 @@ def _check_leading(settings: Settings) -> None:
     with closing(open_database(settings)) as database, database.connect() as connection:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     if lease.holder is None or lease.renewed_at_us is None:
-        raise RecsysError("no scheduler leads")
+        raise RecsysError("no scheduler is running")
     silent = (to_us(now()) - lease.renewed_at_us) / 1e6
     if silent > SILENT_LEASES * settings.schedule.lease_seconds:
-        raise RecsysError(f"the scheduler {lease.holder} was last heard of {silent:.0f} s ago")
+        raise RecsysError(
+            f"the scheduler {lease.holder} is not responding: last heartbeat {silent:.0f} s ago"
+        )

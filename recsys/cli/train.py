@@ -34,29 +34,34 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    promote: Annotated[bool, typer.Option(help="Promote it if the gate allows.")] = True,
+    promote: Annotated[
+        bool, typer.Option(help="Promote the version if it passes the gate.")
+    ] = True,
     force_promote: Annotated[
-        bool, typer.Option("--force-promote", help="Promote it whatever the gate says.")
+        bool, typer.Option("--force-promote", help="Promote the version whatever the gate says.")
     ] = False,
     tuned: Annotated[
         Path | None, typer.Option(help="A settings file that `recsys tune` wrote.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local, or ray: reads and trains in a Ray cluster's workers.")
+        str, typer.Option(help="local, or ray: read and train in the workers of a Ray cluster.")
     ] = "local",
     engine_workers: Annotated[
         int | None,
         typer.Option(
-            min=1, max=256, help="Local: processes that read; Ray: also ranks. Default: config."
+            min=1,
+            max=256,
+            help="Processes that read; with Ray, also ranks. Default: from the configuration.",
         ),
     ] = None,
     ray_address: Annotated[
-        str, typer.Option(help="A running cluster's HOST:PORT; default: one of its own, here.")
+        str,
+        typer.Option(help="HOST:PORT of a running cluster. Default: start one on this machine."),
     ] = "",
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Learn from the events, evaluate against every baseline, promote through the gate.
+    """Train on the events, evaluate against every baseline, and promote what passes the gate.
 
     Started by torchrun, its processes share every batch and rank 0 does the rest:
     torchrun --nproc-per-node 2 -m recsys train
@@ -126,13 +131,17 @@ def evaluate(
     version: Annotated[str | None, typer.Argument(help="Default: the champion.")] = None,
     networks: Annotated[
         str | None,
-        typer.Option(help="Train these afresh instead, side by side: of lstm, gru, sasrec."),
+        typer.Option(
+            help="Train and compare these instead: lstm, gru, sasrec, separated by commas."
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=20, help="With --networks: trainings.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=20, help="With --networks: trainings of each network.")
+    ] = 1,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a version with every baseline on events it has not learned; or compare networks.
+    """Compare a version with every baseline on events it was not trained on; or compare networks.
 
     Example: recsys evaluate --networks lstm,gru,sasrec
     """
@@ -159,13 +168,15 @@ def evaluate(
 def tune(
     trials: Annotated[int, typer.Option(min=1, max=10_000, help="Trials to add.")] = 20,
     timeout_minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="Begin no trial after this long.")
+        float | None, typer.Option(min=0.1, help="Start no new trial after this many minutes.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Where the best settings go.")] = Path("tuned.toml"),
+    output: Annotated[Path, typer.Option(help="The file to write the best settings to.")] = Path(
+        "tuned.toml"
+    ),
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search for better settings by validation MRR@20; repeat it to go on with the search.
+    """Search for better settings by validation MRR@20; run it again to continue the search.
 
     Example: recsys tune --trials 20 && recsys train --tuned tuned.toml
     """
@@ -187,14 +198,14 @@ def tune(
         def on_trial(one: TrialResult) -> None:
             nonlocal done
             done += 1
-            figure = "pruned" if one.mrr is None else f"mrr@20 {one.mrr:.4f}"
+            figure = "pruned" if one.mrr is None else f"MRR@20 {one.mrr:.4f}"
             values = ", ".join(f"{key} {value:.4g}" for key, value in one.values.items())
             say(f"trial {one.number}: {figure}  ({values})")
 
         run = Run(now(), say=say, on_progress=on_progress)
         budget = SearchBudget(trials, None if timeout_minutes is None else timeout_minutes * 60)
         tuned = pipeline.tune(settings, database, run, budget, on_trial)
-    lines = [f"# validation mrr@20 {tuned.mrr:.4f}, best of {tuned.trials} trials"]
+    lines = [f"# validation MRR@20 {tuned.mrr:.4f}, best of {tuned.trials} trials"]
     for section, values in tuned.best.items():
         lines += [f"\n[{section}]", *(f"{key} = {value}" for key, value in values.items())]
     output.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import typer
 
 from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, steering
 
-app = typer.Typer(name="users", help="Users: erasure.", no_args_is_help=True)
+app = typer.Typer(name="users", help="Erase users.", no_args_is_help=True)
 
 
 @app.command("delete")
@@ -46,7 +46,7 @@ def allow(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take new events of an erased user again, as when the person comes back.
+    """Accept new events of an erased user again.
 
     Example: recsys users allow u123
     """

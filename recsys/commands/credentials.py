@@ -26,7 +26,7 @@ def create_key(
 ) -> str:
     """Create an API key and return it whole, this once.
 
-    `new_name`: refuse a name that a live key has; it is a form that was sent twice, most likely.
+    `new_name`: refuse a name that a active key has; it is a form that was sent twice, most likely.
     Raises InputError, ConflictError.
     """
     with database.begin() as connection:
@@ -36,7 +36,7 @@ def create_key(
 
 
 def revoke_key(database: Database, actor: Actor, key_id: str, now_us: int) -> str:
-    """Refuse a key from the next request on; its name. Raises NotFoundError where no live key has the id."""
+    """Refuse a key from the next request on; its name. Raises NotFoundError where no active key has the id."""
     with database.begin() as connection:
         name = key_rows.revoke_key(connection, key_id, now_us)
         add_audit(connection, actor, "key.revoke", key_id, now_us, {"name": name})

@@ -63,7 +63,7 @@ def examine(
     try:
         revision = migrate.current(database)
     except RecsysError as error:
-        advice = "see database.url, and whether the server runs and takes this user"
+        advice = "check database.url, and that the server is running and accepts this user"
         return [*findings, Finding("database", "fail", str(error), advice)]
     spent = (time.perf_counter() - started) * 1e3
     findings.append(Finding("database", "ok", f"{database.dialect} answers in {spent:.0f} ms"))
@@ -82,13 +82,13 @@ def examine(
 def _schema(revision: str | None) -> Finding:
     wanted = migrate.head()
     if revision == wanted:
-        return Finding("schema", "ok", f"at revision {revision}, as this release needs")
+        return Finding("schema", "ok", f"at revision {revision}, as this release requires")
     if revision is None:
         return Finding("schema", "fail", "the database has no tables", "run: recsys db upgrade")
     if migrate.knows(revision):
-        found = f"at revision {revision}, this release needs {wanted}"
+        found = f"at revision {revision}, this release requires {wanted}"
         return Finding("schema", "fail", found, "back up, then run: recsys db upgrade")
-    found = f"revision {revision} is of a newer release"
+    found = f"revision {revision} belongs to a newer release"
     return Finding(
         "schema", "fail", found, "install that release, or: recsys restore PATH --replace"
     )
@@ -99,7 +99,7 @@ def _indexes(
 ) -> Iterator[Finding]:
     slow = database_health.unindexed(connection)
     if slow:
-        found = f"no index serves reading the history of a {' or '.join(slow)}"
+        found = f"no index covers reading the history of a {' or '.join(slow)}"
         advice = "rebuild it: recsys backup, then recsys restore --replace"
         yield Finding("indexes", "fail", found, advice)
     else:
@@ -133,15 +133,15 @@ def _own_table(
             resolved = source.resolved()
             source.serving()
     except RecsysError as error:
-        advice = "see [events] and docs/own-table.md; recsys events check tries the mapping"
+        advice = "see [events] and docs/own-table.md; test the mapping with: recsys events check"
         yield Finding("own table", "fail", str(error), advice)
         return
     found = f"{resolved.mapping.shown_name} is read through its indexes"
     if resolved.mapping.chunked:
         yield Finding("own table", "ok", found)
     else:
-        found = f"no index leads with what {resolved.mapping.shown_name} is read along"
-        advice = "each training reads all of it; index the order or time column"
+        found = f"no index of {resolved.mapping.shown_name} starts with the column it is read by"
+        advice = "every training reads the whole table; index the order or time column"
         yield Finding("own table", "warn", found, advice)
 
 
@@ -154,14 +154,14 @@ def _replica(
     try:
         behind = replica.lag_bytes(connection)
     except RecsysError as error:
-        advice = "see database.replica_url; histories are read from the first server meanwhile"
+        advice = "see database.replica_url; until then, histories are read from the primary"
         yield Finding("replica", "fail", str(error), advice)
         return
     finally:
         replica.close()
     found = f"the standby is {behind:,} bytes of log behind"
     if behind > MUCH_LOG_BYTES:
-        advice = "histories are read from the first server until it has caught up"
+        advice = "histories are read from the primary until it has caught up"
         yield Finding("replica", "warn", found, advice)
     else:
         yield Finding("replica", "ok", found)
@@ -174,13 +174,13 @@ def _sizes(
     told = f"{held.bytes / GIB:.2f} GiB, about {held.events:,} events"
     if held.log_bytes > BIG_LOG_BYTES:
         told += f", and {held.log_bytes / GIB:.1f} GiB of write-ahead log"
-        advice = "something reads for very long: look for it, or restart the service"
+        advice = "a very long read is open: find it, or restart the service"
         yield Finding("size", "warn", told, advice)
     else:
         yield Finding("size", "ok", told)
     waiting = rejected_rows.count_rejected(connection)
     if waiting:
-        found = f"{waiting:,} rows could not become events"
+        found = f"{waiting:,} rows are not valid events"
         yield Finding("quarantine", "warn", found, "see why: recsys events rejected")
     else:
         yield Finding("quarantine", "ok", "empty")
@@ -193,15 +193,15 @@ def _event_types(
     seen = event_rows.event_types(connection)
     if not seen:
         return
-    known = f"types of events: {', '.join(sorted(seen)[:20])}"
+    known = f"event types: {', '.join(sorted(seen)[:20])}"
     excluded = seen_types(settings.serving.exclude_seen)
     if excluded and not excluded & seen:
-        found = f"no event is of a type in serving.exclude_seen ({settings.serving.exclude_seen})"
-        advice = f"what was bought is not kept out of answers; name it as the log does; {known}"
+        found = f"no event has a type in serving.exclude_seen ({settings.serving.exclude_seen})"
+        advice = f"purchased items are not excluded; use the log's own event types; {known}"
         yield Finding("event types", "warn", found, advice)
     elif excluded and settings.serving.exclude_seen != DEFAULT and excluded - seen:
         unknown = ", ".join(sorted(excluded - seen))
-        found = f"serving.exclude_seen names types that no event is of: {unknown}"
+        found = f"serving.exclude_seen names types that no event has: {unknown}"
         yield Finding("event types", "warn", found, known)
     sequences = settings.sequences
     named = {
@@ -211,7 +211,7 @@ def _event_types(
     }
     for key, types in named.items():
         if missing := [name for name in types if name not in seen]:
-            found = f"sequences.{key} names types that no event is of: {', '.join(missing)}"
+            found = f"sequences.{key} names types that no event has: {', '.join(missing)}"
             yield Finding("event types", "warn", found, known)
 
 
@@ -220,15 +220,17 @@ def _clock(
 ) -> Iterator[Finding]:
     ahead = database_health.clock_ahead_seconds(connection)
     newest = database_health.newest_receipt_us(connection)
-    advice = "let NTP set both clocks"
+    advice = "set both clocks by NTP"
     state: State = "ok" if abs(ahead) < CLOCK_WARN_SECONDS else "warn"
     if abs(ahead) >= CLOCK_FAIL_SECONDS:
         state = "fail"
     if newest is not None and newest - to_us(now) > CLOCK_FAIL_SECONDS * 1e6:
         found = f"the newest event was received at {from_us(newest):%Y-%m-%d %H:%M}, in the future"
-        yield Finding("clock", "fail", found, "this clock goes back, or one went ahead: " + advice)
+        yield Finding(
+            "clock", "fail", found, "this clock was set back, or another ran ahead: " + advice
+        )
         return
-    told = f"the database's is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this one"
+    told = f"the database's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this one"
     told = told if database.dialect == "postgresql" else "one machine, one clock"
     yield Finding("clock", state, told, "" if state == "ok" else advice)
 
@@ -238,7 +240,7 @@ def _model(
 ) -> Iterator[Finding]:
     row = version_rows.champion(connection)
     if row is None:
-        yield Finding("model", "warn", "none has been promoted", "run: recsys train")
+        yield Finding("model", "warn", "no version has been promoted", "run: recsys train")
         return
     try:
         files = open_model_files(settings, database)
@@ -249,7 +251,7 @@ def _model(
         return
     hours = (to_us(now) - row.data_end_us) / HOUR_US
     limit = settings.schedule.max_model_age_hours or OLD_MODEL_HOURS
-    told = f"{row.version} ({row.ranking}) is whole; its newest event is {hours:.0f} hours old"
+    told = f"{row.version} ({row.ranking}) is intact; its newest event is {hours:.0f} hours old"
     if hours > limit:
         advice = "see why with: recsys jobs list; run: recsys train"
         yield Finding("model", "warn", told, advice)
@@ -281,18 +283,23 @@ def _scheduler(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
     lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
-    # Renewed since `now` was read, it is not heard of in the future.
+    # Renewed since `now` was read, its heartbeat is not in the future.
     silent = max(0.0, (to_us(now) - (lease.renewed_at_us or 0)) / 1e6)
     if lease.holder is None:
-        yield Finding("scheduler", "warn", "nobody schedules", "start one: recsys schedule")
+        yield Finding("scheduler", "warn", "no scheduler is running", "start one: recsys schedule")
     elif silent > max(60.0, 4 * settings.schedule.lease_seconds):
-        found = f"{lease.holder} leads but has said nothing for {silent / 60:.0f} minutes"
+        found = f"{lease.holder} leads but is not responding: last heartbeat {silent / 60:.0f} minutes ago"
         yield Finding("scheduler", "fail", found, "start one: recsys schedule")
     else:
-        yield Finding("scheduler", "ok", f"{lease.holder} leads, heard of {silent:.0f} s ago")
+        yield Finding("scheduler", "ok", f"{lease.holder} leads, last heartbeat {silent:.0f} s ago")
     paused = [row.job for row in schedule_rows.list_schedules(connection) if row.paused]
     if paused:
-        yield Finding("schedules", "warn", f"paused: {', '.join(paused)}", "resume when done")
+        yield Finding(
+            "schedules",
+            "warn",
+            f"paused: {', '.join(paused)}",
+            "resume them when done: recsys jobs resume JOB",
+        )
     bad = {
         job: number
         for job, state, number in job_rows.state_counts(connection, to_us(now) - 24 * HOUR_US)
@@ -309,26 +316,26 @@ def _scheduler(
 def _keys(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
-    live = [key for key in key_rows.list_keys(connection) if key.revoked_at_us is None]
-    if not live and settings.auth.enabled:
-        found = "there is no live API key, so nobody gets in"
+    active = [key for key in key_rows.list_keys(connection) if key.revoked_at_us is None]
+    if not active and settings.auth.enabled:
+        found = "there is no active API key, so no client can connect"
         yield Finding("keys", "warn", found, "run: recsys keys create shop --scope read")
     else:
-        admins = sum("admin" in key.scopes for key in live)
-        yield Finding("keys", "ok", f"{len(live)} live, {admins} of them admin")
+        admins = sum("admin" in key.scopes for key in active)
+        yield Finding("keys", "ok", f"{len(active)} active, {admins} with scope admin")
 
 
 def _backups(
     settings: Settings, database: Database, connection: Connection, now: datetime
 ) -> Iterator[Finding]:
     if not settings.schedule.backup:
-        advice = "set schedule.backup, or see to it by other means"
-        yield Finding("backups", "warn", "none is scheduled", advice)
+        advice = "set schedule.backup, or back up by other means"
+        yield Finding("backups", "warn", "no backup is scheduled", advice)
         return
     folder = settings.schedule.backup_path
     names = [path for path in folder.glob("*.zip") if BACKUP_NAME.fullmatch(path.name)]
     if not names:
-        yield Finding("backups", "warn", f"there is none in {folder}", "run: recsys backup")
+        yield Finding("backups", "warn", f"no backup in {folder}", "run: recsys backup")
         return
     hours = (now.timestamp() - max(path.stat().st_mtime for path in names)) / 3_600
     state: State = "ok" if hours < OLD_BACKUP_HOURS else "warn"

@@ -32,7 +32,9 @@ class Finding:
 
 
 def files_findings(settings: Settings, config: Path | None) -> Iterator[Finding]:
-    yield Finding("configuration", "ok", f"{config or 'defaults and environment'}: every key fits")
+    yield Finding(
+        "configuration", "ok", f"{config or 'defaults and environment'}: all keys are valid"
+    )
     private = dict.fromkeys(secret_files(config), "a secret")
     if config is not None and has_password(config):
         private[config] = "the database's password"
@@ -45,17 +47,19 @@ def files_findings(settings: Settings, config: Path | None) -> Iterator[Finding]
         else:
             yield Finding("secrets", "ok", f"{path}: mode {mode:o}")
     if config is not None and config not in private and config.stat().st_mode & stat.S_IWOTH:
-        yield Finding("configuration", "fail", f"anyone may write {config}", f"chmod o-w {config}")
+        yield Finding(
+            "configuration", "fail", f"anyone can write to {config}", f"chmod o-w {config}"
+        )
     registry = settings.registry.path
     place = _nearest(registry)
     try:
         with tempfile.TemporaryFile(dir=place):  # it has no name
             pass
-        found = "can be written" if place == registry else f"can be made in {place}"
+        found = "can be written" if place == registry else f"can be created in {place}"
         yield Finding("registry", "ok", f"{registry} {found}")
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        advice = "give the service's user that folder, or set registry.path"
+        advice = "make the service's user own that folder, or set registry.path"
         yield Finding("registry", "fail", f"{registry} cannot be written: {reason}", advice)
 
 
@@ -74,9 +78,11 @@ def privacy_findings(settings: Settings, database: Database) -> Iterator[Finding
     if opened:
         named = ", ".join(opened)
         advice = f"chmod -R o= {' '.join(opened)}"
-        yield Finding("privacy", "warn", f"every user of this machine may read {named}", advice)
+        yield Finding("privacy", "warn", f"every user of this machine can read {named}", advice)
     else:
-        yield Finding("privacy", "ok", "database files, models and backups are not for all to read")
+        yield Finding(
+            "privacy", "ok", "database files, models and backups are private to their user"
+        )
 
 
 def _is_reached(path: Path) -> bool:
@@ -87,12 +93,19 @@ def _is_reached(path: Path) -> bool:
 def auth_findings(settings: Settings) -> Iterator[Finding]:
     host = settings.serving.host
     if settings.auth.enabled:
-        yield Finding("access", "ok", "the API asks for a key")
+        yield Finding("access", "ok", "the API requires a key")
     elif host in LOOPBACK:
-        yield Finding("access", "warn", "auth.enabled is false", "set it before others reach it")
+        yield Finding(
+            "access",
+            "warn",
+            "auth.enabled is false",
+            "enable it before others can reach the service",
+        )
     else:
-        found = f"auth.enabled is false and the service listens at {host}"
-        yield Finding("access", "fail", found, "set auth.enabled = true: anyone may read and erase")
+        found = f"auth.enabled is false and the service listens on {host}"
+        yield Finding(
+            "access", "fail", found, "set auth.enabled = true: anyone can read and erase data"
+        )
 
 
 def disk_findings(settings: Settings, database: Database) -> Iterator[Finding]:
@@ -106,13 +119,15 @@ def disk_findings(settings: Settings, database: Database) -> Iterator[Finding]:
         state: State = "ok"
         if free < LITTLE_BYTES:
             state = "warn" if free >= TOO_LITTLE_BYTES else "fail"
-        advice = "make room, or lower registry.keep, events.retention_days, schedule.backup_keep"
+        advice = (
+            "free some space, or lower registry.keep, events.retention_days, schedule.backup_keep"
+        )
         found = f"{free / GIB:.1f} GiB free for the {name}"
         yield Finding("disk", state, found, "" if state == "ok" else advice)
     if database.file is not None and database.file.parent.is_dir():
         kind = database_health.network_file_system(database.file.parent)
         if kind is not None:
-            found = f"the SQLite file lies on {kind}, where its locks do not hold"
+            found = f"the SQLite file is on {kind}, where file locks are unreliable"
             yield Finding("disk", "fail", found, "move it to a local disk, or use PostgreSQL")
 
 

@@ -8,8 +8,9 @@ without that event, both by the ranking that is served. All T + 1 histories are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,31 @@ def explain(
             if added[row, at] > 0
         )
     return reasons
+
+
+def main_reasons(reasons: Iterable[Reason | Mapping[str, Any]] | None) -> list[tuple[str, float]]:
+    """(item id, share) of the items behind a recommended one, the largest share first, for people.
+
+    Each event's share in `reasons` is what the score loses without that event alone, so that those of
+    events that say the same add up to more than 1. Here they are shared out: events of one item are
+    added up, all are scaled to 1 where they exceed it, and rounded down to whole per cents, so that
+    what is shown comes to 100% at most. What is below 1% is left out.
+
+    `reasons`: as an answer has them, or as they were stored.
+
+    >>> main_reasons([{"item_id": "a", "share": 0.99}, {"item_id": "b", "share": 0.49},
+    ...               {"item_id": "a", "share": 0.1}, {"item_id": "c", "share": 0.001}])
+    [('a', 0.68), ('b', 0.3)]
+    """
+    shares: dict[str, float] = {}
+    for one in reasons or ():
+        item_id, share = (
+            (one.item_id, one.share) if isinstance(one, Reason) else (one["item_id"], one["share"])
+        )
+        shares[item_id] = shares.get(item_id, 0.0) + share
+    whole = max(1.0, sum(shares.values()))
+    found = [(item_id, int(100 * share / whole + 1e-9) / 100) for item_id, share in shares.items()]
+    return sorted((pair for pair in found if pair[1] > 0), key=lambda pair: -pair[1])
 
 
 def contributions(

@@ -29,7 +29,7 @@ from recsys.web import prometheus_metrics
 from recsys.web.rate_limits import Limits
 
 MAX_HEADER = 200
-MAX_SEEN = 10_000  # live keys remembered for when the database is away,
+MAX_SEEN = 10_000  # active keys remembered for when the database is away,
 SEEN_SECONDS = 3_600.0  # each for so long after the database last said that it lives
 COLLECT = "collect"
 KEY_PARAMETER = "api_key"  # of an address, where a page cannot send headers
@@ -84,7 +84,7 @@ class Keys:
         return key
 
     def allows_origin(self, origin: str) -> bool:
-        """Whether pages of `origin` may read answers: some live key of scope collect names it."""
+        """Whether pages of `origin` may read answers: some active key of scope collect names it."""
         stamps: Stamps | None = g.get("stamps")
         if stamps is None or stamps.keys != self._origins[0]:
             with self._database.connect() as connection:
@@ -93,7 +93,7 @@ class Keys:
         return origin in self._origins[1]
 
     def _find(self, given: str) -> KeyRow | None:
-        """The live key. With the database away, one that was live within the last SEEN_SECONDS."""
+        """The active key. With the database away, one that was live within the last SEEN_SECONDS."""
         digest = hashlib.sha256(given.encode()).digest()
         try:
             with self._database.read() as connection:

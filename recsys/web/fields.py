@@ -26,12 +26,12 @@ Text = AfterValidator(_check_text)
 # Ids may be whole numbers, as shops count their items.
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), Text, BeforeValidator(id_text)]
 TypeName = Annotated[str, Field(min_length=1, max_length=64), Text]
-K = Annotated[int, Field(ge=1, le=1_000, description="How many items")]
+K = Annotated[int, Field(ge=1, le=1_000, description="Number of items")]
 Expression = Annotated[str, Field(min_length=3, max_length=512), Text]
 Search = Annotated[str, Field(max_length=200), Text]
 Cursor = Annotated[str, Field(max_length=1_000), Text]
 Reason = Annotated[str, Field(min_length=1, max_length=500), Text]
-Limit = Annotated[int, Field(ge=1, le=1_000, description="Most rows of a page")]
+Limit = Annotated[int, Field(ge=1, le=1_000, description="Maximum number of rows per page")]
 
 
 SeenTypes = Annotated[

@@ -17,15 +17,15 @@ REF = "#/components/schemas/{model}"
 PROBLEM = {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}}
 DESCRIPTIONS = {
     200: "The answer",
-    202: "Taken on",
-    401: "No API key, or one that is not known",
+    202: "Accepted",
+    401: "The API key is missing or invalid",
     403: "The key lacks the scope",
-    404: "No such thing",
+    404: "Not found",
     405: "The address does not take this method",
-    409: "The present state forbids it",
+    409: "Conflict with the current state",
     413: "The body is too large",
     415: "The body is not JSON",
-    422: "A value is not acceptable; errors[] says which",
+    422: "A value is invalid; errors[] says which",
     503: "The database or the model is not ready; try again after Retry-After seconds",
 }
 
@@ -103,7 +103,7 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if one.scope is not None:
         described["security"] = [{"key": []}, {"bearer": []}]
-        page = "; a key of scope collect will do for one session" if one.collect else ""
+        page = "; a key of scope collect is enough for one session" if one.collect else ""
         described["description"] = f"Needs a key of scope {one.scope}{page}."
     else:
         described["security"] = []

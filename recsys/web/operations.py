@@ -137,7 +137,7 @@ def operation(
         alias = replace(
             declared,
             path=f"{prefix}{form.path}",
-            summary=f"The same with the {id_name.removesuffix('_id')}'s id as a query parameter"
+            summary=f"The same, with the {id_name.removesuffix('_id')}'s ID as a query parameter"
             f"{form.note}.",
             query=form.query,
             name=f"{declared.name}_by_query",

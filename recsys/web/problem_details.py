@@ -33,7 +33,7 @@ MAX_ERRORS = 100
 
 
 class FieldError(BaseModel):
-    field: str = Field(description="Where the bad value stood, such as events[3].timestamp")
+    field: str = Field(description="The field with the invalid value, such as events[3].timestamp")
     message: str
 
 

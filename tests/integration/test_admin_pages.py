@@ -42,7 +42,7 @@ def post(client, path, status=303, **form):
 
 def test_the_overview_shows_what_happened(service, visitor):
     page = text_of(visitor.get("/admin/overview?range=24h"))
-    assert "No scheduler runs" in page and "recsys schedule" in page
+    assert "No scheduler is running" in page and "recsys schedule" in page
     assert "No requests in this range." in page
     answer = service.get("/users/shopper-000001/recommendations?k=5")
     event = {"user_id": "u", "item_id": answer["items"][0]["item_id"]}
@@ -76,7 +76,7 @@ BAD = (
     ("overview?from=2020-01-01&to=2025-01-01", 422, "400 at most"),
     ("overview?from=0001-01-01&to=0001-01-02", 422, "expected a day such as"),
     ("overview?from=9999-12-31&to=9999-12-31", 422, "expected a day such as"),
-    ("overview?from=2999-12-31&to=2999-12-31", 200, "Nothing in this range"),
+    ("overview?from=2999-12-31&to=2999-12-31", 200, "No data in this range"),
     ("models?cursor=tampered", 422, "next_cursor"),
     ("models?state=%3Cscript%3E", 422, "expected one of"),
     ("models/no-such-version", 404, "no model version"),
@@ -98,14 +98,14 @@ def test_bad_input_is_told_and_does_nothing(visitor):
 def test_models_are_listed_shown_promoted(service, visitor, tiny_shop):
     version = tiny_shop.bundle.version
     assert version in text_of(visitor.get("/admin/models"))
-    assert "No version is like that" in text_of(visitor.get("/admin/models?state=refused"))
+    assert "No matches" in text_of(visitor.get("/admin/models?state=refused"))
     page = text_of(visitor.get(f"/admin/models/{version}"))
-    assert "It was registered without an evaluation" in page
+    assert "Registered without an evaluation" in page
     post(visitor, f"/admin/models/{version}/promote", reason="<b>again</b>")
     page = text_of(visitor.get(f"/admin/models/{version}"))
-    assert "is the champion now" in page
+    assert "is now the champion" in page
     assert "<b>again</b>" not in page and "&lt;b&gt;again" in page
-    assert "is the champion now" not in text_of(visitor.get("/admin/models"))  # told once
+    assert "is now the champion" not in text_of(visitor.get("/admin/models"))  # told once
     assert "no earlier champion" in post(visitor, "/admin/models/rollback", 409)
     assert "500 characters" in post(
         visitor, f"/admin/models/{version}/promote", 422, reason="x" * 501
@@ -129,7 +129,7 @@ def test_jobs_are_asked_for_paused_and_cancelled(service, visitor):
     with service.database.connect() as connection:
         run = job_rows.list_runs(connection)[0]
     page = text_of(visitor.get(f"/admin/jobs/runs/{run.id}"))
-    assert "No scheduler runs, so this waits" in page
+    assert "No scheduler is running, so this run is waiting" in page
     part = text_of(visitor.get(f"/admin/jobs/runs/{run.id}/live"))
     shown = re.search(r"shown=(\w+)", part).group(1)
     again = visitor.get(f"/admin/jobs/runs/{run.id}/live?shown={shown}")
@@ -163,7 +163,7 @@ def test_a_scheduler_that_fell_silent_is_a_problem(service, visitor):
     with service.database.begin() as connection:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
         lease_rows.take_lease(connection, lease, "host:1", now_us() - 3_600_000_000)
-    assert "The scheduler was last heard of 1 h ago" in text_of(visitor.get("/admin/overview"))
+    assert "last heartbeat was 1 h ago" in text_of(visitor.get("/admin/overview"))
 
 
 def test_live_quality_is_shown_and_a_problem_where_popular_items_are_better(service, visitor):

@@ -74,10 +74,10 @@ def desk(service, add_account):
 
 def test_pages_of_an_empty_service_say_what_to_do(bare, add_account):
     desk = Desk(bare, add_account)
-    assert "Nobody was here yet" in desk.get("users")
-    assert "No item has metadata yet" in desk.get("items")
+    assert "No visitors yet" in desk.get("users")
+    assert "No item metadata yet" in desk.get("items")
     assert "No answers are stored yet" in desk.get("items/exposure")
-    assert "No step yet" in desk.get("what-if")
+    assert "No steps yet" in desk.get("what-if")
     assert "Nothing to recommend" in desk.get("what-if", item="x")
 
 
@@ -92,7 +92,7 @@ def test_users_are_listed_searched_and_filtered(desk):
     assert "u29" not in desk.get("users", kind="anonymous")
     found = desk.get("users", q="u1")
     assert "u10" in found and "u19" in found and "u29" not in found
-    assert "id begins with that" in desk.get("users", q="nobody")
+    assert "No matches" in desk.get("users", q="nobody")
 
 
 def test_a_user_beside_what_would_be_recommended(desk, tiny_shop):
@@ -105,16 +105,16 @@ def test_a_user_beside_what_would_be_recommended(desk, tiny_shop):
                  for row in rows]  # fmt: skip
         event_rows.insert_events(connection, given, 1)
     page = desk.get("users/one", user_id=user_id)
-    assert f"{len(rows)} events in" in page and "visit begins" in page
+    assert f"{len(rows)} events in" in page and "start of visit" in page
     assert 'class="mark mark-1"' in page
     part = desk.get("users/one/next", user_id=user_id, exclude_seen="none")
     expected = desk.service.get(f"/users/{user_id}/recommendations?k=10&exclude_seen=none")
     assert ranked(part) == [one["item_id"] for one in expected["items"]]
-    assert "because of" in part and "No filter took anything out" in part
+    assert "because of" in part and "No items were filtered out" in part
     best = expected["items"][0]["item_id"]
     desk.service.call("PATCH", f"/items/{best}", json={"available": False})
     part = desk.get("users/one/next", user_id=user_id, exclude_seen="none")
-    assert "1 taken out by filters" in part and "not available" in part
+    assert "1 removed by filters" in part and "not available" in part
     assert best not in ranked(part)
     part = desk.get("users/one/next", user_id=user_id, exclude_seen="all", k="20")
     assert "already seen (view)" in part
@@ -158,13 +158,13 @@ def test_a_user_is_erased_with_a_receipt(desk):
     dialog = page.partition('<dialog id="erase"')[2].partition("</dialog>")[0]
     assert "3 events" in dialog and "cannot be undone" in dialog
     for role in ("viewer", "operator"):
-        assert "Erase for good" not in desk.get("users/one", user_id="ada", role=role)
+        assert "Erase permanently" not in desk.get("users/one", user_id="ada", role=role)
         desk.post("users/erase", role=role, status=403, user_id="ada")
     receipt = desk.post("users/erase", status=200, user_id="ada").get_data(as_text=True)
-    assert "Receipt of an erasure" in receipt and "rows removed" in receipt
+    assert "Erasure receipt" in receipt and "rows removed" in receipt
     assert "This user was erased" in desk.get("users/one", user_id="ada", status=410)
     again = desk.post("users/erase", status=200, user_id="ada").get_data(as_text=True)
-    assert "Receipt" in again  # twice does no harm
+    assert "Erasure receipt" in again  # twice does no harm
     with desk.database.connect() as connection:
         lines = audit_rows.list_audit(connection, action="user.erase")
     assert [line.actor for line in lines] == ["admin", "admin"] and not re.search(
@@ -196,12 +196,12 @@ def test_items_are_searched_sorted_and_paged(desk, tiny_shop):
     assert re.findall(r'<span class="id muted">([^<]+)', rest)[0] > ids[-1]
     item = tiny_shop.shop.items[7]
     assert item.item_id in desk.get("items", q=item.title.upper())
-    assert "No item is like that" in desk.get("items", q="no such")
+    assert "No matches" in desk.get("items", q="no such")
     assert "a category of some item" in desk.get("items", category="no such", status=422)
     with desk.database.begin() as connection:
         connection.exec_driver_sql("DELETE FROM item_categories")
         connection.exec_driver_sql("DELETE FROM items")
-    assert "Known to the model, without metadata" in desk.get("items", q=item.item_id)
+    assert "Known to the model, no metadata" in desk.get("items", q=item.item_id)
 
 
 def test_an_item_is_hidden_and_shown_again(desk, tiny_shop):
@@ -211,14 +211,14 @@ def test_an_item_is_hidden_and_shown_again(desk, tiny_shop):
     answer = desk.service.post("/recommendations", {"events": [{"item_id": "P0003"}], "k": 5})
     best = answer["items"][0]["item_id"]
     page = desk.get("items/one", item_id=best, role="operator")
-    assert "Hide from answers" in page and "What follows it" in page and "Neighbours" in page
+    assert "Hide from answers" in page and "Next items" in page and "Similar items" in page
     assert "Hide from answers" not in desk.get("items/one", item_id=best)
     desk.post("items/availability", role="viewer", status=403, item_id=best, available="false")
     desk.post("items/availability", role="operator", item_id=best, available="false")
     after = desk.service.post("/recommendations", {"events": [{"item_id": "P0003"}], "k": 50})
     assert best not in [one["item_id"] for one in after["items"]]
     page = desk.get("items/one", item_id=best, role="operator")
-    assert "is out of every answer" in page and "Show again" in page
+    assert "is hidden from all answers" in page and "Show again" in page
     desk.post("items/availability", role="operator", item_id=best, available="true")
     again = desk.service.post("/recommendations", {"events": [{"item_id": "P0003"}], "k": 5})
     assert again["items"] == answer["items"]
@@ -242,7 +242,7 @@ def test_exposure_tells_its_window_and_what_was_never_shown(desk, tiny_shop):
     rest = desk.clients["viewer"].get(links(unseen, "cursor=")[0]).get_data(as_text=True)
     assert len(links(rest.partition('aria-labelledby="never"')[2], "item_id=")) == 25
     item = desk.get("items/one", item_id=shown[0]["item_id"])
-    assert "20.00 %" in item and "1 of 5 places" in item
+    assert "20.00 %" in item and "1 of 5 item impressions" in item
 
 
 def test_what_if_ranks_as_the_api_does_and_tells_what_moved(desk):
@@ -287,7 +287,7 @@ def test_what_if_is_bounded(desk):
 def test_what_if_offers_items(desk, tiny_shop):
     item = tiny_shop.shop.items[5]
     assert item.item_id in desk.get("what-if/search", q=item.item_id)
-    assert "No item has" in desk.get("what-if/search", q="<script>alert(1)</script>")
+    assert "No matches for" in desk.get("what-if/search", q="<script>alert(1)</script>")
     assert "<script>" not in desk.get("what-if/search", q="<script>alert(1)</script>")
     assert desk.get("what-if/search").count("<li") == 1
 

@@ -189,8 +189,8 @@ def test_a_training_is_asked_for_watched_and_its_version_rolled_back(dashboard):
     row.get_by_role("button", name="Run now").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("A training starts at low priority")
-    dialog.get_by_role("button", name="Run it").click()
-    expect(page.get_by_role("status").first).to_contain_text("is requested")
+    dialog.get_by_role("button", name="Run now").click()
+    expect(page.get_by_role("status").first).to_contain_text("requested")
     expect(page.get_by_text("begun by process")).to_be_visible(timeout=30_000)  # the log moves
     expect(page.get_by_text("succeeded")).to_be_visible(timeout=60_000)  # without a reload by us
     expect(page.get_by_role("heading", name="Checks")).to_be_visible()
@@ -207,8 +207,8 @@ def test_a_training_is_asked_for_watched_and_its_version_rolled_back(dashboard):
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text(f"replaces {first.version}")
     dialog.get_by_label("Reason").fill("looks better")
-    dialog.get_by_role("button", name="Promote it").click()
-    expect(page.get_by_role("status").first).to_contain_text("is the champion now")
+    dialog.get_by_role("button", name="Promote").click()
+    expect(page.get_by_role("status").first).to_contain_text("is now the champion")
     page.get_by_role("link", name="Models", exact=True).first.click()
     page.get_by_role("button", name="Roll back").first.click()
     dialog = page.get_by_role("dialog")
@@ -276,9 +276,9 @@ def test_the_counter_moves_and_a_lost_connection_is_told(dashboard):
         )
     expect(counter).to_have_text(f"{before + 1:,}", timeout=6_000)
     page.context.set_offline(True)
-    expect(page.get_by_text("Connection lost. Trying again")).to_be_visible(timeout=6_000)
+    expect(page.get_by_text("Connection lost. Retrying")).to_be_visible(timeout=6_000)
     page.context.set_offline(False)
-    expect(page.get_by_text("Connection lost. Trying again")).to_be_hidden(timeout=6_000)
+    expect(page.get_by_text("Connection lost. Retrying")).to_be_hidden(timeout=6_000)
     lost = ("ERR_INTERNET_DISCONNECTED", "htmx:")  # the browser and htmx note it, as they should
     dashboard.wrong[:] = [one for one in dashboard.wrong if not any(mark in one for mark in lost)]
 
@@ -291,7 +291,7 @@ def test_pictures_can_be_taken_along(dashboard):
     page = dashboard.log_in()
     page.goto(f"{dashboard.base}/admin/data-quality?range=90d")
     for title, head in (
-        ("How few items hold how many events", ""),
+        ("Concentration of popularity", ""),
         ("Sequence length", "Events,Users"),
     ):
         for kind in ("CSV", "PNG"):
@@ -338,7 +338,7 @@ def test_by_keyboard_and_on_a_phone(dashboard):
     page = dashboard.log_in(viewport={"width": 360, "height": 740})
     page.goto(f"{dashboard.base}/admin/jobs")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Models")).to_be_visible()

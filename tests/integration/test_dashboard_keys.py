@@ -82,7 +82,7 @@ def test_a_key_is_made_used_revoked_and_refused(dashboard):
     page.get_by_role("link", name="Keys").click()
     page.get_by_role("link", name="New key").click()
     page.get_by_role("textbox", name="Name").fill("shop <b>backend</b>")
-    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("button", name="Create key").click()
     expect(page.get_by_text("Copy it now.")).to_be_visible()
     page.get_by_role("button", name="Copy").click()
     expect(page.locator("#toasts")).to_contain_text("Copied.")
@@ -96,12 +96,12 @@ def test_a_key_is_made_used_revoked_and_refused(dashboard):
     row = page.get_by_role("row").filter(has_text="shop <b>backend</b>")
     row.get_by_role("button", name="Revoke").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("is answered 401")
+    expect(dialog).to_contain_text("with 401")
     dialog.get_by_role("button", name="Cancel").click()
     assert ask(dashboard, key) == 200
     row.get_by_role("button", name="Revoke").click()
-    dialog.get_by_role("button", name="Revoke it").click()
-    expect(page.get_by_role("status").first).to_contain_text("is revoked")
+    dialog.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_role("status").first).to_contain_text("revoked")
     assert ask(dashboard, key) == 401
 
     page.get_by_role("link", name="Audit").click()
@@ -122,7 +122,7 @@ def test_an_account_is_made_and_logs_in(dashboard):
     page.get_by_role("link", name="New account").click()
     page.get_by_label("Name").fill("grace")
     page.get_by_role("radio", name="operator").check()
-    page.get_by_role("button", name="Make the account").click()
+    page.get_by_role("button", name="Create account").click()
     password = page.locator("#password").inner_text()
     other = dashboard.page()
     other.goto(f"{dashboard.base}/admin/login")
@@ -145,11 +145,11 @@ def test_an_account_is_made_and_logs_in(dashboard):
 def test_settings_are_searched(dashboard):
     page = dashboard.log_in()
     page.get_by_role("link", name="Settings").click()
-    page.get_by_placeholder("Search keys and meanings").fill("session gap")
-    page.get_by_placeholder("Search keys and meanings").press("Enter")
-    expect(page.get_by_text("No key is like that")).to_be_visible()
-    page.get_by_placeholder("Search keys and meanings").fill("new session begins")
-    page.get_by_placeholder("Search keys and meanings").press("Enter")
+    page.get_by_placeholder("Search keys and descriptions").fill("session gap")
+    page.get_by_placeholder("Search keys and descriptions").press("Enter")
+    expect(page.get_by_text("No matches")).to_be_visible()
+    page.get_by_placeholder("Search keys and descriptions").fill("new session begins")
+    page.get_by_placeholder("Search keys and descriptions").press("Enter")
     expect(page.get_by_text("session_gap_minutes")).to_be_visible()
 
 

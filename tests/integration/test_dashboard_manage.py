@@ -58,10 +58,10 @@ def test_a_key_is_shown_once_used_and_revoked(admin, client):
     assert key_id in page and secret not in page
     assert re.search(r"Last used.*?ago", page, re.S)
     assert post(client, f"/admin/keys/{key_id}/revoke").status_code == 303
-    assert "The key shop is revoked." in text(client.get("/admin/keys"))
+    assert "Key shop revoked." in text(client.get("/admin/keys"))
     admin.call("GET", "/items/popular", scope="new", status=401)
     again = post(client, f"/admin/keys/{key_id}/revoke")
-    assert again.status_code == 404 and "no live key" in text(again)
+    assert again.status_code == 404 and "no active key" in text(again)
     assert actions(admin)[:2] == [("key.revoke", key_id), ("key.create", key_id)]
     assert secret not in str(actions(admin)) and key_id in text(client.get("/admin/keys?state=all"))
     with admin.database.connect() as connection:
@@ -71,17 +71,17 @@ def test_a_key_is_shown_once_used_and_revoked(admin, client):
 @pytest.mark.parametrize(
     ("form", "problem"),
     [
-        ({"name": "x"}, "Choose what the key may do."),
-        ({"name": "", "scope": "read"}, "Expected a name of 1 to 100 characters."),
-        ({"name": "x" * 5_000, "scope": "read"}, "Expected a name of 1 to 100 characters."),
+        ({"name": "x"}, "Choose at least one scope."),
+        ({"name": "", "scope": "read"}, "Enter a name of 1 to 100 characters."),
+        ({"name": "x" * 5_000, "scope": "read"}, "Enter a name of 1 to 100 characters."),
         ({"name": "x", "scope": "collect"}, "needs the origins"),
-        ({"name": "x", "scope": ["collect", "read"]}, "no other scope"),
-        ({"name": "x", "scope": "read", "origins": "https://a.example"}, "collect alone"),
+        ({"name": "x", "scope": ["collect", "read"]}, "cannot have another scope"),
+        ({"name": "x", "scope": "read", "origins": "https://a.example"}, "Only keys of scope collect"),
         ({"name": "x", "scope": "collect", "origins": "shop.example"}, "such as https://"),
         ({"name": "x", "scope": "collect", "origins": f"https://a{MARKUP}"}, "such as https://"),
         ({"name": "x", "scope": "collect", "origins": "https://a.example/path"}, "such as https://"),
         ({"name": "x", "scope": "collect", "origins": "https://a.b " * 21}, "20 at most"),
-        ({"name": "x", "scope": "root"}, "Choose what the key may do."),
+        ({"name": "x", "scope": "root"}, "Choose at least one scope."),
     ],
 )  # fmt: skip
 def test_a_key_that_cannot_be_is_refused_at_its_field(admin, client, form, problem):
@@ -102,7 +102,7 @@ def test_a_form_sent_twice_makes_one_key(admin, client):
             key_rows.revoke_key(connection, row.key_id, 1)
     answers = [post(client, "/admin/keys/new", **form) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 409]
-    assert "named page already" in text(answers[1])
+    assert "already named page" in text(answers[1])
     with admin.database.connect() as connection:
         live = [row for row in key_rows.list_keys(connection) if row.revoked_at_us is None]
     assert len(live) == 1
@@ -210,7 +210,7 @@ def test_settings_show_what_is_in_effect_and_hide_secrets(
         assert page.count(">environment<") == 1
         some = text(client.get("/admin/settings?show=changed&q=default_k"))
         assert some.count("<tr") == 2 and "default 20" in some
-        assert "No key is like that" in text(client.get("/admin/settings?q=<b>nothing"))
+        assert "No matches" in text(client.get("/admin/settings?q=<b>nothing"))
         assert client.get("/admin/settings?q=" + "x" * 5_000).status_code == 422
         assert client.get("/admin/settings?show=<b>").status_code == 422
 

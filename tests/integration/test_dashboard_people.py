@@ -162,21 +162,21 @@ def test_a_hidden_item_leaves_the_api(desk):
     best = desk.next_items("shopper-000001")[0]
     page = desk.log_in("operator")
     page.get_by_role("link", name="Items", exact=True).click()
-    page.get_by_placeholder("Title or id").fill(best)
-    page.get_by_placeholder("Title or id").press("Enter")
+    page.get_by_placeholder("Title or ID").fill(best)
+    page.get_by_placeholder("Title or ID").press("Enter")
     page.get_by_role("row").filter(has_text=best).get_by_role("link").first.click()
     page.get_by_role("button", name="Hide from answers").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("leaves every answer of the API")
-    dialog.get_by_role("button", name="Hide it").click()
-    expect(page.get_by_role("status").first).to_contain_text("is out of every answer")
+    expect(dialog).to_contain_text("is left out of every answer")
+    dialog.get_by_role("button", name="Hide", exact=True).click()
+    expect(page.get_by_role("status").first).to_contain_text("is hidden from all answers")
     assert best not in desk.next_items("shopper-000001", 50)
     page.goto(f"{desk.base}/admin/users/one?user_id=shopper-000001&exclude_seen=none")
     expect(page.get_by_text("not available")).to_be_visible()
     page.goto(f"{desk.base}/admin/items/one?item_id={best}")
     page.get_by_role("button", name="Show again").click()
-    page.get_by_role("dialog").get_by_role("button", name="Show it").click()
-    expect(page.get_by_role("status").first).to_contain_text("may be recommended again")
+    page.get_by_role("dialog").get_by_role("button", name="Show again").click()
+    expect(page.get_by_role("status").first).to_contain_text("can be recommended again")
     assert desk.next_items("shopper-000001")[0] == best
 
 
@@ -197,28 +197,28 @@ def test_an_answer_is_replayed_with_its_click(desk):
     )
     expect(page.get_by_text("shown, no click").first).to_be_visible()
     page.get_by_role("link", name="shopper-000002").first.click()
-    expect(page.get_by_role("link", name="from an answer").first).to_be_visible()
+    expect(page.get_by_role("link", name="from a recommendation").first).to_be_visible()
     expect(page.get_by_role("list", name="Recommended now")).to_be_visible()
-    page.get_by_label("Leave out what was").select_option("all")
+    page.get_by_label("Exclude seen items of type").select_option("all")
     expect(page.get_by_text("already seen").first).to_be_visible()
 
 
 def test_a_user_is_erased_for_good(desk):
     page = desk.log_in()
     page.get_by_role("link", name="Users").click()
-    page.get_by_placeholder("User or session id").fill("shopper-000003")
-    page.get_by_placeholder("User or session id").press("Enter")
+    page.get_by_placeholder("User or session ID").fill("shopper-000003")
+    page.get_by_placeholder("User or session ID").press("Enter")
     page.get_by_role("link", name="shopper-000003").click()
     page.get_by_role("button", name="Erase", exact=True).click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("It cannot be undone")
+    expect(dialog).to_contain_text("This cannot be undone")
     expect(dialog).to_contain_text(re.compile(r"\d+ events"))
-    dialog.get_by_role("button", name="Erase for good").click()
-    expect(page.get_by_role("heading", name="Receipt of an erasure")).to_be_visible()
+    dialog.get_by_role("button", name="Erase permanently").click()
+    expect(page.get_by_role("heading", name="Erasure receipt")).to_be_visible()
     with desk.database.connect() as connection:
         assert not history_rows.history(connection, Owner("shopper-000003")).events
     page.goto(f"{desk.base}/admin/users?q=shopper-000003")
-    expect(page.get_by_text("id begins with that")).to_be_visible()
+    expect(page.get_by_text("No matches")).to_be_visible()
 
 
 def test_markup_in_ids_is_shown_and_not_run(desk):
@@ -235,7 +235,7 @@ def test_markup_in_ids_is_shown_and_not_run(desk):
     expect(page.get_by_role("dialog")).to_contain_text(name)
     page.goto(f"{desk.base}/admin/what-if")
     page.get_by_role("combobox", name="Add an item").fill(name)
-    expect(page.get_by_role("option").first).to_contain_text("No item has")
+    expect(page.get_by_role("option").first).to_contain_text("No matches for")
     assert page.locator("main img").count() == 0
 
 

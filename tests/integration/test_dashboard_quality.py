@@ -66,9 +66,9 @@ def reject(database, source, reasons, raw="{}"):
 
 def test_before_anything_happened_the_page_says_what_to_do(service, client):
     page = text(client.get("/admin/data-quality"))
-    assert "Nobody has looked at the events yet" in page and "recsys jobs run refresh" in page
+    assert "The events have not been analysed yet" in page and "recsys jobs run refresh" in page
     assert client.get("/admin/data-quality/report.json").status_code == 404
-    assert "Nothing waits in quarantine" in text(client.get("/admin/data-quality/quarantine"))
+    assert "The quarantine is empty" in text(client.get("/admin/data-quality/quarantine"))
 
 
 def test_what_stands_out_is_shown(service, client):
@@ -76,7 +76,7 @@ def test_what_stands_out_is_shown(service, client):
     post_days(service.database, {**usual, 12: 5, 5: 300, 1: 60})
     assert refresh(service) > 0
     page = text(client.get("/admin/data-quality?range=30d"))
-    assert "Looked at" in page and "Nobody has looked" not in page
+    assert "Analysed" in page and "not been analysed" not in page
     odd = page.partition('id="odd"')[2].partition("</section>")[0]
     days = re.findall(r"\w{3} (\d{4}-\d\d-\d\d)", odd)
     assert days == [f"{NOW - timedelta(days=ago):%Y-%m-%d}" for ago in (5, 12)]
@@ -129,9 +129,9 @@ def test_the_quarantine_is_summed_listed_filtered_and_paged(service, client):
     with service.database.begin() as connection:
         ids = [row["id"] for row in rejected_rows.list_rejected(connection)]
         rejected_rows.mark_replayed(connection, ids, to_us(NOW))
-    assert "Nothing waits" in text(client.get("/admin/data-quality/quarantine"))
+    assert "The quarantine is empty" in text(client.get("/admin/data-quality/quarantine"))
     assert text(client.get("/admin/data-quality/quarantine?state=replayed")).count("replayed<") > 20
-    assert "No row is like that" in text(client.get("/admin/data-quality/quarantine?q=%25_"))
+    assert "No matches" in text(client.get("/admin/data-quality/quarantine?q=%25_"))
     assert f"{LOOKED_AT:,}" in text(client.get("/admin/data-quality/quarantine?q=%25_"))
 
 

@@ -187,7 +187,7 @@ def test_types_that_no_event_is_of_are_found(healthy):
     told = [one for one in examine(chosen, database, None, NOW) if one.check == "event types"]
     assert [one.state for one in told] == ["warn", "warn"]
     assert "serving.exclude_seen" in told[0].found and "view" in told[0].advice
-    assert told[1].found == "sequences.input_event_types names types that no event is of: veiw"
+    assert told[1].found == "sequences.input_event_types names types that no event has: veiw"
     with database.begin() as connection:
         bought = replace(event, event_type="transaction", event_id="e2")
         event_rows.insert_events(connection, [bought], to_us(NOW))
@@ -195,7 +195,7 @@ def test_types_that_no_event_is_of_are_found(healthy):
     serving = settings.serving.model_copy(update={"exclude_seen": "transaction,bougth"})
     misspelt = settings.model_copy(update={"serving": serving})
     told = [one for one in examine(misspelt, database, None, NOW) if one.check == "event types"]
-    assert told[0].found == "serving.exclude_seen names types that no event is of: bougth"
+    assert told[0].found == "serving.exclude_seen names types that no event has: bougth"
 
 
 def test_an_open_service_and_open_secrets_are_found(healthy, tmp_path, settings_for):

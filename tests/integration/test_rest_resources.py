@@ -41,7 +41,7 @@ def test_the_document_names_every_route_and_the_page_needs_no_other_host(bare):
         (path, method)
         for path, methods in document["paths"].items()
         for method, described in methods.items()
-        if "scope collect will do for one session" in described.get("description", "")
+        if "scope collect is enough for one session" in described.get("description", "")
     }
     assert told == {("/api/v1/events", "post"), ("/api/v1/recommendations", "post")}
     described = {

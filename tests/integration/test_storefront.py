@@ -94,7 +94,7 @@ def test_shopping_turns_the_recommendations(browser, shop, database):
 
     page.get_by_label("Why these?").check()
     expect(page.locator("#next .reasons").first).to_be_visible()
-    page.get_by_label("Beside what everyone gets").check()
+    page.get_by_label("Compare with what everyone gets").check()
     expect(page.locator("#popular li").first).to_be_visible()
 
     page.get_by_role("button", name="Add to basket").click()

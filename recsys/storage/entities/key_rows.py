@@ -91,7 +91,7 @@ _NAMES = [column.name for column in api_keys.c]
 
 
 def find_key(connection: Connection, key: str) -> KeyRow | None:
-    """The live key that `key` is, or None."""
+    """The active key that `key` is, or None."""
     found, _ = find_key_and_stamps(connection, key)
     return found
 
@@ -104,7 +104,7 @@ _BY_ID = CompiledSelect(
 
 
 def find_key_and_stamps(connection: Connection, key: str) -> tuple[KeyRow | None, Stamps]:
-    """The live key that `key` is, or None, and the stamps: all that a request asks for at first."""
+    """The active key that `key` is, or None, and the stamps: all that a request asks for at first."""
     shape = SHAPE.fullmatch(key)
     found = _BY_ID(connection, key=shape[1] if shape else "")[0]
     now = Stamps._make(found[: len(COLUMNS)])
@@ -122,7 +122,7 @@ def list_keys(connection: Connection) -> list[KeyRow]:
 
 
 def origins(connection: Connection) -> frozenset[str]:
-    """Every origin that some live key allows."""
+    """Every origin that some active key allows."""
     return frozenset(
         origin
         for key in list_keys(connection)
@@ -143,7 +143,7 @@ def _key(row: Any) -> KeyRow:
 
 
 def revoke_key(connection: Connection, key_id: str, now_us: int) -> str:
-    """Refuse a key from now on; its name. Raises NotFoundError where no live key has this id."""
+    """Refuse a key from now on; its name. Raises NotFoundError where no active key has this id."""
     statement = (
         update(api_keys)
         .where(api_keys.c.key_id == key_id, api_keys.c.revoked_at_us.is_(None))
@@ -152,13 +152,13 @@ def revoke_key(connection: Connection, key_id: str, now_us: int) -> str:
     )
     name: str | None = connection.execute(statement).scalar_one_or_none()
     if name is None:
-        raise NotFoundError("live key", key_id)
+        raise NotFoundError("active key", key_id)
     bump(connection, "keys")
     return name
 
 
 def check_new_name(connection: Connection, name: str) -> None:
-    """Raises ConflictError where a live key has the name; no other key comes until this
+    """Raises ConflictError where an active key has the name; no other key comes until this
     transaction ends.
     """
     advisory_lock.take_turns(connection, "keys")
@@ -167,7 +167,7 @@ def check_new_name(connection: Connection, name: str) -> None:
         select(api_keys.c.key_id).where(api_keys.c.name == name, live).limit(1)
     ).first():
         raise ConflictError(
-            f"A live key is named {name} already: revoke that one, or choose another name"
+            f"An active key is already named {name}: revoke it, or choose another name"
         )
 
 

@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from recsys.web import problem_details
 from recsys.web.admin import access, formats, login_page, pages, svg
 from recsys.web.admin.access import PREFIX, view
+from recsys.web.admin.terms import TERMS
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -63,6 +64,7 @@ def register(app: Flask) -> None:
             "navigation": _navigation,
             "has_view": app.view_functions.__contains__,
             "take_flash": access.take_flash,
+            "terms": TERMS,
         }
 
     def _navigation() -> list[tuple[str, list[pages.Page]]]:

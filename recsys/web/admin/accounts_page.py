@@ -19,9 +19,9 @@ blueprint = Blueprint("admin_accounts", __name__, url_prefix=f"{PREFIX}/accounts
 
 MAX_NAME = 64
 MEANING = {
-    "viewer": "Looks at every page, changes nothing.",
-    "operator": "Runs jobs, promotes and rolls back models, hides items, reads the audit log.",
-    "admin": "Does everything: keys, accounts, erasing users.",
+    "viewer": "Can view every page but change nothing.",
+    "operator": "Can also run jobs, promote and roll back models, hide items and read the audit log.",
+    "admin": "Can do everything, including managing keys and accounts and erasing users.",
 }
 
 
@@ -63,7 +63,7 @@ def create() -> Response:
         return _form(error.field, f"The {error.field}: {error.expected}.", 422)
     except ConflictError as error:
         return _form("name", f"{error}.".capitalize(), 409)
-    return _made(name, role, None if typed else password, "The account is made", 201)
+    return _made(name, role, None if typed else password, "Account created", 201)
 
 
 @view(blueprint, "/<id:name>/password", role="admin", methods=("POST",))
@@ -71,7 +71,7 @@ def give_password(name: str) -> Response:
     """Give an account a new password, shown this once; its sessions end."""
     password = new_password()
     account = credentials.set_password(services().database, actor(), name, password, now_us())
-    return _made(name, account.role, password, "The password is changed", 200)
+    return _made(name, account.role, password, "Password changed", 200)
 
 
 @view(blueprint, "/<id:name>/role", role="admin", methods=("POST",))
@@ -79,7 +79,7 @@ def set_role(name: str) -> AnyResponse:
     """Change what an account may do; its sessions end."""
     role = request.form.get("role", "")
     credentials.set_role(services().database, actor(), name, role, now_us())
-    return done(f"{name} is {role} from now on.", "admin_accounts.index")
+    return done(f"{name} is now {role}.", "admin_accounts.index")
 
 
 @view(blueprint, "/<id:name>/disable", role="admin", methods=("POST",))
@@ -96,7 +96,7 @@ def enable(name: str) -> AnyResponse:
 
 def _set_disabled(name: str, disabled: bool) -> AnyResponse:
     credentials.set_disabled(services().database, actor(), name, disabled, now_us())
-    text = "is disabled and logged out everywhere" if disabled else "may log in again"
+    text = "is disabled and logged out everywhere" if disabled else "can log in again"
     return done(f"{name} {text}.", "admin_accounts.index")
 
 

@@ -1,4 +1,4 @@
-"""Data quality: what was refused, what is missing, what looks odd, and how far the log has drifted."""
+"""Data quality: rejected rows, missing data, anomalies, and how far the log has drifted."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def download() -> Response:
     with services().database.connect() as connection:
         report = quality_rows.newest_report(connection)
     if report is None:
-        raise NotFoundError("report", "of the data's quality")
+        raise NotFoundError("report", "data quality")
     facts = {"made_at": rfc3339(report.made_at_us), **report.facts}
     headers = {"Content-Disposition": "attachment; filename=data-quality.json"}
     text = orjson.dumps(facts, option=orjson.OPT_INDENT_2)
@@ -116,23 +116,23 @@ def _charts(
             f"{events.total:,} events.", "stacked", whole=True,
         ),
         "posted": Chart(
-            "posted", "Posted events, by what became of them", posted.x, posted.series(),
+            "posted", "Posted events by outcome", posted.x, posted.series(),
             f"{posted.total:,} events posted." if posted.total else "No events were posted in this "
             "range.", "stacked", whole=True,
         ),
         "unknown": Chart(
-            "unknown-items", "Events of items the champion does not know",
+            "unknown-items", "Events of items unknown to the champion",
             [row[0] / 1e6 for row in unknown], [Series("unknown", [row[2] for row in unknown])],
-            "None in this range, as far as the newest events tell.", kind="bars", unit="%",
+            "None in this range, judging by the newest events.", kind="bars", unit="%",
         ),
         "rejected": Chart(
-            "rejected", "Rows put in quarantine", [day / 1e6 for day in days],
+            "rejected", "Quarantined rows", [day / 1e6 for day in days],
             [Series("rows", [rejected.get(day, 0) for day in days])],
             "" if any(rejected.get(day) for day in days) else "None in this range.", kind="bars",
             whole=True,
         ),
         "popularity": Chart(
-            "popularity", "How few items hold how many events",
+            "popularity", "Concentration of popularity",
             [100 * share for share in curve["items"]],
             [Series("share of the events", curve["events"])], x_kind="number",
             x_label="most popular items, %", unit="%",

@@ -13,6 +13,7 @@ from recsys.models.rankers import RANKERS
 from recsys.models.version_facts import Figures, Verdict, VersionFacts
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import svg
+from recsys.web.admin.formats import metric_name
 from recsys.web.admin.svg import Chart, Interval, Series
 
 METRICS = ("recall@20", "mrr@20", "ndcg@10")
@@ -75,20 +76,22 @@ def plots(version: Version) -> dict[str, Markup]:
                 for name in order
                 if f"{metric}_low" in metrics[name]
             ],
-            f"{metric} with 95% intervals",
+            f"{metric_name(metric)} with 95% intervals",
         )
         for metric in METRICS
     }
 
 
 def verdict_plot(verdict: Verdict) -> Markup:
-    """Candidate less champion on the same positions, with intervals; empty where there was none."""
+    """Candidate minus champion on the same positions, with intervals; empty where there was none."""
     return svg.intervals(
         [
-            Interval(metric, found["difference"], found["low"], found["high"], "diamond")
+            Interval(
+                metric_name(metric), found["difference"], found["low"], found["high"], "diamond"
+            )
             for metric, found in _differences(verdict).items()
         ],
-        "Candidate less champion, paired, with 95% intervals",
+        "Candidate minus champion, paired, with 95% intervals",
         zero=True,
         digits=4,
     )
@@ -107,7 +110,7 @@ def comparison_plots(one: Version, other: Version) -> dict[str, Markup]:
                 if figures.get("positions") is not None:
                     name += f" ({figures['positions']:,} positions)"
                 rows.append(Interval(name, figures[metric], low, high, mark))
-        found[metric] = svg.intervals(rows, f"{metric} with 95% intervals")
+        found[metric] = svg.intervals(rows, f"{metric_name(metric)} with 95% intervals")
     return found
 
 
@@ -115,7 +118,7 @@ def paired_plot(one: Version, other: Version) -> tuple[str, Markup] | None:
     """The paired difference of the two, where one was judged against the other: what it is, plot."""
     for candidate, champion in ((one, other), (other, one)):
         if candidate.facts.judged_against == champion.row.version:
-            names = f"{candidate.row.version} less {champion.row.version}"
+            names = f"{candidate.row.version} minus {champion.row.version}"
             return names, verdict_plot(candidate.verdict)
     return None
 
@@ -132,14 +135,14 @@ def learning_curve(version: Version) -> dict[str, Chart]:
             "Training loss by epoch",
             x,
             [Series("loss", [one.loss for one in epochs])],
-            "" if epochs else "This version was not trained: it ranks without a network.",
+            "" if epochs else "No training curve: this version ranks without a network.",
             **common,
         ),
         "validation": Chart(
             f"validation-{name}",
             "Validation by epoch",
             x,
-            [Series("mrr@20", [one.validation for one in epochs])],
+            [Series("MRR@20", [one.validation for one in epochs])],
             "" if any(one.validation for one in epochs) else "No epoch was validated.",
             **common,
         ),

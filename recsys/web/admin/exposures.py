@@ -83,11 +83,11 @@ def curve_chart(found: Concentration) -> Chart:
         "Concentration of exposure",
         x,
         [
-            Series("share of places in answers", [share for _, share in found.curve]),
-            Series("if all were shown alike", [share / 100 for share in x]),
+            Series("share of item impressions", [share for _, share in found.curve]),
+            Series("if evenly shared", [share / 100 for share in x]),
         ],
-        f"The hundredth of items shown most has {found.top_share:.0%} of all places.",
+        f"The 1% of items shown most have {found.top_share:.0%} of all item impressions.",
         x_kind="number",
-        x_label="per cent of items, least shown first",
+        x_label="% of items, least shown first",
         unit="%",
     )

@@ -120,6 +120,15 @@ def utc_day(time_us: int) -> str:
     return f"{from_us(time_us):%a %Y-%m-%d}"
 
 
+def metric_name(metric: str) -> str:
+    """
+    >>> metric_name("mrr@20"), metric_name("ndcg@10"), metric_name("recall@20")
+    ('MRR@20', 'NDCG@10', 'recall@20')
+    """
+    name, _, depth = metric.partition("@")
+    return f"{name.upper() if name in ('mrr', 'ndcg') else name}@{depth}"
+
+
 def shown_json(value: Any) -> str:
     """A value of a settings table."""
     if isinstance(value, bool) or value is None:
@@ -143,5 +152,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "days": days,
     "utc_day": utc_day,
     "plain": shown_json,
+    "metric_name": metric_name,
     "rfc3339": rfc3339,
 }

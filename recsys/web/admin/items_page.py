@@ -139,8 +139,8 @@ def set_availability() -> Response:
     if not listed and (bundle is None or item_id not in bundle.vocabulary):
         raise NotFoundError("item", item_id)
     catalogue.set_availability(shared.database, actor(), item_id, given == "true", now_us())
-    text = "may be recommended again" if given == "true" else "is out of every answer"
-    return done(f"{item_id} {text}, from now on.", ".show", item_id=item_id)
+    text = "can be recommended again" if given == "true" else "is hidden from all answers"
+    return done(f"{item_id} {text}.", ".show", item_id=item_id)
 
 
 def _neighbours(find: Any, item_id: str, now: int) -> list[RankedItem]:
@@ -182,9 +182,7 @@ def _chart(counted: ItemEvents, now: int) -> Chart:
     first = min([since, *(step for step, _, _ in counted.steps)])
     last = max([now, *(step + HOUR_US for step, _, _ in counted.steps)])
     if not counted.steps:
-        return Chart(
-            "popularity", "Events over time", [], [], "No event of it among those looked at."
-        )
+        return Chart("popularity", "Events over time", [], [], "No events of this item.")
     # A log from long ago is shown where it ends, not up to today.
     last = min(last, max(step for step, _, _ in counted.steps) + DAY_US)
     length = last - first

@@ -27,20 +27,20 @@ SILENT_US = 60 * 1_000_000
 HISTORY = ("cursor", "job", "state")  # what the list of runs is asked by
 STATES = ("requested", "running", *ENDED)
 MEANING = {
-    "retrain": "Learns from the log, compares with the champion, promotes through the gate.",
-    "refresh": "Attributes clicks, counts events, follows new items, watches the champion.",
-    "prune": "Deletes events, answers, runs and versions past their time.",
-    "tune": "Searches settings of the network; what it finds is tried by the next training.",
-    "backup": "Writes database and models to the backup folder.",
+    "retrain": "Trains on the log, compares with the champion, and promotes what passes the gate.",
+    "refresh": "Attributes clicks, updates counts, tracks new items, monitors the champion.",
+    "prune": "Deletes events, answers, runs and versions past their retention.",
+    "tune": "Searches settings of the network; the next training tries what it finds.",
+    "backup": "Writes the database and models to the backup folder.",
 }
 CONSEQUENCE = {
-    "retrain": "A training starts at low priority; serving goes on. If the gate lets the new version "
-    "through it goes live by itself.",
-    "refresh": "Clicks are attributed and counts brought up to date. A champion that does badly in "
-    "service may be rolled back.",
-    "prune": "What is past its time, as the configuration says, is deleted for good.",
-    "tune": "A search over settings starts at low priority; it may take hours.",
-    "backup": "A backup is written at low priority; older ones go as the configuration says.",
+    "retrain": "A training starts at low priority; serving continues. If the new version passes the "
+    "gate, it goes live automatically.",
+    "refresh": "Clicks are attributed and counts updated. A champion that underperforms may be rolled "
+    "back.",
+    "prune": "Everything past its configured retention is deleted permanently.",
+    "tune": "A search over settings starts at low priority; it can take hours.",
+    "backup": "A backup is written at low priority; old ones are deleted as configured.",
 }
 
 
@@ -106,21 +106,21 @@ def run_live(run_id: int) -> Response | str:
 def run_now(job: str) -> AnyResponse:
     """Ask for a run."""
     made = job_control.run_job(services().database, actor(), job, now_us())
-    return done(f"Run {made.id} of {job} is requested.", "admin_jobs.run", run_id=made.id)
+    return done(f"Run {made.id} of {job} requested.", "admin_jobs.run", run_id=made.id)
 
 
 @view(blueprint, "/<job>/pause", role="operator", methods=("POST",))
 def pause(job: str) -> AnyResponse:
     """Start no more runs of a job by its schedule."""
     job_control.set_paused(services().database, actor(), job, True, now_us())
-    return done(f"The schedule of {job} is paused.", "admin_jobs.index")
+    return done(f"Schedule of {job} paused.", "admin_jobs.index")
 
 
 @view(blueprint, "/<job>/resume", role="operator", methods=("POST",))
 def resume(job: str) -> AnyResponse:
     """Let a schedule go on."""
     job_control.set_paused(services().database, actor(), job, False, now_us())
-    return done(f"The schedule of {job} goes on from its next slot.", "admin_jobs.index")
+    return done(f"Schedule of {job} resumed.", "admin_jobs.index")
 
 
 @view(blueprint, "/runs/<int:run_id>/cancel", role="operator", methods=("POST",))
@@ -128,7 +128,7 @@ def cancel(run_id: int) -> AnyResponse:
     """Cancel a run."""
     cancelled = job_control.cancel_run(services().database, actor(), run_id, now_us())
     ended = cancelled.state in ENDED
-    text = f"Run {run_id} is cancelled." if ended else f"Run {run_id} is told to stop."
+    text = f"Run {run_id} cancelled." if ended else f"Run {run_id} is being cancelled."
     return done(text, "admin_jobs.run", run_id=run_id)
 
 

@@ -1,4 +1,4 @@
-"""Keys: who may ask the API for what; make one, revoke one."""
+"""Keys: API keys and their scopes; create one, revoke one."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_keys", __name__, url_prefix=f"{PREFIX}/keys")
 
-STATES = ("live", "revoked", "all")
+STATES = ("active", "revoked", "all")
 USED_DAYS = 30  # over which requests are added up
 MAX_NAME, MAX_ORIGINS = 100, 20
 MEANING = {
-    "read": "Asks for recommendations, items, users, models and jobs. For your servers.",
+    "read": "Reads recommendations, items, users, models and jobs. For your servers.",
     "write": "Sends events and items, merges users. For your servers.",
-    "admin": "Does what read and write may, promotes models, runs jobs and erases users. For people "
-    "and scripts you trust.",
-    "collect": "May stand in a web page for everyone to see: it posts events of one session and asks "
-    "for that session's recommendations, from the origins you name, so many times a minute.",
+    "admin": "Does everything read and write can, and promotes models, runs jobs and erases users. For "
+    "people and scripts you trust.",
+    "collect": "Safe to publish in a web page: sends events of one session and reads that session's "
+    "recommendations, only from the origins you name and with a limit per minute.",
 }
 
 
 @view(blueprint, "", role="viewer", query=("state", "q"))
 def index() -> str:
     """The keys, without their secrets."""
-    state, text = choice("state", STATES, "live"), words("q")
+    state, text = choice("state", STATES, "active"), words("q")
     with services().database.connect() as connection:
         every = key_rows.list_keys(connection)
         now = now_us()
@@ -44,7 +44,7 @@ def index() -> str:
     rows = [
         row
         for row in reversed(every)
-        if state == "all" or (row.revoked_at_us is None) == (state == "live")
+        if state == "all" or (row.revoked_at_us is None) == (state == "active")
     ]
     if text is not None:
         rows = [row for row in rows if text.lower() in f"{row.name} {row.key_id}".lower()]
@@ -55,7 +55,7 @@ def index() -> str:
         uses=uses,
         since_us=since,
         counts={
-            "live": sum(row.revoked_at_us is None for row in every),
+            "active": sum(row.revoked_at_us is None for row in every),
             "revoked": sum(row.revoked_at_us is not None for row in every),
             "all": len(every),
         },
@@ -95,22 +95,22 @@ def create() -> Response:
 def revoke(key_id: str) -> AnyResponse:
     """Refuse a key from the next request on."""
     name = credentials.revoke_key(services().database, actor(), key_id, now_us())
-    return done(f"The key {name} is revoked.", "admin_keys.index")
+    return done(f"Key {name} revoked.", "admin_keys.index")
 
 
 def _say(error: InputError) -> str:
     """What is wrong with a field, for the person at the form."""
     texts = {
-        "scopes": "Choose what the key may do.",
-        "name": f"Expected a name of 1 to {MAX_NAME} characters.",
-        "allowed_origins": "A key for pages needs the origins they come from.",
+        "scopes": "Choose at least one scope.",
+        "name": f"Enter a name of 1 to {MAX_NAME} characters.",
+        "allowed_origins": "A key of scope collect needs the origins of its pages.",
     }
     if error.field == "allowed_origins" and isinstance(error.value, str):
         return f"{error.value[:100]}: {error.expected}."
     if error.field == "scopes" and "public" in error.expected:
-        return "A key of scope collect is public: no other scope goes with it."
+        return "A key of scope collect is public and cannot have another scope."
     if error.field == "allowed_origins" and error.value:
-        return "Origins belong to keys of scope collect alone."
+        return "Only keys of scope collect have origins."
     return texts.get(error.field, f"{error.expected}.")
 
 

@@ -23,7 +23,7 @@ from recsys.web.services import actor, now_us, services
 blueprint = Blueprint("admin_login", __name__, url_prefix=PREFIX)
 
 HASHING_PATHS = (f"{PREFIX}/login", f"{PREFIX}/account/password")  # POST takes long there
-REFUSED = "The name or the password is not right."
+REFUSED = "Incorrect name or password."
 
 
 @view(blueprint, "/login", role=OPEN, query=("next", "changed"))
@@ -97,9 +97,9 @@ def change_password() -> Any:
         right = is_password(given["old"], stored)
     problem = None
     if not right:
-        problem = "The present password is not right."
+        problem = "The current password is incorrect."
     elif given["new"] != given["again"]:
-        problem = "The new password was not repeated as it was written."
+        problem = "The new passwords do not match."
     else:
         try:
             credentials.set_password(database, actor(), name, given["new"], now_us())

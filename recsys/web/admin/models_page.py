@@ -96,7 +96,7 @@ def show(version: str) -> str:
 def promote(version: str) -> Response:
     """Make a version the champion."""
     deployments.promote(services().database, actor(), version, _reason(), now_us())
-    return done(f"{version} is the champion now.", "admin_models.show", version=version)
+    return done(f"{version} is now the champion.", "admin_models.show", version=version)
 
 
 @view(blueprint, "/rollback", role="operator", methods=("POST",))

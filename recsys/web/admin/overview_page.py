@@ -1,4 +1,4 @@
-"""Overview: what happens, how well, and what needs somebody."""
+"""Overview: traffic, quality, and problems that need attention."""
 
 from __future__ import annotations
 
@@ -103,21 +103,21 @@ def _charts(
             "stacked", whole=True,
         ),
         "latency": Chart(
-            "latency", "Time to answer", seconds, quantiles,
+            "latency", "Latency", seconds, quantiles,
             "" if latency.count else "No requests in this range.", unit="ms",
         ),
         "users": Chart(
-            "active-users", "Active users a day", [day / 1e6 for day in users[0]],
+            "active-users", "Daily active users", [day / 1e6 for day in users[0]],
             [Series("users", users[1])], kind="bars", whole=True,
         ),
         "sources": Chart(
-            "sources", "Where recommended items came from", sources.x, sources.series(),
+            "sources", "Recommended items by source", sources.x, sources.series(),
             "" if sources.total else "Nothing was recommended in this range.", "stacked", whole=True,
         ),
         "fallbacks": Chart(
-            "fallbacks", "Answers not of the model alone, by reason", fallbacks.x,
+            "fallbacks", "Fallbacks", fallbacks.x,
             fallbacks.series(),
-            "" if fallbacks.total else "None: every answer was the model's ranking.",
+            "" if fallbacks.total else "None: every answer came from the model alone.",
             "stacked", whole=True,
         ),
     }  # fmt: skip
@@ -174,11 +174,11 @@ def _click_through(connection: Connection, chosen: TimeRange) -> dict[str, Any]:
     return {
         "shown": shown,
         "rate": rate(shown, clicks)["click_through"],
-        "plot": svg.intervals(plotted, "Click-through by version in percent", digits=2),
+        "plot": svg.intervals(plotted, "Click-through by version, in percent", digits=2),
         "uplift": difference,
         "uplift_text": ""
         if difference is None
-        else f"{points(difference['difference'])} over the control "
+        else f"{points(difference['difference'])} compared with control "
         f"({points(difference['low'])} to {points(difference['high'])})",
     }
 
@@ -208,12 +208,12 @@ def _disk(growth: Growth | None) -> dict[str, Any]:
     newest, left = growth.newest, growth.days_left
     sizes = {"database": newest.database_bytes, "registry": newest.registry_bytes}
     if growth.bytes_a_day is None:
-        return {"value": "unknown", "note": "needs sizes of two days", **sizes}
+        return {"value": "unknown", "note": "needs two days of measurements", **sizes}
     if newest.free_bytes is None:
-        return {"value": "unknown", "note": "free space cannot be seen", **sizes}
+        return {"value": "unknown", "note": "free space cannot be read", **sizes}
     if left is None:
-        return {"value": "never", "note": "nothing grows", **sizes}
+        return {"value": "never", "note": "no growth", **sizes}
     if left > 3_650:
-        return {"value": "> 10 years", "note": "at the present growth", **sizes}
+        return {"value": "> 10 years", "note": "at the current rate", **sizes}
     day = from_us(newest.day_us) + timedelta(days=left)
     return {"value": f"{day:%Y-%m-%d}", "note": f"in {duration(left * 86_400)}", **sizes}

@@ -63,25 +63,27 @@ def _scheduler(connection: Connection, settings: Settings) -> list[Problem]:
     lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     silence = scheduler_silence_us(lease)
     if silence is None:
-        text = "No scheduler runs"
-        return [Problem("bad", text, "Nothing is retrained or refreshed. Start: recsys schedule")]
+        text = "No scheduler is running"
+        return [
+            Problem("bad", text, "Nothing is retrained or refreshed. Start one: recsys schedule")
+        ]
     if silence > max(SILENT_US, 4e6 * settings.schedule.lease_seconds):
-        text = f"The scheduler was last heard of {duration(silence // 1_000_000)} ago"
-        return [Problem("bad", text, "Look at its log, or start another: recsys schedule")]
+        text = f"The scheduler's last heartbeat was {duration(silence // 1_000_000)} ago"
+        return [Problem("bad", text, "Check its log, or start another: recsys schedule")]
     return []
 
 
 def _model(connection: Connection, settings: Settings, now_us: int) -> list[Problem]:
     champion = version_rows.champion(connection)
     if champion is None:
-        advice = "Popular and latest items are shown. Run a training."
-        return [Problem("bad", "No model serves", advice, "admin_jobs.index")]
+        advice = "Popular and latest items are shown instead. Run a training."
+        return [Problem("bad", "No model is serving", advice, "admin_jobs.index")]
     hours = settings.schedule.max_model_age_hours or OLD_HOURS
     age_us = now_us - champion.data_end_us
     if age_us <= hours * HOUR_US:
         return []
-    text = f"The model knows nothing of the last {duration(age_us // 1_000_000)}"
-    advice = "New events may not arrive, or trainings fail."
+    text = f"The model has not seen the last {duration(age_us // 1_000_000)}"
+    advice = "Check whether new events arrive and trainings succeed."
     return [Problem("warn", text, advice, "admin_models.index")]
 
 
@@ -108,7 +110,7 @@ def _runs(connection: Connection, now_us: int) -> list[Problem]:
             continue
         if (ended[0].finished_at_us or 0) < now_us - 7 * DAY_US:
             continue
-        advice = ended[0].error or "Its log may say why."
+        advice = ended[0].error or "Check its log."
         values = {"run_id": ended[0].id}
         text = f"The last run of {job} {ended[0].state.replace('_', ' ')}"
         found.append(Problem("bad", text, advice, "admin_jobs.run", values))
@@ -120,7 +122,7 @@ def _quarantine(connection: Connection, now_us: int) -> list[Problem]:
     if number_ < MANY_REJECTED:
         return []
     text = f"{number(number_)}{'+' if number_ >= 10_000 else ''} rows were rejected in a day"
-    advice = "See which fields are wrong, mend the source, replay them."
+    advice = "See which fields are wrong, fix the source and replay the rows."
     return [Problem("warn", text, advice, "admin_data_quality.index")]
 
 
@@ -130,4 +132,6 @@ def _disk(connection: Connection) -> list[Problem]:
     if left is None or left > FULL_DAYS:
         return []
     tone = "bad" if left < 3 else "warn"
-    return [Problem(tone, f"The disk is full in {left:.0f} days", "Shorten events.retention_days.")]
+    return [
+        Problem(tone, f"The disk will be full in {left:.0f} days", "Shorten events.retention_days.")
+    ]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from recsys.config import NETWORKS
 from recsys.models.blend import BLEND, COPY, TRENDING
+from recsys.serving.explain import main_reasons
 from recsys.storage.entities.item_rows import StoredItem
 
 HUES = 8  # classes hue-0.. of people.css
-TRACE = 0.005  # a share too small to be named
 SOURCE_MEANINGS = {  # of sources that no ranker's name explains
-    **dict.fromkeys((*NETWORKS, BLEND), "what the network expects after this history"),
-    COPY: "an item of this history, seen before, which the network copies",
-    TRENDING: "trending now: what most users and sessions had in the last hour",
-    "latest": "what was added to the catalogue last",
+    **dict.fromkeys((*NETWORKS, BLEND), "the network's prediction for this history"),
+    COPY: "an item of this history that the network predicts again",
+    TRENDING: "trending: the items of most users and sessions in the last hour",
+    "latest": "the latest items of the catalogue",
 }
 MAX_INLINE = 8_192  # characters of a picture that stands in its address
 
@@ -52,25 +52,6 @@ def picture(item: StoredItem | None) -> str | None:
     return image if here or image.startswith("data:image/") else None
 
 
-def strongest(reasons: Iterable[Any] | None) -> list[tuple[str, float]]:
-    """(item id, share) of what is behind an item: events of one item added up, traces left out.
-
-    `reasons`: as an answer holds them, or as they were stored.
-
-    >>> strongest([{"item_id": "a", "share": 0.2}, {"item_id": "a", "share": 0.1},
-    ...            {"item_id": "b", "share": 0.001}])
-    [('a', 0.3)]
-    """
-    shares: dict[str, float] = {}
-    for one in reasons or ():
-        item_id, share = (
-            (one["item_id"], one["share"]) if isinstance(one, dict) else (one.item_id, one.share)
-        )
-        shares[item_id] = round(shares.get(item_id, 0.0) + share, 4)
-    found = [(item_id, min(share, 1.0)) for item_id, share in shares.items() if share >= TRACE]
-    return sorted(found, key=lambda pair: -pair[1])
-
-
 def source_kind(source: str) -> str:
     """Whether the model gave an item, a ranker that counts, or what needs no history.
 
@@ -90,7 +71,7 @@ def source_meaning(source: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "hue": hue,
     "picture": picture,
-    "strongest": strongest,
+    "main_reasons": main_reasons,
     "source_kind": source_kind,
     "source_meaning": source_meaning,
 }

@@ -186,7 +186,7 @@ def merge() -> Response:
         if request.form.get("from") == "session":
             return redirect(url_for(".show", session_id=key[2:]), 303)
         return redirect(url_for(".show", user_id=user_id), 303)
-    return done(f"The events of {key[2:]} count as {target}'s now.", ".show", user_id=target)
+    return done(f"Events of {key[2:]} now count as {target}'s.", ".show", user_id=target)
 
 
 @view(blueprint, "/erase", role="admin", methods=("POST",))

@@ -1,6 +1,6 @@
 """What-if: a sequence built by hand, and what would come next after each of its steps.
 
-The sequence stands in the query string, so that an address can be handed on: `item`, `type` and
+The sequence stands in the query string, so that its address can be shared: `item`, `type` and
 `gap` (seconds since the step before) once for each step.
 """
 
@@ -265,6 +265,6 @@ def _types(bundle: Bundle | None, steps: list[Step]) -> list[str]:
 
 
 def _unread(bundle: Bundle | None, steps: list[Step]) -> set[str]:
-    """Types in the sequence that the model passes over."""
+    """Types in the sequence that the model ignores."""
     read = set(bundle.input_event_types) if bundle is not None else set()
     return {step.event_type for step in steps if read and step.event_type not in read}

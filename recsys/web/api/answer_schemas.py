@@ -25,7 +25,9 @@ class ReasonOut(BaseModel):
     item_id: str
     event_id: str
     timestamp: str
-    share: float = Field(description="How much of the item's score rests on this event, 0..1")
+    share: float = Field(
+        description="How much the item's score drops, as a share of it, if this event alone is left out: 0 to 1. Shares of several events overlap and can add up to more than 1"
+    )
 
 
 class RankedItemOut(BaseModel):
@@ -49,7 +51,7 @@ class RecommendationAnswer(BaseModel):
     generated_at: str
     sequence_length: int
     last_event_id: str | None
-    degraded: str | None = Field(description="Why the answer is less than it should be, or null")
+    degraded: str | None = Field(description="Why the answer is a fallback or incomplete, or null")
     arm: str | None = Field(description="champion, control, or null without a model")
     items: list[RankedItemOut]
 

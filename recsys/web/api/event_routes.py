@@ -55,7 +55,7 @@ class EventsAnswer(BaseModel):
     example={"user_id": "u1", "item_id": "i1", "event_type": "view"},
 )
 def post_events(body: Any) -> tuple[dict[str, Any], int]:
-    """Store one event, or up to 10,000; each row is answered for itself."""
+    """Store one event, or up to 10,000; each row gets its own result."""
     services().recommender.source.check_writable()
     rows = body if isinstance(body, list) else [body]
     if not 1 <= len(rows) <= MAX_ROWS:

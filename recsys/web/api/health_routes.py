@@ -20,13 +20,13 @@ class HealthAnswer(BaseModel):
 
 @operation(blueprint, "GET", "/health/live", scope=None, answer=HealthAnswer)
 def live() -> HealthAnswer:
-    """The process answers."""
+    """Liveness: the process responds."""
     return HealthAnswer(status="live", checks={})
 
 
 @operation(blueprint, "GET", "/health/ready", scope=None, answer=HealthAnswer, statuses=(200, 503))
 def ready() -> tuple[HealthAnswer, int]:
-    """The database answers, and the champion, if there is one, is loaded."""
+    """Readiness: the database responds, and the champion, if there is one, is loaded."""
     checks: dict[str, str] = {}
     try:
         with services().database.connect() as connection:

@@ -47,7 +47,7 @@ class ItemByIdQuery(Strict):
 class ItemQuery(Strict):
     q: Search | None = None
     category: Id | None = None
-    item_id: Id | None = Field(None, description="Answers this item alone")
+    item_id: Id | None = Field(None, description="Return only this item")
     limit: Limit = 100
     cursor: Cursor | None = None
 
@@ -98,9 +98,9 @@ class ItemListAnswer(BaseModel):
     example=[{"item_id": "i1", "title": "Teapot", "categories": ["kitchen"], "price": 19.5}],
 )
 def put_items(body: Any) -> tuple[dict[str, Any], int]:
-    """Store what is given of one item, or of up to 10,000; each row is answered for itself.
+    """Create or update one item, or up to 10,000; each row gets its own result.
 
-    What is not given stays as it is stored; null takes a value away, among properties one by one.
+    Fields not given keep their stored value; null removes a value, properties one by one.
     """
     rows = body if isinstance(body, list) else [body]
     if not 1 <= len(rows) <= MAX_ROWS:
@@ -150,7 +150,7 @@ def list_items(query: ItemQuery) -> dict[str, Any]:
     blueprint, "GET", "/items/popular", scope="read", query=PopularQuery, answer=ItemListAnswer
 )
 def popular(query: PopularQuery) -> dict[str, Any]:
-    """Items with most events in the last `window` days."""
+    """Items with the most events in the last `window` days."""
     lists = services().recommender.item_lists
     return _list(lists.popular(query.window, query.category, query.k, now_us()))
 
@@ -166,7 +166,7 @@ def popular(query: PopularQuery) -> dict[str, Any]:
     by_query=QueryForm("/items/similar", KByIdQuery),
 )
 def similar(item_id: str, query: KQuery) -> dict[str, Any]:
-    """Items that the model holds for alike."""
+    """Similar items, according to the model."""
     return _list(services().recommender.item_lists.similar(item_id, query.k, now_us()))
 
 
@@ -181,7 +181,7 @@ def similar(item_id: str, query: KQuery) -> dict[str, Any]:
     by_query=QueryForm("/items/next", KByIdQuery),
 )
 def following(item_id: str, query: KQuery) -> dict[str, Any]:
-    """What most often came right after an item."""
+    """Items that most often come right after an item."""
     return _list(services().recommender.item_lists.following(item_id, query.k, now_us()))
 
 
@@ -205,8 +205,9 @@ def get_item(item_id: str) -> dict[str, Any]:
     by_query=QueryForm("/items", ItemByIdQuery),
 )
 def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
-    """Change what is given of an item's metadata, null taking a value away; `available: false` takes
-    the item out of every answer at once.
+    """Update an item's metadata; fields not given keep their value, null removes one.
+
+    `available: false` takes the item out of every answer at once.
     """
     given = check_item({"item_id": item_id, **body.model_dump(exclude_unset=True)})
     with services().database.begin() as connection:
@@ -226,9 +227,9 @@ def patch_item(item_id: str, body: ItemPatch) -> dict[str, Any]:
     by_query=QueryForm("/items", ItemByIdQuery),
 )
 def delete_item(item_id: str) -> dict[str, Any]:
-    """Remove an item's metadata and answer what it was; its events stay.
+    """Delete an item's metadata and return it; its events are kept.
 
-    It is in no answer from now on, until it is given again (PUT, an import).
+    The item is in no answer until it is stored again (PUT, an import).
     """
     item = _item(item_id)
     with services().database.begin() as connection:

@@ -45,7 +45,7 @@ class ScheduleOut(BaseModel):
 
 
 class SchedulerOut(BaseModel):
-    """Who leads, and when it last said so; null where none ever did."""
+    """The leading scheduler and its last heartbeat; null if there has been none."""
 
     holder: str | None
     renewed_at: str | None
@@ -60,7 +60,7 @@ class JobsAnswer(BaseModel):
 
 @operation(blueprint, "GET", "/jobs", scope="read", query=PageQuery, answer=JobsAnswer)
 def list_jobs(query: PageQuery) -> JobsAnswer:
-    """Schedules, and runs from the newest on."""
+    """List schedules and runs, newest first."""
     before = read_number(query.cursor)
     with services().database.connect() as connection:
         schedules = schedule_rows.list_schedules(connection)
@@ -78,7 +78,7 @@ def list_jobs(query: PageQuery) -> JobsAnswer:
     blueprint, "POST", "/jobs/<id:job>/run", scope="admin", answer=RunOut, statuses=(202, 404, 409)
 )
 def run_job(job: str) -> tuple[RunOut, int]:
-    """Ask for a run now; the scheduler picks it up."""
+    """Request a run now; the scheduler picks it up."""
     return _run(job_control.run_job(services().database, actor(), job, now_us())), 202
 
 
@@ -91,7 +91,7 @@ def run_job(job: str) -> tuple[RunOut, int]:
     statuses=(200, 404),
 )
 def pause_job(job: str) -> ScheduleOut:
-    """Start no more runs by the schedule; runs can be asked for all the same."""
+    """Pause a job's schedule; runs can still be requested."""
     return _schedule(job_control.set_paused(services().database, actor(), job, True, now_us()))
 
 
@@ -104,7 +104,7 @@ def pause_job(job: str) -> ScheduleOut:
     statuses=(200, 404),
 )
 def resume_job(job: str) -> ScheduleOut:
-    """Let the schedule go on from its next slot."""
+    """Resume a job's schedule at its next run."""
     return _schedule(job_control.set_paused(services().database, actor(), job, False, now_us()))
 
 
@@ -112,7 +112,7 @@ def resume_job(job: str) -> ScheduleOut:
     blueprint, "GET", "/jobs/runs/<int:run_id>", scope="read", answer=RunOut, statuses=(200, 404)
 )
 def get_run(run_id: int) -> RunOut:
-    """One run with its state, progress and outcome."""
+    """Get one run with its state, progress and outcome."""
     with services().database.connect() as connection:
         return _run(job_rows.get_run(connection, run_id))
 
@@ -126,7 +126,7 @@ def get_run(run_id: int) -> RunOut:
     statuses=(200, 404, 409),
 )
 def cancel_run(run_id: int) -> RunOut:
-    """Cancel a run: at once where it waits, within seconds where it runs."""
+    """Cancel a run: at once if it is waiting, within seconds if it is running."""
     return _run(job_control.cancel_run(services().database, actor(), run_id, now_us()))
 
 

@@ -50,7 +50,7 @@ class ModelPage(BaseModel):
 
 @operation(blueprint, "GET", "/models", scope="read", query=PageQuery, answer=ModelPage)
 def list_models(query: PageQuery) -> ModelPage:
-    """All versions, newest first."""
+    """List model versions, newest first."""
     before = read_cursor(query.cursor)
     with services().database.connect() as connection:
         champion = version_rows.champion_name(connection)
@@ -65,7 +65,7 @@ def list_models(query: PageQuery) -> ModelPage:
     blueprint, "GET", "/models/<id:version>", scope="read", answer=ModelOut, statuses=(200, 404)
 )
 def get_model(version: str) -> ModelOut:
-    """One version with its figures and the gate's verdict."""
+    """Get one version with its metrics and the gate's verdict."""
     with services().database.connect() as connection:
         champion = version_rows.champion_name(connection)
         return _model(version_rows.get_version(connection, version), champion)
@@ -81,7 +81,7 @@ def get_model(version: str) -> ModelOut:
     statuses=(200, 404, 409),
 )
 def promote_model(version: str, body: PromoteBody) -> ChampionAnswer:
-    """Make a version the champion, whatever the gate said; every worker follows in seconds."""
+    """Make a version the champion, bypassing the gate; all workers switch within seconds."""
     deployments.promote(services().database, actor(), version, body.reason, now_us())
     return ChampionAnswer(champion=version)
 

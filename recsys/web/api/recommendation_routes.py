@@ -74,7 +74,7 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     ),
 )
 def user_recommendations(user_id: str, query: RecommendationQuery) -> dict[str, Any]:
-    """Items a user is likely to want next; a user without events gets popular ones."""
+    """Recommend items to a user; a user without events gets popular ones."""
     return _answer(query, user_id=user_id)
 
 
@@ -90,7 +90,7 @@ def user_recommendations(user_id: str, query: RecommendationQuery) -> dict[str, 
     example={"events": [{"item_id": "i1"}, {"item_id": "i2"}], "k": 10},
 )
 def post_recommendations(body: RecommendationBody) -> dict[str, Any]:
-    """Items for a sequence of events in the body, after what is stored of a session or user."""
+    """Recommend items for events in the body, after those stored of a session or user."""
     if from_page():
         if body.user_id is not None or body.session_id is None:
             raise AccessError("a page asks for its own session_id, without user_id")
@@ -110,7 +110,7 @@ def post_recommendations(body: RecommendationBody) -> dict[str, Any]:
     example={"requests": [{"user_id": "u1", "k": 10}, {"user_id": "u2", "k": 10}]},
 )
 def post_recommendations_batch(body: BatchBody) -> dict[str, Any]:
-    """Up to 100 requests in one; each is answered as by itself."""
+    """Up to 100 requests in one; each is answered as if sent alone."""
     return {"answers": [_for_body(one) for one in body.requests]}
 
 
@@ -133,7 +133,7 @@ def _for_body(body: RecommendationBody) -> dict[str, Any]:
     statuses=(200, 404),
 )
 def replay(recommendation_id: str) -> dict[str, Any]:
-    """What an answer showed, why, and what was clicked of it."""
+    """Replay an answer: what it showed, why, and what was clicked."""
     shared = services()
     shared.impressions.shown_up_to(recommendation_id)  # waits for one that is being written
     with shared.database.connect() as connection:
@@ -181,7 +181,7 @@ def replay(recommendation_id: str) -> dict[str, Any]:
     example={"recommendation_id": "q1w2e3", "items": ["i1", "i2"]},
 )
 def post_impressions(body: ImpressionIn) -> dict[str, Any]:
-    """Say what was really shown; clicks are attributed to the recommendation_id answered."""
+    """Report what was actually shown; clicks are attributed to the recommendation_id returned."""
     shared = services()
     if body.recommendation_id is not None:
         shared.impressions.shown_up_to(body.recommendation_id)

@@ -24,25 +24,29 @@ class RecommendationQuery(Strict):
     k: K | None = None
     exclude_seen: SeenTypes | None = Field(
         None,
-        description="Event types by commas, whose items are left out; or, alone, all, none, or true: those "
-        "that are configured. A type that no event is of is refused",
+        description="Event types, separated by commas, whose items are excluded; or one of all, none and "
+        "true (the configured types). A type that no event has is refused",
     )
     exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field([])
     categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(
-        [], description="Items of any of these"
+        [], description="Only items in any of these"
     )
     filter: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
         [],
-        description="NAME OP VALUE, such as price<50 or brand=Acme; all must be met. The order is of "
+        description="NAME OP VALUE, such as price<50 or brand=Acme; all must hold. Order compares "
         "numbers or ISO dates; a NAME that no item has is refused",
     )
     boost: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
         [], description="NAME OP VALUE^FACTOR, such as brand=Acme^1.5: multiplies scores"
     )
     max_per_category: Annotated[int, Field(ge=1, le=1_000)] | None = None
-    scenario: TypeName | None = Field(None, description="The place shown, for reports")
-    page_of: Id | None = Field(None, description="A recommendation_id: the next k after it")
-    explain: bool = Field(False, description="Name the past events behind each item")
+    scenario: TypeName | None = Field(
+        None, description="The placement, such as home or basket, for reports"
+    )
+    page_of: Id | None = Field(
+        None, description="A recommendation_id: return the next k items after it"
+    )
+    explain: bool = Field(False, description="Return the past events behind each item")
 
     def request(self, serving: ServingSettings) -> Request:
         """What is asked for, where nothing is said as `serving` has it. Raises InputError."""
@@ -76,20 +80,20 @@ class RecommendationByIdQuery(RecommendationQuery):
 
 
 class RecommendationBody(RecommendationQuery):
-    """A sequence of your own, of a stored session or user, or of both: `events` come last."""
+    """A sequence given in the body, of a stored session or user, or both; `events` come last."""
 
     events: Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)] = Field(
-        [], description="Events, oldest first; without a user or session they need none"
+        [], description="Events, oldest first; they need no user or session of their own"
     )
     user_id: Id | None = None
     session_id: Id | None = None
     candidates: Annotated[list[Id], Field(max_length=10_000)] = Field(
-        [], description="Rank these alone"
+        [], description="Rank only these"
     )
 
 
 class BatchBody(Strict):
-    """Many at once; each is answered as by itself."""
+    """Several requests; each is answered as if sent alone."""
 
     requests: Annotated[list[RecommendationBody], Field(min_length=1, max_length=MAX_BATCH)]
 
@@ -108,7 +112,7 @@ class ShownItem(BaseModel):
 
 
 class ReplayAnswer(BaseModel):
-    """An answer as it was given."""
+    """A stored answer."""
 
     recommendation_id: str
     generated_at: str
@@ -121,11 +125,11 @@ class ReplayAnswer(BaseModel):
     sequence_length: int | None
     last_event_id: str | None
     items: list[ShownItem]
-    shown: list[str] | None = Field(description="What was really shown, where it was said")
+    shown: list[str] | None = Field(description="What was actually shown, if reported")
 
 
 class ImpressionIn(Strict):
-    """What was really shown: of an answer, or of a list of your own."""
+    """What was actually shown: items of an answer, or of a list of your own."""
 
     items: Annotated[list[Id], Field(min_length=1, max_length=MAX_LIST)]
     recommendation_id: Id | None = None

@@ -19,7 +19,7 @@ blueprint = Blueprint("reports", __name__, url_prefix="/api/v1")
 
 
 class HoursQuery(Strict):
-    hours: Annotated[int, Field(ge=1, le=8_760, description="Back from now")] = 24
+    hours: Annotated[int, Field(ge=1, le=8_760, description="Hours back from now")] = 24
 
 
 class ClickThroughQuery(HoursQuery):
@@ -33,15 +33,15 @@ class ClickThroughRow(BaseModel):
     arm: str | None = None
     scenario: str | None = None
     source: str | None = None
-    shown: int = Field(description="Answers; items, where source is among `by`")
-    clicks: int = Field(description="Answers with a click; items clicked, likewise")
+    shown: int = Field(description="Answers; items, if `by` contains source")
+    clicks: int = Field(description="Answers with a click; clicked items, if `by` contains source")
     click_through: float | None
     low: float | None = Field(description="Lower end of the 95% interval")
     high: float | None
 
 
 class Uplift(BaseModel):
-    """Champion less control over the hours in which both answered."""
+    """Champion minus control over the hours in which both served."""
 
     difference: float
     low: float
@@ -90,7 +90,7 @@ class LiveQualityAnswer(LiveQualityFigures):
     answer=ClickThroughAnswer,
 )
 def click_through(query: ClickThroughQuery) -> dict[str, Any]:
-    """Shown and clicked by version, arm, scenario or source, and the champion's uplift."""
+    """Impressions and clicks by version, arm, scenario or source, and the champion's uplift."""
     since, until = _span(query)
     with services().database.connect() as connection:
         rows = answer_count_rows.counts(connection, since, until, list(dict.fromkeys(query.by)))

@@ -41,7 +41,7 @@ class EventPage(BaseModel):
 
 
 class MergeBody(Strict):
-    """Whose events become this user's: another user's, or an anonymous session's."""
+    """The user or the anonymous session to merge into this user."""
 
     from_: Id | None = Field(None, alias="from", description="A user_id")
     session_id: Id | None = None
@@ -57,10 +57,12 @@ class ErasureAnswer(BaseModel):
 
     user_id: str
     erased_at: str
-    merged_users: list[str] = Field(description="Merged with the user, and erased with them")
-    merged_sessions: list[str] = Field(description="The same of sessions")
-    removed: dict[str, int] = Field(description="Rows removed, by what they were")
-    notes: dict[str, str] = Field(description="What else there is, and what becomes of it")
+    merged_users: list[str] = Field(description="User IDs merged with the user and erased too")
+    merged_sessions: list[str] = Field(
+        description="Session IDs merged with the user and erased too"
+    )
+    removed: dict[str, int] = Field(description="Number of rows removed, by kind")
+    notes: dict[str, str] = Field(description="What else there is, and what happens to it")
 
 
 class UserEventsQuery(PageQuery, UserByIdQuery):
@@ -77,7 +79,7 @@ class UserEventsQuery(PageQuery, UserByIdQuery):
     by_query=QueryForm("/users", UserByIdQuery),
 )
 def get_user(user_id: str) -> UserAnswer:
-    """How much is stored of a user, and what was merged into them."""
+    """Get how much is stored of a user, and what was merged into it."""
     with services().database.connect() as connection:
         found = services().recommender.source.summary(connection, user_id)
     if found.events == 0 and not found.merged:
@@ -103,7 +105,7 @@ def get_user(user_id: str) -> UserAnswer:
     by_query=QueryForm("/users/events", UserEventsQuery),
 )
 def get_user_events(user_id: str, query: PageQuery) -> dict[str, Any]:
-    """A user's events, the newest arrival first."""
+    """List a user's events, the latest received first."""
     before = read_number(query.cursor)
     with services().database.connect() as connection:
         source = services().recommender.source
@@ -126,7 +128,7 @@ def get_user_events(user_id: str, query: PageQuery) -> dict[str, Any]:
     by_query=QueryForm("/users/merge", UserByIdQuery),
 )
 def merge_user(user_id: str, body: MergeBody) -> MergeAnswer:
-    """Count another user's events, or an anonymous session's, as this user's from now on."""
+    """Merge another user or an anonymous session: its events count as this user's from now on."""
     if (body.from_ is None) == (body.session_id is None):
         message = "expected one of from and session_id"
         raise InvalidRequestError([FieldError(field="from", message=message)])

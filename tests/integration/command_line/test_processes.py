@@ -42,7 +42,7 @@ def test_a_scheduler_writes_for_its_user_alone_and_so_does_code_that_opens_a_dat
 
 
 def test_whether_a_scheduler_leads_is_told_by_the_status(lone_shell):
-    assert "no scheduler leads" in lone_shell.run("schedule", "--check", status=1)
+    assert "no scheduler is running" in lone_shell.run("schedule", "--check", status=1)
     url = lone_shell.environment["RECSYS_DATABASE__URL"]
     with contextlib.closing(Database(url)) as database:
         for ago, status in ((0, 0), (3_600, 1)):

@@ -135,7 +135,7 @@ def test_pages_show_the_rows_of_the_table(shop, own, tiny_shop, Service, add_acc
     )
     item = Counter(tiny_shop.events["item_id"].to_pylist()).most_common(1)[0][0]
     assert 'data-chart="' in page("items/one", item_id=item)
-    assert "Nobody has looked" not in page("data-quality", range="90d")
+    assert "not been analysed" not in page("data-quality", range="90d")
     service.app.extensions["recsys"].recommender.source.close()
     service.close()
 

@@ -55,7 +55,7 @@ def test_a_view_is_called_alike_by_path_and_by_query(monkeypatch):
     assert client.get("/api/things/echo?k=5").status_code == 422
     assert client.get("/api/things/tea/echo?item_id=tea").status_code == 422
     path, query = declared
-    assert query.summary == "The same with the item's id as a query parameter, or so."
+    assert query.summary == "The same, with the item's ID as a query parameter, or so."
     assert query == replace(
         path,
         path="/api/things/echo",

@@ -58,12 +58,12 @@ async function follow() {
     drawRow($("next"), answer.items, answer.recommendation_id);
     const model = answer.model_version ? `model ${answer.model_version}` : "no model yet";
     const seen = answer.sequence_length;
-    tell(`Answered in ${took} ms by ${model}, from ${seen} event${seen === 1 ? "" : "s"} of yours.`);
+    tell(`Answered in ${took} ms by ${model}, from ${seen} event${seen === 1 ? "" : "s"} of this visit.`);
     if ($("why").checked) await explain(number);
   } catch {
     if (number !== asked) return;
     $("next").replaceChildren(element("li", "none", "No recommendations at the moment."));
-    tell("The recommendation service does not answer. The shop goes on.");
+    tell("The recommendation service is not responding. The shop still works.");
   } finally {
     if (number === asked) $("next").setAttribute("aria-busy", "false");
   }
@@ -95,12 +95,13 @@ async function explain(number) {
   for (const tile of $("next").querySelectorAll("li[data-item]")) {
     tile.querySelector(".reasons")?.remove();
     const found = (reasons.get(tile.dataset.item) || []).filter((one) => one.share > 0).slice(0, 3);
+    const whole = Math.max(1, found.reduce((sum, one) => sum + one.share, 0)); // shares overlap
     const box = element("p", "reasons");
-    box.append(element("span", "", found.length ? "because of" : "popular, whoever asks"));
+    box.append(element("span", "", found.length ? "because of" : "popular with everyone"));
     for (const one of found) {
       const item = known.get(one.item_id) || { item_id: one.item_id, title: one.item_id };
       const picture = image(item, 28);
-      picture.alt = `${title(item)}, ${Math.round(one.share * 100)}%`;
+      picture.alt = `${title(item)}, ${Math.floor((one.share / whole) * 100)}%`;
       picture.title = picture.alt;
       box.append(picture);
     }
@@ -116,7 +117,7 @@ async function showPopular() {
     if (!items.length) throw new Error("nothing was clicked lately");
     drawRow($("popular"), items, null);
   } catch {
-    $("popular").replaceChildren(element("li", "none", "Nothing at the moment."));
+    $("popular").replaceChildren(element("li", "none", "Nothing right now."));
   }
 }
 
@@ -195,10 +196,10 @@ async function drawTiles(more = false) {
     page.cursor = found.next_cursor;
     $("more").hidden = !page.cursor;
     $("empty").hidden = $("tiles").children.length > 0;
-    $("empty").textContent = `Nothing is called “${page.q}”. Try another word, or a department.`;
+    $("empty").textContent = `No matches for “${page.q}”. Try another word, or choose a department.`;
   } catch (error) {
     $("empty").hidden = false;
-    $("empty").textContent = `The catalogue does not answer: ${error.message}`;
+    $("empty").textContent = `The catalogue is not responding: ${error.message}`;
   }
 }
 
@@ -248,7 +249,7 @@ function drawBasket() {
     }),
   );
   const total = items.reduce((sum, item) => sum + (item.price || 0), 0);
-  $("sum").textContent = items.length ? `Together ${money.format(total)}` : "Nothing in it yet.";
+  $("sum").textContent = items.length ? `Total ${money.format(total)}` : "Your basket is empty.";
   $("check-out").disabled = items.length === 0;
 }
 
@@ -260,13 +261,13 @@ async function checkOut() {
   $("basket").close();
   for (const item of bought) await report("purchase", item);
   await follow();
-  tell(`Thank you. ${bought.length} purchase${bought.length === 1 ? "" : "s"} became events; what was bought is recommended no more.`);
+  tell(`Thank you. ${bought.length} purchase${bought.length === 1 ? "" : "s"} recorded. You will not be recommended what you have bought.`);
 }
 
 function startOver() {
   visit = begin();
   recsys = client();
-  $("looking").replaceChildren(element("p", "hint", "A new visitor: nobody knows anything about you yet."));
+  $("looking").replaceChildren(element("p", "hint", "A new visitor: nothing is known about you yet."));
   drawTrail();
   drawBasket();
   follow();

@@ -66,7 +66,7 @@
       document.dispatchEvent(new CustomEvent("theme"));
     } else if ("copy" in target.dataset) {
       navigator.clipboard.writeText(document.getElementById(target.dataset.copy).textContent.trim()).then(
-        () => toast("good", "Copied."), () => toast("bad", "The browser did not allow copying."));
+        () => toast("good", "Copied."), () => toast("bad", "The browser blocked copying."));
     }
   });
   document.addEventListener("keydown", (event) => {
@@ -116,7 +116,7 @@
     const status = event.detail.xhr.status;
     if (status >= 500) { offline.hidden = false; return; }
     if (status === 401) return; // htmx goes to the log-in page
-    let text = "That did not work.";
+    let text = "Something went wrong.";
     try { text = JSON.parse(event.detail.xhr.responseText).detail; } catch { /* not JSON */ }
     toast("bad", text);
   });
