@@ -318,7 +318,7 @@ def test_live_quality_is_drawn_with_its_number_of_clicks(dashboard, width):
     page = dashboard.log_in(viewport={"width": width, "height": 800})
     page.goto(f"{dashboard.base}/admin/overview?range=7d")
     for title, labels in (
-        ("Recall@20 just before each click", ["as served", "the model standing still"]),
+        ("Recall@20 just before each click", ["as served", "without live events"]),
         ("Clicks ranked", ["known items", "items new to the model"]),
     ):
         figure = page.locator("figure", has_text=title)

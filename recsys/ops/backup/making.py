@@ -52,7 +52,7 @@ def make_backup(
     if path.is_dir():
         path = path / backup_name(now)
     if path.exists():
-        raise ConflictError(f"{path} exists already; it is left as it is")
+        raise ConflictError(f"{path} already exists; it was not changed")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.part")
     try:
@@ -63,7 +63,7 @@ def make_backup(
             os.fsync(file.fileno())
         os.link(part, path)  # unlike a rename, this never takes another file's place
     except FileExistsError:
-        raise ConflictError(f"{path} exists already; it is left as it is") from None
+        raise ConflictError(f"{path} already exists; it was not changed") from None
     finally:
         part.unlink(missing_ok=True)
     sync_folder(path.parent)

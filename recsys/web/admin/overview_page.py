@@ -26,7 +26,7 @@ blueprint = Blueprint("admin_overview", __name__, url_prefix=PREFIX)
 
 SYSTEM_LABELS: dict[System, str] = {
     "live": "as served",
-    "still": "the model standing still",
+    "still": "without live events",
     "popular": "popular items",
 }
 MAX_VERSIONS = 8  # in the plot of click-through

@@ -80,7 +80,7 @@ def test_a_restored_service_answers_as_before(filled, target, tmp_path):
 def test_what_is_there_is_kept_unless_told(filled, tmp_path):
     database, settings = filled
     path, _ = make_backup(settings, database, tmp_path / "kept.zip", NOW)
-    with pytest.raises(ConflictError, match="exists already"):
+    with pytest.raises(ConflictError, match="already exists"):
         make_backup(settings, database, path, NOW)
     with database.begin() as connection:
         key_rows.create_key(connection, "later", ["read"], 2)

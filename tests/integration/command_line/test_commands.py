@@ -44,7 +44,7 @@ def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path, usu
     made = shell.json("init")
     assert made["admin_key"].startswith("rk_")
     assert (tmp_path / "config.toml").is_file()
-    assert "exists already" in shell.run("init", status=1)
+    assert "already exists" in shell.run("init", status=1)
     imported = shell.json("events", "import", log_file)
     assert imported["accepted"] == imported["read"]
     again = shell.json("events", "import", log_file)
