@@ -23,7 +23,6 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.lstm.network import NextItemNetwork
 from recsys.models.lstm.trainer import Trainer
 
-
 WINDOW = 2
 CONTEXT_POWER = 0.75  # of the counts of contexts, as in word2vec
 OVERSAMPLING = 16
