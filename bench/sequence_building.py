@@ -96,7 +96,9 @@ def _work(what: str, url: str, folder: str) -> dict[str, Any]:
     started = time.perf_counter()
     result: dict[str, Any] = {}
     if what == "read":
-        result["events"] = sum(b.num_rows for b in read_batches(database, STORE_COLUMNS))
+        result["events"] = sum(
+            b.num_rows for b in read_batches(database, STORE_COLUMNS, alone=True)
+        )
     elif what == "update":
         result["events"] = SequenceStore(files).update(database).new_rows
     elif what == "frame":

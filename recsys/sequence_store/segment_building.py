@@ -65,7 +65,7 @@ def range_rows(url: str, span: Range, database: Database | None = None) -> Segme
     own = database or Database(url)
     columns = f"{STORE_COLUMNS}, event_id" if span.by_event_id else STORE_COLUMNS
     identity = "event_id" if span.by_event_id else "order"
-    batches = read_batches(own, columns, ids=(span.first, span.end))
+    batches = read_batches(own, columns, ids=(span.first, span.end), alone=database is None)
     rows = _rows(batches, identity, span.known)
     if database is None:
         own.close()

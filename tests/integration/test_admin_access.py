@@ -175,7 +175,7 @@ def test_too_many_failures_lock_an_account_whether_it_exists_or_not(admin, quick
     for name in ("a-admin", "nobody"):
         answers = [log_in(admin, name, "wrong password")[1] for _ in range(ACCOUNT_FAILURES)]
         assert {answer.status_code for answer in answers} == {403}
-        assert all("name or the password" in a.get_data(as_text=True) for a in answers)
+        assert all("Incorrect name or password" in a.get_data(as_text=True) for a in answers)
         _, answer = log_in(admin, name)
         assert answer.status_code == 429
         assert int(answer.headers["Retry-After"]) <= LOCK_US / 1e6

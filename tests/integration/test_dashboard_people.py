@@ -70,6 +70,15 @@ class Desk:
         assert answer.status_code == 200, answer.get_data(as_text=True)
         return answer.get_json()
 
+    def returning(self):
+        """A user to whom the model recommends, unless told otherwise, what that user has seen."""
+        for number in range(40):
+            user_id = f"shopper-{number:06d}"
+            seen = {one["item_id"] for one in self.api("GET", f"/users/{user_id}/events")["events"]}
+            if seen.intersection(self.next_items(user_id, 10)):
+                return user_id
+        raise AssertionError("nobody is recommended what they have seen")
+
     def next_items(self, user_id, k=5):
         found = self.api("GET", f"/users/{user_id}/recommendations?k={k}&exclude_seen=none")
         return [one["item_id"] for one in found["items"]]
@@ -91,8 +100,10 @@ def running(browser, tiny_shop, publish, tmp_path_factory, add_account, settings
         for role in ("admin", "operator", "viewer"):
             add_account(connection, role, role)
     app = create_app(settings_for(folder / "models"), database)
-    # Answers follow the live log from the first one on.
-    app.extensions["recsys"].recommender.live.follow_once(time.time_ns() // 1_000)
+    # Answers follow the live log from the first one on, and never tell of its age.
+    live = app.extensions["recsys"].recommender.live
+    live.follow_once(time.time_ns() // 1_000)
+    live.start()
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     base = f"http://127.0.0.1:{server.server_port}"
@@ -200,6 +211,7 @@ def test_an_answer_is_replayed_with_its_click(desk):
     expect(page.get_by_role("link", name="from a recommendation").first).to_be_visible()
     expect(page.get_by_role("list", name="Recommended now")).to_be_visible()
     page.get_by_label("Exclude seen items of type").select_option("all")
+    page.goto(f"{desk.base}/admin/users/one?user_id={desk.returning()}&exclude_seen=all")
     expect(page.get_by_text("already seen").first).to_be_visible()
 
 

@@ -25,7 +25,7 @@ REVIEWED = {
     },
     "recsys/storage/entities/event_batches.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
     "recsys/storage/external/external_database.py": {
-        "f'PRAGMA {pragma}'", "f'SET LOCAL statement_timeout = {self._count_ms}'",
+        "f'SET LOCAL statement_timeout = {self._count_ms}'",
         "query",  # compiled by mapping.py
     },
     "recsys/storage/external/source_sessions.py": {"statement"},

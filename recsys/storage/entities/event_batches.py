@@ -72,10 +72,14 @@ def read_batches(
     in_order: bool = False,
     ids: tuple[int, int] | None = None,
     buckets: int | None = None,
+    alone: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """Record batches of `columns` (one of this module's constants), in no order unless asked.
 
     `ids`: of rows whose id lies in [first, end) alone. `buckets`: of users of the first so many alone.
+    `alone`: this process has no other connection to the database. Only then is a SQLite file read
+    through ADBC, which brings a SQLite library of its own: where two of them have a file open in one
+    process, closing it in one drops the locks of the other (sqlite.org/howtocorrupt.html, 2.2.1).
     """
     order = " ORDER BY id" if in_order else ""
     wanted = [f"timestamp_us >= {int(since_us)}"] if since_us > 0 else []
@@ -83,7 +87,7 @@ def read_batches(
     wanted += [f"user_bucket < {int(buckets)}"] if buckets is not None else []
     where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
     query = f"SELECT {columns} FROM events{where}{order}"  # noqa: S608
-    if database.dialect == "sqlite" and database.file is None:
+    if database.dialect == "sqlite" and (database.file is None or not alone):
         yield from _through_driver(database, query)
         return
     # Here, for they bring pandas along, which takes long to load and nobody needs who only serves.

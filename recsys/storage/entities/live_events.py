@@ -174,11 +174,11 @@ class OwnFollower:
             last = self._start(connection) if self._last is None else self._last
             waits = connection.dialect.name == "postgresql"
             gaps = self._settled(connection, now_us) if waits else []
+            fresh = self._newest(connection, last=last)
             late: list[tuple[Any, ...]] = []
-            if gaps and not self._behind:
+            if gaps and not self._behind:  # after the newest: so an event follows the one before it
                 firsts, lasts = [gap.first for gap in gaps], [gap.last for gap in gaps]
                 late = sorted(self._late(connection, firsts=firsts, lasts=lasts))
-            fresh = self._newest(connection, last=last)
         if not self._behind:
             gaps = [one for gap in gaps for one in _rest(gap, late)]
             gaps = [gap for gap in gaps if not _is_over(gap, now_us)]

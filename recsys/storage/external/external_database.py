@@ -152,41 +152,31 @@ class ExternalDatabase:
     ) -> Iterator[pa.RecordBatch]:
         """The rows of a SELECT without parameters, in bounded batches of columns.
 
-        Through ADBC where the driver has it. `columns`: what is selected, by meaning and in order. `waited_for`: a request waits for it, so that it has a time-out and is not tried of a
+        Through ADBC where PostgreSQL is read; of SQLite there may be one library in a process alone (see
+        `recsys.storage.entities.event_batches.read_batches`). `columns`: what is selected, by meaning and in order. `waited_for`: a request waits for it, so that it has a time-out and is not tried of a
         database that was away just now. Raises SourceUnavailableError.
         """
         if waited_for:
             self.refuse_if_away()
         with translated(), stream_translated():
-            if self.dialect == "mysql":
-                yield from self._streamed(query, columns, waited_for)
-            else:
+            if self.dialect == "postgresql":
                 yield from self._through_adbc(query, waited_for)
+            else:
+                yield from self._streamed(query, columns, waited_for)
 
     def _through_adbc(self, query: str, waited_for: bool) -> Iterator[pa.RecordBatch]:
-        # Here, for they bring pandas along, which takes long to load and a request never needs.
-        from adbc_driver_postgresql import dbapi as postgresql_adbc
-        from adbc_driver_sqlite import dbapi as sqlite_adbc
+        # Here, for it brings pandas along, which takes long to load and a request never needs.
+        from adbc_driver_postgresql import dbapi
 
-        if self.dialect == "sqlite":
-            connection = sqlite_adbc.connect(sqlite_uri(self.url))
-        else:
-            address = self.url.set(drivername="postgresql")
-            if "connect_timeout" not in address.query:
-                address = address.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
-            connection = postgresql_adbc.connect(address.render_as_string(hide_password=False))
+        address = self.url.set(drivername="postgresql")
+        if "connect_timeout" not in address.query:
+            address = address.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
+        connection = dbapi.connect(address.render_as_string(hide_password=False))
         with connection, connection.cursor() as cursor:
-            if self.dialect == "sqlite":
-                for pragma in (f"busy_timeout = {CONNECT_SECONDS * 1_000}", "query_only = ON"):
-                    cursor.execute(f"PRAGMA {pragma}")
-                    cursor.fetchall()
-                options = {"adbc.sqlite.query.batch_rows": str(BATCH_ROWS)}
-                cursor.adbc_statement.set_options(**options)
-            else:
-                cursor.execute("SET TRANSACTION READ ONLY")
-                cursor.execute("SET LOCAL TIME ZONE 'UTC'")
-                if waited_for:
-                    cursor.execute(f"SET LOCAL statement_timeout = {self._count_ms}")
+            cursor.execute("SET TRANSACTION READ ONLY")
+            cursor.execute("SET LOCAL TIME ZONE 'UTC'")
+            if waited_for:
+                cursor.execute(f"SET LOCAL statement_timeout = {self._count_ms}")
             cursor.execute(query)
             yield from cursor.fetch_record_batch()
 

@@ -29,7 +29,7 @@ def test_it_reports_rows_the_index_and_the_grant(tmp_path, own, tiny_shop, two_c
         two_clicks.run(statement.rstrip(";"))
     again = json.loads(check(tmp_path, two_clicks, "--json").splitlines()[-1])
     assert again["source"]["served"] is True and again["source"]["create_index"] == []
-    assert "<svg" in page.read_text() and "The mapping" in page.read_text()
+    assert "<svg" in page.read_text() and "<h2>Mapping</h2>" in page.read_text()
     text = check(tmp_path, two_clicks)
     assert "verdict: " in text and "access: " in text
 

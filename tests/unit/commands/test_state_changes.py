@@ -20,6 +20,7 @@ DATA = {
     },
     "what is counted and derived from them": {
         *("click_rows.attribute_clicks", "item_rows.replace_followers"),
+        "live_quality_rows.put_hour",
     },
     "an installation's own name and key, made when they are first asked for": {
         *(

@@ -50,7 +50,7 @@ def test_files_say_what_the_database_says_and_new_rows_are_read_alone(
     monkeypatch.setattr(
         segment_building,
         "read_batches",
-        lambda database, columns, ids: asked.append(ids) or real(database, columns, ids=ids),
+        lambda *given, ids, **more: asked.append(ids) or real(*given, ids=ids, **more),
     )
     second = store.update(database)
     assert (second.new_rows, second.rows, second.rebuilt) == (100, 2_100, False)
@@ -294,7 +294,7 @@ def test_ids_that_lie_far_apart_are_read_in_a_bounded_number_of_ranges(
     monkeypatch.setattr(
         segment_building,
         "read_batches",
-        lambda database, columns, ids: asked.append(ids) or real(database, columns, ids=ids),
+        lambda *given, ids, **more: asked.append(ids) or real(*given, ids=ids, **more),
     )
     assert store.update(database).rows == 500
     assert len(asked) <= 21
