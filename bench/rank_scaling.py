@@ -33,10 +33,11 @@ from recsys.distributed.torchrun import with_ranks
 from recsys.errors import TrainingError
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.ingest.event_files import ReadOptions, read_events
-from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes
 from recsys.models.lstm.initial_weights import start_cold
 from recsys.models.lstm.trainer import Trainer, train_network
+from recsys.models.lstm.weights import network_bytes
 from recsys.progress import Say, quiet
+from recsys.registry.array_files import mapped_arrays
 from recsys.sequence_store.store import CHUNK_IDS, ReadRanges, SequenceStore
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.event_import import import_chunks
@@ -159,8 +160,8 @@ def train_some(out: Path, events: int) -> dict[str, Any]:
 
 def _compared(alone: Path, out: Path) -> dict[str, Any]:
     """How a training by several ranks differs from that by one."""
-    ours, theirs = (mapped_tensors(one / "weights.safetensors") for one in (alone, out))
-    most = max(float((ours[name] - theirs[name]).abs().max()) for name in ours)
+    ours, theirs = (mapped_arrays(one / "weights.safetensors") for one in (alone, out))
+    most = max(float(np.abs(ours[name] - theirs[name]).max()) for name in ours)
     one, many = (json.loads((one / "facts.json").read_text()) for one in (alone, out))
     return {
         "events_per_second": many["events_per_second"],

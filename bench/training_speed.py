@@ -28,12 +28,12 @@ from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import cut_for_share, events_before
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.lstm.batch_scorer import BatchScorer
 from recsys.models.lstm.checkpoint import Progress
-from recsys.models.lstm.copy_head import KEY_WIDTH
 from recsys.models.lstm.initial_weights import start_cold
-from recsys.models.lstm.network_scorer import NetworkScorer
 from recsys.models.lstm.optimizer import gemm_gflops
 from recsys.models.lstm.trainer import Schedule, Trainer, train_network
+from recsys.models.lstm.weights import KEY_WIDTH
 from recsys.models.version_facts import VersionFacts
 from recsys.training.dataset import make_dataset
 from recsys.training.evaluate import scorer_of, window_positions
@@ -112,7 +112,7 @@ def run_until(
     positions = window_positions(log, bundle, cut_us).known
     curve: list[dict[str, float]] = []
 
-    def rank(_scorer: NetworkScorer) -> float:
+    def rank(_scorer: BatchScorer) -> float:
         network = scorer_of(bundle, bundle.network_name)
         ranks = rank_positions(positions, network, len(dataset.vocabulary)).ranks
         figures = {"recall@20": recall(ranks, K), "mrr@20": reciprocal_rank(ranks, K)}

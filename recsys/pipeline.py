@@ -3,14 +3,12 @@
     events in a database -> event frame -> per-user sequences -> time split -> batches -> LSTM
     -> scores -> evaluation report -> gate -> registry -> served recommendation -> click -> event
 
-Read `train` for the first half and `recommend` for the second.
+Read `train` for the first half and `recsys/serving/answering.py` for the second, which needs no torch.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,26 +24,19 @@ from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ingest.item_files import ItemOptions, read_items
 from recsys.ingest.row_owners import OwnerColumns
+from recsys.models.lstm.network import as_module
 from recsys.models.lstm.onnx_export import export_onnx
 from recsys.models.version_facts import Verdict, VersionFacts
 from recsys.progress import OnRows, Say, quiet
 from recsys.registry import keep_version, load_champion, new_version, read_version
 from recsys.sequence_store.store import ReadRanges
 from recsys.sequence_store.training_window import open_store, training_frame, update_store
-from recsys.serving.all_users import ANSWERS, answer_rows, users_of
-from recsys.serving.answers import Answer, Request
-from recsys.serving.candidates import rank_candidates
-from recsys.serving.context import read_context
-from recsys.serving.explain import explain
-from recsys.serving.recommender import Recommender
-from recsys.serving.top_k import make_answer, take_top_k
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import event_rows, item_rows, rejected_rows, version_rows
 from recsys.storage.entities.audit_rows import CLI, Actor
 from recsys.storage.entities.event_import import ImportSummary, import_file, replay
 from recsys.storage.entities.import_rows import OpenImport
 from recsys.storage.entities.model_files import open_model_files
-from recsys.storage.entities.stamps import Stamps
 from recsys.storage.events_source import open_events_source
 from recsys.tracing import traced
 from recsys.training.compare import ComparisonData, NetworkComparison, compare_networks
@@ -294,46 +285,6 @@ def tune(
     return search_settings(log, settings, cut_us, folder, budget, run, on_trial)
 
 
-def recommend(
-    recommender: Recommender, request: Request, now_us: int, stamps: Stamps | None = None
-) -> Answer:
-    """Model -> history and filters -> candidates -> top k -> reasons -> answer.
-
-    The one way to an answer, over HTTP, on the command line and for `recommend_all`. Whoever shows
-    it logs it (`recsys.serving.answer_log`). `stamps`: as read from the database for this very
-    request, where they were. Where the database cannot be reached, the request's own events and the
-    last known popular items still give an answer, marked degraded.
-    """
-    model = recommender.choose_model(request)
-    context = read_context(recommender, request, model, now_us, stamps)
-    candidates = rank_candidates(recommender, context)
-    chosen = take_top_k(recommender, context, candidates)
-    reasons = explain(recommender, context, chosen)
-    return make_answer(recommender, context, chosen, reasons)
-
-
-def recommend_all(settings: Settings, database: Database, k: int, path: Path, now: datetime) -> int:
-    """The answer to every user with events -> a Parquet file (user_id, item_id, rank, score); its rows.
-
-    Each user gets what `recommend` gives. Raises NotEnoughDataError where no version was promoted
-    yet, ModelFileError where none can be loaded, StorageUnavailableError.
-    """
-    now_us = to_us(now)
-    recommender = Recommender(settings, database, time.monotonic)
-    with closing(recommender), writing(path) as write:
-        recommender.require_model()
-        recommender.follow_once(now_us)
-        user_ids = users_of(open_events_source(settings, database).frame_since(now_us))
-        rows = 0
-        for at in range(0, len(user_ids), ANSWERS):
-            asked = [
-                Request(user_id=user_id, k=k, exclude_seen=settings.serving.exclude_seen)
-                for user_id in user_ids[at : at + ANSWERS]
-            ]
-            rows += write(answer_rows([recommend(recommender, one, now_us) for one in asked]))
-        return rows
-
-
 def export_model(settings: Settings, database: Database, version: str, path: Path) -> float:
     """A version's network as an ONNX file; the largest difference found to the network itself.
 
@@ -345,4 +296,4 @@ def export_model(settings: Settings, database: Database, version: str, path: Pat
     bundle = read_version(settings.registry.path, row.version, row.manifest_sha256, files)
     if bundle.network is None:
         raise ModelFileError(f"version {version} holds no network")
-    return export_onnx(bundle.network, bundle.repeats.current_may_recur, path)
+    return export_onnx(as_module(bundle.network), bundle.repeats.current_may_recur, path)

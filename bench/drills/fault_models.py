@@ -18,9 +18,9 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from bench.drills.fault_stage import Fault, Stage
-from recsys import pipeline
 from recsys.errors import ModelFileError
 from recsys.registry import MANIFEST, read_version
+from recsys.serving import answering
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Database
@@ -58,7 +58,7 @@ def damaged_models(stage: Stage, count: int, seed: int = 5) -> Fault:
             named += copy.version in str(error) and str(stage.registry) not in str(error)
         starting = Recommender(stage.settings, database, clock)
         answers = [
-            pipeline.recommend(one, asked, champion.data_end_us) for one in (running, starting)
+            answering.recommend(one, asked, champion.data_end_us) for one in (running, starting)
         ]
         answered += all(a.model_version == champion.version and a.items for a in answers)
         with database.begin() as connection:

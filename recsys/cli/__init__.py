@@ -11,6 +11,11 @@ from recsys.cli.visible_output import guard_terminal
 from recsys.config.process import collect_rarely, keep_files_private
 from recsys.errors import InputError, RecsysError
 
+TRAINING_ONLY = (
+    "torch",
+    "pandas",
+    "optuna",
+)  # what a service is installed without: deploy/Containerfile
 ARGUMENTS = ("NAME", "USER", "REVISION")  # those that a command itself may find unacceptable
 
 app = typer.Typer(
@@ -66,6 +71,14 @@ def main() -> None:
             raise
         print(f"recsys: {error}", file=sys.stderr)
         sys.exit(2 if _is_usage(error) else 1)
+    except ModuleNotFoundError as error:
+        if debug or error.name not in TRAINING_ONLY:
+            raise
+        print(
+            f"recsys: {error.name} is not installed; trainings need it: pip install recsys",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except OSError as error:
         if debug:
             raise

@@ -34,8 +34,8 @@ def recommend(
 
     Example: recsys recommend u123 -k 5
     """
-    from recsys import pipeline
     from recsys.events.times import to_us
+    from recsys.serving import answering
     from recsys.serving.answers import Request
     from recsys.serving.explain import main_reasons
     from recsys.serving.recommender import Recommender
@@ -47,7 +47,7 @@ def recommend(
     if everyone:
         if output is None:
             raise InputError("--output", None, "expected a .parquet file to write with --all")
-        rows = pipeline.recommend_all(settings, database, k, output, now())
+        rows = answering.recommend_all(settings, database, k, output, now())
         show({"users": rows, "path": str(output)}, as_json)
         return
     if user is None and session is None:
@@ -65,7 +65,7 @@ def recommend(
     at_us = to_us(now())
     if problem := recommender.follow_once(at_us):
         typer.echo(problem, err=True)
-    answer = pipeline.recommend(recommender, request, at_us)
+    answer = answering.recommend(recommender, request, at_us)
     lines = []
     for item in answer.items:
         title = item.item.title or "" if item.item else ""

@@ -12,6 +12,7 @@ import base64
 import hashlib
 import os
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Iterable, Sequence
@@ -48,7 +49,7 @@ _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 FEW_TEXTS = 16  # which are hashed one by one
 TEXTS_AT_ONCE = 8_192
-MANY_TEXTS = 50_000  # for which it pays to load pandas
+MANY_TEXTS = 50_000  # for which it pays to call pandas, where it is loaded
 _ALL_BITS = 2**64 - 1
 # SipHash's initial state under the key "0123456789123456", that of pandas.util.hash_array, by which
 # sequence files were written.
@@ -168,8 +169,8 @@ def hash_texts(texts: Sequence[str]) -> UInt64Array:
     >>> hash_texts(["u:7", "s:a"]).tolist()
     [16498074603971775433, 8132027885368087255]
     """
-    if len(texts) >= MANY_TEXTS:
-        import pandas as pd  # who reads so many has loaded it already, for ADBC brings it along
+    if len(texts) >= MANY_TEXTS and "pandas" in sys.modules:  # a process that serves never loads it
+        import pandas as pd
 
         values = np.empty(len(texts), object)
         values[:] = texts

@@ -50,7 +50,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class Components:
-    """Component scores for B histories; arrays as in `recsys.models.lstm.network_scorer.Predictions`."""
+    """Component scores for B histories; arrays as in `recsys.models.lstm.batch_scorer.Predictions`."""
 
     network: str  # the network's name among the weights: its body
     scores: Float32Array  # (B, V); -inf where an item may not come next

@@ -16,8 +16,8 @@ from recsys.models.blend import Blend
 from recsys.models.content import ContentMap
 from recsys.models.live_view import LiveMoment
 from recsys.models.lstm.item_matrix import ItemMatrix
-from recsys.models.lstm.network import NextItemNetwork
 from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.weights import Network
 from recsys.models.ranker import Ranker
 from recsys.models.version_facts import VersionFacts
 
@@ -29,7 +29,7 @@ class Bundle:
     version: str
     vocabulary: Vocabulary
     event_types: list[str]  # code 1.. in order; code 0 is missing
-    network: NextItemNetwork | None
+    network: Network | None
     rankers: Mapping[str, Ranker]
     repeats: RepeatPolicy
     ranking: str  # what is served: a blend's name or a ranker's
@@ -71,7 +71,7 @@ class Bundle:
         """What the network's weights take in memory."""
         if self.network is None:
             return 0
-        return sum(t.numel() * t.element_size() for t in self.network.state_dict().values())
+        return sum(array.nbytes for array in self.network.arrays().values())
 
     def with_live(self, moment: LiveMoment) -> Bundle:
         """The bundle at a moment of the live log, whose new items its vocabulary holds then.

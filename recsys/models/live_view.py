@@ -72,8 +72,8 @@ class LiveView:
         if bundle.network is None:
             nothing = np.zeros((rows, 1), np.float32)
             return cls(bundle.vocabulary, nothing, nothing[:, 0], since_us)
-        table = bundle.network.items.weight.detach().numpy()
-        bias = bundle.network.item_bias.detach().numpy()
+        held = bundle.network.arrays()
+        table, bias = held["items.weight"], held["item_bias"]
         return cls(bundle.vocabulary, table, bias, since_us, bundle.content)
 
     def _reset(self) -> None:

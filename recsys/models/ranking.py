@@ -1,9 +1,10 @@
-"""A bundle's ranking of histories: the one way from history to scores, in training and serving.
+"""A bundle's ranking of one history: the one way from history to an answer, in training and serving.
 
-`scores` ranks whole batches over the whole catalogue. `best` gives the same top k of one history
-without touching most of it: one pass of products over the item matrix finds the candidates by the
-network's score, which are scored exactly beside those of the rankers and of the copy head, and they
-alone are blended. Every component gives an item outside of them less than the k-th of them.
+`recsys.models.batch_ranking` ranks whole batches over the whole catalogue. `best` gives the same top k
+of one history without touching most of it: one pass of products over the item matrix finds the
+candidates by the network's score, which are scored exactly beside those of the rankers and of the copy
+head, and they alone are blended. Every component gives an item outside of them less than the k-th of
+them.
 
 Legend: B histories, V vocabulary rows, C candidates.
 """
@@ -41,56 +42,8 @@ from recsys.models.catalogue_scan import (
 )
 from recsys.models.lstm.inference import NetworkState
 from recsys.models.ranker import NO_VOTES, Votes
-from recsys.models.rankers import dense_scores
 
 NO_MASK: BoolArray = np.empty(0, np.bool_)
-
-
-def scores(
-    bundle: Bundle,
-    histories: Histories,
-    ranking: str | None = None,
-    recent: Float32Array | None = None,
-) -> Float32Array:
-    """Scores (B, V) by `ranking` (default: the one the bundle serves).
-
-    What may not come next (padding, unknown, and what the learned repeat policy rules out) is -inf.
-    `recent` (V,): log(1 + recent count) of each item, in place of the bundle's own.
-    Raises KeyError where the bundle holds no such ranking.
-    """
-    name = ranking or bundle.ranking
-    if name in bundle.rankers:
-        found = dense_scores(bundle.rankers[name], histories, len(bundle.vocabulary))
-        bundle.repeats.mask(found, histories)
-        return found
-    blend = bundle.blends[name]
-    return blended(blend, components_of(bundle, histories, _rankers_in(bundle, blend), recent))
-
-
-def components_of(
-    bundle: Bundle,
-    histories: Histories,
-    names: Sequence[str],
-    recent: Float32Array | None = None,
-) -> Components:
-    """Component scores of the network and the rankers called `names` for each history."""
-    assert bundle.scorer is not None and bundle.network_name is not None
-    found = bundle.scorer.predict(histories)
-    votes = {
-        name: [bundle.component(name).votes(histories[row]) for row in range(len(histories))]
-        for name in names
-    }
-    if recent is None:
-        recent = bundle.recent
-    return Components(
-        network=bundle.network_name,
-        scores=found.scores,
-        pointed=found.pointed,
-        shares=found.shares,
-        gate=found.gate,
-        votes=votes,
-        recent=recent,
-    )
 
 
 def rankings(bundle: Bundle) -> list[str]:
@@ -98,7 +51,7 @@ def rankings(bundle: Bundle) -> list[str]:
     return [*(name for name in bundle.blends if name != LIVE), *bundle.rankers]
 
 
-def _rankers_in(bundle: Bundle, blend: Blend) -> list[str]:
+def rankers_in(bundle: Bundle, blend: Blend) -> list[str]:
     names = [n for n, weight in blend.weights.items() if weight and n != bundle.network_name]
     return [n for n in names if n != TRENDING or bundle.live is not None]
 
@@ -144,7 +97,9 @@ def scores_at(
         voted, votes = votes_of(bundle, history[0], [bundle.ranking])[bundle.ranking]
         found = np.zeros(len(bundle.vocabulary), np.float32)
         found[voted] = votes
-        return found[rows]
+        found = found[rows]
+        found[~bundle.repeats.allows(rows, history[0])] = -np.inf
+        return found
     state = history_state(bundle, history)
     assert state is not None
     at, components = candidates(bundle, blend, history, 0, recent, ALLOW_ALL, state, asked=rows)
@@ -177,7 +132,7 @@ def history_state(
     blend = served_blend(bundle)
     if blend is None or bundle.scorer is None:
         return None
-    names = _rankers_in(bundle, blend)
+    names = rankers_in(bundle, blend)
     network = network or network_state(bundle, history)
     return HistoryState(network, votes_of(bundle, history[0], names))
 

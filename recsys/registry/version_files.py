@@ -19,18 +19,18 @@ from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.bundle import Bundle
 from recsys.models.content import ContentMap
-from recsys.models.lstm.checkpoint import (
-    mapped_tensors,
+from recsys.models.lstm.item_matrix import ItemMatrix
+from recsys.models.lstm.weights import (
     network_bytes,
-    network_from,
     shape_plain,
+    stored_network,
     weights_of_format_1,
 )
-from recsys.models.lstm.item_matrix import ItemMatrix
 from recsys.models.ranker import Ranker
 from recsys.models.rankers import RANKERS
 from recsys.models.version_facts import VersionFacts
 from recsys.progress import Say
+from recsys.registry.array_files import mapped_arrays
 from recsys.registry.copies import fetch_version
 from recsys.registry.folders import part_of, sync_folder, write_durably
 from recsys.registry.manifest import (
@@ -134,8 +134,7 @@ def read_version(
             manifest = manifest_of_1(manifest)
         names = orjson.loads((folder / "vocabulary.json").read_bytes())
         vocabulary = Vocabulary(names["item_ids"])
-        stored = mapped_tensors(folder / "rankers.safetensors")
-        arrays = {name: tensor.numpy() for name, tensor in stored.items()}
+        arrays = mapped_arrays(folder / "rankers.safetensors")
         if first:
             arrays = rankers_of_1(arrays)
         rankers: dict[str, Ranker] = {
@@ -152,17 +151,17 @@ def read_version(
         if manifest["network"] is not None:
             if manifest["network"]["rows"] != len(vocabulary):
                 raise ModelFileError("the network is of another vocabulary")
-            weights = mapped_tensors(folder / "network.safetensors")
+            weights = mapped_arrays(folder / "network.safetensors")
             if first:
                 weights = weights_of_format_1(weights)
-            network = network_from(weights, manifest["network"])
+            network = stored_network(weights, manifest["network"])
             if "items.safetensors" in manifest["files"]:
-                parts = mapped_tensors(folder / "items.safetensors")
-                light = ItemMatrix.stored(parts, network.item_bias.detach())
+                parts = mapped_arrays(folder / "items.safetensors")
+                light = ItemMatrix.stored(parts, weights["item_bias"])
         content = None
         if "content.safetensors" in manifest["files"]:
-            parts = mapped_tensors(folder / "content.safetensors")
-            content = ContentMap.from_arrays({name: one.numpy() for name, one in parts.items()})
+            parts = mapped_arrays(folder / "content.safetensors")
+            content = ContentMap.from_arrays(parts)
             if network is None or len(content.mean) != network.shape.width:
                 raise ModelFileError("the content map is of another network")
         body = None if network is None else network.shape.body

@@ -3,7 +3,7 @@
 Legend: T events of one history, N items asked about.
 
 The contribution of an event to an item is the item's score with the whole history, minus its score
-without that event, both by the ranking that is served. All T + 1 histories are ranked as one batch.
+without that event, both by the ranking that is served. The T + 1 histories are ranked one after the other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.models.bundle import Bundle
-from recsys.models.ranking import scores, scores_at, sources_of
+from recsys.models.ranking import scores_at, sources_of
 from recsys.serving.answers import Candidate, Reason
 from recsys.serving.context import RankingContext
 from recsys.serving.history import past_read
@@ -99,20 +99,6 @@ def contributions(
     event (or with it) gets 0 for that event.
     """
     own = history.last(bundle.max_length)
-    if bundle.live is not None:
-        return _live_contributions(bundle, own, items, recent)
-    whole = scores(bundle, own, recent=recent)[0, items]  # (N,)
-    without = scores(bundle, leave_one_out(own), recent=recent)[:, items]  # (T, N)
-    with np.errstate(invalid="ignore"):
-        change = whole[None, :] - without
-    found: Float32Array = np.where(np.isfinite(change), change, np.float32(0)).T
-    return found
-
-
-def _live_contributions(
-    bundle: Bundle, own: Histories, items: Int64Array, recent: Float32Array | None
-) -> Float32Array:
-    """`contributions` with a live log, one history after the other."""
     whole = scores_at(bundle, own, items, recent)  # (N,)
     shorter = leave_one_out(own)
     found = np.zeros((len(items), len(shorter)), np.float32)

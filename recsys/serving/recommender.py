@@ -1,4 +1,4 @@
-"""What a process that answers requests keeps between them; the way to an answer is `pipeline.recommend`."""
+"""What a process that answers requests keeps between them; the way to an answer is `answering.recommend`."""
 
 from __future__ import annotations
 

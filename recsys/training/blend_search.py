@@ -17,10 +17,10 @@ import numpy as np
 from recsys.events.array_types import AnyArray, BoolArray, Float32Array, Int64Array
 from recsys.events.time_split import Positions
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.batch_ranking import components_of
 from recsys.models.blend import NOTHING, SHARPEST, Blend, gate_of, log_sum_of_best
 from recsys.models.bundle import Bundle
 from recsys.models.ranker import Ranker, Votes, vote_shares
-from recsys.models.ranking import components_of
 from recsys.training.report import ranker_ranks, recall, reciprocal_rank
 
 BEST = 100  # candidates taken from each component

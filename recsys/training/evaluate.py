@@ -11,9 +11,10 @@ from recsys.config import Settings
 from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
+from recsys.models.batch_ranking import scores
 from recsys.models.bundle import Bundle, compacted
 from recsys.models.lstm.item_matrix import KINDS, ItemMatrix
-from recsys.models.ranking import rankings, scores
+from recsys.models.ranking import rankings
 from recsys.models.version_facts import Figures, VersionFacts
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.tracing import traced

@@ -27,9 +27,10 @@ from recsys.events.times import DAY_US, to_us
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.models.blend import BLEND, LIVE, NO_COPIES, Blend
 from recsys.models.bundle import Bundle
+from recsys.models.lstm.batch_scorer import BatchScorer
 from recsys.models.lstm.checkpoint import TrainingCheckpoint
 from recsys.models.lstm.initial_weights import start_cold, start_from
-from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.network import as_module
 from recsys.models.lstm.trainer import WARM_RATE, Schedule, Trainer, final_pass, train_network
 from recsys.models.rankers import BLENDABLE
 from recsys.models.version_facts import LearningCurve
@@ -149,7 +150,7 @@ def start_warm(
         (np.arange(FIRST_ITEM), champion.vocabulary.encode(vocabulary.item_ids))
     ).astype(np.int64)
     rows[FIRST_ITEM:][rows[FIRST_ITEM:] == UNKNOWN] = -1
-    return start_from(trainer, champion.network, rows, sequences)
+    return start_from(trainer, as_module(champion.network), rows, sequences)
 
 
 def _fit_with_validation(
@@ -162,7 +163,7 @@ def _fit_with_validation(
     """Train on the fit part until validation stops improving."""
     sample = dataset.epoch_sample()
 
-    def validate(_scorer: NetworkScorer) -> float:
+    def validate(_scorer: BatchScorer) -> float:
         return calibrate(candidates_of(bundle, sample, ())).objective
 
     return train_network(

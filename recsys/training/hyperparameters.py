@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from recsys.config import Settings
 from recsys.errors import NotEnoughDataError
 from recsys.models.bundle import Bundle
+from recsys.models.lstm.batch_scorer import BatchScorer
 from recsys.models.lstm.initial_weights import start_cold
-from recsys.models.lstm.network_scorer import NetworkScorer
 from recsys.models.lstm.trainer import Schedule, train_network
 from recsys.models.version_facts import Adopted, AdoptedSetting
 from recsys.training.blend_search import K, calibrate, candidates_of
@@ -136,7 +136,7 @@ def _validation_mrr(
     sample = dataset.epoch_sample()
     best = 0.0
 
-    def validate(_scorer: NetworkScorer) -> float:
+    def validate(_scorer: BatchScorer) -> float:
         nonlocal best
         candidates = candidates_of(bundle, sample, ())
         blend = calibrate(candidates).blend

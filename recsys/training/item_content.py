@@ -39,7 +39,7 @@ def with_content(bundle: Bundle, contents: Contents, learned: Sequences, seed: i
     item_ids = bundle.vocabulary.item_ids
     content = fit_content(
         [contents.get(item_id, NOTHING) for item_id in item_ids],
-        bundle.network.items.weight.detach().numpy()[FIRST_ITEM:],
+        bundle.network.arrays()["items.weight"][FIRST_ITEM:],
         count_codes(learned.items, len(bundle.vocabulary))[FIRST_ITEM:],
         np.random.default_rng(seed),
     )

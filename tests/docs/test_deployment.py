@@ -23,6 +23,7 @@ import yaml
 from sqlalchemy import select
 
 from recsys import __version__
+from recsys.cli import TRAINING_ONLY
 from recsys.config import Settings, get_section
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import key_rows
@@ -200,7 +201,7 @@ def test_hadolint_takes_the_container_file():
 def test_the_image_is_built_of_what_is_there_and_runs_as_nobody():
     text = (DEPLOY / "Containerfile").read_text()
     stages = [line for line in text.splitlines() if line.startswith("FROM ")]
-    assert len(stages) == 2
+    assert [stage.partition(" AS ")[2] for stage in stages[-3:]] == ["runtime", "serve", ""]
     for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.M):
         for name in line.split()[:-1]:
             assert (ROOT / name).exists(), name
@@ -208,6 +209,22 @@ def test_the_image_is_built_of_what_is_there_and_runs_as_nobody():
             assert f"!{name}" in ignored, name
     assert "USER 10001:10001" in text
     assert "torch==2.13.0" in text
+
+
+def test_the_image_that_serves_lacks_what_only_trainings_need(tmp_path):
+    """The lists of packages, by the Containerfile's own commands."""
+    text = (DEPLOY / "Containerfile").read_text()
+    lists = re.findall(r"&& ((?:sed|grep) [^\\]*(?:\\[^\n][^\\]*)* > \w+\.txt)", text)
+    assert len(lists) == 3
+    for name in ("pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    subprocess.run("\n".join(lists), shell=True, check=True, cwd=tmp_path)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (tmp_path / "all.txt").read_text().splitlines() == project["dependencies"]
+    served = set((tmp_path / "serve.txt").read_text().splitlines())
+    left_out = [re.split("[=><]", one)[0] for one in project["dependencies"] if one not in served]
+    assert sorted(left_out) == sorted(TRAINING_ONLY)
+    assert "numpy==" in (tmp_path / "constraints.txt").read_text()
 
 
 def test_the_secrets_are_kept_out_of_the_repository_and_the_image():

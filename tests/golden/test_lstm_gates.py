@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from recsys.models.lstm.batches import PaddedBatch
-from recsys.models.lstm.network import BatchTensors, NetworkShape, NextItemNetwork, channel_rows
+from recsys.models.lstm.network import BatchTensors, NextItemNetwork, channel_rows
+from recsys.models.lstm.weights import NetworkShape
 
 WIDTH = 8
 

@@ -1,7 +1,7 @@
 """Answers are kept, told again with what was clicked, and go after their time."""
 
-from recsys import pipeline
 from recsys.ops import upkeep
+from recsys.serving import answering
 from recsys.serving.answers import Request
 from recsys.web.services import now_us
 from tests.integration.test_serving import items, services, view
@@ -70,7 +70,7 @@ def test_an_answer_that_cannot_be_stored_costs_no_other(service, monkeypatch):
     answers = []
     for scenario in ["home", *wrong, "cart", "home"]:
         answers.append(
-            pipeline.recommend(recommender, Request(user_id="u", scenario=scenario), now_us())
+            answering.recommend(recommender, Request(user_id="u", scenario=scenario), now_us())
         )
         impressions.record(answers[-1])
     impressions.flush()

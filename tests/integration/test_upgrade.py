@@ -17,11 +17,11 @@ import pytest
 from sqlalchemy import MetaData, delete, insert, select, text
 from werkzeug.serving import make_server
 
-from recsys import pipeline
 from recsys.errors import ModelFileError, RecsysError
 from recsys.events.sequences import Histories
-from recsys.models.ranking import scores
+from recsys.models.batch_ranking import scores
 from recsys.registry import FORMAT, read_version
+from recsys.serving import answering
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Database
@@ -273,11 +273,11 @@ def test_the_service_goes_on_with_the_old_model_where_the_new_one_is_refused(
     old = publish(tiny_shop, database, tmp_path)
     recommender = Recommender(settings_for(tmp_path), database, time.monotonic)
     asked = Request(user_id="nobody", k=5)
-    assert pipeline.recommend(recommender, asked, NOW_US).model_version == old
+    assert answering.recommend(recommender, asked, NOW_US).model_version == old
     new = publish(tiny_shop, database, tmp_path, "20250401-000000-abcdef")
     manifest = tmp_path / new / "manifest.json"
     manifest.write_bytes(manifest.read_bytes().replace(b'"format": 3', b'"format": 4'))
     time.sleep(0.15)  # serving.reload_seconds of these settings is 0.1
-    assert pipeline.recommend(recommender, asked, NOW_US).model_version == old
+    assert answering.recommend(recommender, asked, NOW_US).model_version == old
     with database.connect() as connection:
         assert version_rows.champion(connection).version == new

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 from flask import Blueprint, Flask, Response, render_template
 from pydantic import Field
 
-from recsys import pipeline
 from recsys.config import NETWORKS
 from recsys.demo.launches import VISITOR
 from recsys.demo.storefront.pictures import picture
 from recsys.models.blend import BLEND, COPY, TRENDING
 from recsys.models.rankers import RANKERS
+from recsys.serving import answering
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
 from recsys.web.api.answer_schemas import item_out, ranked_out
@@ -129,7 +129,7 @@ def why() -> Response:
     query = read_query(VisitorQuery)
     assert isinstance(query, VisitorQuery)
     asked = Request(session_id=query.session_id, k=query.k, explain=True, from_page=True)
-    answer = pipeline.recommend(services().recommender, asked, now_us())
+    answer = answering.recommend(services().recommender, asked, now_us())
     return _json({"items": [ranked_out(one) for one in answer.items]})
 
 

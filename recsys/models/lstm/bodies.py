@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from recsys.events.array_types import Int64Array
+from recsys.models.lstm.weights import BLOCKS, HEADS
 
-HEADS = 2
-BLOCKS = 2  # SASRec's own default
 FORGET_BIAS = 1.0
 
 

@@ -1,4 +1,4 @@
-"""A network's weights, a whole training and its progress, as bytes and plain values and back.
+"""A whole training and its progress, as bytes and plain values and back.
 
 Nothing is ever unpickled: safetensors holds numbers only.
 """
@@ -15,72 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from recsys.errors import ModelFileError
-from recsys.models.lstm.network import NetworkShape, NextItemNetwork
 from recsys.models.version_facts import EpochRecord, LearningCurve
-
-
-def network_bytes(network: NextItemNetwork) -> bytes:
-    """The weights in safetensors form."""
-    return save_tensors({name: t.contiguous() for name, t in network.state_dict().items()})
-
-
-def shape_plain(network: NextItemNetwork) -> dict[str, Any]:
-    """The network's shape, JSON-ready; `network_from` takes it back."""
-    return asdict(network.shape)
-
-
-def mapped_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, mapped: processes that map one file share its memory.
-
-    Raises ModelFileError where it is not such a file.
-    """
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        kind = type(error).__name__
-        raise ModelFileError(f"{path.name} cannot be read ({kind})") from None
-
-
-def network_from(tensors: dict[str, Tensor], shape: dict[str, Any]) -> NextItemNetwork:
-    """The network of `shape` whose weights are `tensors` themselves, in evaluation mode.
-
-    Raises ModelFileError where the tensors are not those of the shape, or hold a number that is not
-    finite.
-    """
-    try:
-        with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
-            network = NextItemNetwork(NetworkShape(**shape))
-        network.load_state_dict(tensors, assign=True)
-    except (TypeError, ValueError, RuntimeError, KeyError) as error:
-        kind = type(error).__name__
-        raise ModelFileError(f"the network's weights do not fit its manifest ({kind})") from None
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-        raise ModelFileError("the network's weights hold a number that is not finite")
-    network.eval()
-    return network
-
-
-def weights_of_format_1(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A network's tensors of model format 1, by the names they have now."""
-    renamed = {
-        "event_types.weight": "channels.event_type.weight",
-        "gaps.weight": "channels.gap.weight",
-        "session_starts.weight": "channels.session.weight",
-    }
-    named = {
-        renamed.get(name, f"body.{name}" if name.startswith("lstm.") else name): tensor
-        for name, tensor in weights.items()
-    }
-    rows = len(weights["items.weight"])
-    return {**named, "item_categories": torch.zeros(rows, dtype=torch.int32)}
 
 
 @dataclass(frozen=True)

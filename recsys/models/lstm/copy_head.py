@@ -18,10 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.events.vocabulary import FIRST_ITEM
-
-KEY_WIDTH = 64
-DISTANCES = 64  # steps back told apart; all beyond share the last
-NEVER = -1e9
+from recsys.models.lstm.weights import DISTANCES, KEY_WIDTH, NEVER
 
 
 class CopyHead(nn.Module):

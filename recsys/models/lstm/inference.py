@@ -1,4 +1,4 @@
-"""One history through the network, for an answer: what `NextItemNetwork` does, by compiled loops.
+"""One history through the network, for an answer: what `NextItemNetwork` does, by compiled loops. No torch.
 
 Legend: T time, D width, V vocabulary rows, C candidates.
 """
@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
 from recsys.events.repeat_policy import RepeatPolicy
@@ -18,9 +16,8 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.lstm import kernels
 from recsys.models.lstm.batches import PaddedBatch, pad
-from recsys.models.lstm.bodies import Lstm
-from recsys.models.lstm.copy_head import NEVER
-from recsys.models.lstm.network import NextItemNetwork
+from recsys.models.lstm.body_steps import body_steps
+from recsys.models.lstm.weights import NEVER, Network
 
 VectorsOf = Callable[[Int64Array], Float32Array]  # rows (n,) -> vectors (n, D)
 
@@ -38,26 +35,24 @@ class NetworkState:
 class HistoryEncoder:
     """Encodes histories one at a time, with the weights as they are when it is made."""
 
-    def __init__(self, network: NextItemNetwork, max_length: int, repeats: RepeatPolicy) -> None:
-        self._network = network.eval()
+    def __init__(self, network: Network, max_length: int, repeats: RepeatPolicy) -> None:
+        held, shape = network.arrays(), network.shape
         self._max_length = max_length
         self._repeats = repeats
-        self._table = array(network.items.weight)
-        self._bias = array(network.item_bias)
-        tables = [
-            array(network.get_parameter(f"channels.{name}.weight")) for name in network.channels
-        ]
-        self._channels = np.concatenate([np.zeros((0, self._table.shape[1]), np.float32), *tables])
+        self._names = list(shape.channels)
+        self._table, self._bias = held["items.weight"], held["item_bias"]
+        tables = [held[f"channels.{name}.weight"] for name in self._names]
+        self._channels = np.concatenate([np.zeros((0, shape.width), np.float32), *tables])
         self._offsets = np.cumsum([0, *(len(table) for table in tables)])[: len(tables)]
-        self._input_norm = _norm(network.input_norm)
-        self._output_norm = _norm(network.output_norm)
-        self._categories = network.item_categories.cpu().numpy()
-        self._layers = _lstm_layers(network.body) if isinstance(network.body, Lstm) else None
-        copy = network.copy_head
-        if copy is not None:
-            parts = (copy.query.weight, copy.query.bias, copy.key.weight, copy.key.bias)
-            self._pointer = tuple(array(part) for part in (*parts, copy.distance))
-            self._gate = array(copy.gate.weight)[0], float(array(copy.gate.bias)[0])
+        self._input_norm = held["input_norm.weight"], held["input_norm.bias"]
+        self._output_norm = held["output_norm.weight"], held["output_norm.bias"]
+        self._categories = held["item_categories"]
+        self._body = body_steps(network)
+        self._copies = shape.copy
+        if shape.copy:
+            parts = ("query.weight", "query.bias", "key.weight", "key.bias", "distance")
+            self._pointer = tuple(held[f"copy_head.{part}"] for part in parts)
+            self._gate = held["copy_head.gate.weight"][0], float(held["copy_head.gate.bias"][0])
 
     def state(self, history: Histories, beyond: VectorsOf | None = None) -> NetworkState:
         """The state after one history (B = 1): after its newest `max_length` events.
@@ -77,8 +72,8 @@ class HistoryEncoder:
         x = kernels.embed(
             rows, table, self._codes(inputs), self._channels, *self._input_norm
         )  # (T, D)
-        state = kernels.layer_norm(self._last(x)[None], *self._output_norm)[0]  # (D,)
-        if self._network.copy_head is None:
+        state = kernels.layer_norm(self._body.last(x)[None], *self._output_norm)[0]  # (D,)
+        if not self._copies:
             return NetworkState(state, items, np.zeros(length, np.float32), NEVER)
         excluded = items < FIRST_ITEM
         if not self._repeats.current_may_recur:
@@ -113,7 +108,7 @@ class HistoryEncoder:
             "session": inputs.session_starts,
         }
         codes = np.empty((len(self._offsets), inputs.shape[1]), np.int64)
-        for number, name in enumerate(self._network.channels):
+        for number, name in enumerate(self._names):
             found = self._category_of(inputs.items) if name == "category" else given[name]
             codes[number] = found[0] + self._offsets[number]
         return codes
@@ -123,38 +118,3 @@ class HistoryEncoder:
         known = items < len(self._categories)
         found: Int32Array = np.where(known, self._categories[np.where(known, items, 0)], 0)
         return found
-
-    def _last(self, x: Float32Array) -> Float32Array:
-        """The body's last output (D,) for inputs x (T, D)."""
-        if self._layers is None:
-            with torch.inference_mode():
-                out: Float32Array = self._network.body(torch.from_numpy(x)[None])[0, -1].numpy()
-            return out
-        h = x
-        for weight, bias, recurrent in self._layers:
-            start = np.zeros((2, x.shape[1]), np.float32)
-            h = kernels.run_lstm(h @ weight.T + bias, recurrent, start[0], start[1])
-        return x[-1] + h[-1]
-
-
-def array(tensor: Tensor) -> Float32Array:
-    """The tensor's own memory as an array, where it is on the CPU."""
-    found: Float32Array = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
-    return found
-
-
-def _norm(norm: nn.LayerNorm) -> tuple[Float32Array, Float32Array]:
-    return array(norm.weight), array(norm.bias)
-
-
-def _lstm_layers(body: Lstm) -> list[tuple[Float32Array, Float32Array, Float32Array]]:
-    """For each layer W (4 D, D), the sum of its biases (4 D,), and R (4 D, D)."""
-    lstm = body.lstm
-    return [
-        (
-            array(getattr(lstm, f"weight_ih_l{layer}")),
-            array(getattr(lstm, f"bias_ih_l{layer}")) + array(getattr(lstm, f"bias_hh_l{layer}")),
-            array(getattr(lstm, f"weight_hh_l{layer}")),
-        )
-        for layer in range(lstm.num_layers)
-    ]

@@ -16,7 +16,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.events.array_types import BoolArray, Float32Array, Int8Array, Int32Array, Int64Array
+from recsys.events.array_types import (
+    BoolArray,
+    Float32Array,
+    Int8Array,
+    Int32Array,
+    Int64Array,
+    UInt16Array,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Number = TypeVar("Number", np.float32, np.int64)
@@ -151,6 +158,24 @@ def scan_int8(
 
 
 scan_int8 = compiled(scan_int8, nogil=True)
+
+
+def scan_bfloat16(
+    table: UInt16Array, bias: Float32Array, state: Float32Array, out: Float32Array
+) -> None:
+    """Scores `out` (V,) of one state (D,) over a table (V, D) of bfloat16 numbers, plus bias (V,)."""
+    bits = np.empty(len(state), np.uint32)  # of a row as float32
+    row = bits.view(np.float32)
+    for v in range(len(table)):
+        for d in range(len(state)):
+            bits[d] = np.uint32(table[v, d]) << np.uint32(16)
+        total = np.float32(0)
+        for d in range(len(state)):
+            total += row[d] * state[d]
+        out[v] = total + bias[v]
+
+
+scan_bfloat16 = compiled(scan_bfloat16, nogil=True)
 
 
 @compiled

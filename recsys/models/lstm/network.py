@@ -12,30 +12,18 @@ Input and output embeddings are tied (Press and Wolf 2017).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recsys.events.array_types import AnyArray
 from recsys.models.lstm.batches import GAP_BUCKETS, PaddedBatch
 from recsys.models.lstm.bodies import BODIES, ByteDropout, RowShare
 from recsys.models.lstm.copy_head import CopyHead
-
-
-@dataclass(frozen=True)
-class NetworkShape:
-    """All that is needed to build the network again before its weights are loaded."""
-
-    rows: int  # V: vocabulary rows, padding and unknown included
-    width: int  # D
-    layers: int
-    max_length: int
-    body: str = "lstm"  # a key of `bodies.BODIES`
-    copy: bool = True
-    channels: dict[str, int] = field(default_factory=dict)  # name -> rows; row 0 = missing
-    embedding_dropout: float = 0.0
-    dropout: float = 0.0
+from recsys.models.lstm.weights import Network, NetworkShape
 
 
 def channel_rows(names: tuple[str, ...], event_types: int, categories: int) -> dict[str, int]:
@@ -96,6 +84,10 @@ class NextItemNetwork(nn.Module):
         self.copy_head = CopyHead(width) if shape.copy else None
         nn.init.normal_(self.items.weight, std=0.5 / width**0.5)
 
+    def arrays(self) -> Mapping[str, AnyArray]:
+        """Its weights by name; on a CPU the tensors' own memory. See `recsys.models.lstm.weights`."""
+        return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
+
     def share_randomness(self, rng: np.random.Generator, row_share: RowShare) -> None:
         """Have every dropout draw from `rng`, for the rows that `row_share` says at the time."""
         for module in self.modules():
@@ -132,3 +124,14 @@ class NextItemNetwork(nn.Module):
     def scores(self, states: Tensor) -> Tensor:
         """Scores (..., V) of every row for states (..., D)."""
         return states @ self.items.weight.T + self.item_bias
+
+
+def as_module(network: Network) -> NextItemNetwork:
+    """The network as torch's module, whose weights stay where they are; in evaluation mode if it is made."""
+    if isinstance(network, NextItemNetwork):
+        return network
+    with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
+        module = NextItemNetwork(network.shape)
+    tensors = {name: torch.from_numpy(array) for name, array in network.arrays().items()}
+    module.load_state_dict(tensors, assign=True)
+    return module.eval()

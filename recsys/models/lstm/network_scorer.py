@@ -1,66 +1,42 @@
-"""Network scorer: histories -> a network's scores of the next item, as arrays.
+"""Network scorer: one history -> a network's state and its scores of the next item. No torch.
 
-Legend: B histories, T time, D width, V vocabulary rows.
+Legend: D width, V vocabulary rows, N items.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories
-from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.lstm.batches import length_buckets, pad
-from recsys.models.lstm.copy_head import NEVER
 from recsys.models.lstm.inference import HistoryEncoder, NetworkState, VectorsOf
 from recsys.models.lstm.item_matrix import ItemMatrix
-from recsys.models.lstm.network import BatchTensors, NextItemNetwork
+from recsys.models.lstm.weights import Network
 
-BATCH_EVENTS = 16_384
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """A network's scores and copy shares for B histories, before calibration (`recsys.models.blend`).
-
-    Where a history holds no known item the states are zero, and so is everything but the bias.
-    """
-
-    scores: Float32Array  # (B, V); -inf where an item may not come next
-    pointed: Int64Array  # (B, T) item at each place of the history, 0 = none
-    shares: Float32Array  # (B, T) the pointer, summing to one or to zero
-    gate: Float32Array  # (B,) logit of copying; very negative where there is nothing to copy
+SHORTEST_VECTOR = np.float32(1e-9)  # none counts as shorter, so that a zero vector is like no item
 
 
 class NetworkScorer:
-    """Predictions of a trained network, which sees the newest `max_length` events of a history."""
+    """Scores of a trained network, which sees the newest `max_length` events of a history."""
 
     def __init__(
         self,
-        network: NextItemNetwork,
+        network: Network,
         max_length: int,
         repeats: RepeatPolicy | None = None,
         matrix: ItemMatrix | None = None,
     ) -> None:
         """`matrix`: a compact form of the network's item table to score the catalogue with."""
-        self.network = network
-        self._norms: torch.Tensor | None = None
-        self.matrix = matrix
-        self.max_length = max_length
-        self.repeats = repeats or RepeatPolicy(True, True)
+        self._encoder = HistoryEncoder(network, max_length, repeats or RepeatPolicy(True, True))
+        self._table: Float32Array = network.arrays()["items.weight"]
+        self._matrix = matrix
 
     @property
     def rows(self) -> int:
-        return self.network.shape.rows
-
-    @cached_property
-    def _encoder(self) -> HistoryEncoder:
-        return HistoryEncoder(self.network, self.max_length, self.repeats)
+        return len(self._table)
 
     def state(self, history: Histories, beyond: VectorsOf | None = None) -> NetworkState:
         """The state after one history (B = 1), for which `scan` and `score` rank items.
@@ -71,63 +47,33 @@ class NetworkScorer:
 
     def scan(self, state: Float32Array, out: Float32Array) -> None:
         """Scores `out` (V,) of one state (D,) over the catalogue, as exact as the item matrix is."""
-        (self.matrix or self._encoder).scan(state, out)
+        (self._matrix or self._encoder).scan(state, out)
 
     def score(self, state: Float32Array, items: Int64Array) -> Float32Array:
         """Exact scores (N,) of some items (N,) for one state (D,)."""
         return self._encoder.score(state, items)
 
-    @torch.inference_mode()
-    def predict(self, histories: Histories) -> Predictions:
-        """See `Predictions`. Padding and unknown, and what the repeat policy excludes, score -inf."""
-        network = self.network
-        if network.training:
-            network.eval()
-        device = network.item_bias.device
-        seen = histories.last(self.max_length)
-        lengths = seen.ends - seen.starts
-        count, longest = len(seen), int(lengths.max(initial=1))
-        states = torch.zeros(count, network.shape.width, device=device)
-        pointed = np.zeros((count, longest), np.int64)
-        shares = np.zeros((count, longest), np.float32)
-        gate = np.full(count, NEVER, np.float32)
-        for length, numbers in length_buckets(lengths, self.max_length):
-            size = max(1, BATCH_EVENTS // length)
-            for at in range(0, len(numbers), size):
-                chosen = numbers[at : at + size]
-                inputs = pad(seen.select(chosen), length)
-                tensors = BatchTensors.of(inputs, device)
-                x, y = network(tensors)  # (B, T, D)
-                last = torch.from_numpy(lengths[chosen] - 1).to(device)
-                final = y[torch.arange(len(chosen), device=device), last]  # (B, D)
-                states[torch.from_numpy(chosen)] = final
-                width = min(length, longest)
-                pointed[chosen, :width] = inputs.items[:, :width]
-                if network.copy_head is not None:
-                    pointer, logits = network.copy_head.last(
-                        x, final, tensors.items, last, self.repeats.current_may_recur
-                    )
-                    shares[chosen, :width] = pointer[:, :width].cpu().numpy()
-                    gate[chosen] = logits.cpu().numpy()
-        found = network.scores(states) if self.matrix is None else self.matrix.scores(states)
-        scores: Float32Array = found.cpu().numpy()
-        scores[:, :FIRST_ITEM] = -np.inf
-        self.repeats.mask(scores, histories)
-        return Predictions(scores, pointed, shares, gate)
-
-    @torch.inference_mode()
     def similar(self, item: int, new: Float32Array | None = None) -> Float32Array:
         """Cosines (V + N,) of every item's vector with that of row `item`.
 
         `new` (N, D): vectors of items newer than the network, whose rows are V and up; one that is
         zero has a cosine of zero.
         """
-        table = self.network.items.weight
-        if self._norms is None:
-            self._norms = table.norm(dim=1).clamp(min=1e-9)
-        beyond = table[:0] if new is None else torch.from_numpy(new)
+        table = self._table
+        beyond = table[:0] if new is None else new
         vector = table[item] if item < len(table) else beyond[item - len(table)]
-        products = torch.cat((table @ vector, beyond @ vector))
-        norms = torch.cat((self._norms, beyond.norm(dim=1).clamp(min=1e-9)))
-        cosines: Float32Array = (products / (norms * vector.norm().clamp(min=1e-9))).numpy()
+        products = np.concatenate((table @ vector, beyond @ vector))
+        norms = np.concatenate((self._norms, _norms_of(beyond)))
+        length = max(np.float32(np.linalg.norm(vector)), SHORTEST_VECTOR)
+        cosines: Float32Array = products / (norms * length)
         return cosines
+
+    @cached_property
+    def _norms(self) -> Float32Array:
+        return _norms_of(self._table)
+
+
+def _norms_of(vectors: Float32Array) -> Float32Array:
+    """The length (N,) of each vector (N, D)."""
+    found: Float32Array = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return np.maximum(found, SHORTEST_VECTOR)

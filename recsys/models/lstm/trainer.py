@@ -25,6 +25,7 @@ from recsys.events.large_arrays import count_codes
 from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM, PADDING, UNKNOWN
+from recsys.models.lstm.batch_scorer import BatchScorer
 from recsys.models.lstm.batches import (
     TrainingBatch,
     Windows,
@@ -33,15 +34,9 @@ from recsys.models.lstm.batches import (
     training_batches,
 )
 from recsys.models.lstm.bodies import RowShare
-from recsys.models.lstm.checkpoint import (
-    Progress,
-    ProgressMeter,
-    TrainingCheckpoint,
-    TrainingState,
-)
+from recsys.models.lstm.checkpoint import Progress, ProgressMeter, TrainingCheckpoint, TrainingState
 from recsys.models.lstm.losses import NegativeSampler, RowsInUse, log_softmax_at, mix_with_copies
-from recsys.models.lstm.network import BatchTensors, NetworkShape, NextItemNetwork, channel_rows
-from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.network import BatchTensors, NextItemNetwork, channel_rows
 from recsys.models.lstm.optimizer import (
     NetworkOptimizer,
     Rate,
@@ -61,10 +56,11 @@ from recsys.models.lstm.process_group import (
     send_dataset,
     send_state,
 )
+from recsys.models.lstm.weights import NetworkShape
 from recsys.models.version_facts import EpochRecord, LearningCurve
 from recsys.progress import quiet
 
-Validate = Callable[[NetworkScorer], float]
+Validate = Callable[[BatchScorer], float]
 
 UNKNOWN_SHARE = 0.01  # inputs shown as unknown, so that the unknown row learns a meaning
 FINAL_RATE = 0.2  # learning rate of the final pass, as a share of the peak
@@ -139,8 +135,8 @@ class Trainer:
         """The peak of the learning rate of a training from nothing."""
         return self.settings.learning_rate * (FULL_RATE if self._full else 1.0)
 
-    def scorer(self) -> NetworkScorer:
-        return NetworkScorer(self.network, self.max_length, self.repeats)
+    def scorer(self) -> BatchScorer:
+        return BatchScorer(self.network, self.max_length, self.repeats)
 
     def dataset(
         self, sequences: Sequences, weights: Float32Array

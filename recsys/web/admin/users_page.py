@@ -9,11 +9,11 @@ from typing import Any
 from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from recsys import pipeline
 from recsys.commands import user_data
 from recsys.config.exclude_seen import check_exclude_seen, chosen
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.events.identity import Owner
+from recsys.serving import answering
 from recsys.serving.answers import Request
 from recsys.serving.top_k import filtered_items
 from recsys.storage.dashboard import visitor_views
@@ -139,7 +139,7 @@ def recommended() -> str:
     ids = (owner.user_id, owner.session_id)
     asked = Request(*ids, k=k, exclude_seen=exclude, explain=True)
     now = now_us()
-    answer = pipeline.recommend(shared.recommender, asked, now)
+    answer = answering.recommend(shared.recommender, asked, now)
     filtered = [] if answer.degraded else filtered_items(shared.recommender, asked, now)
     reasons = {why.item_id for one in answer.items for why in one.reason or ()}
     with shared.database.connect() as connection:

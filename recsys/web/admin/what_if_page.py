@@ -13,11 +13,11 @@ from typing import Any
 
 from flask import Blueprint, redirect, render_template, request, url_for
 
-from recsys import pipeline
 from recsys.errors import InputError
 from recsys.events.fields import Event
 from recsys.events.times import HOUR_US
 from recsys.models.bundle import Bundle
+from recsys.serving import answering
 from recsys.serving.answers import Answer, RankedItem, Request
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
@@ -222,7 +222,7 @@ def _answers(steps: list[Step], k: int) -> list[Answer]:
             exclude_seen=shared.settings.serving.exclude_seen,
             explain=count == len(steps) > 0,
         )
-        found.append(pipeline.recommend(shared.recommender, asked, now))
+        found.append(answering.recommend(shared.recommender, asked, now))
     return found
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from flask import Blueprint
 
-from recsys import pipeline
 from recsys.errors import AccessError, ConflictError, InputError, NotFoundError
 from recsys.events.fields import Event
 from recsys.events.identity import as_page_knows, page_event_id
 from recsys.events.times import rfc3339
 from recsys.ingest.event_body import check_event
+from recsys.serving import answering
 from recsys.serving.answer_log import stored_bytes
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import click_rows, impression_rows, tombstone_rows
@@ -50,7 +50,7 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
             raise NotFoundError("stored answer", query.page_of)
         before = tuple(dict.fromkeys(shown))
     request = replace(query.request(settings), shown_before=before, from_page=from_page(), **more)
-    answer = pipeline.recommend(shared.recommender, request, now_us(), stamps())
+    answer = answering.recommend(shared.recommender, request, now_us(), stamps())
     if from_page():  # what it has stored costs as what it sends does; raised before it is stored
         shared.keys.spend_bytes(stored_bytes(answer))
     shared.impressions.record(answer)

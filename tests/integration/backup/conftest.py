@@ -10,7 +10,6 @@ import orjson
 import pytest
 from sqlalchemy import create_engine, insert, make_url, select, text
 
-from recsys import pipeline
 from recsys.events.times import to_us
 from recsys.ingest.event_files import ReadOptions
 from recsys.ops.backup import (
@@ -18,6 +17,7 @@ from recsys.ops.backup import (
     make_backup,
 )
 from recsys.pipeline import import_events
+from recsys.serving import answering
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Database
@@ -91,7 +91,7 @@ def answers(database, settings):
     recommender = Recommender(settings, database, time.monotonic)
     asked = [Request(user_id=f"shopper-{number:06d}", k=10) for number in range(1, 8)]
     asked.append(Request(session_id="shopper-000003-0", k=10))
-    found = [pipeline.recommend(recommender, one, 10**15) for one in asked]
+    found = [answering.recommend(recommender, one, 10**15) for one in asked]
     return [[(item.item_id, item.score, item.source) for item in one.items] for one in found]
 
 

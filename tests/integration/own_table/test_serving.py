@@ -9,10 +9,10 @@ from pydantic import SecretStr
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
-from recsys import pipeline
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.events.identity import Owner
 from recsys.events.times import to_us
+from recsys.serving import answering
 from recsys.serving.answers import Request
 from recsys.storage.entities import item_rows
 from recsys.storage.external import external_events
@@ -46,14 +46,14 @@ def shop(clicks, own, tmp_path, tiny_shop, publish, Service):
 def test_all_users_get_what_a_request_gives(shop, own, tmp_path, tiny_shop):
     shared = shop().app.extensions["recsys"]
     path, now = tmp_path / "all.parquet", datetime(2025, 3, 1, tzinfo=UTC)
-    rows = pipeline.recommend_all(shared.settings, own, 5, path, now)
+    rows = answering.recommend_all(shared.settings, own, 5, path, now)
     found: dict[str, list[str]] = {}
     for row in pq.read_table(path).to_pylist():
         found.setdefault(row["user_id"], []).append(row["item_id"])
     users = {user for user in tiny_shop.events["user_id"].to_pylist() if user is not None}
     assert set(found) == users and rows == 5 * len(users)
     for user_id, item_ids in found.items():
-        answer = pipeline.recommend(shared.recommender, Request(user_id=user_id, k=5), to_us(now))
+        answer = answering.recommend(shared.recommender, Request(user_id=user_id, k=5), to_us(now))
         assert answer.sequence_length > 0 and answer.degraded is None
         assert item_ids == [one.item_id for one in answer.items], user_id
 

@@ -5,10 +5,11 @@ import pytest
 
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.models.batch_ranking import scores
 from recsys.models.blend import BLEND, Blend
 from recsys.models.bundle import compacted
 from recsys.models.catalogue_scan import Mask
-from recsys.models.ranking import best, scores, top_k
+from recsys.models.ranking import best, top_k
 
 HISTORIES = [[2, 3, 4], [9], [30, 2, 30, 7], [5, 6, 7, 8, 9, 10, 11, 12], [1, 8]]
 

@@ -14,9 +14,10 @@ import pytest
 
 from recsys.errors import ModelFileError
 from recsys.events.sequences import Histories
+from recsys.models.batch_ranking import scores
 from recsys.models.blend import BLEND, Blend
 from recsys.models.lstm.trainer import Trainer
-from recsys.models.ranking import best, rankings, scores
+from recsys.models.ranking import best, rankings
 from recsys.registry import (
     delete_version,
     folder_bytes,

@@ -14,6 +14,7 @@ from recsys.ingest.event_body import check_event
 from recsys.ingest.event_files import ColumnMap, ReadOptions
 from recsys.ingest.item_body import check_item
 from recsys.ops import upkeep
+from recsys.serving import answering
 from recsys.serving.all_users import answer_rows
 from recsys.serving.answers import Answer, Request
 from recsys.serving.recommender import Recommender
@@ -77,7 +78,7 @@ def shop(database, settings, tmp_path, tiny_shop, publish, now):
 
 def test_every_user_gets_what_a_request_gets(shop, settings, tmp_path, now, tiny_shop):
     path = tmp_path / "all.parquet"
-    rows = pipeline.recommend_all(settings, shop, K, path, now)
+    rows = answering.recommend_all(settings, shop, K, path, now)
     found: dict[str, list[tuple[object, ...]]] = {}
     for row in pq.read_table(path).to_pylist():
         found.setdefault(row.pop("user_id"), []).append(tuple(row.values()))
@@ -92,7 +93,7 @@ def test_every_user_gets_what_a_request_gets(shop, settings, tmp_path, now, tiny
     sources, arms = set(), set()
     for user_id, ranked in found.items():
         asked = Request(user_id=user_id, k=K, exclude_seen=settings.serving.exclude_seen)
-        answer = pipeline.recommend(recommender, asked, round(now.timestamp() * 1e6))
+        answer = answering.recommend(recommender, asked, round(now.timestamp() * 1e6))
         expected = [(one.item_id, one.rank, pytest.approx(one.score)) for one in answer.items]
         assert ranked == expected, user_id
         assert len(ranked) == K
@@ -108,11 +109,11 @@ def test_every_user_gets_what_a_request_gets(shop, settings, tmp_path, now, tiny
 def test_without_a_model_nothing_is_written(database, settings, tmp_path, now, tiny_shop, publish):
     path = tmp_path / "all.parquet"
     with pytest.raises(NotEnoughDataError):
-        pipeline.recommend_all(settings, database, K, path, now)
+        answering.recommend_all(settings, database, K, path, now)
     version = publish(tiny_shop, database, settings.registry.path)
     (settings.registry.path / version / "manifest.json").write_text("{}")
     with pytest.raises(ModelFileError, match=version):
-        pipeline.recommend_all(settings, database, K, path, now)
+        answering.recommend_all(settings, database, K, path, now)
     assert not path.exists()
 
 

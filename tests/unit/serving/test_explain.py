@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from recsys.events.times import SECOND_US
+from recsys.models.batch_ranking import scores
 from recsys.models.blend import Blend
-from recsys.models.ranking import encode_history, scores
+from recsys.models.ranking import encode_history
 from recsys.serving.explain import contributions, leave_one_out
 
 KINDS = {

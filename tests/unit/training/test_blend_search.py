@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from recsys.events.time_split import Baskets, Positions, positions_from
+from recsys.models.batch_ranking import scores
 from recsys.models.blend import BLEND, Blend
 from recsys.models.rankers import BLENDABLE
-from recsys.models.ranking import scores
 from recsys.models.session_knn import SessionKnn
 from recsys.training.blend_search import (
     _weighted,

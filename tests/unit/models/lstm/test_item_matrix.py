@@ -3,20 +3,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load
 
 from recsys.events.sequences import Histories
+from recsys.models.batch_ranking import scores
 from recsys.models.bundle import compacted
 from recsys.models.lstm import item_matrix
 from recsys.models.lstm.item_matrix import KINDS, ItemMatrix
-from recsys.models.ranking import scores
 from recsys.registry import read_version, write_version
 
 HISTORIES = Histories.from_lists([[2, 3, 4], [9], [30, 2, 30, 7], []])
 
 
 def table():
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(500, 16, generator=generator), torch.randn(500, generator=generator)
+    rng = np.random.default_rng(1)
+    return drawn(rng, 500, 16), drawn(rng, 500)
+
+
+def drawn(rng, *shape):
+    return rng.standard_normal(shape, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -25,11 +30,12 @@ def table():
 def test_products_come_close_and_a_row_does_not_depend_on_others(kind, tolerance):
     weights, bias = table()
     matrix = ItemMatrix(weights, bias, kind)
-    states = torch.randn(7, 16, generator=torch.Generator().manual_seed(2))
+    states = drawn(np.random.default_rng(2), 7, 16)
     found = matrix.scores(states)
-    torch.testing.assert_close(found, states @ weights.T + bias, atol=tolerance, rtol=0)
+    np.testing.assert_allclose(found, states @ weights.T + bias, atol=tolerance, rtol=0)
     for row in range(7):
-        torch.testing.assert_close(matrix.scores(states[row : row + 1])[0], found[row])
+        alone = matrix.scores(states[row : row + 1])[0]
+        np.testing.assert_allclose(alone, found[row], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,19 +43,32 @@ def test_one_state_is_scanned_as_several_are_multiplied(kind, monkeypatch):
     monkeypatch.setattr(item_matrix, "CHUNK_ROWS", 64)
     weights, bias = table()
     matrix = ItemMatrix(weights, bias, kind)
-    states = torch.randn(3, 16, generator=torch.Generator().manual_seed(3))
-    found = matrix.scores(states).numpy()
-    for row, state in enumerate(states.numpy()):
+    states = drawn(np.random.default_rng(3), 3, 16)
+    found = matrix.scores(states)
+    for row, state in enumerate(states):
         scanned = np.empty(len(bias), np.float32)
         matrix.scan(state, scanned)
         np.testing.assert_allclose(scanned, found[row], rtol=1e-4, atol=1e-4)
 
 
 def test_sizes_are_a_half_and_about_a_quarter():
-    weights, bias = torch.randn(1_000, 128), torch.zeros(1_000)
+    weights, bias = drawn(np.random.default_rng(4), 1_000, 128), np.zeros(1_000, np.float32)
     full, half, quarter = (ItemMatrix(weights, bias, kind).size_bytes for kind in KINDS)
     assert half < 0.51 * full
     assert quarter < 0.27 * full
+
+
+def test_compact_numbers_are_those_of_torch():
+    rng = np.random.default_rng(5)
+    values = drawn(rng, 400, 16) * np.exp(drawn(rng, 400, 1) * 20)
+    values[0] = 0
+    wanted = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
+    assert np.array_equal(item_matrix.upper_halves(values), wanted)
+    parts = load(ItemMatrix(values, np.zeros(400, np.float32), "int8").packed())
+    scales = torch.from_numpy(values).abs().amax(dim=1).clamp(min=1e-12) / 127
+    assert np.array_equal(parts["scales"], scales.numpy())
+    whole = (torch.from_numpy(values) / scales[:, None]).round().to(torch.int8)
+    assert np.array_equal(parts["table"], whole.numpy())
 
 
 @pytest.mark.parametrize("kind", ["bfloat16", "int8"])

@@ -4,6 +4,7 @@ import pytest
 from recsys.errors import ModelFileError
 from recsys.events.sequences import Histories
 from recsys.models.lstm import onnx_export
+from recsys.models.lstm.batch_scorer import BatchScorer
 from recsys.models.lstm.batches import pad
 from recsys.models.lstm.onnx_export import INPUTS, export_onnx
 
@@ -23,7 +24,7 @@ def test_the_file_says_what_the_network_says(tiny_shop, tmp_path):
     arrays = (inputs.items, inputs.event_types, inputs.gaps, inputs.session_starts)
     feed = dict(zip(INPUTS, (*arrays, np.array([4, 2, 1])), strict=True))
     scores, shares, gate = session.run(None, feed)
-    said = bundle.scorer.predict(histories)
+    said = BatchScorer(bundle.network, bundle.max_length, bundle.repeats).predict(histories)
     allowed = np.isfinite(said.scores)
     np.testing.assert_allclose(scores[allowed], said.scores[allowed], atol=1e-4)
     np.testing.assert_allclose(shares, said.shares, atol=1e-4)

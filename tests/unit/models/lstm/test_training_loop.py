@@ -1,14 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.numpy import load
 
 from recsys.config import ModelSettings, TrainingSettings
 from recsys.errors import ModelFileError, NotEnoughDataError, TrainingError
 from recsys.events.sequences import Histories, Sequences
-from recsys.models.lstm.checkpoint import mapped_tensors, network_bytes, network_from, shape_plain
-from recsys.models.lstm.network_scorer import NetworkScorer
+from recsys.models.lstm.batch_scorer import BatchScorer
+from recsys.models.lstm.network import as_module
 from recsys.models.lstm.trainer import Trainer, final_pass, train_network
+from recsys.models.lstm.weights import network_bytes, shape_plain, stored_network
+from recsys.registry.array_files import mapped_arrays
 
 MODEL = ModelSettings(width=12, embedding_dropout=0.1, dropout=0.1)
 ROWS = 40
@@ -88,12 +90,12 @@ def test_only_the_newest_max_length_events_count():
 
 def test_saved_and_loaded_scores_are_identical():
     trainer = trained(False)
-    tensors = load(network_bytes(trainer.network))
-    network = network_from(tensors, shape_plain(trainer.network))
+    weights = {name: array.copy() for name, array in load(network_bytes(trainer.network)).items()}
+    network = as_module(stored_network(weights, shape_plain(trainer.network)))
     histories = random_log(seed=4).histories()
     before, after = (
         trainer.scorer().predict(histories),
-        NetworkScorer(network, 8).predict(histories),
+        BatchScorer(network, 8).predict(histories),
     )
     assert np.array_equal(before.scores, after.scores)
     assert np.array_equal(before.shares, after.shares)
@@ -116,7 +118,7 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
     path = tmp_path / "network.safetensors"
     path.write_bytes(data)
     with pytest.raises(ModelFileError):
-        network_from(mapped_tensors(path), shape)
+        stored_network(mapped_arrays(path), shape)
 
 
 def test_early_stop_keeps_the_best_epoch():

@@ -18,6 +18,7 @@ from recsys.config import Settings, load_settings
 from recsys.errors import ConfigError, ModelFileError, StorageUnavailableError
 from recsys.ingest.event_files import ReadOptions
 from recsys.registry import keep_version, read_version, write_version
+from recsys.serving import answering
 from recsys.serving.active_model import ActiveModel
 from recsys.serving.recommender import Recommender
 from recsys.storage.entities import model_files, version_rows
@@ -182,7 +183,7 @@ def test_a_training_keeps_its_version_before_the_row_names_it(
     trained = pipeline.train(chosen, database, Run(now), force=True)
     elsewhere = chosen.registry.model_copy(update={"path": tmp_path / "elsewhere"})
     there = chosen.model_copy(update={"registry": elsewhere})
-    assert pipeline.recommend_all(there, database, 5, tmp_path / "all.parquet", now) > 0
+    assert answering.recommend_all(there, database, 5, tmp_path / "all.parquet", now) > 0
     assert (tmp_path / "elsewhere" / trained.version / "manifest.json").is_file()
 
 
