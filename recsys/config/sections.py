@@ -175,6 +175,7 @@ class ModelSettings(_Section):
     embedding_dropout: Share = 0.6
     dropout: Share = 0.2
     content: bool = False
+    text_encoder: str = ""
 
 
 class TrainingSettings(_Section):

@@ -23,12 +23,15 @@ from typing import Any
 import numpy as np
 
 from recsys.events.array_types import Float32Array, Int64Array
+from recsys.events.times import DAY_US, HOUR_US
 from recsys.models.ranker import Votes, vote_shares
 
 BLEND = "blend"  # the name of the ranking that blends the network with rankers
 LIVE = "live"  # the name of the blend that was chosen with a live log, for answers with one
 COPY = "copy"  # the source of what the network's copy head gave most
-TRENDING = "trending"  # a component of that blend: what most owners had in the last hour
+TRENDING, TRENDING_DAY = "trending", "trending_day"
+# Components of that blend: what most owners had in so many us before the answer.
+TRENDING_US = {TRENDING: HOUR_US, TRENDING_DAY: DAY_US}
 SHARPEST = 200
 NOTHING = -1e8  # a gate below it has nothing to copy
 NO_COPIES = -60.0  # a gate_shift that leaves the network's copies out
@@ -88,7 +91,7 @@ def blended_by_source(blend: Blend, components: Components) -> dict[str, Float32
 
 
 def _present(blend: Blend, components: Components) -> list[str]:
-    """The names that have a weight and scores; `trending` has none without a live log."""
+    """The names that have a weight and scores; those of TRENDING_US have none without a live log."""
     return [
         name
         for name, weight in blend.weights.items()

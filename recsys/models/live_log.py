@@ -1,4 +1,4 @@
-"""The live log: what every visitor did since a version's data ended, for rankers that count on.
+"""The live log: what every visitor did of late, for rankers that count on where a version's data ended.
 
 Events are kept as linked arrays in the order in which they arrived. An event points to the one before
 it with the same item, and to its neighbours in its session, so that adding one is a handful of writes,
@@ -16,9 +16,13 @@ from typing import NamedTuple
 import numpy as np
 
 from recsys.events.array_types import Int32Array, Int64Array, UInt64Array
+from recsys.events.times import DAY_US
 from recsys.models.lstm.kernels import compiled
 
 NOWHERE = -1
+# A log begins so long before the data of its oldest version ended, for what is counted over a day is
+# to be whole from the first answer on. Rankers leave out what a version was trained on.
+BEGINS_US_BEFORE = DAY_US
 LEAST = 1_024  # places that are made at first
 
 

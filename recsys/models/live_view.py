@@ -9,6 +9,7 @@ Legend: V vocabulary rows, N new items, I codes of the live log, D width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,9 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from recsys.events.array_types import Float32Array, Int32Array, Int64Array
-from recsys.events.times import HOUR_US
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
-from recsys.models.content import ContentMap, Contents
+from recsys.models.content import ContentMap, Contents, ItemContent
 from recsys.models.live_log import NOWHERE, LiveArrays, LiveLog
 from recsys.models.live_vocabulary import LiveVocabulary
 from recsys.models.live_votes import step_votes, vote_tables
@@ -32,13 +32,14 @@ DESCRIBED = 20_000  # items that have a row by their content alone
 NOTHING_KNOWN = 10.0  # below the bias of new items
 ID_BYTES = 200  # of an item id and its places in tables
 TRENDING = 200  # items that are counted as trending
-TRENDING_US = 2_000_000  # how long one count of them is kept
+TRENDING_EVENTS = 200_000  # the newest events of a window that are counted
+KEPT_SHARE = 1 / 1_000  # of a window: how long one count of it is kept
 
 
 class Prior(NamedTuple):
     """What the catalogue tells of an item."""
 
-    columns: Int32Array  # (W,)
+    content: ItemContent  # that it was made of
     vector: Float32Array  # (D,)
 
 
@@ -87,7 +88,7 @@ class LiveView:
         self._sums: Float32Array = np.zeros((64, self._table.shape[1]), np.float32)  # (N, D)
         self._weights: Float32Array = np.zeros(64, np.float32)  # (N,)
         self._prior_vectors: Float32Array = np.zeros((64, self._table.shape[1]), np.float32)
-        self._trending: tuple[int, Int32Array, Float32Array] | None = None
+        self._trending: dict[int, tuple[int, Int32Array, Float32Array]] = {}  # by window
         self._rows_described = len(self._priors)  # that were made for what the catalogue tells
         for item_id in self._priors:
             self._add(item_id)
@@ -113,8 +114,9 @@ class LiveView:
         if self._content is None:
             return {}
         index, held = self._base.index, self._priors
-        new = [one for one in contents if len(contents[one]) and index(one) == UNKNOWN][:DESCRIBED]
-        fresh = [one for one in new if one not in held or held[one].columns is not contents[one]]
+        told = (one for one in contents if not contents[one].is_empty and index(one) == UNKNOWN)
+        new = list(itertools.islice(told, DESCRIBED))
+        fresh = [one for one in new if one not in held or held[one].content is not contents[one]]
         vectors = self._content.vectors([contents[one] for one in fresh])
         made = {
             one: Prior(contents[one], vector) for one, vector in zip(fresh, vectors, strict=True)
@@ -221,15 +223,17 @@ class LiveView:
             now_us=now_us,
         )
 
-    def trending(self, moment: LiveMoment) -> tuple[Int32Array, Float32Array]:
-        """Rows of the items that most owners had in the hour before, and how many; the most first."""
-        held = self._trending
-        if held is None or not 0 <= moment.now_us - held[0] < TRENDING_US:
-            codes, counts = _owners_by_item(moment)
+    def trending(self, moment: LiveMoment, window_us: int) -> tuple[Int32Array, Float32Array]:
+        """Rows of the items that most owners had in the `window_us` before, and how many; the most
+        first. A count is kept for KEPT_SHARE of the window.
+        """
+        held = self._trending.get(window_us)
+        if held is None or not 0 <= moment.now_us - held[0] < KEPT_SHARE * window_us:
+            codes, counts = _owners_by_item(moment, window_us)
             best = np.argsort(-counts, kind="stable")[:TRENDING]
             rows = moment.row_of[codes[best]]
             held = (moment.now_us, rows, counts[best].astype(np.float32))
-            self._trending = held
+            self._trending[window_us] = held
         return held[1], held[2]
 
 
@@ -276,16 +280,19 @@ class LiveMoment:
             vote_tables(),
         )
 
-    def trending(self) -> tuple[Int32Array, Float32Array]:
-        """Rows that most owners had in the last hour, and how many."""
-        return self.view.trending(self)
+    def trending(self, window_us: int) -> tuple[Int32Array, Float32Array]:
+        """Rows that most owners had in the `window_us` before, and how many."""
+        return self.view.trending(self, window_us)
 
 
-def _owners_by_item(moment: LiveMoment) -> tuple[Int64Array, Int64Array]:
-    """Codes with an event in the hour before, and how many owners had one."""
+def _owners_by_item(moment: LiveMoment, window_us: int) -> tuple[Int64Array, Int64Array]:
+    """Codes with an event in the `window_us` before, and how many owners had one: of the newest
+    TRENDING_EVENTS events.
+    """
     log, until_us = moment.arrays, moment.now_us
-    times = log.times_us[: moment.events]
-    at = np.flatnonzero((times > until_us - HOUR_US) & (times <= until_us))
+    first = max(0, moment.events - TRENDING_EVENTS)
+    times = log.times_us[first : moment.events]
+    at = first + np.flatnonzero((times > until_us - window_us) & (times <= until_us))
     items = max(1, len(moment.row_of))
     pairs = np.unique(log.owners[at].astype(np.int64) * items + log.codes[at])
     return np.unique(pairs % items, return_counts=True)

@@ -23,7 +23,7 @@ from recsys.models.blend import (
     COPY,
     LIVE,
     SHARPEST,
-    TRENDING,
+    TRENDING_US,
     Blend,
     Components,
     blended,
@@ -53,7 +53,7 @@ def rankings(bundle: Bundle) -> list[str]:
 
 def rankers_in(bundle: Bundle, blend: Blend) -> list[str]:
     names = [n for n, weight in blend.weights.items() if weight and n != bundle.network_name]
-    return [n for n in names if n != TRENDING or bundle.live is not None]
+    return [n for n in names if n not in TRENDING_US or bundle.live is not None]
 
 
 def encode_history(
@@ -119,7 +119,7 @@ def served_blend(bundle: Bundle) -> Blend | None:
 
 def sources_of(bundle: Bundle) -> list[str]:
     """What an item that the bundle ranks may have come from most."""
-    return [*filter(None, [bundle.network_name]), COPY, TRENDING, *bundle.rankers]
+    return [*filter(None, [bundle.network_name]), COPY, *TRENDING_US, *bundle.rankers]
 
 
 def history_state(
@@ -141,10 +141,11 @@ def votes_of(bundle: Bundle, history: Int32Array, names: Sequence[str]) -> dict[
     """The votes of the rankers called `names` for one history (T,), counted on where there is a live log."""
     live = bundle.live
     if live is None:
-        return {name: bundle.component(name).votes(history) for name in names if name != TRENDING}
+        counted = [name for name in names if name not in TRENDING_US]
+        return {name: bundle.component(name).votes(history) for name in counted}
     return {
-        name: live.trending()
-        if name == TRENDING
+        name: live.trending(TRENDING_US[name])
+        if name in TRENDING_US
         else bundle.component(name).live_votes(history, live)
         for name in names
     }

@@ -17,7 +17,7 @@ import structlog
 from recsys.errors import ModelFileError, RecsysError, StorageUnavailableError
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
-from recsys.models.blend import TRENDING
+from recsys.models.blend import TRENDING_US
 from recsys.models.bundle import Bundle, compacted
 from recsys.models.live_log import NOWHERE, LiveLog
 from recsys.models.live_view import LiveView
@@ -199,7 +199,7 @@ def warm(bundle: Bundle) -> None:
     view = LiveView.of(bundle, 0)
     view.catch_up(log)
     live = bundle.with_live(view.moment((), NOWHERE, 1))
-    votes_of(live, history[0], [*BLENDABLE, TRENDING])
+    votes_of(live, history[0], [*BLENDABLE, *TRENDING_US])
     best(live, history, 10)
 
 

@@ -22,8 +22,9 @@ from recsys.events.array_types import BoolArray
 from recsys.events.identity import hash_texts
 from recsys.events.times import DAY_US
 from recsys.models.bundle import Bundle
-from recsys.models.live_log import NOWHERE, LiveLog
+from recsys.models.live_log import BEGINS_US_BEFORE, NOWHERE, LiveLog
 from recsys.models.live_view import LiveView
+from recsys.models.text_encoder import configured_encoder
 from recsys.serving.newest_items import SHARE, NewestItems
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
@@ -71,7 +72,7 @@ class LiveState:
         self._data_end_us = 0  # of the oldest version deployed when the log was begun
         self._since_us = 0  # after which its events are
         self._items = _CatalogueItems()
-        self._catalogue = NewestItems()
+        self._catalogue = NewestItems(partial(configured_encoder, settings.model))
         self._turn = threading.Lock()
         self._merge_at = float("-inf")  # merges are followed then at the earliest
         self._current_at: float | None = None  # when it was last known to hold everything
@@ -213,7 +214,7 @@ class LiveState:
     def _read_anew(self, marks: LiveMarks, data_end_us: int, now_us: int) -> int:
         began = self._clock()
         self._forget()
-        since_us = data_end_us
+        since_us = data_end_us - BEGINS_US_BEFORE
         if self._retention_us:
             since_us = max(since_us, now_us - self._retention_us)
         follower = self._source.follow(since_us, self._capacity)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from recsys.models.content import Contents, content_columns
+from recsys.models.content import Contents, read_contents
+from recsys.models.text_encoder import TextEncoder
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import item_rows
 
@@ -18,7 +19,9 @@ SHARE = (
 class NewestItems:
     """The newest items of the catalogue. One thread follows; others may read `contents`."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: Callable[[], TextEncoder | None] = lambda: None) -> None:
+        """`encoder`: opened where a version reads what the catalogue says, and not before."""
+        self._encoder = encoder
         self.contents: Contents = {}  # newest first; replaced, never changed
         self._updated: dict[str, int] = {}  # when each was updated last, in us
         self._stamp: int | None = None  # of the catalogue, as it was read
@@ -27,7 +30,8 @@ class NewestItems:
     @property
     def bytes(self) -> int:
         """What is held, in bytes, as estimated."""
-        return ITEM_BYTES * len(self.contents)
+        width = len(next(iter(self.contents.values())).vector) if self.contents else 0
+        return (ITEM_BYTES + 4 * width) * len(self.contents)
 
     def follow(self, connection: Connection, stamp: int, clock: Callable[[], float]) -> bool:
         """Read what has changed by `stamp`, unless a pause is due; whether anything has."""
@@ -37,10 +41,7 @@ class NewestItems:
         updated = item_rows.newest_updates(connection, NEWEST)
         held, before = self.contents, self._updated
         changed = [one for one, at_us in updated.items() if before.get(one) != at_us]
-        found = {
-            item_id: content_columns(item.title, item.categories, item.properties)
-            for item_id, item in item_rows.get_items(connection, changed).items()
-        }
+        found = read_contents(item_rows.get_items(connection, changed).values(), self._encoder())
         self.contents = {
             one: found[one] if one in found else held[one]
             for one in updated

@@ -26,9 +26,10 @@ from recsys.events.time_split import (
 from recsys.events.vocabulary import Vocabulary
 from recsys.models.bundle import Bundle
 from recsys.models.content import Contents
+from recsys.models.text_encoder import configured_encoder
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
-from recsys.training.item_content import read_contents
+from recsys.training.item_content import newest_contents
 
 TIED = 0.5  # share of steps without a gap beyond which a log is one of baskets
 
@@ -123,9 +124,10 @@ def make_log(
 
 def read_log(database: Database, frame: EventFrame, settings: Settings) -> EventLog:
     """`make_log` with the category that the catalogue gives each item, and what it says of the newest."""
+    encoder = configured_encoder(settings.model)
     with database.connect() as connection:
         categories = item_rows.first_categories(connection)
-        contents = read_contents(connection) if settings.model.content else {}
+        contents = newest_contents(connection, encoder) if settings.model.content else {}
     return make_log(frame, settings, categories, contents)
 
 

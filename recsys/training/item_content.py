@@ -13,20 +13,17 @@ from recsys.events.large_arrays import count_codes
 from recsys.events.sequences import Sequences
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
-from recsys.models.content import Contents, content_columns, fit_content
+from recsys.models.content import NOTHING, Contents, fit_content, read_contents
+from recsys.models.text_encoder import TextEncoder
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import item_rows
 
 CATALOGUE_ITEMS = 100_000  # of the catalogue, the newest, that are looked at
-NOTHING = np.empty(0, np.int32)
 
 
-def read_contents(connection: Connection) -> Contents:
+def newest_contents(connection: Connection, encoder: TextEncoder | None) -> Contents:
     """What the catalogue says of its newest items, newest first."""
-    return {
-        item.item_id: content_columns(item.title, item.categories, item.properties)
-        for item in item_rows.newest(connection, CATALOGUE_ITEMS)
-    }
+    return read_contents(item_rows.newest(connection, CATALOGUE_ITEMS), encoder)
 
 
 def with_content(bundle: Bundle, contents: Contents, learned: Sequences, seed: int) -> Bundle:

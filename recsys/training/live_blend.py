@@ -12,7 +12,7 @@ import numpy as np
 from recsys.events.array_types import AnyArray, BoolArray, Float32Array, Int64Array
 from recsys.events.large_arrays import count_codes
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
-from recsys.models.blend import SHARPEST, TRENDING, Blend
+from recsys.models.blend import SHARPEST, TRENDING_US, Blend
 from recsys.models.bundle import Bundle, compacted
 from recsys.models.catalogue_scan import HistoryState, Mask, distinct
 from recsys.models.ranker import vote_shares
@@ -23,7 +23,7 @@ from recsys.training.dataset import Dataset
 from recsys.training.replay import K, Moment, Replay
 from recsys.training.report import ENOUGH_POSITIONS
 
-NAMES = (*BLENDABLE, TRENDING)
+NAMES = (*BLENDABLE, *TRENDING_US)
 
 
 def choose_live_blend(

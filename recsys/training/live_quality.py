@@ -35,6 +35,7 @@ from recsys.events.time_split import Positions
 from recsys.events.times import HOUR_US
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle, compacted
+from recsys.models.live_log import BEGINS_US_BEFORE
 from recsys.progress import Say, quiet
 from recsys.registry import read_version
 from recsys.storage.engine.database import Database
@@ -90,7 +91,7 @@ def rank_hour(
     served = _served_between(settings, database, hour_us, end_us, say)
     if not served:
         return found
-    since_us = min(one.bundle.facts.data_end_us for one in served)
+    since_us = min(one.bundle.facts.data_end_us for one in served) - BEGINS_US_BEFORE
     events = _Events(settings, database, hour_us)
     with closing(source.follow(since_us, settings.serving.live_events)) as follower:
         more = True

@@ -1,7 +1,7 @@
 """Rank positions in the order of time, each as a request at that moment would have been answered.
 
 What the asker did before the moment is known at once. What others did is known as of `delay` before
-it, by the live log, which begins where the version's data end. So every position counts, whether its
+it, by the live log, which begins a day before the version's data end. So every position counts, whether its
 target was known to the training or is a day old.
 
 Legend: P positions, V vocabulary rows, N new items.
@@ -24,7 +24,7 @@ from recsys.events.time_split import Positions
 from recsys.events.times import DAY_US, MINUTE_US
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.bundle import Bundle
-from recsys.models.live_log import LiveLog
+from recsys.models.live_log import BEGINS_US_BEFORE, LiveLog
 from recsys.models.live_view import LiveView
 from recsys.models.live_vocabulary import LiveVocabulary
 from recsys.models.ranking import best, votes_of
@@ -73,8 +73,8 @@ class Replay:
         delay_us: int,
         recent: CountRecent | None = None,
     ) -> None:
-        """`bundle` was made from events before `since_us`; later ones reach the live log
-        `delay_us` after they happened. `recent` counts what is popular lately where the log does not
+        """`bundle` was made from events before `since_us`; those and later ones reach the live log
+        `delay_us` after they happened, from BEGINS_US_BEFORE on. `recent` counts what is popular lately where the log does not
         reach back RECENT_US.
         """
         self._log, self._bundle = log, bundle
@@ -84,7 +84,7 @@ class Replay:
         self._sessions = np.cumsum(sequences.session_starts).astype(np.uint64)
         self._order = _by_time(sequences)
         self._times = sequences.timestamps_us[self._order]
-        self._next = int(np.searchsorted(self._times, since_us))
+        self._next = int(np.searchsorted(self._times, since_us - BEGINS_US_BEFORE))
         self._rows = bundle.vocabulary.encode(log.item_ids)  # (frame codes,)
         self.seconds = 0.0  # spent on bringing the live log up to date
         self.live = LiveLog(bundle.session_gap_seconds, LIVE_EVENTS)

@@ -16,7 +16,8 @@ from recsys.events.fields import Event
 from recsys.events.times import DAY_US, HOUR_US, rfc3339, to_us
 from recsys.events.vocabulary import UNKNOWN
 from recsys.ingest.item_body import check_item
-from recsys.models.live_log import LiveLog
+from recsys.models import live_view
+from recsys.models.live_log import BEGINS_US_BEFORE, LiveLog
 from recsys.models.live_view import LiveView
 from recsys.models.ranking import best, encode_history
 from recsys.ops import upkeep
@@ -108,7 +109,7 @@ def by_hand(bundle, settings, events):
         live, known_us = LiveLog(bundle.session_gap_seconds, 100_000), now_us - delay_of(settings)
         sessions = {None: 0}
         for e in events:
-            if DATA_END_US < e.timestamp_us <= known_us:
+            if DATA_END_US - BEGINS_US_BEFORE < e.timestamp_us <= known_us:
                 session = sessions.setdefault(e.session_id, len(sessions))
                 session = np.array([session], np.uint64)
                 time_us = np.array([e.timestamp_us])
@@ -170,6 +171,12 @@ def merge_and_erase(database):
         for other, user in MERGED.items():
             user_rows.merge(connection, user[2:], other, 1)
         erasure_rows.erase(connection, ERASED, 1)
+
+
+@pytest.fixture(autouse=True)
+def counted_at_each_position(monkeypatch):
+    """What is trending is kept for no time, as by hand."""
+    monkeypatch.setattr(live_view, "KEPT_SHARE", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from recsys.events.fields import Event
 from recsys.events.identity import hash_texts
 from recsys.events.times import DAY_US
 from recsys.ingest.item_body import check_item
+from recsys.models.live_log import BEGINS_US_BEFORE
 from recsys.serving.live_state import AT_ONCE, LiveState
 from recsys.serving.recommender import Recommender
 from recsys.storage.engine.database import Database
@@ -119,13 +120,14 @@ def stored(database):
     return Counter(
         (number, row[2], row[3])
         for number, row in zip(hashes, rows, strict=True)
-        if row[3] > DATA_END_US
+        if row[3] > DATA_END_US - BEGINS_US_BEFORE
     )
 
 
-def test_it_begins_where_the_versions_data_end_and_goes_on(database, live_of):
-    post(database, "old", at_us=DATA_END_US - 5)
-    post(database, "a", "b")
+def test_it_begins_before_the_versions_data_end_and_goes_on(database, live_of):
+    post(database, "old", at_us=DATA_END_US - BEGINS_US_BEFORE - 5)
+    post(database, "a", at_us=DATA_END_US - 5)
+    post(database, "b")
     live = live_of()
     assert live.follow_once(NOW_US) == 2
     assert live.follow_once(NOW_US) == 0

@@ -14,7 +14,7 @@ from pydantic import Field
 from recsys.config import NETWORKS
 from recsys.demo.launches import VISITOR
 from recsys.demo.storefront.pictures import picture
-from recsys.models.blend import BLEND, COPY, TRENDING
+from recsys.models.blend import BLEND, COPY, TRENDING, TRENDING_DAY
 from recsys.models.rankers import RANKERS
 from recsys.serving import answering
 from recsys.serving.answers import Request
@@ -44,6 +44,7 @@ SOURCES = {  # what gave an item -> what a shopper reads
     **{name: kind.visitor_label for name, kind in RANKERS.items()},
     COPY: "seen before",
     TRENDING: "trending now",
+    TRENDING_DAY: "trending today",
     "latest": "new",
 }
 

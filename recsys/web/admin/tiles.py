@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from recsys.config import NETWORKS
-from recsys.models.blend import BLEND, COPY, TRENDING
+from recsys.models.blend import BLEND, COPY, TRENDING, TRENDING_DAY, TRENDING_US
 from recsys.serving.explain import main_reasons
 from recsys.storage.entities.item_rows import StoredItem
 
@@ -16,6 +16,7 @@ SOURCE_MEANINGS = {  # of sources that no ranker's name explains
     **dict.fromkeys((*NETWORKS, BLEND), "the network's prediction for this history"),
     COPY: "an item of this history that the network predicts again",
     TRENDING: "trending: the items of most users and sessions in the last hour",
+    TRENDING_DAY: "trending: the items of most users and sessions in the last 24 hours",
     "latest": "the latest items of the catalogue",
 }
 MAX_INLINE = 8_192  # characters of a picture that stands in its address
@@ -60,7 +61,7 @@ def source_kind(source: str) -> str:
     """
     if source in (*NETWORKS, BLEND, COPY):
         return "model"
-    return "own" if source in ("popular", "latest", TRENDING) else "ranker"
+    return "own" if source in ("popular", "latest", *TRENDING_US) else "ranker"
 
 
 def source_meaning(source: str) -> str:

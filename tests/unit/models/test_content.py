@@ -9,7 +9,9 @@ from recsys.models.content import (
     COLUMNS,
     ENOUGH_ITEMS,
     MAX_WORDS,
+    NOTHING,
     ContentMap,
+    ItemContent,
     content_columns,
     fit_content,
 )
@@ -20,12 +22,17 @@ WORDS = ("tea", "cup", "lamp", "rug", "desk")
 WIDTH = 6
 
 
+def said(title, categories=(), properties=None):
+    """What is said of an item, without an encoder."""
+    return ItemContent(content_columns(title, categories, properties or {}))
+
+
 def shop(items: int, seed: int = 1, noise: float = 0.1):
     """Items of two words each, and vectors (n, D) that are the words' own vectors, added."""
     rng = np.random.default_rng(seed)
     own = rng.normal(size=(len(WORDS), WIDTH)).astype(np.float32)
     chosen = np.stack([rng.permutation(len(WORDS))[:2] for _ in range(items)])
-    contents = [content_columns(" ".join(WORDS[w] for w in pair), [], {}) for pair in chosen]
+    contents = [said(" ".join(WORDS[w] for w in pair)) for pair in chosen]
     vectors = own[chosen].sum(axis=1) + noise * rng.normal(size=(items, WIDTH)).astype(np.float32)
     return contents, vectors.astype(np.float32), own
 
@@ -54,9 +61,9 @@ def test_vectors_that_follow_words_are_found_again():
     contents, vectors, own = shop(400)
     content = fitted(contents, vectors)
     assert content is not None and content.explained > 0.9
-    unseen = content_columns("Desk tea", [], {})
+    unseen = said("Desk tea")
     np.testing.assert_allclose(content.vectors([unseen])[0], own[0] + own[4], atol=0.2)
-    assert not content.vectors([content_columns("zebra", [], {}), np.empty(0, np.int32)]).any()
+    assert not content.vectors([said("zebra"), NOTHING]).any()
     again = ContentMap.from_arrays(content.arrays())
     np.testing.assert_array_equal(again.vectors([unseen]), content.vectors([unseen]))
     with pytest.raises(ValueError, match="do not fit together"):
@@ -69,7 +76,7 @@ def test_content_that_tells_nothing_gives_no_map():
     assert fitted(contents, rng.normal(size=vectors.shape).astype(np.float32)) is None
     few = slice(ENOUGH_ITEMS - 1)
     assert fitted(contents[few], vectors[few]) is None
-    assert fitted([np.empty(0, np.int32)] * 400, vectors) is None
+    assert fitted([NOTHING] * 400, vectors) is None
     assert fitted(contents, vectors, np.zeros(400, np.int64)) is None  # none was learned
 
 
@@ -102,7 +109,7 @@ def test_a_view_ranks_items_that_nobody_has_clicked():
     view, known, table = view_of(fitted(contents, vectors))
     log = LiveLog(1_800, 1_000)
     view.catch_up(log)
-    told = {"new": content_columns("tea cup", [], {}), "k3": content_columns("lamp rug", [], {})}
+    told = {"new": said("tea cup"), "k3": said("lamp rug")}
     view.describe(view.priors(told))
     assert list(view.new_ids) == ["new"]  # what the version knows keeps its own vector
     row = np.array([len(known)])
@@ -119,7 +126,7 @@ def test_a_view_ranks_items_that_nobody_has_clicked():
     # A log that is begun anew, and a catalogue that says something else.
     view.catch_up(LiveLog(1_800, 1_000))
     np.testing.assert_allclose(view.vectors(row)[0], prior, atol=0.2)
-    view.describe(view.priors({"new": content_columns("desk rug", [], {})}))
+    view.describe(view.priors({"new": said("desk rug")}))
     np.testing.assert_allclose(view.vectors(row)[0], own[4] + own[3], atol=0.2)
     view.describe({})
     assert not view.vectors(row).any()
@@ -132,7 +139,7 @@ def test_rows_by_content_are_bounded(monkeypatch):
     view, known, _ = view_of(fitted(contents, vectors))
     log = put(LiveLog(1_800, 1_000), 1, "k1", "clicked")
     view.catch_up(log)
-    tea = content_columns("tea", [], {})
+    tea = said("tea")
     for batch in range(12):
         view.describe(view.priors({f"{batch}-{n}": tea for n in range(5)}))
         view.catch_up(log)

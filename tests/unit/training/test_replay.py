@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from recsys.events.vocabulary import UNKNOWN
+from recsys.models import live_view
 from recsys.models.blend import BLEND, LIVE, Blend
-from recsys.models.content import COLUMNS, ContentMap
-from recsys.models.live_log import LiveLog
+from recsys.models.content import COLUMNS, ContentMap, ItemContent
+from recsys.models.live_log import BEGINS_US_BEFORE, LiveLog
 from recsys.models.live_view import LiveView
 from recsys.models.ranking import best
 from recsys.training.evaluate import window_positions
@@ -20,7 +21,15 @@ DELAY_US = 60_000_000
 @pytest.fixture(scope="module")
 def played(case, tiny_shop):
     log, _, cut_us = case
-    blend = Blend({"lstm": 0.5, "session_knn": 0.3, "transitions": 0.15, "trending": 0.05})
+    blend = Blend(
+        {
+            "lstm": 0.5,
+            "session_knn": 0.3,
+            "transitions": 0.1,
+            "trending": 0.05,
+            "trending_day": 0.05,
+        }
+    )
     known = tiny_shop.bundle.vocabulary
     # A third of the items are new, as if they had come after the training.
     hidden = np.array([row for row in range(2, len(known)) if row % 3 == 0])
@@ -40,12 +49,13 @@ def by_hand(log, bundle, cut_us, positions, delay_us) -> np.ndarray:
     sessions = np.cumsum(sequences.session_starts).astype(np.uint64)
     order = np.argsort(sequences.timestamps_us, kind="stable")
     ranks = np.full(len(positions), MISSED)
+    first_us = cut_us - BEGINS_US_BEFORE
     for number in range(len(positions)):
         end = int(positions.histories.ends[number])
         now_us = int(sequences.timestamps_us[end])
         live = LiveLog(bundle.session_gap_seconds, 100_000)
         for at in order:
-            if cut_us <= sequences.timestamps_us[at] <= now_us - delay_us:
+            if first_us <= sequences.timestamps_us[at] <= now_us - delay_us:
                 live = live.append(
                     [int(owners[at])],
                     [names[sequences.items[at]]],
@@ -77,7 +87,10 @@ def by_hand(log, bundle, cut_us, positions, delay_us) -> np.ndarray:
     return ranks
 
 
-def test_it_ranks_as_a_slow_replay_does(played):
+def test_it_ranks_as_a_slow_replay_does(played, monkeypatch):
+    monkeypatch.setattr(
+        live_view, "KEPT_SHARE", 0.0
+    )  # what is trending is counted at each position
     log, bundle, cut_us, positions = played
     some = positions.where(np.arange(len(positions)) % 7 == 0)
     found = replayed_ranks(Replay(log, bundle, cut_us, DELAY_US), some)[SERVED]
@@ -118,7 +131,9 @@ def test_what_the_catalogue_tells_ranks_targets_that_nobody_has_clicked(played):
     weights[: len(table)] = table  # each item has a word of its own, which tells its vector
     content = ContentMap(np.ones(COLUMNS, np.float32), weights, np.zeros_like(table[0]))
     items = enumerate(bundle.vocabulary.item_ids, 2)
-    told = replace(log, contents={name: np.array([row], np.int32) for row, name in items})
+    told = replace(
+        log, contents={name: ItemContent(np.array([row], np.int32)) for row, name in items}
+    )
     unknown = positions.where(positions.targets == UNKNOWN)
     never_us = 10**15  # what others do is never known
     plain = replayed_ranks(Replay(log, bundle, cut_us, never_us), unknown)[SERVED]
