@@ -39,7 +39,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> RetrainOutcome:
     return RetrainOutcome(
         version=trained.version,
         promoted=trained.promoted,
-        reason=trained.verdict.reason,
+        reason=trained.reason,
         metrics=trained.evaluation.metrics.get("served", {}),
         checks=trained.facts.checks,
     )

@@ -45,7 +45,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> TuneOutcome:
     found = _search(settings, database, log)
     training = log.training_run(datetime.now(UTC), first=SEARCH_SHARE)
     trained = pipeline.train(settings, database, training, tuned=found.best)
-    return TuneOutcome(found, trained.version, trained.promoted, trained.verdict.reason)
+    return TuneOutcome(found, trained.version, trained.promoted, trained.reason)
 
 
 def _search(settings: Settings, database: Database, log: RunLog) -> TuningResult:

@@ -158,6 +158,7 @@ class Trained:
 
     version: str
     promoted: bool
+    reason: str  # why it was promoted, or was not
     verdict: Verdict
     evaluation: Evaluation
     facts: VersionFacts
@@ -230,9 +231,11 @@ def train(
         promotion = "forced" if force else "by the gate"
     now_us = to_us(run.now)
     done = deployments.publish(database, run.actor, row, promotion, before, now_us, run.fence)
+    reason = verdict.reason
     if done == "overtaken":  # `models promote` is there for who knows better
-        run.say("not promoted: another version became champion meanwhile")
-    return Trained(row.version, done == "promoted", verdict, evaluation, facts)
+        reason = "another version became champion while it was trained"
+        run.say(f"not promoted: {reason}")
+    return Trained(row.version, done == "promoted", reason, verdict, evaluation, facts)
 
 
 def evaluate(

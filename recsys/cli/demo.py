@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from recsys.cli.terminal import (
 from recsys.config import load_settings
 from recsys.events.times import to_us
 
+if TYPE_CHECKING:
+    from recsys.demo.demo_run import FinishedDemo
+
 FOLDER = Path("var/demo")
 
 
@@ -34,11 +37,16 @@ def demo(
     shoppers: Annotated[int, typer.Option(min=10, max=1_000_000)] = 10_000,
     events: Annotated[int, typer.Option(min=1_000, max=100_000_000)] = 200_000,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the simulated shop.")] = 7,
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to serve on.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port to serve on; 0 = any free one.")
+    ] = 8000,
     launch_seconds: Annotated[
         int, typer.Option(min=0, max=86_400, help="Seconds between new products; 0 = none.")
     ] = 20,
     folder: Annotated[Path, typer.Option(help="The folder for all files of the demo.")] = FOLDER,
+    new: Annotated[
+        bool, typer.Option("--new", help="Simulate and train again, whatever the folder holds.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate a shop, import its clicks, train, compare with an oracle, and serve.
@@ -52,6 +60,14 @@ def demo(
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities.audit_rows import Actor
 
+    host, chosen = "127.0.0.1", (products, shoppers, events, seed)
+    if serve:
+        port = demo_run.free_port(host, port)
+        found = None if new else demo_run.finished_demo(folder)
+        if found and (found.products, found.shoppers, found.events, found.seed) == chosen:
+            say(f"the demo in {folder} goes on (--new: simulate and train again)")
+            _serve(demo_run.brought_back(folder, port), found, launch_seconds, folder)
+            return
     started = time.perf_counter()
     config = demo_run.prepare_folder(folder, port)
     settings = load_settings(config)
@@ -67,6 +83,8 @@ def demo(
     with training_run(moment, Actor("demo", "cli")) as run:
         trained = demo_run.train_beside_oracle(settings, database, shop, summary.accepted, run)
     demo_run.count_figures(settings, database, now(), say)
+    finished = demo_run.FinishedDemo(*chosen, to_us(moment), trained.example_user)
+    finished.keep(folder)
     result = {**asdict(trained), "seconds": round(time.perf_counter() - started, 1)}
     table = result.pop("table")
     if not as_json or serve:
@@ -74,9 +92,18 @@ def demo(
     if not serve:
         show(result, as_json, f"everything is in {folder}; took {result['seconds']} s")
         return
+    _serve(config, finished, launch_seconds, folder)
+
+
+def _serve(config: Path, finished: FinishedDemo, launch_seconds: int, folder: Path) -> None:
+    """Give out keys, say what there is to see, and serve until Ctrl-C."""
+    from recsys.demo import demo_run
+
+    settings = load_settings(config)
+    set_up_logging(settings)
     access = demo_run.give_access(settings, config, now())
     address = f"http://{settings.serving.host}:{settings.serving.port}"
-    key, user = access.admin_key, trained.example_user
+    key, user = access.admin_key, finished.example_user
     say("")
     say(f"Shop      {address}/shop   (click a few products and watch the recommendations follow)")
     if launch_seconds:
@@ -89,4 +116,5 @@ def demo(
     say("Try       a shopper's recommendations, which follow each event you post for them:")
     say(f"  curl -s -H 'X-API-Key: {key}' '{address}/api/v1/users/{user}/recommendations?k=5'")
     say("Stop with Ctrl-C.")
-    demo_run.serve_until_stopped(config, shop, launch_seconds)
+    demo_run.serve_until_stopped(config, finished.shop(), launch_seconds)
+    say(f"Stopped. The same command goes on with what is in {folder}; --new begins again.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 
 from recsys.cli.terminal import JsonOption, now, say, settings_of, show
@@ -34,7 +36,7 @@ def init(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("xb") as file:
-            file.write(template().read_bytes())
+            file.write(_config(folder).encode())
     except FileExistsError:
         if path.resolve() != template().resolve():
             raise ConflictError(f"{path} already exists; it was not changed") from None
@@ -48,3 +50,17 @@ def init(
     if not as_json:
         say("The key and password are shown only once; only their hashes are stored.")
     show(result, as_json)
+    if not as_json:
+        at = "" if folder.resolve() == Path.cwd() else f" --config {shlex.quote(str(path))}"
+        say(f"Next: recsys events import FILE{at}, recsys train{at}, recsys serve{at}")
+
+
+def _config(folder: Path) -> str:
+    """The template; of another folder than the one at hand, with database, models and backups there."""
+    text, here = template().read_text(), folder.resolve()
+    if here == Path.cwd():
+        return text
+    there = orjson.dumps(f"{here}/var/").decode()[1:-1]  # within quotes, as TOML has them too
+    for key in ('url = "sqlite:///', 'path = "', 'backup_path = "'):
+        text = text.replace(f"{key}var/", f"{key}{there}")
+    return text

@@ -60,19 +60,23 @@ def _serve(host: str | None, port: int | None, workers: int | None, config: Path
     migrate.check(database)
     database.close()
     serving = settings.serving
-    most = serving.workers * (settings.database.pool_size + serving.threads) * 2
-    say(f"serving on http://{serving.host}:{serving.port} (docs at /docs)")
-    if database.dialect == "postgresql":
-        say(f"up to {most} database connections")
-    say(disk_note(serving.impression_share, serving.impression_days, serving.default_k))
-    if not settings.auth.enabled:
-        say("auth.enabled is false: anyone who can reach this port can read and write")
+
+    def announce(address: str, port: int) -> None:
+        most = serving.workers * (settings.database.pool_size + serving.threads) * 2
+        shown = f"[{address}]" if ":" in address else address
+        say(f"serving on http://{shown}:{port} (dashboard at /admin, API at /docs)")
+        if database.dialect == "postgresql":
+            say(f"up to {most} database connections")
+        say(disk_note(serving.impression_share, serving.impression_days, serving.default_k))
+        if not settings.auth.enabled:
+            say("auth.enabled is false: anyone who can reach this port can read and write")
+
     if not serving.storefront_key:
-        run(settings)
+        run(settings, announce=announce)
         return
     from recsys.demo.storefront.shop_routes import add_storefront
 
-    run(settings, add_storefront)
+    run(settings, add_storefront, announce)
 
 
 def schedule(

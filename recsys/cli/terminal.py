@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ JsonOption = Annotated[
 ]
 
 errors = Console(stderr=True, highlight=False)
+LINE_SECONDS = 10.0
 
 
 def settings_of(config: Path | None, **overrides: dict[str, Any]) -> Settings:
@@ -133,16 +135,38 @@ def _readable(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
+class _Lines(Progress):
+    """A bar for where no terminal shows it: what changed, a line every LINE_SECONDS."""
+
+    _said_at = 0.0
+
+    def start(self) -> None:
+        self._said_at = time.monotonic()
+
+    def stop(self) -> None:
+        pass
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        if time.monotonic() - self._said_at < LINE_SECONDS:
+            return
+        self._said_at = time.monotonic()
+        task = self.tasks[task_id]
+        parts = [task.description, f"{task.percentage:.0f}%" if task.total else ""]
+        say("  ".join(filter(None, [*parts, task.fields.get("note", "")])))
+
+
 @contextmanager
 def progress_bar(label: str, total: float | None) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on stderr with a free-text field `note`."""
+    """A bar on stderr with a free-text field `note`; without a terminal a line now and then."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, transient=True) as progress:
+    kind = Progress if errors.is_terminal else _Lines
+    with kind(*columns, console=errors, transient=True) as progress:
         yield progress, progress.add_task(label, total=total, note="")
 
 

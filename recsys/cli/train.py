@@ -113,7 +113,7 @@ def _train(settings: Settings, promote: bool, force: bool) -> tuple[dict[str, An
     result = {
         "version": trained.version,
         "promoted": trained.promoted,
-        "reason": trained.verdict.reason,
+        "reason": trained.reason,
         "positions": len(trained.evaluation.positions),
         "metrics": trained.evaluation.metrics,
         "network_mib": round((trained.facts.network_bytes or 0) / 2**20, 1),
@@ -121,7 +121,7 @@ def _train(settings: Settings, promote: bool, force: bool) -> tuple[dict[str, An
     }
     state = "serves" if trained.promoted else "does not serve"
     text = (
-        f"{trained.evaluation.table()}\n\nversion {trained.version} {state} ({trained.verdict.reason})\n"
+        f"{trained.evaluation.table()}\n\nversion {trained.version} {state} ({trained.reason})\n"
         f"network {result['network_mib']} MiB, most memory held {result['peak_mib']:,} MiB"
     )
     return result, text

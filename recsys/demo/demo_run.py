@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+
+import orjson
 
 from recsys import pipeline
 from recsys.commands import credentials
 from recsys.config import Settings, load_settings
 from recsys.demo.launches import launch
-from recsys.demo.simulation import Shop
-from recsys.errors import RecsysError, StorageUnavailableError
+from recsys.demo.simulation import Shop, ShopSize
+from recsys.errors import ConflictError, InputError, RecsysError, StorageUnavailableError
 from recsys.events.export_files import writing
 from recsys.events.times import to_us
 from recsys.models.version_facts import Figures
 from recsys.ops import upkeep
 from recsys.progress import Say
 from recsys.storage.engine.database import Database, open_database
-from recsys.storage.entities import item_rows
+from recsys.storage.entities import item_rows, key_rows
 from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.entities.passwords import new_password
 from recsys.storage.schema import migrate
 from recsys.training.run import Run
+
+FINISHED = "demo.json"  # written once a demo is trained
+KEYS = ("demo", "storefront")  # names of the keys that it is given
 
 CONFIG = """\
 [database]
@@ -89,14 +96,69 @@ class Access:
     password: str  # of the dashboard's account `admin`
 
 
+@dataclass(frozen=True)
+class FinishedDemo:
+    """A demo that was trained, as its folder remembers it."""
+
+    products: int
+    shoppers: int
+    events: int
+    seed: int
+    made_at_us: int
+    example_user: str
+
+    def shop(self) -> Shop:
+        """The shop that was simulated."""
+        size = ShopSize(self.products, self.shoppers, self.events)
+        return Shop(size, self.seed, self.made_at_us)
+
+    def keep(self, folder: Path) -> None:
+        """Have the folder remember it."""
+        (folder / FINISHED).write_bytes(orjson.dumps(asdict(self)))
+
+
+def finished_demo(folder: Path) -> FinishedDemo | None:
+    """The demo that was made in `folder`; None where none was finished by this release."""
+    try:
+        return FinishedDemo(**orjson.loads((folder / FINISHED).read_bytes()))
+    except (OSError, TypeError, orjson.JSONDecodeError):
+        return None
+
+
+def free_port(host: str, port: int) -> int:
+    """`port`, or some free one for 0. Raises InputError where another program has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            return int(probe.getsockname()[1])
+        except OSError:
+            expected = "another program uses it; choose a free one, 0 for any"
+            raise InputError("--port", str(port), expected) from None
+
+
+def brought_back(folder: Path, port: int) -> Path:
+    """The config.toml of a finished demo, with this port to serve on; its tables are up to date then."""
+    config = folder / "config.toml"
+    text = re.sub(r"(?m)^port = .*$", f"port = {port}", config.read_text())
+    config.write_text(re.sub(r"(?m)^storefront_key = .*\n", "", text))
+    with closing(open_database(load_settings(config))) as database:
+        migrate.upgrade(database)
+    return config
+
+
 def prepare_folder(folder: Path, port: int) -> Path:
     """Remove what an earlier demo made, and nothing else; the new config.toml."""
+    (folder / FINISHED).unlink(missing_ok=True)
     for name in ("recsys.db", "recsys.db-wal", "recsys.db-shm", "events.parquet", "items.jsonl"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "models", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.toml"
-    config.write_text(CONFIG.format(folder=folder.resolve(), port=port))
+    there = orjson.dumps(str(folder.resolve())).decode()[
+        1:-1
+    ]  # within quotes, as TOML has them too
+    config.write_text(CONFIG.format(folder=there, port=port))
     return config
 
 
@@ -127,7 +189,7 @@ def train_beside_oracle(
         },
     )
     if not trained.promoted:
-        raise RecsysError(f"the demo's model was not promoted: {trained.verdict.reason}")
+        raise RecsysError(f"the demo's model was not promoted: {trained.reason}")
     size = shop.size
     return DemoResult(
         events=events,
@@ -149,20 +211,31 @@ def count_figures(settings: Settings, database: Database, now: datetime, say: Sa
 
 
 def give_access(settings: Settings, config: Path, now: datetime) -> Access:
-    """Make an admin key and login, and a key for the shop's page, which goes into `config`."""
+    """Make an admin key and login, and a key for the shop's page, which goes into `config`.
+
+    What an earlier run of the same demo was given is revoked: nobody has its secrets any more.
+    """
     port = settings.serving.port
     origins = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
     database, now_us, password = open_database(settings), to_us(now), new_password()
-    admin = credentials.create_key(database, CLI, "demo", ["admin"], (), now_us)
-    page = credentials.create_key(database, CLI, "storefront", ["collect"], origins, now_us)
-    credentials.create_account(database, CLI, "admin", password, "admin", now_us)
+    with database.connect() as connection:
+        earlier = [one for one in key_rows.list_keys(connection) if one.name in KEYS]
+    for one in earlier:
+        if one.revoked_at_us is None:
+            credentials.revoke_key(database, CLI, one.key_id, now_us)
+    admin = credentials.create_key(database, CLI, KEYS[0], ["admin"], (), now_us)
+    page = credentials.create_key(database, CLI, KEYS[1], ["collect"], origins, now_us)
+    try:
+        credentials.create_account(database, CLI, "admin", password, "admin", now_us)
+    except ConflictError:  # of this demo's last run
+        credentials.set_password(database, CLI, "admin", password, now_us)
     text = config.read_text()
     config.write_text(text.replace("[serving]\n", f'[serving]\nstorefront_key = "{page}"\n'))
     return Access(admin, password)
 
 
 def serve_until_stopped(config: Path, shop: Shop, launch_seconds: int) -> None:
-    """The scheduler and the service, until one of them ends or Ctrl-C.
+    """The scheduler and the service, until Ctrl-C. Raises RecsysError where one of them ends by itself.
 
     Every `launch_seconds` (0 = never) a new product comes that goes with what was clicked meanwhile.
     """
@@ -181,6 +254,7 @@ def serve_until_stopped(config: Path, shop: Shop, launch_seconds: int) -> None:
                 with suppress(StorageUnavailableError):
                     launch(database, products, int(launched * 1e6), int(now * 1e6))
                 launched = now
+        raise RecsysError("the demo's service or its scheduler ended; what it said stands above")
     except KeyboardInterrupt:
         pass
     finally:

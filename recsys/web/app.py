@@ -22,7 +22,7 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, lease_rows, live_quality_rows, schedule_rows
-from recsys.web import admin, parameters, problem_details, prometheus_metrics
+from recsys.web import admin, front_door, parameters, problem_details, prometheus_metrics
 from recsys.web.api import (
     event_routes,
     health_routes,
@@ -100,6 +100,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     ):
         app.register_blueprint(module.blueprint)
     admin.register(app)
+    front_door.register(app)
     problem_details.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:

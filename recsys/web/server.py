@@ -56,10 +56,15 @@ OTHER_FILES = 200  # open files of a worker that are no client's: database, mode
 WATCHING_SLOT = 0  # the worker that looks after whether anyone schedules
 
 
-def serve(settings: Settings, wrap: Callable[[Flask], WsgiApp] = lambda app: app) -> None:
+def serve(
+    settings: Settings,
+    wrap: Callable[[Flask], WsgiApp] = lambda app: app,
+    announce: Callable[[str, int], None] = lambda address, port: None,
+) -> None:
     """Serve until told to stop; SIGTERM lets requests in hand finish.
 
-    `wrap`: what is served in place of the app, made of it in each worker before its first request.
+    `wrap`: what is served in place of the app, made of it in each worker before its first request;
+    `announce` is called with address and port once they are this service's.
     Raises ConfigError where the address cannot be had, or where an external table lacks the index
     that requests need; RecsysError where no worker can start.
     """
@@ -70,6 +75,7 @@ def serve(settings: Settings, wrap: Callable[[Flask], WsgiApp] = lambda app: app
         # One for all workers: they inherit its memory.
         limits = open_limits(settings.auth.limits.get_secret_value())
         address, port = reserved.getsockname()[:2]
+        announce(address, port)
 
         def work(slot: int, alive: Alive) -> None:
             _map_large_arrays()

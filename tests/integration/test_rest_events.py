@@ -125,7 +125,7 @@ def test_a_revoked_key_is_refused_at_once(bare):
 
 def test_every_route_under_the_api_asks_for_a_key(bare):
     for rule in bare.app.url_map.iter_rules():
-        if rule.rule.startswith("/api/v1"):
+        if rule.rule.startswith("/api/v1/"):
             path = rule.rule
             for name in rule.arguments:
                 path = path.replace(f"<id:{name}>", "x").replace(f"<int:{name}>", "1")

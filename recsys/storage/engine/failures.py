@@ -76,7 +76,7 @@ def _sqlite_error(text: str) -> RecsysError:
     reasons = {
         "locked": "the database is locked by another writer",
         "busy": "the database is locked by another writer",
-        "unable to open": "the database file cannot be opened",
+        "unable to open": "the database file cannot be opened (recsys init makes it)",
         "readonly": "the database file is read-only",
         "full": "the disk is full",
         "disk I/O": "the disk refused a read or a write",

@@ -283,17 +283,3 @@ def test_steering_jobs_leaves_lines_in_the_audit_log(lone_shell):
         ("job.pause", "retrain", {}),
         ("job.resume", "retrain", {}),
     ]
-
-
-def test_the_demo_prints_its_summary(tmp_path):
-    shell = Shell(tmp_path, "sqlite:///unused.db")
-    del shell.environment["RECSYS_DATABASE__URL"], shell.environment["RECSYS_REGISTRY__PATH"]
-    small = ("--products", 60, "--shoppers", 150, "--events", 4_000, "--folder", "shop")
-    found = shell.json("demo", "--no-serve", *small)
-    assert found["promoted"] is True
-    assert found["events"] > 3_000
-    assert {"served", "lstm", "popular", "transitions", "session_knn", "oracle"} <= set(
-        found["metrics"]
-    )
-    oracle = found["metrics"]["oracle"]["mrr@20"]
-    assert all(row["mrr@20"] <= oracle for row in found["metrics"].values())

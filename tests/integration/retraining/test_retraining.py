@@ -137,7 +137,7 @@ def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings
         eager, database, Run(NOW + timedelta(hours=2), fence=other, say=said.append)
     )
     if third.verdict.promote:
-        assert "not promoted: another version became champion meanwhile" in said
+        assert "not promoted: another version became champion while it was trained" in said
     assert not third.promoted
     assert champion(database).version == first.version
 
