@@ -12,6 +12,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,20 @@ def closed_loop(
 ) -> Load:
     """Each connection asks again as soon as it is answered; `requests` in turn."""
     return _run(port, requests, connections, seconds, None, on_answer)
+
+
+def ask_each(port: int, requests: Sequence[bytes], connections: int) -> int:
+    """Each of `requests` once, a share of them on each connection; how many were not answered by 2xx."""
+
+    def share(first: int) -> int:
+        connection = Connection(port)
+        asked = range(first, len(requests), connections)
+        failed = sum(not 200 <= connection.ask(requests[at])[0] < 300 for at in asked)
+        connection.close()
+        return failed
+
+    with ThreadPoolExecutor(connections) as threads:
+        return sum(threads.map(share, range(connections)))
 
 
 def open_loop(

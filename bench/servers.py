@@ -216,16 +216,25 @@ def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def resident_mib(process: subprocess.Popen[bytes]) -> tuple[float, float]:
     """MiB that a server's processes hold together: (proportional share, their own)."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    shared = own = 0.0
-    for pid in [str(process.pid), *children]:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            name, _, rest = line.partition(":")
-            if name == "Pss":
-                shared += int(rest.split()[0]) / 1024
-            elif name in ("Private_Clean", "Private_Dirty"):
-                own += int(rest.split()[0]) / 1024
-    return round(shared, 1), round(own, 1)
+    held = [_memory(pid) for pid in (process.pid, *_workers(process))]
+    return round(sum(one[0] for one in held), 1), round(sum(one[1] for one in held), 1)
+
+
+def workers_mib(process: subprocess.Popen[bytes]) -> list[float]:
+    """MiB of its own that each worker of a server holds."""
+    return [round(_memory(pid)[1], 1) for pid in _workers(process)]
+
+
+def _workers(process: subprocess.Popen[bytes]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in children.split()]
+
+
+def _memory(pid: int) -> tuple[float, float]:
+    """MiB that a process holds: (proportional share, its own)."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    return kib["Pss"] / 1024, (kib["Private_Clean"] + kib["Private_Dirty"]) / 1024
 
 
 def beside_empty(app: Flask) -> Callable[[dict[str, Any], Any], Any]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
-from bench.load import closed_loop, open_loop, request_bytes
+from bench.load import ask_each, closed_loop, open_loop, request_bytes
 from bench.servers import (
     LONGEST,
     SHORTEST,
@@ -23,6 +24,7 @@ from bench.servers import (
     resident_mib,
     running,
     training,
+    workers_mib,
 )
 from recsys.progress import Say, quiet
 from recsys.storage.engine.database import Database
@@ -30,6 +32,7 @@ from recsys.storage.engine.database import Database
 CONNECTIONS = (1, 8, 32)
 K = 20
 WIDTH = 128
+WARM_ANSWERS = 1_000
 
 
 def run_serving(
@@ -48,7 +51,7 @@ def run_serving(
     with tempfile.TemporaryDirectory() as folder:
         urls = {"sqlite": None, **({"postgresql": postgresql_url} if postgresql_url else {})}
         for name, given in urls.items():
-            url, registry, asked = _shop(given, Path(folder) / name, items, now_us)
+            url, registry, _, asked = _shop(given, Path(folder) / name, items, now_us)
             empty = [request_bytes("/empty")]
             with running(url, registry, workers=workers) as (port, process):
                 closed_loop(port, asked, workers * 4, min(seconds, 5.0))  # warm
@@ -86,12 +89,53 @@ def run_serving(
     }
 
 
+def run_memory(
+    items: int, answers: int, workers: int, now_us: int, postgresql_url: str | None
+) -> dict[str, Any]:
+    """Memory of each worker's own after WARM_ANSWERS, and after `answers` in all, each to another visitor."""
+    with tempfile.TemporaryDirectory() as folder:
+        url, registry, key, _ = _shop(postgresql_url, Path(folder), items, now_us)
+        with running(url, registry, workers=workers) as (port, process):
+            failed = ask_each(port, _Visitors(0, WARM_ANSWERS, items, key), 8)
+            warm = workers_mib(process)
+            failed += ask_each(port, _Visitors(WARM_ANSWERS, answers, items, key), 8)
+            end = workers_mib(process)
+    return {
+        "items": items,
+        "answers": answers,
+        "errors": failed,
+        "warm_mib": warm,
+        "end_mib": end,
+        "growth": round(sum(end) / sum(warm) - 1, 4),
+    }
+
+
+class _Visitors(Sequence[bytes]):
+    """Requests of the visitors numbered `first` to `last`, each with a session of its own."""
+
+    def __init__(self, first: int, last: int, items: int, key: str) -> None:
+        self.first, self.last, self.items, self.key = first, last, items, key
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def __getitem__(self, at: Any) -> Any:
+        rng = np.random.default_rng(self.first + at)
+        seen = rng.integers(0, self.items, rng.integers(SHORTEST, LONGEST + 1)).tolist()
+        body = {
+            "session_id": f"visitor-{self.first + at}",
+            "events": [{"item_id": f"item-{item}"} for item in seen],
+            "k": K,
+        }
+        return request_bytes("/api/v1/recommendations", self.key, orjson.dumps(body))
+
+
 def run_soak(
     items: int, seconds: float, workers: int, now_us: int, postgresql_url: str | None
 ) -> dict[str, Any]:
     """As many requests as it takes for `seconds`; memory after a tenth of that and at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        url, registry, asked = _shop(postgresql_url, Path(folder), items, now_us)
+        url, registry, _, asked = _shop(postgresql_url, Path(folder), items, now_us)
         with running(url, registry, workers=workers) as (port, process):
             warm = closed_loop(port, asked, 8, seconds / 10)
             _, before = resident_mib(process)
@@ -117,7 +161,7 @@ def run_beside_training(
     one thread. The quiet loop comes before and after, so that a busy machine shows.
     """
     with tempfile.TemporaryDirectory() as folder:
-        url, registry, asked = _shop(postgresql_url, Path(folder), items, now_us)
+        url, registry, _, asked = _shop(postgresql_url, Path(folder), items, now_us)
         with running(url, registry) as (port, _):
             closed_loop(port, asked, 8, min(seconds, 5.0))  # warm
             before = open_loop(port, asked, 16, seconds / 2, rate).plain()
@@ -137,8 +181,8 @@ def run_beside_training(
 
 def _shop(
     postgresql_url: str | None, folder: Path, items: int, now_us: int
-) -> tuple[str, Path, list[bytes]]:
-    """A made-up shop's database and registry, and a request for each of its users in some order."""
+) -> tuple[str, Path, str, list[bytes]]:
+    """A made-up shop's database, registry and key, and a request for each of its users in some order."""
     registry = folder / "registry"
     registry.mkdir(parents=True)
     database = Database(postgresql_url or f"sqlite:///{folder}/recsys.db")
@@ -149,7 +193,7 @@ def _shop(
         request_bytes(f"/api/v1/users/user-{user}/recommendations?k={K}", key)
         for user in np.random.default_rng(1).permutation(USERS)
     ]
-    return url, registry, asked
+    return url, registry, key, asked
 
 
 def _read_seconds(size: int) -> float:

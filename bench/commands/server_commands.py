@@ -16,6 +16,14 @@ def serve(
     items: Annotated[int, typer.Option(min=100, max=10_000_000)] = 50_000,
     seconds: Annotated[float, typer.Option(min=0.5, max=3_600, help="Of each loop.")] = 10.0,
     workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            min=2_000,
+            max=100_000_000,
+            help="Only measure the workers' memory, after 1,000 answers and after so many.",
+        ),
+    ] = None,
     postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -24,8 +32,11 @@ def serve(
     Example: recsys bench serve --items 50000 --postgresql postgresql://localhost/spare
     """
     limit_threads()
-    from bench.serving_speed import run_serving
+    from bench.serving_speed import run_memory, run_serving
 
+    if memory is not None:
+        show(run_memory(items, memory, workers, to_us(now()), postgresql), as_json)
+        return
     show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
 
 

@@ -74,10 +74,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if debug or error.name not in TRAINING_ONLY:
             raise
-        print(
-            f"recsys: {error.name} is not installed; trainings need it: pip install recsys",
-            file=sys.stderr,
-        )
+        reason = f"this command needs {error.name}, which is not installed: pip install recsys"
+        print(f"recsys: {reason}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if debug:

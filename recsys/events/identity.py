@@ -169,7 +169,9 @@ def hash_texts(texts: Sequence[str]) -> UInt64Array:
     >>> hash_texts(["u:7", "s:a"]).tolist()
     [16498074603971775433, 8132027885368087255]
     """
-    if len(texts) >= MANY_TEXTS and "pandas" in sys.modules:  # a process that serves never loads it
+    if len(texts) >= MANY_TEXTS and sys.modules.get(
+        "pandas"
+    ):  # a process that serves never loads it
         import pandas as pd
 
         values = np.empty(len(texts), object)

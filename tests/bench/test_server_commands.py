@@ -21,6 +21,9 @@ def test_small_measurements_of_real_servers(measure, database_url):
         assert 0 < run["ratio"] < 1
         assert 0 < run["p50_ms"] <= run["p90_ms"] <= run["p99_ms"]
     assert all(run["errors"] == 0 for run in served["open_loop"])
+    held = measure("serve", "--items", 300, "--memory", 2_000)
+    assert held["errors"] == 0 and len(held["warm_mib"]) == len(held["end_mib"]) == 2
+    assert min(*held["warm_mib"], *held["end_mib"]) > 10
     fresh = measure("freshness", "--posts", 40, "--items", 300, *spare)
     assert (fresh["posted"], fresh["reflected"]) == (40, 40)
 

@@ -5,15 +5,16 @@ Legend: T time, D width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import erf
 from typing import Protocol
 
 import numpy as np
 
-from recsys.events.array_types import Float32Array
+from recsys.events.array_types import AnyArray, Float32Array
 from recsys.models.lstm import kernels
 from recsys.models.lstm.kernels import compiled, sigmoid
-from recsys.models.lstm.weights import BLOCKS, HEADS, Network
+from recsys.models.lstm.weights import BLOCKS, HEADS, NetworkShape
 
 
 class BodySteps(Protocol):
@@ -23,23 +24,22 @@ class BodySteps(Protocol):
         """The body's output (D,) after the last of x (T, D)."""
 
 
-def body_steps(network: Network) -> BodySteps:
-    """The body of `network`."""
-    return STEPS[network.shape.body](network)
+def body_steps(held: Mapping[str, AnyArray], shape: NetworkShape) -> BodySteps:
+    """The body of a network of `shape` whose weights are the arrays `held`."""
+    return STEPS[shape.body](held, shape)
 
 
 class LstmSteps:
     """See `recsys.models.lstm.bodies.Lstm`."""
 
-    def __init__(self, network: Network) -> None:
-        held = network.arrays()
+    def __init__(self, held: Mapping[str, AnyArray], shape: NetworkShape) -> None:
         self._layers = [
             (
                 held[f"body.lstm.weight_ih_l{layer}"],  # (4 D, D)
                 held[f"body.lstm.bias_ih_l{layer}"] + held[f"body.lstm.bias_hh_l{layer}"],  # (4 D,)
                 held[f"body.lstm.weight_hh_l{layer}"],  # (4 D, D)
             )
-            for layer in range(network.shape.layers)
+            for layer in range(shape.layers)
         ]
 
     def last(self, x: Float32Array) -> Float32Array:
@@ -54,10 +54,10 @@ class LstmSteps:
 class GruSteps:
     """See `recsys.models.lstm.bodies.Gru`."""
 
-    def __init__(self, network: Network) -> None:
-        held, width = network.arrays(), network.shape.width
+    def __init__(self, held: Mapping[str, AnyArray], shape: NetworkShape) -> None:
+        width = shape.width
         self._layers = []
-        for layer in range(network.shape.layers):
+        for layer in range(shape.layers):
             bias = held[f"body.gru.bias_ih_l{layer}"].copy()  # (3 D,)
             hidden = held[f"body.gru.bias_hh_l{layer}"]
             bias[: 2 * width] += hidden[: 2 * width]
@@ -77,11 +77,10 @@ class GruSteps:
 class AttentionSteps:
     """See `recsys.models.lstm.bodies.SelfAttention`."""
 
-    def __init__(self, network: Network) -> None:
-        held = network.arrays()
+    def __init__(self, held: Mapping[str, AnyArray], shape: NetworkShape) -> None:
         self._places = held["body.places"]  # (longest T, D)
         self._blocks = []
-        for block in range(BLOCKS * network.shape.layers):
+        for block in range(BLOCKS * shape.layers):
             prefix = f"body.blocks.{block}."
             parts = {k.removeprefix(prefix): v for k, v in held.items() if k.startswith(prefix)}
             self._blocks.append(parts)

@@ -40,14 +40,14 @@ class HistoryEncoder:
         self._max_length = max_length
         self._repeats = repeats
         self._names = list(shape.channels)
-        self._table, self._bias = held["items.weight"], held["item_bias"]
+        self.table, self._bias = held["items.weight"], held["item_bias"]
         tables = [held[f"channels.{name}.weight"] for name in self._names]
         self._channels = np.concatenate([np.zeros((0, shape.width), np.float32), *tables])
         self._offsets = np.cumsum([0, *(len(table) for table in tables)])[: len(tables)]
         self._input_norm = held["input_norm.weight"], held["input_norm.bias"]
         self._output_norm = held["output_norm.weight"], held["output_norm.bias"]
         self._categories = held["item_categories"]
-        self._body = body_steps(network)
+        self._body = body_steps(held, shape)
         self._copies = shape.copy
         if shape.copy:
             parts = ("query.weight", "query.bias", "key.weight", "key.bias", "distance")
@@ -63,10 +63,10 @@ class HistoryEncoder:
         length = int(seen.ends[0] - seen.starts[0])
         if length == 0:
             nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
-            return NetworkState(np.zeros(self._table.shape[1], np.float32), *nothing, NEVER)
+            return NetworkState(np.zeros(self.table.shape[1], np.float32), *nothing, NEVER)
         inputs = pad(seen, length)
         items = inputs.items[0]
-        table, rows = self._table, items
+        table, rows = self.table, items
         if beyond is not None and items.max() >= len(table):
             table, rows = self._gathered(items, beyond), np.arange(length)
         x = kernels.embed(
@@ -86,18 +86,18 @@ class HistoryEncoder:
 
     def _gathered(self, items: Int64Array, beyond: VectorsOf) -> Float32Array:
         """The vectors (T, D) of items (T,), some of them newer than the network."""
-        newer = items >= len(self._table)
-        vectors: Float32Array = self._table[np.where(newer, UNKNOWN, items)]
+        newer = items >= len(self.table)
+        vectors: Float32Array = self.table[np.where(newer, UNKNOWN, items)]
         vectors[newer] = beyond(items[newer])
         return vectors
 
     def score(self, state: Float32Array, rows: Int64Array) -> Float32Array:
         """Exact scores (C,) of some rows (C,) for one state (D,)."""
-        return kernels.score_rows(self._table, self._bias, state, rows)
+        return kernels.score_rows(self.table, self._bias, state, rows)
 
     def scan(self, state: Float32Array, out: Float32Array) -> None:
         """Exact scores `out` (V,) of one state (D,)."""
-        np.dot(self._table, state, out)
+        np.dot(self.table, state, out)
         out += self._bias
 
     def _codes(self, inputs: PaddedBatch) -> Int64Array:

@@ -31,12 +31,11 @@ class NetworkScorer:
     ) -> None:
         """`matrix`: a compact form of the network's item table to score the catalogue with."""
         self._encoder = HistoryEncoder(network, max_length, repeats or RepeatPolicy(True, True))
-        self._table: Float32Array = network.arrays()["items.weight"]
         self._matrix = matrix
 
     @property
     def rows(self) -> int:
-        return len(self._table)
+        return len(self._encoder.table)
 
     def state(self, history: Histories, beyond: VectorsOf | None = None) -> NetworkState:
         """The state after one history (B = 1), for which `scan` and `score` rank items.
@@ -59,7 +58,7 @@ class NetworkScorer:
         `new` (N, D): vectors of items newer than the network, whose rows are V and up; one that is
         zero has a cosine of zero.
         """
-        table = self._table
+        table = self._encoder.table
         beyond = table[:0] if new is None else new
         vector = table[item] if item < len(table) else beyond[item - len(table)]
         products = np.concatenate((table @ vector, beyond @ vector))
@@ -70,7 +69,7 @@ class NetworkScorer:
 
     @cached_property
     def _norms(self) -> Float32Array:
-        return _norms_of(self._table)
+        return _norms_of(self._encoder.table)
 
 
 def _norms_of(vectors: Float32Array) -> Float32Array:
