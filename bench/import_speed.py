@@ -53,10 +53,10 @@ def run_ingest(events: int, seed: int, now_us: int, postgresql_url: str | None) 
 
 
 def _measure(database: Database, path: Path, rows: int, now_us: int) -> dict[str, float]:
-    ready = _payload(database, _ready(path, now_us))
+    ready = payload_of(database, _ready(path, now_us))
     _fresh(database)
     started = time.perf_counter()
-    _bulk(database, ready)
+    insert_bare(database, ready)
     bulk_seconds = time.perf_counter() - started
     ready.clear()
     _fresh(database)
@@ -98,7 +98,7 @@ def _ready(path: Path, now_us: int) -> Iterator[pa.Table]:
             yield table.select(COLUMNS.split(", "))
 
 
-def _payload(database: Database, tables: Iterable[pa.Table]) -> list[Any]:
+def payload_of(database: Database, tables: Iterable[pa.Table]) -> list[Any]:
     """What the bulk path is fed with: CSV text for COPY, tuples for executemany."""
     payload: list[Any] = []
     for table in tables:
@@ -111,7 +111,7 @@ def _payload(database: Database, tables: Iterable[pa.Table]) -> list[Any]:
     return payload
 
 
-def _bulk(database: Database, payload: list[Any]) -> None:
+def insert_bare(database: Database, payload: list[Any]) -> None:
     """COPY, or one transaction of executemany, of rows that are ready."""
     with database.begin() as connection:
         cursor = connection.connection.cursor()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -145,11 +145,16 @@ def _histories(items: int, now_us: int) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def running(
-    url: str, registry: Path, *, workers: int = 2, **more: str
+    url: str,
+    registry: Path,
+    *,
+    workers: int = 2,
+    command: Sequence[str] = (sys.executable, "-m", "bench.servers"),
+    **more: str,
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A server over `url`; its port and process. It is ready, and told to stop at the end.
 
-    `more`: further settings by their names in the environment.
+    `command`: what serves; `more`: further settings by their names in the environment.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -164,7 +169,6 @@ def running(
         **more,
     }
     environment.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # as `recsys serve` has it
-    command = [sys.executable, "-m", "bench.servers"]
     with subprocess.Popen(command, env=environment, cwd=registry) as process:
         try:
             _wait_until_ready(port, process)

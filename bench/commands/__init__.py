@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from bench.commands.drill_commands import chaos, faults, instances
 from bench.commands.log_commands import ingest, scale, sequences, table
-from bench.commands.server_commands import beside, freshness, pages, serve, soak, swap
+from bench.commands.server_commands import (
+    beside,
+    freshness,
+    intake,
+    pages,
+    serve,
+    soak,
+    swap,
+)
 from bench.commands.training_commands import replay, train
 
 COMMANDS = (
-    *(train, replay, ingest, sequences, table, scale, serve, soak, beside, pages),
+    *(train, replay, ingest, sequences, table, scale, serve, intake, soak, beside, pages),
     *(chaos, instances, swap, freshness, faults),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,11 @@ from recsys.events.times import HOUR_US, MINUTE_US
 
 PostgresOption = Annotated[
     str | None, typer.Option(help="A spare PostgreSQL database; its tables are replaced.")
+]
+
+ReleaseOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, file_okay=False, help="Another release: its checkout's folder."),
 ]
 
 

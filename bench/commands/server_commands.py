@@ -1,4 +1,4 @@
-"""recsys bench serve, soak, beside, pages, swap, freshness: a server of its own under load."""
+"""recsys bench serve, intake, soak, beside, pages, swap, freshness: a server of its own under load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import PostgresOption
+from bench.commands.options import PostgresOption, ReleaseOption, whole
 from recsys.cli.terminal import JsonOption, now, say, show
 from recsys.config.process import limit_threads
 from recsys.events.times import to_us
@@ -38,6 +38,26 @@ def serve(
         show(run_memory(items, memory, workers, to_us(now()), postgresql), as_json)
         return
     show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
+
+
+def intake(
+    seconds: Annotated[float, typer.Option(min=0.2, max=3_600, help="Of each loop.")] = 4.0,
+    sizes: Annotated[str, typer.Option(help="Events a request, by commas.")] = "1,100,1000",
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 2,
+    postgresql: PostgresOption = None,
+    release: ReleaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Post events to a server of its own, beside the bare database and answers given meanwhile.
+
+    Example: recsys bench intake --postgresql postgresql://localhost/spare
+    """
+    limit_threads()
+    from bench.intake_speed import run_intake
+
+    chosen = [whole("--sizes", part, 1, 1_000) for part in sizes.split(",")]
+    result = run_intake(seconds, workers, to_us(now()), postgresql, release, chosen, say)
+    show(result, as_json)
 
 
 def soak(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-import uuid
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,8 +32,12 @@ from recsys.ingest.numeric_times import too_early
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 
 POSTED_NAMES = tuple(one.rest_name for one in POSTED_FIELDS)
+_KNOWN_NAMES = frozenset(POSTED_NAMES)
+_DETAILS = tuple((one.rest_name, one) for one in DETAIL_FIELDS)
 MAX_DEPTH = 8  # objects and arrays within one another, the outermost included
 
+# Ids as most are: nothing to trim, and no number written as a float, which has a '.' or a '+'.
+_PLAIN_ID = re.compile(r"[!-*,\-/-~]+")
 _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?"
     r"(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))",
@@ -62,13 +66,13 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
     """
     if not isinstance(raw, Mapping):
         raise InputError("event", raw, "expected a JSON object")
-    for name in raw:
-        if name not in POSTED_NAMES:
-            known = ", ".join(POSTED_NAMES)
-            raise InputError(str(name), raw[name], f"unknown field; known: {known}")
-    item_id = _text(raw, "item_id")
-    user_id = _text(raw, "user_id")
-    session_id = _text(raw, "session_id")
+    if not raw.keys() <= _KNOWN_NAMES:
+        name = next(name for name in raw if name not in _KNOWN_NAMES)
+        raise InputError(str(name), raw[name], f"unknown field; known: {', '.join(POSTED_NAMES)}")
+    item_id = checked_id("item_id", raw.get("item_id"))
+    user_id = checked_id("user_id", raw.get("user_id"))
+    session_id = checked_id("session_id", raw.get("session_id"))
+    event_type = checked_id("event_type", raw.get("event_type"), MAX_TYPE_LENGTH, False)
     if item_id is None:
         problem = f"expected text of 1 to {MAX_ID_LENGTH} characters"
         raise InputError("item_id", raw.get("item_id"), problem)
@@ -78,9 +82,9 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
         user_id=user_id,
         session_id=session_id,
         item_id=item_id,
-        event_type=_text(raw, "event_type", MAX_TYPE_LENGTH) or DEFAULT_EVENT_TYPE,
+        event_type=event_type or DEFAULT_EVENT_TYPE,
         timestamp_us=_timestamp(raw.get("timestamp"), now_us),
-        **{one.name: _detail(one, raw) for one in DETAIL_FIELDS if one.rest_name in raw},
+        **{one.name: _detail(one, raw[name]) for name, one in _DETAILS if name in raw},
     )
 
 
@@ -96,7 +100,7 @@ def check_posted(raw: Mapping[str, object], now_us: int, page: bool) -> Event:
         most = MAX_ID_LENGTH - len(PAGE_ID_PREFIX)
         if given is not None and len(given) > most:
             raise InputError("event_id", given, f"expected at most {most} characters from a page")
-        return replace(event, event_id=page_event_id(given or uuid.uuid4().hex))
+        return replace(event, event_id=page_event_id(given or secrets.token_hex(16)))
     if given is not None and given.startswith(PAGE_ID_PREFIX):
         raise InputError("event_id", given, f"ids of pages' events begin with {PAGE_ID_PREFIX}")
     return event
@@ -142,10 +146,6 @@ def id_text(value: object) -> object:
     return str(value) if whole else value
 
 
-def _text(raw: Mapping[str, object], field: str, limit: int = MAX_ID_LENGTH) -> str | None:
-    return checked_id(field, raw.get(field), limit, whole_numbers=field != "event_type")
-
-
 def checked_id(
     field: str,
     value: object,
@@ -162,6 +162,8 @@ def checked_id(
     """
     if value is None:
         return None
+    if isinstance(value, str) and len(value) <= limit and _PLAIN_ID.fullmatch(value):
+        return value if value not in rules.missing or rules.exact else None
     if whole_numbers:
         value = id_text(value)
     if not isinstance(value, str) or not value:
@@ -177,15 +179,14 @@ def checked_id(
     return whole_text(text)
 
 
-def _detail(field: EventField, raw: Mapping[str, object]) -> Any:
-    value = raw.get(field.rest_name)
+def _detail(field: EventField, value: object) -> Any:
     if value is None:
         return None
     if field.kind == "number":
         return _number(field.rest_name, value)
     if field.kind == "object":
         return check_properties(value)
-    return _text(raw, field.rest_name, field.max_length)
+    return checked_id(field.rest_name, value, field.max_length)
 
 
 def _timestamp(value: object, now_us: int) -> int:

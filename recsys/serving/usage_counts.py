@@ -11,6 +11,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
 
 import structlog
 
@@ -57,9 +58,10 @@ class Activity:
         """How long an answer took."""
         self.count("latency", name, bucket=_bucket(seconds, LATENCY_BOUNDS))
 
-    def observe_lag(self, seconds: float) -> None:
-        """How long after it happened an event arrived."""
-        self.count("lag", "", bucket=_bucket(max(0.0, seconds), LAG_BOUNDS))
+    def observe_lags(self, lags: Iterable[float]) -> None:
+        """How long after they happened events arrived, in seconds."""
+        for bound, number in Counter(_bucket(lag, LAG_BOUNDS) for lag in lags).items():
+            self.count("lag", "", number, bound)
 
     def flush(self) -> None:
         """Write what there is. Raises StorageUnavailableError; the sums then stay."""

@@ -21,6 +21,7 @@ from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
+from recsys.storage.engine.group_commit import GroupCommit
 from recsys.storage.entities import job_rows, lease_rows, live_quality_rows, schedule_rows
 from recsys.web import admin, front_door, parameters, problem_details, prometheus_metrics
 from recsys.web.api import (
@@ -77,6 +78,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     shared = app.extensions["recsys"] = Services(
         settings=settings,
         database=database,
+        writes=GroupCommit(database),
         recommender=Recommender(settings, database, time.monotonic),
         keys=Keys(
             database, settings.auth, limits or open_limits(settings.auth.limits.get_secret_value())

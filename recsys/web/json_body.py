@@ -36,8 +36,10 @@ def read_json(plain: bool = False) -> Any:
         parsed = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise _bad(f"not JSON: line {error.lineno}, column {error.colno}") from None
-    # Of two values of one key orjson keeps the last, others the first.
-    if _STRING.sub(b"", data).count(b":") != _keys(parsed):
+    # Of two values of one key orjson keeps the last, others the first. A colon outside of strings is a
+    # key's; where there are no more colons than keys, no string has to be taken out.
+    keys = _keys(parsed)
+    if data.count(b":") != keys and _STRING.sub(b"", data).count(b":") != keys:
         raise _bad(_repeated(data))
     return parsed
 

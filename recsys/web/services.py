@@ -15,6 +15,7 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.dashboard.event_views import EventViews, open_event_views
 from recsys.storage.engine.database import Database
+from recsys.storage.engine.group_commit import GroupCommit
 from recsys.storage.entities.account_rows import SessionRow
 from recsys.storage.entities.audit_rows import Actor
 from recsys.storage.entities.key_rows import KeyRow
@@ -27,6 +28,7 @@ from recsys.web.usage import Usage
 class Services:
     settings: Settings
     database: Database
+    writes: GroupCommit  # of events
     recommender: Recommender
     keys: Keys
     impressions: Impressions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from recsys.serving.answers import Answer
@@ -21,15 +21,6 @@ class FinishedRequest:
     seconds: float
     of_api: bool  # whether its path begins with /api/
     key_id: str | None  # of the key it came with
-
-
-@dataclass(frozen=True)
-class PostedEvent:
-    """A posted event that was well formed."""
-
-    event_type: str
-    status: str  # accepted or duplicate
-    lag_seconds: float  # from its time to its receipt
 
 
 class Usage:
@@ -61,19 +52,24 @@ class Usage:
             prometheus_metrics.fallbacks.labels(answer.fallback).inc()
             self._activity.count("fallback", answer.fallback)
 
-    def posted(self, events: Sequence[PostedEvent], rejected: int) -> None:
-        """Count the events of one request."""
-        for event in events:
-            prometheus_metrics.count_event(event.event_type, event.status, event.lag_seconds)
-            if event.status == "accepted":
-                self._activity.observe_lag(event.lag_seconds)
-        if rejected:
-            prometheus_metrics.events.labels("rejected").inc(rejected)
-        outcomes = Counter(event.status for event in events)
-        outcomes["rejected"] = rejected
-        for status, number in outcomes.items():
+    def posted(
+        self, lags: Mapping[str, Sequence[float]], duplicates: int = 0, rejected: int = 0
+    ) -> None:
+        """Count the events of one request; `lags`: of those accepted, by type, the seconds from an
+        event's time to its receipt, at least 0.
+        """
+        outcomes = {
+            "accepted": sum(len(of_type) for of_type in lags.values()),
+            "duplicate": duplicates,
+            "rejected": rejected,
+        }
+        for outcome, number in outcomes.items():
             if number:
-                self._activity.count("posted", status, number)
+                prometheus_metrics.events.labels(outcome).inc(number)
+                self._activity.count("posted", outcome, number)
+        for event_type, of_type in lags.items():
+            prometheus_metrics.observe_lags(event_type, of_type)
+            self._activity.observe_lags(of_type)
 
 
 def kind_of(route: str) -> str:

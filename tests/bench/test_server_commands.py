@@ -35,3 +35,16 @@ def test_promotions_under_load_fail_no_request(measure):
     assert (found["not_2xx"], found["stale"]) == (0, 0)
     assert found["answers"] > 100
     assert found["versions_seen"] > 2
+
+
+@pytest.mark.slow
+def test_intake_in_small(measure):
+    found = measure("intake", "--seconds", 0.2, "--sizes", "20", "--workers", 1)
+    assert [(run["size"], run["connections"]) for run in found["runs"]] == [(20, 1), (20, 8)]
+    for run in found["runs"]:
+        assert run["errors"] == 0
+        assert run["events_per_second"] > run["requests_per_second"] > 0
+        assert 0 < run["p50_ms"] <= run["p99_ms"]
+        assert run["bare_events_per_second"] > 0
+    assert [one["size"] for one in found["answers"]] == [0, 20]
+    assert all(one["errors"] == 0 for one in found["answers"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -23,13 +25,27 @@ from sqlalchemy import (
 )
 
 from recsys.events.fields import EVENT_COLUMNS, Event
-from recsys.events.identity import Owner, sequence_key, user_bucket, users_and_sessions
-from recsys.storage.engine.database import upsert
+from recsys.events.identity import Owner, user_bucket, users_and_sessions
 from recsys.storage.entities import history_rows, item_rows
 from recsys.storage.schema.tables import event_counts, events, item_categories, items
-from recsys.storage.schema.tables.event_tables import UNIQUE_BY
+from recsys.storage.schema.tables.event_tables import OWNER_KEY
 
 NEWEST = 5_000  # events among which types are looked for beside those counted by the hour
+
+_GIVEN = tuple(name for name in EVENT_COLUMNS if name != "event_id")
+_values = attrgetter(*_GIVEN)
+_INSERTED = ("user_bucket", "event_id", "received_at_us", *_GIVEN)
+_INSERT = f"INSERT INTO events ({', '.join(_INSERTED)})"
+_UNLESS_STORED = f"ON CONFLICT (user_bucket, event_id, {OWNER_KEY}) DO NOTHING"
+# A row a set of parameters: the driver binds them to a statement that is compiled once.
+_IN_SQLITE = f"{_INSERT} VALUES ({', '.join('?' * len(_INSERTED))}) {_UNLESS_STORED}"
+_NEWEST_IN_SQLITE = "SELECT user_id, session_id, event_id FROM events ORDER BY id DESC LIMIT ?"
+# All rows in one parameter, which the server takes apart.
+_TYPES = ", ".join(f"{name} {events.c[name].type}" for name in _INSERTED)
+_IN_POSTGRESQL = f"""
+    {_INSERT} SELECT {", ".join(_INSERTED)} FROM json_to_recordset(%s::json) AS given ({_TYPES})
+    {_UNLESS_STORED} RETURNING user_id, session_id, event_id
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +94,36 @@ def insert_events(
     """Store `posted` in order; an event whose id is already there for its owner is a duplicate."""
     if not posted:
         return []
-    rows = [_row(event, received_at_us) for event in posted]
-    # Given rows beside the statement, not in it, it is compiled once and not for every request.
-    statement = (
-        upsert(connection, events)
-        .on_conflict_do_nothing(index_elements=UNIQUE_BY)
-        .returning(events.c.user_id, events.c.session_id, events.c.event_id)
-    )
-    fresh = {
-        (sequence_key(user_id, session_id), event_id)
-        for user_id, session_id, event_id in connection.execute(statement, rows)
-    }
+    ids = [event.event_id or secrets.token_hex(16) for event in posted]
+    rows = [
+        (user_bucket(event.user_id or event.session_id or ""), event_id, received_at_us, *values)
+        for event, event_id, values in zip(posted, ids, map(_values, posted), strict=True)
+    ]
+    fresh = _insert_rows(connection, rows)
     stored = []
-    for event, row in zip(posted, rows, strict=True):
-        key = (sequence_key(event.user_id, event.session_id), row["event_id"])
-        stored.append(PostedEvent(row["event_id"], key in fresh))
+    for event, event_id in zip(posted, ids, strict=True):
+        key = (event.user_id, event.session_id, event_id)
+        stored.append(PostedEvent(event_id, key in fresh))
         fresh.discard(key)  # the second of two equal ids in one request is a duplicate
     return stored
 
 
-def _row(event: Event, received_at_us: int) -> dict[str, Any]:
-    row = {name: getattr(event, name) for name in EVENT_COLUMNS}
-    row["user_bucket"] = user_bucket(event.user_id or event.session_id or "")
-    row["event_id"] = event.event_id or uuid.uuid4().hex
-    row["received_at_us"] = received_at_us
-    return row
+def _insert_rows(
+    connection: Connection, rows: list[tuple[Any, ...]]
+) -> set[tuple[str | None, str | None, str]]:
+    """Insert `rows` (_INSERTED) that are not stored; (user_id, session_id, event_id) of those that went in."""
+    if connection.dialect.name == "postgresql":
+        given = orjson.dumps([dict(zip(_INSERTED, row, strict=True)) for row in rows])
+        found = connection.exec_driver_sql(_IN_POSTGRESQL, (given.decode(),))
+    else:
+        number = connection.exec_driver_sql(_IN_SQLITE, rows).rowcount
+        if number == len(rows):
+            return {
+                (user_id, session_id, event_id) for _, event_id, _, user_id, session_id, *_ in rows
+            }
+        # Nobody else writes meanwhile, so the newest rows are those that went in.
+        found = connection.exec_driver_sql(_NEWEST_IN_SQLITE, (number,))
+    return {(row[0], row[1], row[2]) for row in found}
 
 
 def popular_items(connection: Connection, query: PopularityQuery) -> ItemCounts:

@@ -23,6 +23,7 @@ from recsys.storage.entities.stamps import bump
 from recsys.storage.schema.tables import tombstones
 
 CHUNK = 500  # hashes a statement
+_ANY = select(tombstones.c.user_hash).limit(1)
 
 
 def add_tombstones(connection: Connection, keys: Sequence[str], now_us: int) -> None:
@@ -35,7 +36,7 @@ def add_tombstones(connection: Connection, keys: Sequence[str], now_us: int) -> 
 
 def is_erased(connection: Connection, keys: Iterable[str]) -> set[str]:
     """Which of `keys` ('u:<user_id>', 's:<session_id>') were erased."""
-    if connection.execute(select(tombstones.c.user_hash).limit(1)).first() is None:
+    if connection.execute(_ANY).first() is None:
         return set()
     secret = _tombstone_key(connection)
     wanted = {_hash(secret, key): key for key in keys}

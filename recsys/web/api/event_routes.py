@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint
@@ -9,10 +11,11 @@ from pydantic import BaseModel, Field
 
 from recsys.errors import AccessError, InputError, shown
 from recsys.events.fields import Event
-from recsys.events.identity import as_page_knows
+from recsys.events.identity import as_page_knows, sequence_key
 from recsys.events.times import DAY_US
 from recsys.ingest.event_body import check_posted, id_text
 from recsys.storage.engine import advisory_lock
+from recsys.storage.engine.database import Connection
 from recsys.storage.entities import event_rows, tombstone_rows
 from recsys.text_rules import MAX_ID_LENGTH
 from recsys.web.api.event_schemas import EventIn
@@ -21,7 +24,6 @@ from recsys.web.fields import MAX_ROWS
 from recsys.web.operations import operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
 from recsys.web.services import now_us, services
-from recsys.web.usage import PostedEvent
 
 PAGE_DAYS = 7  # how old an event from a page may be: it tells of what happens
 
@@ -68,7 +70,7 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     now = now_us()
     results: list[dict[str, Any]] = []
     good: list[tuple[int, Event]] = []
-    oldest_us = now - PAGE_DAYS * DAY_US if from_page() else 0
+    oldest_us = now - PAGE_DAYS * DAY_US if page else 0
     for index, row in enumerate(rows):
         result = {"index": index, "status": "rejected", "event_id": None, "error": None}
         try:
@@ -83,33 +85,24 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
             if isinstance(event_id, str):
                 result["event_id"] = event_id[:MAX_ID_LENGTH]
         results.append(result)
+    lags: defaultdict[str, list[float]] = defaultdict(list)
     duplicates = 0
-    posted: list[PostedEvent] = []
     if good:
-        with services().database.begin() as connection:
-            advisory_lock.lock_shared(connection)
-            erased = tombstone_rows.is_erased(
-                connection, {key for _, e in good for key in _keys(e)}
-            )
-            beyond: set[str] = set()
-            if page:
-                types = services().recommender.event_types
-                beyond = types.beyond(connection, {event.event_type for _, event in good})
-            for index, event in good:
-                if event.event_type in beyond:
-                    problem = f"event_type = {shown(event.event_type)}: a page brings no more types"
-                    results[index].update(event_id=_told(event, page), error=problem)
-                if erased.intersection(_keys(event)):
-                    results[index].update(event_id=_told(event, page), error="the user was erased")
-            good = [(index, event) for index, event in good if results[index]["error"] is None]
-            stored = event_rows.insert_events(connection, [event for _, event in good], now)
+        problems, stored = services().writes.write(
+            lambda connection: _store(connection, good, page, now)
+        )
+        for index, event in good:
+            if problem := problems.get(index):
+                results[index].update(event_id=_told(event.event_id, page), error=problem)
+        good = [(index, event) for index, event in good if index not in problems]
         for (index, event), one in zip(good, stored, strict=True):
-            duplicates += not one.accepted
             status = "accepted" if one.accepted else "duplicate"
-            results[index].update(status=status, event_id=_told(one, page))
-            lag_seconds = (now - event.timestamp_us) / 1e6
-            posted.append(PostedEvent(event.event_type, status, lag_seconds))
-    services().usage.posted(posted, len(rows) - len(good))
+            results[index].update(status=status, event_id=_told(one.event_id, page))
+            if one.accepted:
+                lags[event.event_type].append(max(0.0, (now - event.timestamp_us) / 1e6))
+            else:
+                duplicates += 1
+    services().usage.posted(lags, duplicates, len(rows) - len(good))
     answer = {
         "accepted": len(good) - duplicates,
         "duplicates": duplicates,
@@ -119,15 +112,38 @@ def post_events(body: Any) -> tuple[dict[str, Any], int]:
     return answer, 200 if good else 422
 
 
-def _told(event: Event | event_rows.PostedEvent, page: bool) -> str | None:
+def _store(
+    connection: Connection, checked: Sequence[tuple[int, Event]], page: bool, now_us: int
+) -> tuple[dict[int, str], list[event_rows.PostedEvent]]:
+    """Why some of the events are rejected, by their index; what became of the others."""
+    advisory_lock.lock_shared(connection)
+    problems = _problems(connection, checked, page)
+    kept = [event for index, event in checked if index not in problems]
+    return problems, event_rows.insert_events(connection, kept, now_us)
+
+
+def _problems(
+    connection: Connection, checked: Sequence[tuple[int, Event]], page: bool
+) -> dict[int, str]:
+    """Why an event is rejected by what the database knows, by its index."""
+    found: dict[int, str] = {}
+    if page:
+        types = services().recommender.event_types
+        beyond = types.beyond(connection, {event.event_type for _, event in checked})
+        found = {
+            index: f"event_type = {shown(event.event_type)}: a page brings no more types"
+            for index, event in checked
+            if event.event_type in beyond
+        }
+    owners = {index: sequence_key(one.user_id, one.session_id) for index, one in checked}
+    erased = tombstone_rows.is_erased(connection, set(owners.values()))
+    gone = {index: "the user was erased" for index, owner in owners.items() if owner in erased}
+    return found | gone
+
+
+def _told(event_id: str | None, page: bool) -> str | None:
     """An event's id as who posted it knows it."""
-    return as_page_knows(event.event_id) if page and event.event_id else event.event_id
-
-
-def _keys(event: Event) -> list[str]:
-    """Under which an event's owner may have been erased."""
-    user = [] if event.user_id is None else [f"u:{event.user_id}"]
-    return user if user or event.session_id is None else [f"s:{event.session_id}"]
+    return as_page_knows(event_id) if page and event_id else event_id
 
 
 def _check_page(rows: list[Any]) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from recsys.errors import InputError
 from recsys.events.identity import as_page_knows
-from recsys.ingest.event_body import check_event, check_posted
+from recsys.ingest import event_body
+from recsys.ingest.cells import MISSING_WORDS, CellRules
+from recsys.ingest.event_body import check_event, check_posted, checked_id
+from recsys.text_rules import MAX_ID_LENGTH
 
 NOW_US = 1_700_000_000_000_000
 
@@ -135,3 +139,20 @@ def test_ids_of_a_pages_events_are_a_name_space_of_their_own():
     for page, event_id in ((False, "from-page:x"), (True, "x" * 250)):
         with pytest.raises(InputError, match="event_id"):
             check_posted({**raw, "event_id": event_id}, NOW_US, page)
+
+
+def test_plain_ids_are_taken_as_any_other(monkeypatch):
+    texts = [*map(chr, range(0x20, 0x100)), *MISSING_WORDS, "1.0", "10", "-7.00", "1e+05", "a b"]
+    texts += ["x" * MAX_ID_LENGTH, "x" * (MAX_ID_LENGTH + 1), "a\n", "user-1", "a/b?c=ü", "7\n"]
+
+    def outcome(text: str, rules: CellRules) -> str | None:
+        try:
+            return checked_id("item_id", text, rules=rules)
+        except InputError as error:
+            return str(error)
+
+    rules = (CellRules(), CellRules(missing=("user-1",)), CellRules(exact=True))
+    pairs = [(text, one) for text in texts for one in rules]
+    quick = [outcome(*pair) for pair in pairs]
+    monkeypatch.setattr(event_body, "_PLAIN_ID", re.compile("(?!)"))  # matches nothing
+    assert quick == [outcome(*pair) for pair in pairs]

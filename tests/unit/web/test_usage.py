@@ -7,7 +7,8 @@ from prometheus_client import REGISTRY
 
 from recsys.serving.usage_counts import Activity
 from recsys.storage.schema.tables import service_counts
-from recsys.web.usage import FinishedRequest, PostedEvent, Usage
+from recsys.web import prometheus_metrics
+from recsys.web.usage import FinishedRequest, Usage
 
 
 @pytest.fixture
@@ -66,10 +67,27 @@ def test_any_other_request_is_prometheus_alone(counted):
 
 
 def test_posted_events_are_counted_by_what_became_of_them(counted):
-    events = [PostedEvent("view", "accepted", 0.2), PostedEvent("view", "duplicate", 0.2)]
-    added, stored = counted(lambda usage: usage.posted(events, 3))
-    for outcome, number in (("accepted", 1), ("duplicate", 1), ("rejected", 3)):
+    lags = {"view": [0.0, 0.1, 0.2, 10.0, 1e9], "cart": [5.0]}
+    added, stored = counted(lambda usage: usage.posted(lags, 2, 3))
+    for outcome, number in (("accepted", 6), ("duplicate", 2), ("rejected", 3)):
         assert added["recsys_events_total", (("outcome", outcome),)] == number
         assert stored["posted", outcome] == number
-    assert added["recsys_ingestion_lag_seconds_count", (("event_type", "view"),)] == 1
-    assert stored["lag", ""] == 1
+    for event_type, number in (("view", 5), ("cart", 1)):
+        assert added["recsys_ingestion_lag_seconds_count", (("event_type", event_type),)] == number
+    assert stored["lag", ""] == 6
+
+
+def test_lags_of_a_request_count_as_each_observed_alone():
+    seconds = [0.0, 0.1, 0.1000001, 3.0, 604_800.0, 1e9]
+    prometheus_metrics.observe_lags("together", seconds)
+    for one in seconds:
+        prometheus_metrics.lag.labels("alone").observe(one)
+
+    def found(event_type):
+        return {
+            (sample.name, sample.labels.get("le")): sample.value
+            for sample in prometheus_metrics.lag.labels(event_type).collect()[0].samples
+            if not sample.name.endswith("_created")
+        }
+
+    assert found("together") == found("alone")

@@ -137,3 +137,29 @@ def test_what_the_database_cannot_hold_is_bad_input(database):
     with pytest.raises(InputError) as caught:
         store(database, event("hidden\0", 1))
     assert "hidden" not in str(caught.value) and "INSERT" not in str(caught.value)
+
+
+def test_what_is_posted_is_stored_to_the_last_bit(database):
+    given = [
+        event(
+            "naïve ☃ 🫖", 2**53 + 1, user=None, session="s'\"\\", value=value, event_id=str(value)
+        )
+        for value in (0.1 + 0.2, 5e-324, 1.7976931348623157e308)
+    ]
+    given.append(event("p", 1, event_id="%s ?", properties='{"a":"\\"\\\\%","b":[null,1e400]}'))
+    store(database, *given)
+    with database.connect() as connection:
+        found = event_rows.newest_events(connection, Owner(session_id="s'\"\\"), 9)
+        found += event_rows.newest_events(connection, Owner("u"), 9)
+    assert sorted(map(repr, found)) == sorted(map(repr, given))
+
+
+def test_an_event_id_counts_once_for_a_user_whatever_the_session(database):
+    one, two = (event(s, 1, session=s, event_id="x") for s in ("s1", "s2"))
+    other = event("b", 1, user="v", session="s1", event_id="x")
+    alone = event("c", 1, user=None, session="s1", event_id="x")
+    stored = store(database, one, two, other, alone)
+    assert [one.accepted for one in stored] == [True, False, True, True]
+    assert items(database, user_id="u") == ["s1"]
+    again = store(database, two, event("d", 1, event_id="y"), one)
+    assert [one.accepted for one in again] == [False, True, False]
