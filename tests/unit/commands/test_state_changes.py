@@ -8,7 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 ENTITIES = ROOT / "recsys" / "storage" / "entities"
-WRITES = {"insert", "update", "delete", "upsert"}
+# A statement given as text may be one that changes rows.
+WRITES = {"insert", "update", "delete", "upsert", "exec_driver_sql"}
 
 DATA = {
     "events, items and answers as they arrive": {
