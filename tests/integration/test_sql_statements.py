@@ -23,6 +23,7 @@ REVIEWED = {
         "f'INSERT INTO staged_events VALUES ({marks})'", "_STAGING.format(float=floating)", "_MOVE",
         "_NUMBER",
     },
+    "recsys/storage/entities/event_rows.py": {"_IN_SQLITE", "_IN_POSTGRESQL"},
     "recsys/storage/entities/event_batches.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
     "recsys/storage/external/external_database.py": {
         "f'SET LOCAL statement_timeout = {self._count_ms}'",
