@@ -6,6 +6,7 @@ is measured by reading an array of that size.
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from bench.load import ask_each, closed_loop, open_loop, request_bytes
+from bench.load import Connection, ask_each, closed_loop, open_loop, request_bytes
 from bench.servers import (
     LONGEST,
     SHORTEST,
@@ -99,7 +100,7 @@ def run_memory(
             failed = ask_each(port, _Visitors(0, WARM_ANSWERS, items, key), 8)
             warm = workers_mib(process)
             failed += ask_each(port, _Visitors(WARM_ANSWERS, answers, items, key), 8)
-            end = workers_mib(process)
+            end, caches = workers_mib(process), _caches_mib(port, key)
     return {
         "items": items,
         "answers": answers,
@@ -107,7 +108,17 @@ def run_memory(
         "warm_mib": warm,
         "end_mib": end,
         "growth": round(sum(end) / sum(warm) - 1, 4),
+        "caches_mib": caches,
     }
+
+
+def _caches_mib(port: int, key: str) -> dict[str, float]:
+    """MiB that each cache holds, of the worker where it holds most."""
+    connection = Connection(port)
+    text = connection.ask(request_bytes("/metrics", key))[1].decode()
+    connection.close()
+    found = re.findall(r'^recsys_cache_bytes{.*?cache="(\w+)".*?} (\S+)$', text, re.M)
+    return {name: round(float(size) / 2**20, 1) for name, size in found}
 
 
 class _Visitors(Sequence[bytes]):

@@ -24,6 +24,7 @@ def test_small_measurements_of_real_servers(measure, database_url):
     held = measure("serve", "--items", 300, "--memory", 2_000)
     assert held["errors"] == 0 and len(held["warm_mib"]) == len(held["end_mib"]) == 2
     assert min(*held["warm_mib"], *held["end_mib"]) > 10
+    assert 0 < held["caches_mib"]["histories"] < 32
     fresh = measure("freshness", "--posts", 40, "--items", 300, *spare)
     assert (fresh["posted"], fresh["reflected"]) == (40, 40)
 
