@@ -144,6 +144,8 @@ def run_intake(
                     url = stack.enter_context(_fresh(given, Path(folder), name))
                     places.append(_place(stack, name, one, url, path, workers))
                     say(f"{kind}: a server of {name} is ready")
+                for place in places:
+                    closed_loop(place.port, _asked(place, log), 8, min(seconds, 5.0))  # warm
                 for size in sizes:
                     for count in CONNECTIONS:
                         limit = _bare_rate(bare, log, size, now_us, seconds / 2)
@@ -219,15 +221,19 @@ def _post(
     }
 
 
+def _asked(place: _Place, log: pa.Table) -> list[bytes]:
+    """A request of recommendations for each user of `log`."""
+    users = log["user_id"].unique().to_pylist()
+    return [
+        request_bytes(f"/api/v1/users/{user}/recommendations?k={K}", place.key) for user in users
+    ]
+
+
 def _answers(
     place: _Place, log: pa.Table, size: int, now_us: int, seconds: float
 ) -> dict[str, Any]:
     """Answers at ANSWERS_A_SECOND, while one connection posts lists of `size`; of 0: alone."""
-    users = log["user_id"].unique().to_pylist()
-    asked = [
-        request_bytes(f"/api/v1/users/{user}/recommendations?k={K}", place.key) for user in users
-    ]
-    closed_loop(place.port, asked, 8, min(seconds, 2.0))  # warm
+    asked = _asked(place, log)
     with ThreadPoolExecutor(1) as pool:
         posting = None
         if size:
