@@ -16,6 +16,7 @@ from recsys.errors import InputError, shown
 from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.byte_stream import TextStream
 from recsys.ingest.json_elements import json_elements
+from recsys.ingest.json_keys import repeated_key, repeats_a_key
 from recsys.ingest.json_paths import lists_of, taken_apart, value_at
 from recsys.ingest.raw_rows import RawChunk, Rejection, Row, plain, raw_text
 from recsys.ingest.row_blocks import BadRow, Piece, row_blocks
@@ -131,12 +132,14 @@ def _lines(pieces: Iterable[Piece]) -> list[bytes | BadRow]:
 
 
 def _all_objects(lines: Sequence[bytes | BadRow]) -> list[Row]:
-    """The objects of `lines` where every one holds one, as is usual; else nothing."""
+    """The objects of `lines` where every one holds one without a repeated key, as is usual; else nothing."""
     try:
         objects = [orjson.loads(line) for line in lines]  # type: ignore[arg-type]
     except orjson.JSONDecodeError:  # of a BadRow as well
         return []
-    return objects if set(map(type, objects)) == {dict} else []
+    if set(map(type, objects)) != {dict} or repeats_a_key(b"\n".join(lines), objects):  # type: ignore[arg-type]
+        return []
+    return objects
 
 
 def parse_lines(
@@ -163,12 +166,12 @@ def parse_lines(
             reason = f"not JSON: {str(error)[:100]}: {shown(text)}"
             rejections.append(Rejection(number, reason, raw_text(text)))
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and not repeats_a_key(line, [value]):
             objects.append(value)
-        else:
-            text = line.decode()
-            reason = f"expected a JSON object: {shown(text)}"
-            rejections.append(Rejection(number, reason, raw_text(text)))
+            continue
+        text = line.decode()
+        problem = repeated_key(line) if isinstance(value, dict) else "expected a JSON object"
+        rejections.append(Rejection(number, f"{problem}: {shown(text)}", raw_text(text)))
     rejected = [rejection.position - position for rejection in rejections]
     numbers = np.arange(len(objects) + len(rejections), dtype=np.int64)
     return objects, position + np.delete(numbers, rejected), rejections

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import zlib
 from typing import Any
 
@@ -11,16 +9,11 @@ import orjson
 from flask import current_app, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
-from recsys.errors import shown
+from recsys.ingest.json_keys import repeated_key, repeats_a_key
 from recsys.web.problem_details import FieldError, InvalidRequestError
 
 GZIP = zlib.MAX_WBITS | 16  # a gzip header, and none else
 MAX_MEMBERS = 100  # of a gzip body: each costs as much as all that follow it
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"')  # possessive: no way back is kept in memory
-
-
-class _RepeatedKeyError(Exception):
-    """A key that stands twice in one object."""
 
 
 def read_json(plain: bool = False) -> Any:
@@ -36,11 +29,8 @@ def read_json(plain: bool = False) -> Any:
         parsed = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise _bad(f"not JSON: line {error.lineno}, column {error.colno}") from None
-    # Of two values of one key orjson keeps the last, others the first. A colon outside of strings is a
-    # key's; where there are no more colons than keys, no string has to be taken out.
-    keys = _keys(parsed)
-    if data.count(b":") != keys and _STRING.sub(b"", data).count(b":") != keys:
-        raise _bad(_repeated(data))
+    if repeats_a_key(data, [parsed]):
+        raise _bad(repeated_key(data))
     return parsed
 
 
@@ -67,36 +57,6 @@ def _inflated(data: bytes) -> bytes:
         if not data:
             return found
     raise _bad(f"a gzip body of more than {MAX_MEMBERS} members")
-
-
-def _keys(parsed: Any) -> int:
-    """Number of keys of all objects within `parsed`."""
-    count, left = 0, [parsed]
-    while left:
-        one = left.pop()
-        if isinstance(one, dict):
-            count += len(one)
-            left.extend(one.values())
-        elif isinstance(one, list):
-            left.extend(one)
-    return count
-
-
-def _repeated(data: bytes) -> str:
-    def once(pairs: list[tuple[str, Any]]) -> None:
-        names: set[str] = set()
-        for name, _ in pairs:
-            if name in names:
-                raise _RepeatedKeyError(name)
-            names.add(name)
-
-    try:
-        json.loads(data, object_pairs_hook=once)
-    except _RepeatedKeyError as error:
-        return f"{shown(error.args[0])} stands twice in one object"
-    except (ValueError, RecursionError):
-        pass
-    return "a key stands twice in one object"
 
 
 def _bad(message: str) -> InvalidRequestError:

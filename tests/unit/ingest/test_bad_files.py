@@ -304,3 +304,28 @@ def test_a_damaged_file_is_read_or_refused_but_never_miscounted(tmp_path: Path, 
                 json.loads(rejection.raw)
         assert sorted(positions) == list(range(sum(chunk.read for chunk in chunks)))
         assert sum(chunk.bytes_read for chunk in chunks) == len(data)
+
+
+@pytest.mark.parametrize("in_array", [False, True])
+def test_an_object_with_a_key_twice_is_no_event(tmp_path: Path, in_array: bool) -> None:
+    """Of two values readers take the first or the last, so it says nothing."""
+    good = (
+        f'{{"user": "a:b", "item": "x", "ts": {T}, "more": {{"a": ":", "b": ["c:", {{"d": 1}}]}}}}'
+    )
+    lines = [
+        good,
+        good.replace('"item"', '"user": "b", "item"'),
+        good.replace('"d": 1', '"d": 1, "d" :2'),
+        good.replace('"item"', '"us\\u0065r" : 7, "item"'),
+        good.replace('"a:b"', '"\\":\\"a\\": 1"'),
+    ]
+    path = tmp_path / ("a.json" if in_array else "a.jsonl")
+    path.write_text("[" + ",\n".join(lines) + "]" if in_array else "\n".join(lines))
+    chunk = read(
+        path, ReadOptions(columns=ColumnMap(user="user", item="item", timestamp="ts"), unit="s")
+    )
+    assert items(chunk) == ["x", "x"] and chunk.read == 5
+    told = {1: "'user'", 2: "'d'", 3: "'user'"}
+    assert set(reasons(chunk)) == set(told)
+    for position, key in told.items():
+        assert reasons(chunk)[position].startswith(f"{key} stands twice in one object")
