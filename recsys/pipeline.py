@@ -131,10 +131,19 @@ def check_events(
 
 
 def replay_rejected(
-    database: Database, options: ReadOptions, source: str | None, now: datetime
-) -> dict[str, int]:
-    """The quarantine read once more, with other options; rows that become events leave it."""
-    return replay(database, options, source, to_us(now))
+    database: Database,
+    options: ReadOptions,
+    source: str | None,
+    now: datetime,
+    known_types: Collection[str] = (),
+) -> dict[str, Any]:
+    """The quarantine read once more, with other options; rows that become events leave it.
+
+    `known_types`: as `import_events` has them.
+    """
+    with database.connect() as connection:
+        known = event_rows.event_types(connection).union(known_types)
+    return replay(database, options, source, to_us(now), known)
 
 
 @traced("read events")

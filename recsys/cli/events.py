@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,17 +53,22 @@ def import_(
                 done.append(one)
         summary = ImportSummary.of(done)
         each = [{"path": path.name, **one.plain()} for path, one in zip(files, done, strict=True)]
-    if not as_json:
-        if summary.rejected:
-            say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
-        for words, rows in summary.notes.items():
-            say(f"note: {words}: {rows:,} rows")
+    if summary.rejected and not as_json:
+        say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
     plain = summary.plain()
     if as_json and len(each) > 1:
         plain["files"] = each
-    show(plain if as_json else {k: v for k, v in plain.items() if k != "notes"}, as_json)
+    _show_counts(plain, summary.notes, as_json)
     if summary.read and summary.rejected == summary.read - summary.skipped:
         raise typer.Exit(1)
+
+
+def _show_counts(counts: dict[str, Any], notes: Mapping[str, int], as_json: bool) -> None:
+    """What became of rows, and what is to be known of some of them."""
+    if not as_json:
+        for words, rows in notes.items():
+            say(f"note: {words}: {rows:,} rows")
+    show(counts if as_json else {k: v for k, v in counts.items() if k != "notes"}, as_json)
 
 
 @app.command("export")
@@ -138,13 +144,14 @@ def rejected(
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities import rejected_rows
 
-    database = open_database(settings_of(config))
+    settings = settings_of(config)
+    database = open_database(settings)
     if replay:
-        found = replay_rejected(database, reading, source, now())
+        found = replay_rejected(database, reading, source, now(), settings.event_types())
         if found["unreadable"] and not as_json:
             count = f"{found['unreadable']:,} rows"
             say(f"Of {count} too little was kept to read them again: import their files again")
-        show(found, as_json)
+        _show_counts(found, found["notes"], as_json)
         return
     refuse_reading(reading, "is for --replay")
     with database.connect() as connection:

@@ -95,7 +95,9 @@ def _with_paths(source: RowSource, options: ReadOptions) -> list[str]:
     return [*source.names, *paths_within(named, source)]
 
 
-def read_rejected(raws: Sequence[str], options: ReadOptions, now_us: int) -> EventChunk:
+def read_rejected(
+    raws: Sequence[str], options: ReadOptions, now_us: int, known_types: Collection[str] = ()
+) -> EventChunk:
     """Read rows that were rejected earlier, given by their `Rejection.raw`, again.
 
     A position is a place in `raws`. A line that could not be cut into fields is cut as its file was,
@@ -116,7 +118,7 @@ def read_rejected(raws: Sequence[str], options: ReadOptions, now_us: int) -> Eve
             places.append(place)
     names = list(dict.fromkeys(name for row in rows for name in row))
     layout = choose_layout(options.format, names, None) if options.format and names else None
-    parser = EventParser(names, options, layout, now_us, replay=True)
+    parser = EventParser(names, options, layout, now_us, replay=True, known_types=known_types)
     positions = np.array(places, np.int64)
     chunk = parser.parse(chunk_of(rows, positions, refused, parser.needed, 0))
     unreadable = sum(one.reason == UNREADABLE for one in refused)

@@ -114,9 +114,23 @@ def test_bad_rows_wait_in_quarantine_once_and_can_be_replayed(database, tmp_path
         "duplicates": 0,
         "rejected": 2,
         "unreadable": 0,
+        "notes": {},
     }
     with database.connect() as connection:
         assert rejected_rows.count_rejected(connection) == 2
+
+
+def test_a_replay_tells_what_an_import_tells(database, tmp_path):
+    """As of a default type that is nearly one of the log's."""
+    path = tmp_path / "log.csv"
+    path.write_text("u,i,t,e\na,x,1600000100,purchase\nb,x,2025-01-01T00:00:00Z,\n")
+    options = {"columns": ColumnMap.parse("user=u,item=i,timestamp=t,event_type=e")}
+    load(database, path, ReadOptions(unit="s", **options))
+    again = ReadOptions(default_type="purchse", **options)
+    found = pipeline.replay_rejected(database, again, None, NOW)
+    assert found["accepted"] == 1
+    told = "event_type taken as 'purchse', which is not known; did you mean purchase?"
+    assert found["notes"] == {told: 1}
 
 
 def test_a_wrong_unit_stops_before_anything_is_stored(database, tmp_path):

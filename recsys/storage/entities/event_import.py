@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
@@ -205,14 +205,19 @@ def import_file(
 
 
 def replay(
-    database: Database, options: ReadOptions, source: str | None, now_us: int
-) -> dict[str, int]:
+    database: Database,
+    options: ReadOptions,
+    source: str | None,
+    now_us: int,
+    known_types: Collection[str] = (),
+) -> dict[str, Any]:
     """Read the quarantine, or that of `source`, by `options`; rows that become events leave it.
 
     How many were read, accepted, duplicates and still rejected; among those `unreadable`, of which
-    too little was kept to read them again.
+    too little was kept to read them again. `notes`: as an import has them.
     """
-    read = accepted = duplicates = unreadable = after_id = 0
+    read = accepted = duplicates = after_id = 0
+    notes: Counter[str] = Counter()
     while True:
         with database.connect() as connection:
             rows = rejected_rows.list_rejected(connection, REPLAY_ROWS, after_id, source)
@@ -221,7 +226,7 @@ def replay(
         after_id = rows[-1]["id"]
         for import_id, of_import in groupby(rows, key=itemgetter("import_id")):
             page = list(of_import)
-            chunk = read_rejected([row["raw"] for row in page], options, now_us)
+            chunk = read_rejected([row["raw"] for row in page], options, now_us, known_types)
             still = {rejection.position for rejection in chunk.rejections}
             good = replace(chunk, rejections=[], read=chunk.read - len(still))
             # What a file brought is its import's, also where it took two readings.
@@ -235,13 +240,15 @@ def replay(
                         rejected_rows.note_columns(connection, name, chunk.owners)
             read, accepted = read + len(page), accepted + summary.accepted
             duplicates += summary.duplicates
-            unreadable += chunk.notes[UNREADABLE]
+            notes += chunk.notes
+    unreadable = notes.pop(UNREADABLE, 0)
     return {
         "read": read,
         "accepted": accepted,
         "duplicates": duplicates,
         "rejected": read - accepted - duplicates,
         "unreadable": unreadable,
+        "notes": dict(notes),
     }
 
 
