@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,21 @@ from recsys.storage.schema.tables import events
 USERS = 5_000
 SHORTEST, LONGEST = 20, 50  # events of a user's history
 SESSIONS = 200_000  # events that the rankers learn from
+READY_SECONDS = 600.0  # on a machine that does other things too
+
+
+# A network that is learned in a second or two.
+SMALL: dict[str, dict[str, Any]] = {
+    "model": {"width": 16},
+    "training": {"epochs": 2, "batch_events": 256, "threads": 1, "warm_start": False},
+    "evaluation": {"bootstrap_draws": 100},
+    "promotion": {"min_positions": 50},
+}
 
 
 def small_settings(registry: Path, **more: dict[str, Any]) -> Settings:
-    """A network that is learned in a second or two."""
-    chosen: dict[str, Any] = {
-        "registry": {"path": registry},
-        "model": {"width": 16},
-        "training": {"epochs": 2, "batch_events": 256, "threads": 1, "warm_start": False},
-        "evaluation": {"bootstrap_draws": 100},
-        "promotion": {"min_positions": 50},
-    }
+    """Settings of a small network."""
+    chosen: dict[str, Any] = {"registry": {"path": registry}, **SMALL}
     for section, values in more.items():
         chosen[section] = {**chosen.get(section, {}), **values}
     return Settings(**chosen)
@@ -150,11 +154,13 @@ def running(
     *,
     workers: int = 2,
     command: Sequence[str] = (sys.executable, "-m", "bench.servers"),
+    log: str = "",
     **more: str,
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A server over `url`; its port and process. It is ready, and told to stop at the end.
 
-    `command`: what serves; `more`: further settings by their names in the environment.
+    `command`: what serves; `log`: the file that it writes to, here unless given; `more`: further
+    settings by their names in the environment.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -169,7 +175,12 @@ def running(
         **more,
     }
     environment.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # as `recsys serve` has it
-    with subprocess.Popen(command, env=environment, cwd=registry) as process:
+    with (
+        open(log, "ab") if log else nullcontext() as file,
+        subprocess.Popen(
+            command, env=environment, cwd=registry, stdout=file, stderr=file
+        ) as process,
+    ):
         try:
             _wait_until_ready(port, process)
             yield port, process
@@ -208,7 +219,7 @@ def training(url: str, registry: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end and process.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5):

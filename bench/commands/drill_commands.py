@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.options import PostgresOption
+from bench.commands.options import PostgresOption, ReleaseOption
 from recsys.cli.terminal import JsonOption, named_as_given, say, show
 from recsys.config.process import limit_threads
 
@@ -57,6 +57,7 @@ def faults(
     only: Annotated[
         str, typer.Option(help="Of sqlite, poison, clocks, attacks, postgresql, soak, by commas.")
     ] = "sqlite,poison,clocks,attacks,postgresql,soak",
+    release: ReleaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Break what can break, and say what held.
@@ -68,8 +69,9 @@ def faults(
     scale = Scale(
         events=events, kills=kills, outage_seconds=outage, models=models, soak_minutes=soak
     )
-    with named_as_given(only="--only"):
-        result = run_faults(scale, only.split(","), say)
+    chosen = None if release is None else release.resolve()
+    with named_as_given(only="--only", release="--release"):
+        result = run_faults(scale, only.split(","), say, chosen)
     lines = [f"{'held' if row['held'] else 'NO':<5} {row['fault']}" for row in result["faults"]]
     show(result, as_json, "\n".join(lines))
     if not result["held"]:

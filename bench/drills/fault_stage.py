@@ -10,8 +10,9 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,16 +95,25 @@ def make_stage(url: str, folder: Path, events: int = 3_000) -> Stage:
 
 def ask(port: int, request: bytes) -> int:
     """The status of one answer; 0 where the connection broke."""
+    return answer(port, request)[0]
+
+
+def answer(port: int, request: bytes) -> tuple[int, Any]:
+    """Status of one answer and its JSON, None where it is none; (0, None) where the connection broke."""
     try:
-        connection = Connection(port)
+        with closing(Connection(port)) as connection:
+            status, body = connection.ask(request)
     except OSError:
-        return 0
+        return 0, None
     try:
-        return connection.ask(request)[0]
-    except OSError:
-        return 0
-    finally:
-        connection.close()
+        return status, orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return status, None
+
+
+def told(statuses: Counter[int]) -> dict[str, int]:
+    """Statuses and how often each came, as JSON has it."""
+    return {str(status): number for status, number in sorted(statuses.items())}
 
 
 def seconds_until(condition: Any, at_most: float) -> float | None:

@@ -20,6 +20,7 @@ from bench.drills import (
     fault_writes,
 )
 from bench.drills.fault_stage import Fault, OwnPostgres, Stage, make_stage, own_postgres
+from bench.releases import HERE, Release
 from recsys.errors import InputError
 from recsys.progress import Say, quiet
 
@@ -42,15 +43,21 @@ class Scale:
     soak_rate: float = 50.0
 
 
-def run_faults(scale: Scale, only: Sequence[str] = GROUPS, say: Say = quiet) -> dict[str, Any]:
+def run_faults(
+    scale: Scale, only: Sequence[str] = GROUPS, say: Say = quiet, release: Path | None = None
+) -> dict[str, Any]:
     """The faults of some groups in turn; PostgreSQL's on a server of their own, if one is installed.
 
+    release: the checkout that is attacked, this one unless given.
+
     Raises:
-        InputError: a group that does not exist.
+        InputError: a group that does not exist, or another release for more than the attacks.
     """
     for name in only:
         if name not in GROUPS:
             raise InputError("only", name, f"is not one of {', '.join(GROUPS)}")
+    if release is not None and list(only) != ["attacks"]:
+        raise InputError("release", release, "is for the attacks alone: --only attacks")
     started = time.monotonic()
     found: list[Fault] = []
 
@@ -68,7 +75,8 @@ def run_faults(scale: Scale, only: Sequence[str] = GROUPS, say: Say = quiet) -> 
             # As much as the checks let pass: a fifth of the events, half of the users.
             note(fault_poison.loud_user(place, 8_000, 0.19), fault_poison.many_bots(place, 30_000))
         if "attacks" in only:
-            note(*fault_attacks.attacks(make_stage(fault_database.sqlite_file(place), place)))
+            for fault in fault_attacks.attacks(HERE if release is None else Release(release)):
+                note(fault)
         if "clocks" in only:
             note(fault_soak.clocks())
     left_out = []

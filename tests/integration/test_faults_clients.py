@@ -13,7 +13,7 @@ from itertools import islice
 
 import pytest
 
-from bench.drills.fault_attacks import log_in
+from bench.drills.dashboard_client import log_in
 from bench.drills.fault_routes import walk_routes
 from bench.drills.fault_stage import workers_of
 from bench.load import Connection, request_bytes

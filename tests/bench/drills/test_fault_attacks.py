@@ -2,12 +2,27 @@
 
 import pytest
 
-from bench.drills import fault_attacks
+from bench.drills.fault_attacks import ATTACKS, races
+from bench.drills.fault_stage import own_postgres
+from bench.drills.installations import install, with_two_versions
+from bench.releases import HERE
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """An installation of this checkout with a champion and one before it."""
+    return with_two_versions(install(HERE, tmp_path_factory.mktemp("attacked") / "prepared"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_attacks_with_a_pages_key_hold(database_url, stage_at):
-    found = fault_attacks.attacks(stage_at(database_url))
-    assert len(found) == 4
-    assert all(one.held for one in found), found
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_hold(attack, prepared, tmp_path, held):
+    held(attack(prepared.copied(tmp_path / "own")))
+
+
+@pytest.mark.slow
+def test_races_hold_on_postgresql(tmp_path, held):
+    with own_postgres() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL is installed")
+        held(races(install(HERE, tmp_path / "own", server.url)))
