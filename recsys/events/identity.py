@@ -47,6 +47,7 @@ AT_ONCE = 256  # random ids: asking the system costs more than the bytes do
 # Of the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+SESSION_BIT = np.uint64(2)  # of a hashed sequence key
 FEW_TEXTS = 16  # which are hashed one by one
 TEXTS_AT_ONCE = 8_192
 MANY_TEXTS = 50_000  # for which it pays to call pandas, where it is loaded
@@ -162,13 +163,19 @@ def key_hashes(texts: pa.Array, prefix: str = "") -> UInt64Array:
 
 
 def hash_texts(texts: Sequence[str]) -> UInt64Array:
-    """Hash each text by SipHash under a fixed key, its last bit set: the same on every machine; (n,).
+    """Hash each text by SipHash under a fixed key: the same on every machine; (n,).
 
-    The values are those of pandas.util.hash_array, which a process that serves need not load.
+    The last bit is always set, the one before it (SESSION_BIT) where the text begins as the key of a
+    session does. The others are those of pandas.util.hash_array, which a process that serves need not load.
 
     >>> hash_texts(["u:7", "s:a"]).tolist()
-    [16498074603971775433, 8132027885368087255]
+    [16498074603771975433, 8132027885368087255]
     """
+    sessions = np.fromiter((text.startswith("s:") for text in texts), np.bool_, len(texts))
+    return (_siphashes(texts) & ~SESSION_BIT) | sessions * SESSION_BIT | np.uint64(1)
+
+
+def _siphashes(texts: Sequence[str]) -> UInt64Array:
     if len(texts) >= MANY_TEXTS and sys.modules.get(
         "pandas"
     ):  # a process that serves never loads it
@@ -176,7 +183,7 @@ def hash_texts(texts: Sequence[str]) -> UInt64Array:
 
         values = np.empty(len(texts), object)
         values[:] = texts
-        return pd.util.hash_array(values, categorize=False).astype(np.uint64) | np.uint64(1)
+        return pd.util.hash_array(values, categorize=False).astype(np.uint64)
     encoded = [text.encode() for text in texts]
     if len(encoded) <= FEW_TEXTS:
         return np.array([_hash_of(data) for data in encoded], np.uint64)
@@ -191,13 +198,13 @@ def hash_texts(texts: Sequence[str]) -> UInt64Array:
             table = texts_of.view("<u8").reshape(len(part), words + 1)  # (n, words + 1)
             table[:, -1] |= (lengths[part].astype(np.uint64) & np.uint64(0xFF)) << np.uint64(56)
             found[part] = _siphash([table[:, word].astype(np.uint64) for word in range(words + 1)])
-    return found | np.uint64(1)
+    return found
 
 
 def _hash_of(data: bytes) -> int:
-    """`hash_texts` of one text."""
+    """`_siphashes` of one text."""
     padded = data.ljust(len(data) // 8 * 8 + 7, b"\0") + bytes([len(data) & 0xFF])
-    return int(_siphash(struct.unpack(f"<{len(padded) // 8}Q", padded))) | 1
+    return int(_siphash(struct.unpack(f"<{len(padded) // 8}Q", padded)))
 
 
 def _siphash(words: Sequence[Any]) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 
 from recsys.errors import TrainingError
 from recsys.events.array_types import AnyArray, BoolArray, Int64Array, UInt64Array
+from recsys.events.identity import SESSION_BIT
 
 CHUNK = 1 << 20  # elements worked on at once
 LARGE_EVENTS = 4_000_000  # of a log; beyond them its arrays are kept in files
@@ -128,9 +129,20 @@ class HashedKeys(Sequence[str]):
             return HashedKeys(self._hashes[number])
         return f"#{int(self._hashes[number]):016x}"
 
+    def of_sessions(self) -> BoolArray:
+        """(N,): which are a session's that has no user."""
+        return (self._hashes & SESSION_BIT) != 0
+
     def select(self, numbers: Int64Array) -> HashedKeys:
         """The keys at `numbers`."""
         return HashedKeys(self._hashes[numbers])
+
+
+def of_sessions(keys: Sequence[str]) -> BoolArray:
+    """Which of `keys` (N,) are a session's that has no user, hashed or not."""
+    if isinstance(keys, HashedKeys):
+        return keys.of_sessions()
+    return np.fromiter((key.startswith("s:") for key in keys), np.bool_, len(keys))
 
 
 def select_keys(keys: Sequence[str], numbers: Int64Array) -> Sequence[str]:

@@ -25,7 +25,7 @@ from recsys.errors import SequenceFileError
 from recsys.events.array_types import AnyArray, BoolArray, Int64Array, UInt64Array
 from recsys.events.identity import USER_BUCKETS
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 DTYPES: dict[str, type[np.generic]] = {
     "users": np.uint64,  # a hash of the sequence's key

@@ -15,7 +15,7 @@ import numpy as np
 
 from recsys.events.array_types import BoolArray
 from recsys.events.frame import EventFrame
-from recsys.events.large_arrays import chunks, compress, count_codes, look_up
+from recsys.events.large_arrays import chunks, compress, count_codes, look_up, of_sessions
 from recsys.events.times import DAY_US
 
 LOUD_EVENTS = 1_000  # more than a visitor without a name sends
@@ -38,7 +38,7 @@ class Thinned:
 
 def thinned(frame: EventFrame) -> Iterator[Thinned]:
     """The log without its loudest sessions, then without the newest ones too, less and less of it."""
-    nameless = np.fromiter((key.startswith("s:") for key in frame.user_keys), np.bool_)
+    nameless = of_sessions(frame.user_keys)
     if len(frame) == 0 or not nameless.any():
         return
     counts = count_codes(frame.users, len(nameless))

@@ -23,8 +23,10 @@ def test_texts_are_hashed_as_pandas_does():
     many = texts * (MANY_TEXTS // len(texts) + 1)
     values = np.empty(len(texts), object)
     values[:] = texts
-    wanted = pd.util.hash_array(values, categorize=False) | np.uint64(1)
+    wanted = pd.util.hash_array(values, categorize=False) & ~np.uint64(3) | np.uint64(1)
     assert [int(hash_texts([text])[0]) for text in texts] == wanted.tolist()
     assert hash_texts(texts).tolist() == wanted.tolist()
     assert hash_texts(many)[: len(texts)].tolist() == wanted.tolist()
     assert hash_texts([]).tolist() == []
+    keys = [prefix + text for prefix in ("s:", "u:s:") for text in texts]
+    assert (hash_texts(keys) & np.uint64(3)).tolist() == [3] * len(texts) + [1] * len(texts)

@@ -139,7 +139,7 @@ def test_damaged_and_foreign_files_are_built_anew(store, database, load, tmp_pat
         "no manifest": lambda: (folder / "manifest.json").write_text("{}"),
         "items": lambda: flip(folder / f"items-{manifest.item_count}.json"),
         "another format": lambda: (folder / "manifest.json").write_text(
-            (folder / "manifest.json").read_text().replace('"format":1', '"format":0')
+            (folder / "manifest.json").read_text().replace('"format":2', '"format":1')
         ),
         "a cut file": lambda: os.truncate(folder / name / "positions.npy", 200),
     }

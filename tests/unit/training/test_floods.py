@@ -8,6 +8,8 @@ import pytest
 from recsys.config import load_settings
 from recsys.errors import DataCheckError
 from recsys.events.frame import EventFrame
+from recsys.events.identity import hash_texts
+from recsys.events.large_arrays import HashedKeys
 from recsys.events.times import DAY_US
 from recsys.training.data_checks import check_before_training
 
@@ -91,6 +93,14 @@ def test_a_flood_of_sessions_is_left_out_and_told(attack):
     told = [check for check in checks if not check.passed]
     assert told and all("left out" in check.meaning for check in told)
     assert any("a flood: left out" in line for line in said)
+
+
+def test_sessions_are_known_by_their_hashes_too():
+    """Which is all that sequence files keep."""
+    frame = surge("s")
+    hashed = replace(frame, user_keys=HashedKeys(hash_texts(frame.user_keys)))
+    sound, _ = check_before_training(hashed, load_settings(), None, lambda line: None)
+    assert EVENTS * 0.9 < len(sound) <= EVENTS
 
 
 @pytest.mark.parametrize("attack", [surge, one_loud, bots, one_item])
