@@ -61,6 +61,29 @@ def test_the_overview_shows_what_happened(service, visitor):
     assert "Custom" not in text_of(visitor.get(f"/admin/overview?from={today}&to={today}"))
 
 
+def test_the_overview_opens_with_how_things_stand(service, visitor):
+    page = re.sub(r"\s+", " ", text_of(visitor.get("/admin/overview")))
+    assert re.search(r"Version \S+ is serving\. [1-9] things? needs? your attention\.", page)
+    now = now_us()
+    with service.database.begin() as connection:
+        schedule_rows.put_schedule(connection, "retrain", "0 3 * * *", now + 7_200_000_000, now)
+        connection.execute(
+            activity_rows.event_counts.insert(),
+            [
+                {"hour_us": now - now % HOUR_US - days * DAY_US, "event_type": "x", "events": count}
+                for days, count in ((1, 1_500), (8, 1_000))
+            ],
+        )
+    page = text_of(visitor.get("/admin/overview"))
+    assert "The next training starts in 1 h 59 min" in page
+    assert re.search(
+        r'class="tile change up".{0,600}in this range, \+\d+ % on the time before', page, re.S
+    )
+    with service.database.begin() as connection:
+        schedule_rows.set_paused(connection, "retrain", True, now)
+    assert "Training is paused." in text_of(visitor.get("/admin/overview"))
+
+
 def test_the_event_counter_says_when_nothing_changed(service, visitor):
     part = text_of(visitor.get("/admin/overview/events"))
     shown = re.search(r"shown=(\d+)", part).group(1)

@@ -6,17 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request
+from markupsafe import Markup
 
 from recsys.events.times import HOUR_US, from_us
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.quality_rows import Growth
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import answer_count_rows, lease_rows, version_rows
+from recsys.storage.entities import answer_count_rows, lease_rows, schedule_rows, version_rows
 from recsys.storage.entities.live_quality_rows import SYSTEMS, LiveQuality, System
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.formats import duration, percent, points
+from recsys.web.admin.overview_summary import headlines, opening
 from recsys.web.admin.problems import find_problems, scheduler_silence_us
 from recsys.web.admin.queries import RANGE, TimeRange, time_range
 from recsys.web.admin.svg import Chart, Series
@@ -45,18 +47,21 @@ def index() -> str:
         lag = figures.latency_figures(figures.service_rows(connection, "lag", chosen), chosen)
         users = figures.users_series(connection, chosen)
         quality = _live_quality(connection, chosen)
+        problems = find_problems(connection, settings, now)
+        total = activity_rows.event_total(connection, own=not settings.events.mapped)
+        counter = Markup(render_template("admin/event_counter.html", total=total))  # noqa: S704
         return render_template(
             "admin/overview.html",
             range=chosen,
             now=now,
-            problems=find_problems(connection, settings, now),
-            total=activity_rows.event_total(connection, own=not services().settings.events.mapped),
+            problems=problems,
+            opening=opening(champion, schedule_rows.list_schedules(connection), len(problems), now),
+            headlines=headlines(connection, chosen, counter, users[1], quality["whole"]),
             champion=champion,
             coverage=_coverage(champion),
             silence=scheduler_silence_us(lease),
             latency=latency,
             lag=lag,
-            users=users[1],
             clicks=_click_through(connection, chosen),
             quality=quality,
             disk=_disk(quality_rows.growth(connection)),
@@ -208,12 +213,17 @@ def _disk(growth: Growth | None) -> dict[str, Any]:
     newest, left = growth.newest, growth.days_left
     sizes = {"database": newest.database_bytes, "registry": newest.registry_bytes}
     if growth.bytes_a_day is None:
-        return {"value": "unknown", "note": "needs two days of measurements", **sizes}
+        return {"value": "unknown", "note": "growth needs two days of measurements", **sizes}
     if newest.free_bytes is None:
         return {"value": "unknown", "note": "free space cannot be read", **sizes}
     if left is None:
-        return {"value": "never", "note": "no growth", **sizes}
+        return {"value": "never", "note": "the disk does not fill up", **sizes}
     if left > 3_650:
-        return {"value": "> 10 years", "note": "at the current rate", **sizes}
+        return {"value": "> 10 years", "note": "the disk lasts for more than 10 years", **sizes}
     day = from_us(newest.day_us) + timedelta(days=left)
-    return {"value": f"{day:%Y-%m-%d}", "note": f"in {duration(left * 86_400)}", **sizes}
+    return {
+        "value": f"{day:%Y-%m-%d}",
+        "note": f"in {duration(left * 86_400)}",
+        **sizes,
+        "known": True,
+    }

@@ -82,6 +82,11 @@ class TimeRange:
         return {"from": _day(self.since_us), "to": _day(self.until_us - 1)}
 
     @property
+    def before(self) -> TimeRange:
+        """The time of the same length that ended where this one begins."""
+        return TimeRange(self.name, 2 * self.since_us - self.until_us, self.since_us)
+
+    @property
     def first_day(self) -> str:
         return _day(self.since_us)
 
