@@ -334,8 +334,7 @@ def test_a_path_that_a_proxy_would_not_know_leads_nowhere(bare):
         "//admin/login",
         "/%61dmin/",
     ):
-        if "%" not in path and "///" not in path:  # of which the test client makes another path
-            assert bare.client.get(path).status_code == 404, path
+        # As a server has it: of an address that begins with two slashes the test client makes a host.
         with_proxy = {"PATH_INFO": path, "RAW_URI": path, "REQUEST_URI": path}
         assert bare.client.get("/", environ_overrides=with_proxy).status_code == 404, path
     assert (

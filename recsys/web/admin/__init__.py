@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from recsys import __version__
 from recsys.web import problem_details
 from recsys.web.admin import access, formats, login_page, pages, svg
 from recsys.web.admin.access import PREFIX, view
@@ -65,6 +66,7 @@ def register(app: Flask) -> None:
             "has_view": app.view_functions.__contains__,
             "take_flash": access.take_flash,
             "terms": TERMS,
+            "release": __version__,
         }
 
     def _navigation() -> list[tuple[str, list[pages.Page]]]:
