@@ -169,7 +169,7 @@ def hash_texts(texts: Sequence[str]) -> UInt64Array:
     session does. The others are those of pandas.util.hash_array, which a process that serves need not load.
 
     >>> hash_texts(["u:7", "s:a"]).tolist()
-    [16498074603771975433, 8132027885368087255]
+    [16498074603971775433, 8132027885368087255]
     """
     sessions = np.fromiter((text.startswith("s:") for text in texts), np.bool_, len(texts))
     return (_siphashes(texts) & ~SESSION_BIT) | sessions * SESSION_BIT | np.uint64(1)

@@ -17,8 +17,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 
 import structlog
 from flask import Flask
@@ -166,7 +168,17 @@ def _do_without_pandas() -> None:
     """Have no library load pandas: pyarrow does at the first list that it is given, to see whether that
     is one of pandas', which costs 0.3 s and 30 MiB.
     """
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _NoPandas())
+
+
+class _NoPandas(MetaPathFinder):
+    """Finds everything else. (None in sys.modules would do for Python, and break pyarrow's first list.)"""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> None:
+        if fullname == "pandas":
+            raise ModuleNotFoundError("a process that serves does without pandas", name=fullname)
 
 
 def _start_threads(app: Flask, slot: int, stop: threading.Event) -> None:

@@ -77,7 +77,7 @@ def test_the_overview_opens_with_how_things_stand(service, visitor):
     page = text_of(visitor.get("/admin/overview"))
     assert "The next training starts in 1 h 59 min" in page
     assert re.search(
-        r'class="tile change up".{0,600}in this range, \+\d+ % on the time before', page, re.S
+        r'class="tile change up".{0,600}in this range, \+\d+ % vs. previous period', page, re.S
     )
     with service.database.begin() as connection:
         schedule_rows.set_paused(connection, "retrain", True, now)

@@ -133,14 +133,14 @@ def _grown(now: float, before: float, note: str) -> tuple[str, str]:
     """A note with the change of a count, and its direction.
 
     >>> _grown(110, 100, "today"), _grown(5, 0, "today")
-    (('today, +10 % on the time before', 'up'), ('today', ''))
+    (('today, +10 % vs. previous period', 'up'), ('today', ''))
     """
     if before <= 0:
         return note, ""
     change = now / before - 1
     if abs(change) < FLAT:
-        return f"{note}, as in the time before", ""
-    return f"{note}, {change:+.0%} on the time before".replace("%", " %"), _tone(change)
+        return f"{note}, unchanged", ""
+    return f"{note}, {change:+.0%} vs. previous period".replace("%", " %"), _tone(change)
 
 
 def _moved(shares: Sequence[float | None], note: str) -> tuple[str, str]:
@@ -148,7 +148,7 @@ def _moved(shares: Sequence[float | None], note: str) -> tuple[str, str]:
     now, before = shares
     if now is None or before is None:
         return note, ""
-    return f"{points(now - before)} on the time before", _tone(now - before)
+    return f"{points(now - before)} vs. previous period", _tone(now - before)
 
 
 def _tone(change: float) -> str:
