@@ -185,30 +185,38 @@ def choose_blend(candidates: Candidates, start: Blend) -> RatedBlend:
     return search(candidates, start, tuple(candidates.votes))
 
 
-def search(candidates: Candidates, start: Blend, names: Sequence[str]) -> RatedBlend:
-    """Coordinate search from `start`: the weights of `names`, then what calibrates the network."""
+def search(
+    candidates: Candidates, start: Blend, names: Sequence[str], least_gain: float = 0.0
+) -> RatedBlend:
+    """Coordinate search from `start`: the weights of `names`, then what calibrates the network.
+
+    A step is taken where the objective gains more than `least_gain` of itself by it.
+    """
     best = RatedBlend(start, candidates.objective(start))
     for _ in range(ROUNDS):
         before = best.objective
         for name in names:
             tries = [_weighted(best.blend, name, w, candidates.network) for w in WEIGHTS]
-            best = _better(candidates, best, tries)
-        best = _better(candidates, best, [replace(best.blend, sharpness=v) for v in SHARPNESS])
+            best = _better(candidates, best, tries, least_gain)
+        tries = [replace(best.blend, sharpness=v) for v in SHARPNESS]
+        best = _better(candidates, best, tries, least_gain)
         if (candidates.gate > NOTHING).any():
-            best = _better(
-                candidates, best, [replace(best.blend, gate_shift=v) for v in GATE_SHIFTS]
-            )
-        best = _better(candidates, best, [replace(best.blend, recency=v) for v in RECENCY])
+            tries = [replace(best.blend, gate_shift=v) for v in GATE_SHIFTS]
+            best = _better(candidates, best, tries, least_gain)
+        tries = [replace(best.blend, recency=v) for v in RECENCY]
+        best = _better(candidates, best, tries, least_gain)
         if best.objective <= before:
             break
     return best
 
 
-def _better(candidates: Candidates, best: RatedBlend, tries: Sequence[Blend]) -> RatedBlend:
-    """The best of `tries`, where one is better than `best`."""
+def _better(
+    candidates: Candidates, best: RatedBlend, tries: Sequence[Blend], least_gain: float
+) -> RatedBlend:
+    """The best of `tries`, each held against the best before it, where one is better than `best`."""
     for blend in tries:
         objective = candidates.objective(blend)
-        if objective > best.objective + 1e-6:
+        if objective > best.objective * (1.0 + least_gain) + 1e-6:
             best = RatedBlend(blend, objective)
     return best
 

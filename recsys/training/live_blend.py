@@ -24,6 +24,7 @@ from recsys.training.replay import K, Moment, Replay
 from recsys.training.report import ENOUGH_POSITIONS
 
 NAMES = (*BLENDABLE, *TRENDING_US)
+LEAST_GAIN = 0.005  # of the objective: less than that is chance on so few positions
 
 
 def choose_live_blend(
@@ -45,7 +46,7 @@ def choose_live_blend(
     found = [row for row in rows if row is not None]
     if len(found) < ENOUGH_POSITIONS:
         return None
-    return search(_stacked(found), start, NAMES)
+    return search(_stacked(found), start, NAMES, LEAST_GAIN)
 
 
 class _Row:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.events.array_types import AnyArray
+from recsys.events.array_types import AnyArray, Float32Array
 from recsys.models.lstm.batches import GAP_BUCKETS, PaddedBatch
 from recsys.models.lstm.bodies import BODIES, ByteDropout, RowShare
 from recsys.models.lstm.copy_head import CopyHead
@@ -87,6 +87,13 @@ class NextItemNetwork(nn.Module):
     def arrays(self) -> Mapping[str, AnyArray]:
         """Its weights by name; on a CPU the tensors' own memory. See `recsys.models.lstm.weights`."""
         return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
+
+    @torch.no_grad()
+    def put_items(self, first: int, vectors: Float32Array) -> None:
+        """Replace the item table's rows from `first` on by `vectors` (n, D)."""
+        self.items.weight[first : first + len(vectors)] = torch.from_numpy(vectors).to(
+            self.items.weight
+        )
 
     def share_randomness(self, rng: np.random.Generator, row_share: RowShare) -> None:
         """Have every dropout draw from `rng`, for the rows that `row_share` says at the time."""
