@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NODE_READY := tests/node/node_modules/.ready
 
 .PHONY: setup demo test check drills release-check format lint types imports docs screenshots lock audit build clean
 
@@ -15,20 +16,25 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
+# What tests of JavaScript clients need; without npm those tests are skipped (they fail where CI=true).
+$(NODE_READY): tests/node/package-lock.json
+	! command -v npm > /dev/null || npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
+	mkdir -p $(dir $(NODE_READY)) && touch $(NODE_READY)
+
 demo: setup
 	$(BIN)/recsys demo $(DEMO_ARGS)
 
 # Three processes, for two cores: some tests wait for servers and clocks. One thread of torch each.
 # The many processes that tests start load compiled modules, whatever the shell says.
-test: setup
+test: setup $(NODE_READY)
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(TEST_ARGS)
 
-check: setup format lint types imports test docs
+check: setup $(NODE_READY) format lint types imports test docs
 
 # What is too heavy for every change: databases stopped and hung, schedulers killed, engines beside
 # each other, real servers measured, the wheel installed with all that it needs (from a package
 # index). Their short or direct forms are in `make test`; nothing is asserted in neither.
-drills: setup
+drills: setup $(NODE_READY)
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m slow $(TEST_ARGS)
 
 # Before a release: the gate, the drills, then the wheel and the sdist.
