@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from recsys.config.exclude_seen import DEFAULT, check_exclude_seen, seen_types
 from recsys.errors import ConfigError
+from recsys.text_rules import MAX_TYPE_LENGTH, text_problem
 
 ENV_PREFIX = "RECSYS_"
 MAX_SECRET_BYTES = 65_536
@@ -71,6 +72,15 @@ def _check_limits(where: SecretStr) -> SecretStr:
     return where
 
 
+def _check_type(name: str) -> str:
+    if problem := text_problem(name, MAX_TYPE_LENGTH):
+        raise ValueError(problem)
+    return name
+
+
+# A path of keys from the message on, with at most one list of items on it.
+_ITEM_PATH = r"^(properties|context)(\.[^.\[\]]+)+(\[\](\.[^.\[\]]+)*)?$"
+MAX_OWN_NAMES = 1_000
 SqlText = Annotated[str, Field(max_length=10_000)]
 # Keys of [events] that mean nothing without a table or query.
 MAPPING_KEYS = (
@@ -297,6 +307,18 @@ class LoggingSettings(_Section):
     traces: bool = False
 
 
+class TrackedEvent(_Section):
+    """What a tracked event of a team's own name is."""
+
+    type: Annotated[str, AfterValidator(_check_type)]
+    item: str = Field("properties.product_id", max_length=256, pattern=_ITEM_PATH)
+
+
+class SegmentSettings(_Section):
+    events: Annotated[dict[str, TrackedEvent], Field(max_length=MAX_OWN_NAMES)] = {}
+    page_identify: bool = False
+
+
 class Settings(BaseSettings):
     """All settings, frozen. Build with `load_settings`."""
 
@@ -319,6 +341,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     auth: AuthSettings = AuthSettings()
+    segment: SegmentSettings = SegmentSettings()
     logging: LoggingSettings = LoggingSettings()
 
     def event_types(self) -> frozenset[str]:
