@@ -1,7 +1,8 @@
-"""recsys users delete | allow"""
+"""recsys users attributes | delete | allow"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,7 +10,50 @@ import typer
 
 from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, steering
 
-app = typer.Typer(name="users", help="Erase users.", no_args_is_help=True)
+app = typer.Typer(name="users", help="Users' attributes; erasing users.", no_args_is_help=True)
+
+
+@app.command("attributes")
+def attributes(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    set_: Annotated[
+        str | None,
+        typer.Option("--set", metavar="JSON", help="Replace them all by this JSON object."),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them; events stay.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a user's attributes, replace them, or delete them.
+
+    Example: recsys users attributes u123 --set '{"plan": "pro"}'
+    """
+    from recsys.commands import user_data
+    from recsys.errors import InputError, NotFoundError
+    from recsys.events.times import rfc3339
+    from recsys.ingest.user_body import attributes_text, check_user
+    from recsys.storage.entities import attribute_rows
+
+    if set_ is not None and delete:
+        raise InputError("--delete", True, "expected --set or this, not both")
+    database, actor, now_us = steering(config)
+    if set_ is not None:
+        given = check_user(user, attributes_text(set_))
+        found = user_data.set_attributes(database, actor, given, now_us)
+    elif delete:
+        found = user_data.delete_attributes(database, actor, user, now_us)
+    else:
+        with database.connect() as connection:
+            stored = attribute_rows.get_attributes(connection, user)
+        if stored is None:
+            raise NotFoundError("attributes of user", user)
+        found = stored
+    state = "deleted" if delete else f"changed {rfc3339(found.updated_at_us)}"
+    lines = [f"{found.user_id}: {state}"]
+    for name, value in found.attributes.items():
+        lines.append(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
+    shown = {"user_id": found.user_id, "attributes": found.attributes}
+    show({**shown, "updated_at": rfc3339(found.updated_at_us)}, as_json, "\n".join(lines))
 
 
 @app.command("delete")

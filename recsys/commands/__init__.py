@@ -3,7 +3,7 @@
     deployments.py  promote, roll back, publish what was trained
     job_control.py  ask for a run, cancel one, pause and resume a schedule
     credentials.py  API keys, accounts of the dashboard, logging in and out
-    user_data.py    merge users, erase one, take an erased one back
+    user_data.py    a user's attributes, merge users, erase one, take an erased one back
     imports.py      take back what an import of a file brought
     catalogue.py    switch an item's availability
 

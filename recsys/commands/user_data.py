@@ -1,14 +1,24 @@
-"""What is stored of a user: merging, erasure with a receipt, and taking an erased user back."""
+"""What is stored of a user: attributes, merging, erasure with a receipt, and taking an erased user back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from recsys.config import Settings
+from recsys.errors import ConflictError, NotFoundError
 from recsys.events.identity import users_and_sessions
 from recsys.events.times import rfc3339
-from recsys.storage.engine.database import Database
-from recsys.storage.entities import erasure_rows, tombstone_rows, user_rows, version_rows
+from recsys.ingest.user_body import UserAttributes
+from recsys.storage.engine.database import Connection, Database
+from recsys.storage.entities import (
+    attribute_rows,
+    erasure_rows,
+    tombstone_rows,
+    user_rows,
+    version_rows,
+)
+from recsys.storage.entities.attribute_rows import StoredAttributes
 from recsys.storage.entities.audit_rows import Actor, add_audit
 
 
@@ -30,11 +40,54 @@ def merge(database: Database, actor: Actor, user_id: str, other: str, now_us: in
     The user it ends at. Raises ConflictError where that would be a circle, or the user was erased.
     """
     with database.begin() as connection:
-        target = user_rows.merge(connection, user_id, other, now_us)
-        kind = "session" if other.startswith("s:") else "user"
-        subject = tombstone_rows.pseudonym(connection, target)
-        add_audit(connection, actor, "user.merge", subject, now_us, {"merged": kind})
-    return target
+        merged = user_rows.merge(connection, user_id, other, now_us)
+        details: dict[str, Any] = {"merged": "session" if other.startswith("s:") else "user"}
+        if merged.attributes_left_out:
+            details["attributes_left_out"] = merged.attributes_left_out
+        subject = tombstone_rows.pseudonym(connection, merged.user_id)
+        add_audit(connection, actor, "user.merge", subject, now_us, details)
+    return merged.user_id
+
+
+def set_attributes(
+    database: Database, actor: Actor, given: UserAttributes, now_us: int
+) -> StoredAttributes:
+    """Put a user's attributes in place of all that are stored; where they are the same nothing changes.
+
+    An id that was merged stands for the user that it was merged into. Raises ConflictError where the
+    user was erased.
+    """
+    with database.begin() as connection:
+        done = attribute_rows.put_attributes(connection, [given], "replace", now_us)
+        if done.left_out:
+            raise ConflictError(done.left_out[0][1])
+        found = attribute_rows.get_attributes(connection, given.user_id)
+        if found is None:
+            raise NotFoundError("attributes of user", given.user_id)
+        if not done.unchanged:
+            _note_attributes(connection, actor, "set", found, now_us)
+    return found
+
+
+def delete_attributes(
+    database: Database, actor: Actor, user_id: str, now_us: int
+) -> StoredAttributes:
+    """Remove a user's attributes; those that were removed. The events stay. Raises NotFoundError."""
+    with database.begin() as connection:
+        found = attribute_rows.delete_attributes(connection, user_id)
+        if found is None:
+            raise NotFoundError("attributes of user", user_id)
+        _note_attributes(connection, actor, "delete", found, now_us)
+    return found
+
+
+def _note_attributes(
+    connection: Connection, actor: Actor, verb: str, stored: StoredAttributes, now_us: int
+) -> None:
+    """The line tells how many there are, and nothing of the user."""
+    subject = tombstone_rows.pseudonym(connection, stored.user_id)
+    details = {"attributes": len(stored.attributes)}
+    add_audit(connection, actor, f"attributes.{verb}", subject, now_us, details)
 
 
 def erase(

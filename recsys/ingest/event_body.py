@@ -106,29 +106,29 @@ def check_posted(raw: Mapping[str, object], now_us: int, page: bool) -> Event:
     return event
 
 
-def check_properties(properties: object) -> str | None:
+def check_properties(properties: object, field: str = "properties") -> str | None:
     """`properties` as compact JSON text with sorted keys; None for None.
 
-    Raises InputError where it is not a JSON object of at most 8,192 bytes and eight levels, or
-    holds what a database or UTF-8 cannot (NUL, half a surrogate pair, NaN).
+    Raises InputError, of `field`, where it is not a JSON object of at most 8,192 bytes and eight
+    levels, or holds what a database or UTF-8 cannot (NUL, half a surrogate pair, NaN).
     """
     if properties is None:
         return None
     if not isinstance(properties, Mapping):
-        raise InputError("properties", properties, "expected a JSON object")
+        raise InputError(field, properties, "expected a JSON object")
     if not _shallow(properties):
-        raise InputError("properties", "…", f"expected at most {MAX_DEPTH} levels")
+        raise InputError(field, "…", f"expected at most {MAX_DEPTH} levels")
     try:
         text = json.dumps(
             properties, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
         )
         size = len(text.encode())
     except (TypeError, ValueError):  # UnicodeEncodeError is a ValueError
-        raise InputError("properties", "…", "holds a value that JSON cannot carry") from None
+        raise InputError(field, "…", "holds a value that JSON cannot carry") from None
     if size > MAX_PROPERTIES_BYTES:
-        raise InputError("properties", "…", f"expected at most {MAX_PROPERTIES_BYTES:,} bytes")
+        raise InputError(field, "…", f"expected at most {MAX_PROPERTIES_BYTES:,} bytes")
     if _NUL_ESCAPE.search(text):
-        raise InputError("properties", "…", "holds a NUL character")
+        raise InputError(field, "…", "holds a NUL character")
     return text
 
 

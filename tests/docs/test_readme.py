@@ -67,6 +67,7 @@ def test_every_route_is_named_and_every_named_route_is_there(tmp_path):
     by_query = {
         *("GET /users/recommendations", "GET /items/similar", "GET /items/next"),
         *("GET /users", "GET /users/events", "POST /users/merge", "DELETE /users"),
+        *(f"{method} /users/attributes" for method in ("GET", "PUT", "DELETE")),
         *("PATCH /items", "DELETE /items"),
     }
     assert routes - named == by_query

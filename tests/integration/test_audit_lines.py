@@ -9,9 +9,11 @@ import pytest
 
 from recsys.ingest.event_body import check_event
 from recsys.ingest.item_body import check_item
+from recsys.ingest.user_body import check_user
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
     account_rows,
+    attribute_rows,
     audit_rows,
     erasure_rows,
     event_rows,
@@ -31,7 +33,7 @@ FIRST, SECOND = "20250101-000000-aaaaaa", "20250102-000000-aaaaaa"
 ORIGIN = "https://shop.example"
 ROLES = {"cli": "cli", "rest": "key", "dashboard": "admin"}
 NOTHING = dict.fromkeys(
-    ("events", "impressions", "aliases", "profiles", "quarantine", "quality_reports"), 0
+    ("events", "impressions", "aliases", "attributes", "quarantine", "quality_reports"), 0
 )
 
 
@@ -134,6 +136,20 @@ CHANGES = [
         dashboard=("users/merge", {"user_id": "ada", "session_id": "guest"}),
     ),
     Change(
+        "attributes.set",
+        "{ada}",
+        {"attributes": 2},
+        cli=("users", "attributes", "ada", "--set", '{{"plan": "free", "age": 31}}'),
+        rest=("PUT", "/users/ada/attributes", {"plan": "pro", "age": 31}),
+    ),
+    Change(
+        "attributes.delete",
+        "{ada}",
+        {"attributes": 1},
+        cli=("users", "attributes", "ada", "--delete"),
+        rest=("DELETE", "/users/ada/attributes"),
+    ),
+    Change(
         "user.erase",
         "{erased}",
         {"removed": NOTHING},
@@ -189,6 +205,8 @@ def prepare(database, way):
         schedule_rows.set_paused(connection, "retrain", False, 1)
         account_rows.set_role(connection, "ada", "viewer")
         account_rows.set_disabled(connection, "ada", False, 1)
+        attributes = check_user("ada", {"plan": "trial"})
+        attribute_rows.put_attributes(connection, [attributes], "replace", 1)
         erasure_rows.erase(connection, "gone", 1)
         return {
             "way": way,

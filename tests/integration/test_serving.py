@@ -201,7 +201,7 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
         "events": 3,
         "impressions": 1,
         "aliases": 1,
-        "profiles": 0,
+        "attributes": 0,
         "quarantine": 1,
         "quality_reports": 0,
     }

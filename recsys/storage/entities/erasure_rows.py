@@ -106,7 +106,7 @@ def erase_keys(
 ) -> dict[str, int]:
     """`erase` of those that 'u:<user_id>' and 's:<session_id>' name, under the lock that it takes."""
     ids, sessions = users_and_sessions(keys)
-    gone = {"events": 0, "impressions": 0, "aliases": 0, "profiles": 0}
+    gone = {"events": 0, "impressions": 0, "aliases": 0, "attributes": 0}
     for at in range(0, len(keys), CHUNK):
         some = keys[at : at + CHUNK]
         own = delete(events).where(event_rows.owned_by(some))
@@ -118,7 +118,7 @@ def erase_keys(
         gone["aliases"] += connection.execute(delete(aliases).where(merged)).rowcount
     for at in range(0, len(ids), CHUNK):
         chosen = users.c.user_id.in_(ids[at : at + CHUNK])
-        gone["profiles"] += connection.execute(delete(users).where(chosen)).rowcount
+        gone["attributes"] += connection.execute(delete(users).where(chosen)).rowcount
     answers = connection.execute(
         select(impressions.c.recommendation_id).where(_given_to(ids, sessions))
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
 from recsys.errors import ConflictError
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
-from recsys.storage.entities import event_rows, history_rows
+from recsys.storage.entities import attribute_rows, event_rows, history_rows
 from recsys.storage.entities.stamps import bump
 from recsys.storage.entities.tombstone_rows import is_erased
 from recsys.storage.schema.tables import (
@@ -40,11 +41,19 @@ def user_summary(connection: Connection, user_id: str) -> UserSummary:
     return UserSummary(user_id, int(row[0]), row[1], row[2], merged)
 
 
-def merge(connection: Connection, user_id: str, other: str, now_us: int) -> str:
-    """Count the events of `other` ('u:<user_id>' or 's:<session_id>') as the user's from now on.
+class Merged(NamedTuple):
+    """The user that a merge ended at."""
 
-    Merging into a user who was merged elsewhere goes to where that one went; the user it ends at is
-    returned. Raises ConflictError where that would be a circle, or where the user was erased.
+    user_id: str
+    attributes_left_out: int  # of the other user, for which there was no room
+
+
+def merge(connection: Connection, user_id: str, other: str, now_us: int) -> Merged:
+    """Count the events of `other` ('u:<user_id>' or 's:<session_id>') as the user's from now on, and
+    its attributes where the user has none of their names.
+
+    Merging into a user who was merged elsewhere goes to where that one went. Raises ConflictError
+    where that would be a circle, or where the user was erased.
     """
     advisory_lock.lock_shared(connection)  # an erasure sees this merge, or this sees the tombstone
     advisory_lock.take_turns(connection, "merges")  # two at once could close a circle
@@ -64,9 +73,11 @@ def merge(connection: Connection, user_id: str, other: str, now_us: int) -> str:
             index_elements=["alias_key"], set_={"user_id": statement.excluded.user_id}
         )
     )
+    left_out = 0
     if other.startswith("u:"):  # what had been merged into the other one comes along
         connection.execute(
             aliases.update().where(aliases.c.user_id == other[2:]).values(user_id=target)
         )
+        left_out = attribute_rows.merge_attributes(connection, target, other[2:], now_us)
     bump(connection, "aliases")
-    return str(target)
+    return Merged(target, left_out)

@@ -18,7 +18,7 @@ from sqlalchemy import (
     true,
 )
 
-from recsys.storage.schema.tables.table_types import Micros, metadata, row_number
+from recsys.storage.schema.tables.table_types import BytewiseText, Micros, metadata, row_number
 
 # In PostgreSQL partitioned by user_bucket, which its primary key therefore holds too: migration 0005.
 events = Table(
@@ -133,12 +133,14 @@ item_categories = Table(
 )
 Index("ix_item_categories_item", item_categories.c.item_id)
 
+# What is known of users beside their events. None is of a user who was merged into another.
 users = Table(
     "users",
     metadata,
-    Column("user_id", Text, primary_key=True),
-    Column("properties", Text, nullable=False, server_default=text("'{}'")),
+    Column("user_id", BytewiseText, primary_key=True),
+    Column("properties", Text, nullable=False, server_default=text("'{}'")),  # JSON object
     Column("created_at_us", Micros, nullable=False),
+    Column("updated_at_us", Micros, nullable=False, server_default=text("0")),
 )
 
 aliases = Table(

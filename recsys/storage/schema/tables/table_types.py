@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData
+from sqlalchemy import BigInteger, Column, Identity, Integer, MetaData, Text
 
 metadata = MetaData(
     naming_convention={
@@ -18,6 +18,9 @@ Micros = BigInteger
 
 # SQLite numbers rows by itself only in a column declared INTEGER.
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+# Ordered by its bytes in both databases, whatever PostgreSQL's own order is.
+BytewiseText = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def row_number() -> Column[int]:
