@@ -6,6 +6,7 @@
     user_data.py    a user's attributes, merge users, erase one, take an erased one back
     imports.py      take back what an import of a file brought
     catalogue.py    switch an item's availability
+    intake.py       events and tracked messages as they arrive
 
 HTTP, the dashboard, the command line and jobs call these with the `Actor` who asks and the time, so
 that a change leaves the same line whichever way it came. What arrives as data (events, impressions,

@@ -40,12 +40,19 @@ def merge(database: Database, actor: Actor, user_id: str, other: str, now_us: in
     The user it ends at. Raises ConflictError where that would be a circle, or the user was erased.
     """
     with database.begin() as connection:
-        merged = user_rows.merge(connection, user_id, other, now_us)
-        details: dict[str, Any] = {"merged": "session" if other.startswith("s:") else "user"}
-        if merged.attributes_left_out:
-            details["attributes_left_out"] = merged.attributes_left_out
-        subject = tombstone_rows.pseudonym(connection, merged.user_id)
-        add_audit(connection, actor, "user.merge", subject, now_us, details)
+        return merge_within(connection, actor, user_id, other, now_us)
+
+
+def merge_within(
+    connection: Connection, actor: Actor, user_id: str, other: str, now_us: int
+) -> str:
+    """As `merge`, in the caller's transaction; where it raises, nothing has changed."""
+    merged = user_rows.merge(connection, user_id, other, now_us)
+    details: dict[str, Any] = {"merged": "session" if other.startswith("s:") else "user"}
+    if merged.attributes_left_out:
+        details["attributes_left_out"] = merged.attributes_left_out
+    subject = tombstone_rows.pseudonym(connection, merged.user_id)
+    add_audit(connection, actor, "user.merge", subject, now_us, details)
     return merged.user_id
 
 

@@ -27,6 +27,7 @@ from recsys.events.fields import (
     EventField,
 )
 from recsys.events.identity import PAGE_ID_PREFIX, page_event_id
+from recsys.events.times import DAY_US
 from recsys.ingest.cells import CellRules, clean_text, lost_digits, whole_text
 from recsys.ingest.numeric_times import too_early
 from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
@@ -34,6 +35,7 @@ from recsys.text_rules import MAX_ID_LENGTH, MAX_TYPE_LENGTH, text_problem
 POSTED_NAMES = tuple(one.rest_name for one in POSTED_FIELDS)
 _KNOWN_NAMES = frozenset(POSTED_NAMES)
 _DETAILS = tuple((one.rest_name, one) for one in DETAIL_FIELDS)
+PAGE_DAYS = 7  # how old an event from a page may be: it tells of what happens
 MAX_DEPTH = 8  # objects and arrays within one another, the outermost included
 
 # Ids as most are: nothing to trim, and no number written as a float, which has a '.' or a '+'.
@@ -91,12 +93,15 @@ def check_event(raw: Mapping[str, object], now_us: int) -> Event:
 def check_posted(raw: Mapping[str, object], now_us: int, page: bool) -> Event:
     """The event to be stored of the JSON object `raw`, as `check_event` reads it.
 
-    What a `page` posts gets an id in the name space of pages, which nobody else's may have. Raises
-    InputError.
+    What a `page` posts is of the last PAGE_DAYS, and gets an id in the name space of pages, which nobody
+    else's may have. Raises InputError.
     """
     event = check_event(raw, now_us)
     given = event.event_id
     if page:
+        if event.timestamp_us < now_us - PAGE_DAYS * DAY_US:
+            expected = f"a page posts events of the last {PAGE_DAYS} days"
+            raise InputError("timestamp", raw.get("timestamp"), expected)
         most = MAX_ID_LENGTH - len(PAGE_ID_PREFIX)
         if given is not None and len(given) > most:
             raise InputError("event_id", given, f"expected at most {most} characters from a page")

@@ -19,7 +19,7 @@ from recsys.events.large_arrays import chunks, compress, count_codes, look_up, o
 from recsys.events.times import DAY_US
 
 LOUD_EVENTS = 1_000  # more than a visitor without a name sends
-NEW_DAYS = (1, 7)  # a page's key posts nothing older: recsys.web.api.event_routes.PAGE_DAYS
+NEW_DAYS = (1, 7)  # a page's key posts nothing older: recsys.ingest.event_body.PAGE_DAYS
 COLUMNS = ("users", "items", "event_types", "sessions", "timestamps_us", "positions")
 
 

@@ -52,16 +52,19 @@ class Keys:
         self._seen: dict[bytes, tuple[KeyRow, float]] = {}  # and when it was asked about
         self._origins: tuple[int, frozenset[str]] = (-1, frozenset())
 
-    def require(self, scope: str, *, collect: bool = False) -> KeyRow | None:
+    def require(
+        self, scope: str, *, collect: bool = False, given: str | None = None
+    ) -> KeyRow | None:
         """The caller's key; None where keys are switched off.
 
-        `collect`: whether a key of that scope will do too. Raises AuthenticationError without a live
+        `collect`: whether a key of that scope will do too. `given`: the key, where it came in a way
+        that other routes do not take. Raises AuthenticationError without a live
         key, AccessError where it lacks `scope` or comes from elsewhere, RateLimitError where it has
         come too often.
         """
         if not self._settings.enabled:
             return None
-        given = _given()
+        given = given or _given()
         by_address = given is None and collect
         if by_address:
             given = request.args.get(KEY_PARAMETER) or None

@@ -32,6 +32,7 @@ from recsys.web.api import (
     model_routes,
     recommendation_routes,
     report_routes,
+    segment_routes,
     user_routes,
 )
 from recsys.web.api_keys import Keys
@@ -47,6 +48,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 FAILURES_DAYS = 8  # for so long a failed run is told of, unless the job's next one goes well
 SIZES_SECONDS = 1.0  # between two looks at what the caches hold
+FOR_PROGRAMS = ("/api/", segment_routes.PREFIX)  # beginnings of paths that pages of others may ask
 MAX_QUERY = 65_536  # bytes of a query string
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -99,6 +101,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         model_routes,
         job_routes,
         health_routes,
+        segment_routes,
     ):
         app.register_blueprint(module.blueprint)
     admin.register(app)
@@ -139,14 +142,14 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         for name, value in SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
-        if "Origin" in request.headers and request.path.startswith("/api/"):
+        if "Origin" in request.headers and request.path.startswith(FOR_PROGRAMS):
             allow_page(response)
         spent = time.perf_counter() - g.get("started", time.perf_counter())
         route = request.url_rule.rule if request.url_rule else "-"
         method = known_method()
         tracing.end_request(g.pop("span", None), response.status_code)
         key_id = g.key.key_id if "key" in g else None
-        of_api = request.path.startswith("/api/")
+        of_api = request.path.startswith(FOR_PROGRAMS)
         shared.usage.finished(
             FinishedRequest(method, route, response.status_code, spent, of_api, key_id)
         )
@@ -186,7 +189,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         if request.method == "OPTIONS":
             response.headers["Access-Control-Allow-Methods"] = "GET, POST"
             response.headers["Access-Control-Allow-Headers"] = (
-                "Authorization, Content-Type, X-API-Key"
+                "Authorization, Content-Type, X-API-Key, X-Retry-Count"
             )
             response.headers["Access-Control-Max-Age"] = "600"
 

@@ -23,25 +23,34 @@ def read_json(plain: bool = False) -> Any:
     """
     if not request.is_json and not (plain and request.mimetype == "text/plain"):
         raise UnsupportedMediaType
-    data = _inflated(request.get_data(cache=False))
+    data = body_bytes(current_app.config["MAX_CONTENT_LENGTH"])
     current_app.extensions["recsys"].keys.spend_bytes(len(data))
+    return parsed(data)
+
+
+def parsed(data: bytes) -> Any:
+    """The JSON that `data` is. Raises InvalidRequestError."""
     try:
-        parsed = orjson.loads(data)
+        found = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise _bad(f"not JSON: line {error.lineno}, column {error.colno}") from None
-    if repeats_a_key(data, [parsed]):
+    if repeats_a_key(data, [found]):
         raise _bad(repeated_key(data))
-    return parsed
+    return found
 
 
-def _inflated(data: bytes) -> bytes:
-    """`data` as Content-Encoding says it is packed."""
+def body_bytes(most: int) -> bytes:
+    """The body, unpacked as Content-Encoding says. Raises RequestEntityTooLarge beyond `most` bytes."""
+    if (request.content_length or 0) > most:
+        raise RequestEntityTooLarge
+    data = request.get_data(cache=False)
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity":
+        if len(data) > most:
+            raise RequestEntityTooLarge
         return data
     if encoding not in ("gzip", "x-gzip"):
         raise UnsupportedMediaType
-    most = current_app.config["MAX_CONTENT_LENGTH"]
     found = b""
     for _ in range(MAX_MEMBERS):  # a gzip file may have several
         unpacking = zlib.decompressobj(GZIP)

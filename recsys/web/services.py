@@ -10,6 +10,7 @@ from flask import current_app, g, request
 
 from recsys.config import Settings
 from recsys.events.times import SteadyClock
+from recsys.ingest.ecommerce_events import EventNames
 from recsys.serving.answer_log import Impressions
 from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
@@ -34,6 +35,11 @@ class Services:
     impressions: Impressions
     activity: Activity
     usage: Usage
+
+    @cached_property
+    def event_names(self) -> EventNames:
+        """What tracked events of each name are."""
+        return EventNames(self.settings.segment.events)
 
     @cached_property
     def event_views(self) -> EventViews:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from recsys.events.fields import Event
 from recsys.serving.answers import Answer
 from recsys.serving.usage_counts import Activity
+from recsys.storage.entities.event_rows import PostedEvent
 from recsys.web import prometheus_metrics
 
 
@@ -19,8 +20,31 @@ class FinishedRequest:
     route: str  # a rule such as /api/v1/jobs, or - where none matched
     status: int
     seconds: float
-    of_api: bool  # whether its path begins with /api/
+    of_api: bool  # whether it is of programs: its path begins with /api/ or /v1/
     key_id: str | None  # of the key it came with
+
+
+@dataclass
+class PostedOutcome:
+    """What became of the events of one request, received at `now_us`."""
+
+    now_us: int
+    rejected: int = 0
+    duplicates: int = 0
+    # Of those accepted, by type: the seconds from an event's time to its receipt, at least 0.
+    lags: dict[str, list[float]] = field(default_factory=dict)
+
+    def note(self, event: Event, stored: PostedEvent) -> None:
+        """Count one event that was stored, or was there before."""
+        if stored.accepted:
+            lag = max(0.0, (self.now_us - event.timestamp_us) / 1e6)
+            self.lags.setdefault(event.event_type, []).append(lag)
+        else:
+            self.duplicates += 1
+
+    @property
+    def accepted(self) -> int:
+        return sum(len(of_type) for of_type in self.lags.values())
 
 
 class Usage:
@@ -52,22 +76,18 @@ class Usage:
             prometheus_metrics.fallbacks.labels(answer.fallback).inc()
             self._activity.count("fallback", answer.fallback)
 
-    def posted(
-        self, lags: Mapping[str, Sequence[float]], duplicates: int = 0, rejected: int = 0
-    ) -> None:
-        """Count the events of one request; `lags`: of those accepted, by type, the seconds from an
-        event's time to its receipt, at least 0.
-        """
+    def posted(self, outcome: PostedOutcome) -> None:
+        """Count the events of one request."""
         outcomes = {
-            "accepted": sum(len(of_type) for of_type in lags.values()),
-            "duplicate": duplicates,
-            "rejected": rejected,
+            "accepted": outcome.accepted,
+            "duplicate": outcome.duplicates,
+            "rejected": outcome.rejected,
         }
-        for outcome, number in outcomes.items():
+        for name, number in outcomes.items():
             if number:
-                prometheus_metrics.events.labels(outcome).inc(number)
-                self._activity.count("posted", outcome, number)
-        for event_type, of_type in lags.items():
+                prometheus_metrics.events.labels(name).inc(number)
+                self._activity.count("posted", name, number)
+        for event_type, of_type in outcome.lags.items():
             prometheus_metrics.observe_lags(event_type, of_type)
             self._activity.observe_lags(of_type)
 

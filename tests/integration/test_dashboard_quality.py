@@ -11,7 +11,7 @@ from recsys.ingest.raw_rows import Rejection
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.quality_rows import KEPT_DAYS, LOOKED_AT
-from recsys.storage.entities import event_rows, rejected_rows
+from recsys.storage.entities import event_rows, rejected_rows, unmapped_rows
 from recsys.storage.entities.rejected_rows import add_rejections
 from recsys.web.cursors import write_cursor
 from tests.integration.test_admin_access import log_in
@@ -69,6 +69,17 @@ def test_before_anything_happened_the_page_says_what_to_do(service, client):
     assert "The events have not been analysed yet" in page and "recsys jobs run refresh" in page
     assert client.get("/admin/data-quality/report.json").status_code == 404
     assert "The quarantine is empty" in text(client.get("/admin/data-quality/quarantine"))
+
+
+def test_names_that_map_to_nothing_are_shown_most_first(service, client):
+    assert "without a mapping" not in text(client.get("/admin/data-quality"))
+    with service.database.begin() as connection:
+        counted = {"Signed Up": 2, MARKUP: 9_000}
+        unmapped_rows.count_names(connection, "segment", counted, to_us(NOW))
+    page = text(client.get("/admin/data-quality"))
+    told = page.partition('id="unmapped"')[2].partition("</section>")[0]
+    assert MARKUP not in told and "&lt;img" in told
+    assert told.index("9,000") < told.index("Signed Up")
 
 
 def test_what_stands_out_is_shown(service, client):

@@ -101,6 +101,28 @@ def put_items(connection: Connection, given: Iterable[Item], now_us: int) -> int
     return len(by_id) - len(known)
 
 
+def add_unknown(connection: Connection, given: Iterable[Item], now_us: int) -> int:
+    """Store those of `given` (each id once) of which there is no row, deleted ones included; how many.
+
+    Nothing that is stored changes. Whoever calls says that items changed (`bump`), last of all: who
+    holds that row must not wait for an item.
+    """
+    wanted = {item.item_id: item for item in given}
+    known = _stored(connection, list(wanted)) if wanted else {}
+    rows = [
+        {**_with(_new_row(item_id, now_us), item), "updated_at_us": now_us}
+        for item_id, item in sorted(wanted.items())
+        if item_id not in known
+    ]
+    if not rows:
+        return 0
+    statement = upsert(connection, items).on_conflict_do_nothing(index_elements=["item_id"])
+    fresh = set(connection.execute(statement.returning(items.c.item_id), rows).scalars())
+    named = {row["item_id"]: json.loads(row["categories"]) for row in rows}
+    _put_categories(connection, {name: named[name] for name in sorted(fresh)})
+    return len(fresh)
+
+
 def differing(connection: Connection, given: Iterable[Item]) -> list[Item]:
     """Those of `given` that are new or say something else than what is stored."""
     candidates = list(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +47,14 @@ class Merged(NamedTuple):
 
     user_id: str
     attributes_left_out: int  # of the other user, for which there was no room
+
+
+def merged_to(connection: Connection, keys: Collection[str]) -> dict[str, str]:
+    """The user into whom each of `keys` ('u:<user_id>', 's:<session_id>') was merged, of those that were."""
+    statement = select(aliases.c.alias_key, aliases.c.user_id).where(
+        aliases.c.alias_key.in_(list(keys))
+    )
+    return dict(connection.execute(statement).all())
 
 
 def merge(connection: Connection, user_id: str, other: str, now_us: int) -> Merged:

@@ -15,7 +15,7 @@ from recsys.storage.dashboard import quality_rows
 from recsys.storage.dashboard.activity_rows import events_by_hour
 from recsys.storage.dashboard.quality_rows import Report
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import job_rows, rejected_rows, version_rows
+from recsys.storage.entities import job_rows, rejected_rows, unmapped_rows, version_rows
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import figures
 from recsys.web.admin.access import PREFIX, view
@@ -53,6 +53,7 @@ def index() -> str:
             stale=report is not None
             and report.facts["champion"] != (champion and champion.version),
             rejected_today=rejected_rows.rejected_since(connection, now - DAY_US),
+            unmapped=unmapped_rows.list_names(connection),
             odd_days=_odd_days(hours, chosen, now),
             silences=_silences(hours, chosen, now),
             checks=_checks(connection, champion),

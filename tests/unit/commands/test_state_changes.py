@@ -15,7 +15,7 @@ DATA = {
     "events, items and answers as they arrive": {
         *("event_rows.insert_events", "rejected_rows.add_rejections", "event_import.import_chunks"),
         "event_import.import_file",
-        *("item_rows.put_items", "item_rows.delete_item"),
+        *("item_rows.put_items", "item_rows.add_unknown", "item_rows.delete_item"),
         *("impression_rows.insert_impressions", "impression_rows.note_shown"),
         *("rejected_rows.mark_replayed", "event_import.replay"),
     },

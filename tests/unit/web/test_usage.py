@@ -5,10 +5,12 @@ from contextlib import closing
 import pytest
 from prometheus_client import REGISTRY
 
+from recsys.events.fields import Event
 from recsys.serving.usage_counts import Activity
+from recsys.storage.entities.event_rows import PostedEvent
 from recsys.storage.schema.tables import service_counts
 from recsys.web import prometheus_metrics
-from recsys.web.usage import FinishedRequest, Usage
+from recsys.web.usage import FinishedRequest, PostedOutcome, Usage
 
 
 @pytest.fixture
@@ -68,7 +70,16 @@ def test_any_other_request_is_prometheus_alone(counted):
 
 def test_posted_events_are_counted_by_what_became_of_them(counted):
     lags = {"view": [0.0, 0.1, 0.2, 10.0, 1e9], "cart": [5.0]}
-    added, stored = counted(lambda usage: usage.posted(lags, 2, 3))
+    outcome = PostedOutcome(now_us=5, rejected=3)
+    for event_type, of_type in lags.items():
+        for lag in of_type:
+            event = Event("u", None, "i", event_type, 5 - round(lag * 1e6))
+            outcome.note(event, PostedEvent("e", accepted=True))
+    late = Event("u", None, "i", "view", 7)
+    for _ in range(2):
+        outcome.note(late, PostedEvent("e", accepted=False))
+    assert (outcome.accepted, outcome.duplicates, outcome.lags) == (6, 2, lags)
+    added, stored = counted(lambda usage: usage.posted(outcome))
     for outcome, number in (("accepted", 6), ("duplicate", 2), ("rejected", 3)):
         assert added["recsys_events_total", (("outcome", outcome),)] == number
         assert stored["posted", outcome] == number

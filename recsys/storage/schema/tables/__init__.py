@@ -35,6 +35,7 @@ from recsys.storage.schema.tables.event_tables import (
     rejected_events,
     removed_sequences,
     tombstones,
+    unmapped_names,
     users,
 )
 from recsys.storage.schema.tables.model_tables import (
@@ -79,5 +80,6 @@ __all__ = [
     "stamps",
     "storage_sizes",
     "tombstones",
+    "unmapped_names",
     "users",
 ]

@@ -88,6 +88,17 @@ rejected_events = Table(
     UniqueConstraint("source", "position", "raw_hash"),
 )
 
+# Names of tracked events that map to nothing here, by who sends them; a bounded number of each.
+unmapped_names = Table(
+    "unmapped_names",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("first_seen_us", Micros, nullable=False),
+    Column("last_seen_us", Micros, nullable=False),
+)
+
 # Files that were imported. All events of one lie within its span of rows, among those of others.
 imports = Table(
     "imports",
