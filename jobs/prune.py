@@ -1,4 +1,4 @@
-"""Retention: delete old events, answers and runs in small batches, and versions beyond those kept."""
+"""Retention: delete old events, attributes, answers and runs in small batches, and versions beyond those kept."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class PruneOutcome:
     """How many of each were deleted."""
 
     events: int
+    attributes: int  # of users
     answers: int
     versions: int
     runs: int
@@ -29,10 +30,12 @@ def run(settings: Settings, database: Database, log: RunLog) -> PruneOutcome:
     """Delete what is past its time."""
     log.at("events", 0.0)
     events = upkeep.prune_events(settings, database, datetime.now(UTC), log.at)
+    log.at("attributes", 0.7)
+    attributes = upkeep.prune_attributes(settings, database, datetime.now(UTC))
     log.at("answers", 0.8)
     answers = upkeep.prune_impressions(settings, database, datetime.now(UTC))
     log.at("versions", 0.9)
     versions = upkeep.prune_versions(settings, database)
     upkeep.sweep_versions(settings, database, datetime.now(UTC))
     runs = upkeep.prune_runs(settings, database, datetime.now(UTC))
-    return PruneOutcome(events, answers, versions, runs)
+    return PruneOutcome(events, attributes, answers, versions, runs)

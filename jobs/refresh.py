@@ -1,4 +1,4 @@
-"""Keep fresh what needs no training: attribute clicks to answers, guard the champion, copy items, count
+"""Keep fresh what needs no training: attribute clicks to answers, guard the champion, copy items and users, count
 what follows items newer than the model, count activity for the dashboard, report on the events'
 quality, rank a finished hour's positions as they were served, and refresh the planner statistics of a
 request's queries.
@@ -27,6 +27,7 @@ class RefreshOutcome:
 
     clicks_looked_at: int = 0
     items_copied: int = 0
+    users_copied: int = 0
     followers: int = 0
     rolled_back: str | None = None
     sequence_files_followed: bool = False
@@ -51,6 +52,8 @@ def run(settings: Settings, database: Database, log: RunLog) -> RefreshOutcome:
     try:
         log.at("items", 0.25)
         done.items_copied = upkeep.copy_items(settings, database, datetime.now(UTC), log.say)
+        log.at("users", 0.28)
+        done.users_copied = upkeep.copy_users(settings, database, datetime.now(UTC), log.say)
         log.at("new items", 0.3)
         done.followers = upkeep.refresh_followers(settings, database, log.say)
         log.at("sequence files", 0.6)

@@ -8,6 +8,7 @@ Read `train` for the first half and `recsys/serving/answering.py` for the second
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,7 +24,9 @@ from recsys.events.times import to_us
 from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ingest.item_files import ItemOptions, read_items
+from recsys.ingest.raw_rows import Rejection
 from recsys.ingest.row_owners import OwnerColumns
+from recsys.ingest.user_files import UserOptions, read_users, written
 from recsys.models.lstm.network import as_module
 from recsys.models.lstm.onnx_export import export_onnx
 from recsys.models.version_facts import Verdict, VersionFacts
@@ -32,7 +35,13 @@ from recsys.registry import keep_version, load_champion, new_version, read_versi
 from recsys.sequence_store.store import ReadRanges
 from recsys.sequence_store.training_window import open_store, training_frame, update_store
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows, item_rows, rejected_rows, version_rows
+from recsys.storage.entities import (
+    attribute_rows,
+    event_rows,
+    item_rows,
+    rejected_rows,
+    version_rows,
+)
 from recsys.storage.entities.audit_rows import CLI, Actor
 from recsys.storage.entities.event_import import ImportSummary, import_file, replay
 from recsys.storage.entities.import_rows import OpenImport
@@ -102,6 +111,31 @@ def import_items(
             )
             new += item_rows.put_items(connection, chunk.items, to_us(now))
     return {"read": read, "stored": stored, "new": new, "rejected": rejected}
+
+
+def import_users(
+    database: Database, path: Path, options: UserOptions, now: datetime
+) -> dict[str, int]:
+    """A file of users' attributes -> attributes; those it has no column for stay. Bad rows go to the
+    quarantine, those of users who were erased are skipped.
+    """
+    done: Counter[str] = Counter(read=0, stored=0, new=0, rejected=0, skipped=0)
+    owner = OwnerColumns(user=options.columns.user or "user_id")
+    for chunk in read_users(path, options):
+        rejections = list(chunk.rejections)
+        with database.begin() as connection:
+            put = attribute_rows.put_attributes(connection, chunk.users, "update", to_us(now))
+            for index, why in put.left_out:
+                if why != attribute_rows.ERASED:
+                    row = written(chunk.users[index])
+                    rejections.append(Rejection(chunk.positions[index], why, row))
+            kept = rejected_rows.add_rejections(
+                connection, path.name, rejections, to_us(now), owner
+            )
+        stored = len(chunk.users) - len(put.left_out)
+        skipped = chunk.read - stored - kept
+        done.update(read=chunk.read, stored=stored, new=put.new, rejected=kept, skipped=skipped)
+    return dict(done)
 
 
 def export_events(settings: Settings, database: Database, path: Path, now: datetime) -> int:

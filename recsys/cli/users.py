@@ -1,14 +1,25 @@
-"""recsys users attributes | delete | allow"""
+"""recsys users attributes | import | delete | allow"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, steering
+from recsys.cli.read_options import (
+    ColumnsOption,
+    DelimiterOption,
+    EncodingOption,
+    EscapeOption,
+    NullOption,
+    QuoteOption,
+    cell_rules,
+    text_options,
+)
+from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show, steering
 
 app = typer.Typer(name="users", help="Users' attributes; erasing users.", no_args_is_help=True)
 
@@ -54,6 +65,52 @@ def attributes(
         lines.append(f"  {name}: {json.dumps(value, ensure_ascii=False)}")
     shown = {"user_id": found.user_id, "attributes": found.attributes}
     show({**shown, "updated_at": rfc3339(found.updated_at_us)}, as_json, "\n".join(lines))
+
+
+@app.command("import")
+def import_(
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="CSV, TSV, JSON (.gz, .zst, .zip) or Parquet; patterns; - for stdin."),
+    ],
+    map_: Annotated[
+        str,
+        typer.Option("--map", help="Columns by meaning: user=…,attributes=… (an object)"),
+    ] = "",
+    columns: ColumnsOption = "",
+    delimiter: DelimiterOption = None,
+    quote: QuoteOption = None,
+    escape: EscapeOption = None,
+    encoding: EncodingOption = None,
+    null: NullOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Store users' attributes: every column but the user's is one. What the file has no column for
+    stays as it is stored; an empty cell takes an attribute away. Bad rows go to the quarantine.
+
+    Example: recsys users import customers.csv --map user=customer_no
+    """
+    from recsys.ingest.input_files import local_files
+    from recsys.ingest.user_files import UserMap, UserOptions
+    from recsys.pipeline import import_users
+    from recsys.storage.engine.database import open_database
+
+    options = UserOptions(
+        columns=UserMap.parse(map_),
+        text=text_options(columns, delimiter, quote, escape, encoding),
+        cells=cell_rules(null),
+    )
+    database = open_database(settings_of(config))
+    summary: Counter[str] = Counter()
+    with local_files(paths) as files:
+        for path in files:
+            summary.update(import_users(database, path, options, now()))
+    if summary["rejected"] and not as_json:
+        say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
+    show(dict(summary), as_json)
+    if summary["read"] and summary["rejected"] == summary["read"]:
+        raise typer.Exit(1)
 
 
 @app.command("delete")

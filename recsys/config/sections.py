@@ -132,6 +132,7 @@ class EventsSettings(_Section):
     timeout_seconds: float = Field(2.0, ge=0.05, le=60)
     accept_posts: bool = False
     items_query: SqlText = ""
+    users_query: SqlText = ""
 
     @property
     def mapped(self) -> bool:
@@ -143,7 +144,8 @@ class EventsSettings(_Section):
         """Raises ConfigError naming the key that is missing, or that has no meaning alone."""
         if not self.mapped:
             alone = [name for name in MAPPING_KEYS if getattr(self, name)]
-            if alone or (self.url.get_secret_value() and not self.items_query):
+            queried = self.items_query or self.users_query
+            if alone or (self.url.get_secret_value() and not queried):
                 key = alone[0] if alone else "url"
                 value = getattr(self, alone[0]) if alone else "…"
                 raise ConfigError(f"events.{key}", value, "expected events.table or events.query")

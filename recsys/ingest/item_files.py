@@ -7,22 +7,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import numpy as np
 import orjson
 
 from recsys.errors import InputError
-from recsys.ingest.arrow_columns import NOT_UTF8, NUMBER
-from recsys.ingest.byte_stream import file_kind, file_size
+from recsys.ingest.arrow_columns import NUMBER
+from recsys.ingest.byte_stream import file_size
 from recsys.ingest.cells import CellRules, clean_text, whole_text
-from recsys.ingest.delimited import DelimitedFile
 from recsys.ingest.dialects import TextOptions
 from recsys.ingest.event_body import id_text
 from recsys.ingest.item_body import Item, check_item
-from recsys.ingest.json_lines import JsonLines
 from recsys.ingest.json_paths import head_of, lists_of, paths_within, value_at
 from recsys.ingest.layouts import listed, parse_map, require_columns
-from recsys.ingest.parquet import ParquetFile
-from recsys.ingest.raw_rows import RawChunk, Rejection, Row, RowSource, plain, raw_text
+from recsys.ingest.raw_rows import RawChunk, Rejection, Row, RowSource, plain
+from recsys.ingest.row_files import open_rows, take_rows
 
 _NUMBER = re.compile(NUMBER, re.ASCII)
 _CLEANED = CellRules(exact=True)
@@ -95,7 +92,7 @@ def read_items(
     once where the file cannot be opened or a column that was named is not there; while reading, where
     the file is damaged.
     """
-    source = _open(path, options, chunk_rows)
+    source = open_rows(path, options.text, chunk_rows)
     columns = options.columns.mapped()
     if not columns and "item_id" in source.names:
         names = {"item": "item_id"} | {
@@ -115,15 +112,6 @@ def read_items(
     return _read(source, columns, options.cells, file_size(path))
 
 
-def _open(path: str | Path, options: ItemOptions, rows: int) -> RowSource:
-    kind = file_kind(path)
-    if kind == "parquet":
-        return ParquetFile(path, rows)
-    if kind == "json":
-        return JsonLines(path, rows, options.text.encoding)
-    return DelimitedFile(path, rows, options.text)
-
-
 def _read(
     source: RowSource, columns: Mapping[str, str], rules: CellRules, unread: int
 ) -> Iterator[ItemChunk]:
@@ -137,30 +125,9 @@ def _read(
 
 
 def _chunk(raw: RawChunk, columns: Mapping[str, str], rules: CellRules) -> ItemChunk:
-    items: list[Item] = []
-    rejections = list(raw.rejections)
-    rows = raw.source_rows(np.arange(len(raw.positions)))
-    not_utf8 = {
-        int(row): name
-        for name, (mask, problem) in raw.unusable.items()
-        if problem == NOT_UTF8
-        for row in np.flatnonzero(mask)
-    }
-    for number, (row, position) in enumerate(zip(rows, raw.positions.tolist(), strict=True)):
-        try:
-            if number in not_utf8:
-                name = not_utf8[number]
-                raise InputError(name, row[name], NOT_UTF8)
-            items.append(item_of(row, columns, rules))
-        except InputError as error:
-            raw_row = raw_text(row, list(columns.values()))
-            rejections.append(Rejection(position, str(error), raw_row))
-    return ItemChunk(
-        items=items,
-        rejections=sorted(rejections, key=lambda rejection: rejection.position),
-        read=len(items) + len(rejections),
-        bytes_read=raw.bytes_read,
-    )
+    done = take_rows(raw, lambda row: item_of(row, columns, rules), list(columns.values()))
+    read = len(done.taken) + len(done.rejections)
+    return ItemChunk(done.taken, done.rejections, read, raw.bytes_read)
 
 
 def item_of(

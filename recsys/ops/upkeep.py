@@ -32,6 +32,7 @@ from recsys.storage.dashboard.event_views import open_event_views
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import (
     account_rows,
+    attribute_rows,
     click_rows,
     event_rows,
     impression_rows,
@@ -43,7 +44,7 @@ from recsys.storage.entities import (
 from recsys.storage.entities.event_batches import read_frame
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.events_source import open_events_source
-from recsys.storage.external import external_items
+from recsys.storage.external import external_items, external_users
 from recsys.training.live_quality import rank_hour
 
 PRUNE_ROWS = 5_000
@@ -70,6 +71,24 @@ def prune_events(
         lambda connection: event_rows.delete_before(connection, before_us, PRUNE_ROWS),
         lambda gone: on_progress(f"{gone:,} events pruned", 0.5),
     )
+
+
+def prune_attributes(settings: Settings, database: Database, now: datetime) -> int:
+    """Delete the attributes of users who have no event any more, once they have not changed for
+    `events.retention_days`; of how many users. Of users of a mapped table, which keeps its own, none.
+    """
+    days = settings.events.retention_days
+    if days == 0 or settings.events.mapped:
+        return 0
+    before_us = to_us(now) - days * DAY_US
+    gone, last = 0, ""
+    while True:
+        with database.begin() as connection:
+            some, after = attribute_rows.delete_idle(connection, before_us, PRUNE_ROWS, last)
+        gone += some
+        if after is None:
+            return gone
+        last = after
 
 
 def prune_versions(settings: Settings, database: Database) -> int:
@@ -154,6 +173,16 @@ def copy_items(settings: Settings, database: Database, now: datetime, say: Say) 
     done = external_items.copy_items(settings, database, to_us(now))
     if done.rejected:
         say(f"{done.rejected:,} of {done.read:,} items left out; the first: {done.problem}")
+    return done.changed
+
+
+def copy_users(settings: Settings, database: Database, now: datetime, say: Say) -> int:
+    """Copy users' attributes that `events.users_query` gives; of how many they were new or different."""
+    if not settings.events.users_query:
+        return 0
+    done = external_users.copy_users(settings, database, to_us(now))
+    if done.rejected:
+        say(f"{done.rejected:,} of {done.read:,} users left out; the first: {done.problem}")
     return done.changed
 
 

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from recsys.ingest.event_body import check_event
-from recsys.storage.entities import audit_rows, click_rows, event_rows
+from recsys.ingest.user_body import check_user
+from recsys.storage.entities import attribute_rows, audit_rows, click_rows, event_rows
 from recsys.web.admin.what_if_page import MAX_STEPS, address
 from recsys.web.cursors import write_cursor
 
@@ -119,6 +120,19 @@ def test_a_user_beside_what_would_be_recommended(desk, tiny_shop):
     part = desk.get("users/one/next", user_id=user_id, exclude_seen="all", k="20")
     assert "already seen (view)" in part
     assert not {row["item_id"] for row in rows} & set(ranked(part))
+
+
+def test_attributes_stand_on_the_users_page(desk):
+    given = {"plan": "<b>pro</b>", "tags": ["a", 1], "long": "x" * 1_000}
+    with desk.database.begin() as connection:
+        attribute_rows.put_attributes(connection, [check_user("known", given)], "replace", 1)
+        attribute_rows.put_attributes(connection, [check_user("empty", {})], "replace", 1)
+    page = desk.get("users/one", user_id="known")  # of whom there is no event
+    assert "<dt>plan</dt><dd>&lt;b&gt;pro&lt;/b&gt;</dd>" in page and "x" * 201 not in page
+    assert "all attributes and all answers" in desk.get("users/one", role="admin", user_id="known")
+    assert "No attributes" in desk.get("users/one", user_id="empty")
+    desk.send({"user_id": "u", "item_id": "i"})
+    assert "Attributes" not in desk.get("users/one", user_id="u")
 
 
 def test_a_long_time_line_is_paged(desk):

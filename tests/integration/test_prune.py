@@ -10,8 +10,16 @@ from recsys.config import Settings
 from recsys.errors import ConflictError
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
+from recsys.ingest.user_body import check_user
 from recsys.ops import upkeep
-from recsys.storage.entities import click_rows, event_rows, impression_rows, version_rows
+from recsys.storage.entities import (
+    attribute_rows,
+    click_rows,
+    event_rows,
+    impression_rows,
+    user_rows,
+    version_rows,
+)
 from recsys.storage.entities.event_batches import id_span
 from recsys.storage.entities.impression_rows import Impression
 
@@ -85,7 +93,7 @@ def test_the_job_prunes_events_answers_and_versions(database, settings, versions
             impression_rows.insert_impressions(connection, [answer(f"r{days}", at)])
     _, last = id_span(database)
     outcome = prune.run(settings, database, Quiet()).to_json()
-    assert outcome == {"events": 2, "answers": 2, "versions": 3, "runs": 0}
+    assert outcome == {"events": 2, "attributes": 0, "answers": 2, "versions": 3, "runs": 0}
     assert id_span(database) == (last, last)
 
 
@@ -108,3 +116,22 @@ def test_clicks_that_come_from_no_known_answer_hold_nothing_up(database, monkeyp
     assert upkeep.attribute_clicks(database, NOW) == 50  # those of the overlap, once more
     with database.connect() as connection:
         assert [click["item_id"] for click in click_rows.clicks_of(connection, "r1")] == ["a"]
+
+
+def test_attributes_of_users_without_an_event_go_with_their_time(database, settings, monkeypatch):
+    monkeypatch.setattr(upkeep, "PRUNE_ROWS", 2)
+    old, now = to_us(NOW - timedelta(days=40)), to_us(NOW)
+    with database.begin() as connection:
+        some = [check_user(name, {"a": 1}) for name in ("active", "gone", "idle", "merged", "z")]
+        attribute_rows.put_attributes(connection, some, "replace", old)
+        attribute_rows.put_attributes(connection, [check_user("new", {"a": 1})], "replace", now)
+        events = [{"user_id": "active", "item_id": "i"}, {"session_id": "tab", "item_id": "i"}]
+        event_rows.insert_events(connection, [check_event(one, now) for one in events], now)
+        user_rows.merge(connection, "merged", "s:tab", now)
+        user_rows.merge(connection, "idle", "s:nothing", now)
+    never = settings.model_copy(update={"events": Settings().events})
+    assert upkeep.prune_attributes(never, database, NOW) == 0
+    assert upkeep.prune_attributes(settings, database, NOW) == 3
+    with database.connect() as connection:
+        left = [one.user_id for one in attribute_rows.list_attributes(connection, 10)]
+    assert left == ["active", "merged", "new"]

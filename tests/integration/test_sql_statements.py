@@ -56,7 +56,7 @@ REVIEWED = {
     "recsys/storage/entities/live_events.py": {"str(rows)"},
     "recsys/storage/external/external_following.py": {"str(self._rows)"},
     # What the configuration says: trusted, run in a read-only transaction.
-    "recsys/storage/external/external_items.py": {
+    "recsys/storage/external/queried_rows.py": {
         "f'SELECT * FROM ({escaped(query)}) AS q LIMIT 0'", "escaped(query)",
     },
     "recsys/storage/external/mapping_resolution.py": {"f'SELECT * FROM ({escaped(settings.query)}) AS q LIMIT 0'"},

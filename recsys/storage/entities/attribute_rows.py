@@ -15,10 +15,12 @@ from recsys.errors import InputError
 from recsys.ingest.user_body import Mode, UserAttributes, with_attributes
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
+from recsys.storage.entities import event_rows
 from recsys.storage.entities.tombstone_rows import is_erased
-from recsys.storage.schema.tables import aliases, users
+from recsys.storage.schema.tables import aliases, events, users
 
 CHUNK = 500  # ids a statement
+ERASED = "the user was erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,33 @@ def merge_attributes(connection: Connection, target: str, other: str, now_us: in
     return no_room
 
 
+def delete_idle(
+    connection: Connection, before_us: int, limit: int, after: str = ""
+) -> tuple[int, str | None]:
+    """Of the next `limit` users whose attributes last changed before then, delete those of users who
+    have no event; how many, and the id to go on after (None: these were the last).
+    """
+    old = select(users.c.user_id).where(users.c.user_id > after, users.c.updated_at_us < before_us)
+    names = connection.execute(old.order_by(users.c.user_id).limit(limit)).scalars().all()
+    active: set[str] = set()
+    for chunk in _chunks(names):
+        own = select(events.c.user_id).where(events.c.user_id.in_(chunk)).distinct()
+        active.update(connection.execute(own).scalars())
+    merged: dict[str, list[str]] = {}
+    for chunk in _chunks([name for name in names if name not in active]):
+        pairs = select(aliases.c.user_id, aliases.c.alias_key).where(aliases.c.user_id.in_(chunk))
+        for user_id, key in connection.execute(pairs):
+            merged.setdefault(user_id, []).append(key)
+    for user_id, keys in merged.items():
+        one = select(events.c.id).where(event_rows.owned_by(keys)).limit(1)
+        if connection.execute(one).first() is not None:
+            active.add(user_id)
+    for chunk in _chunks([name for name in names if name not in active]):
+        chosen = delete(users).where(users.c.user_id.in_(chunk), users.c.updated_at_us < before_us)
+        connection.execute(chosen)
+    return len(names) - len(active), names[-1] if len(names) == limit else None
+
+
 def merged_ids(connection: Connection, user_ids: Sequence[str]) -> set[str]:
     """Those of `user_ids` that were merged into another user."""
     return {user_id for user_id, final in _final(connection, user_ids).items() if user_id != final}
@@ -139,7 +168,7 @@ def _changes(
     for index, one in enumerate(given):
         user_id = final[one.user_id]
         if not erased.isdisjoint((f"u:{one.user_id}", f"u:{user_id}")):
-            left_out.append((index, "the user was erased"))
+            left_out.append((index, ERASED))
             continue
         before = texts.get(user_id, known[user_id]["properties"] if user_id in known else "{}")
         try:

@@ -20,6 +20,7 @@ from recsys.storage.dashboard import visitor_views
 from recsys.storage.dashboard.visitor_views import EventPosition, VisitorQuery
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import (
+    attribute_rows,
     click_rows,
     history_rows,
     impression_rows,
@@ -92,7 +93,8 @@ def show() -> Any:
         count = shared.event_views.count_events(connection, owner, COUNTED)
         merged = () if user_id is None else history_rows.merged_into(connection, user_id)
         target = visitor_views.merged_to(connection, key)
-        if not count and not merged and target is None:
+        attributes = None if user_id is None else attribute_rows.get_attributes(connection, user_id)
+        if not count and not merged and target is None and attributes is None:
             if tombstone_rows.is_erased(connection, [key]):
                 return render_template("admin/user_erased.html", name=key[2:]), 410
             raise NotFoundError("user" if user_id is not None else "session", key[2:])
@@ -115,6 +117,7 @@ def show() -> Any:
         count=count,
         counted=COUNTED,
         merged=merged,
+        attributes=attributes,
         target=target,
         visits=found[::-1],
         moments=len(shown),
