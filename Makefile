@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := tests/node/node_modules/.ready
 
-.PHONY: setup demo test check drills release-check format lint types imports docs screenshots lock audit build clean
+.PHONY: setup demo test check drills release-check format lint types imports docs client screenshots lock audit build clean
 
 setup: $(READY)
 
@@ -55,6 +55,12 @@ imports:
 # What the documents say is held against the code; doctests run with the tests.
 docs:
 	$(BIN)/python -m pytest tests/docs
+
+# Builds the pages' client to where the service serves it, after the types that the API's document gives.
+client: setup $(NODE_READY)
+	$(BIN)/python tools/client_types.py
+	NODE_PATH=tests/node/node_modules node clients/js/build.cjs
+	cp clients/js/dist/client.js recsys/web/static/client.js
 
 # Pictures of every page, on a demo's data; fails on a console error or a request to another host.
 screenshots: setup

@@ -1,8 +1,9 @@
 """Who is asking: API keys by scope. `admin` may do what `read` and `write` may.
 
-A key of scope `collect` may stand in a page for everyone to see. It may post events and ask for
-recommendations of a session, and nothing else; only from the origins it names; and so often, with so
-many events and so many bytes, for each address.
+A key of scope `collect` may stand in a page for everyone to see. It may post events, ask for
+recommendations of a session, report which of them were seen, and list similar, next and popular items
+of the catalogue, and nothing else; only from the origins it names; and so often, with so many events
+and so many bytes, for each address.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from flask import g, request
 
@@ -20,6 +22,7 @@ from recsys.errors import (
     InputError,
     RateLimitError,
     StorageUnavailableError,
+    shown,
 )
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.key_rows import KeyRow, find_key_and_stamps, origins
@@ -87,12 +90,18 @@ class Keys:
         return key
 
     def allows_origin(self, origin: str) -> bool:
-        """Whether pages of `origin` may read answers: some active key of scope collect names it."""
+        """Whether pages of `origin` may read answers: some active key of scope collect names it.
+
+        With the database away, whether one did when it was last asked.
+        """
         stamps: Stamps | None = g.get("stamps")
         if stamps is None or stamps.keys != self._origins[0]:
-            with self._database.connect() as connection:
-                _, stamps = find_key_and_stamps(connection, "")
-                self._origins = (stamps.keys, origins(connection))
+            try:
+                with self._database.connect() as connection:
+                    _, stamps = find_key_and_stamps(connection, "")
+                    self._origins = (stamps.keys, origins(connection))
+            except StorageUnavailableError:
+                pass
         return origin in self._origins[1]
 
     def _find(self, given: str) -> KeyRow | None:
@@ -114,9 +123,13 @@ class Keys:
 
     def _check_page(self, key: KeyRow, collect: bool) -> None:
         if not collect:
-            raise AccessError("the API key is for pages: it posts events and asks for its session")
-        if request.headers.get("Origin") not in key.allowed_origins:
-            raise AccessError("the API key is not for pages of this origin")
+            raise AccessError(
+                "the API key is for pages: it posts events, asks for its session's recommendations, "
+                "reports what was seen of them, and lists similar, next and popular items"
+            )
+        origin = _page_origin()
+        if origin not in key.allowed_origins:
+            raise AccessError(_refused_origin(origin))
         self._limit(_page_caller(key), self._settings.collect_per_minute)
 
     def spend_bytes(self, number: int) -> None:
@@ -143,6 +156,36 @@ class Keys:
         if wait > 0:
             prometheus_metrics.limited.inc()
             raise RateLimitError(wait)
+
+
+def _page_origin() -> str | None:
+    """The origin of the page that sends the request.
+
+    Of a GET to their own origin browsers send no Origin; then `Sec-Fetch-Site` or the Referer tells
+    it, neither of which a page of another origin can forge.
+    """
+    origin = request.headers.get("Origin")
+    if origin is not None or request.method != "GET":
+        return origin
+    if request.headers.get("Sec-Fetch-Site") == "same-origin":
+        return request.host_url.rstrip("/")
+    try:
+        referer = urlsplit(request.headers.get("Referer", ""))
+    except ValueError:
+        return None
+    return f"{referer.scheme}://{referer.netloc}" if referer.netloc else None
+
+
+def _refused_origin(origin: str | None) -> str:
+    """Why a page's key is refused, and what to do."""
+    if origin is None:
+        return "the API key is for pages, and the request names no origin: browsers send Origin"
+    if origin == "null":
+        return "the page has no origin, as one opened from a file: serve it over http or https"
+    return (
+        f"the origin {shown(origin)} is not allowed: create a key for it (recsys keys create NAME "
+        "--scope collect --origin ORIGIN, or Keys in the dashboard)"
+    )
 
 
 def _page_caller(key: KeyRow) -> str:

@@ -23,7 +23,14 @@ from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.group_commit import GroupCommit
 from recsys.storage.entities import job_rows, lease_rows, live_quality_rows, schedule_rows
-from recsys.web import admin, front_door, parameters, problem_details, prometheus_metrics
+from recsys.web import (
+    admin,
+    front_door,
+    page_client,
+    parameters,
+    problem_details,
+    prometheus_metrics,
+)
 from recsys.web.api import (
     event_routes,
     health_routes,
@@ -106,6 +113,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         app.register_blueprint(module.blueprint)
     admin.register(app)
     front_door.register(app)
+    page_client.register(app)
     problem_details.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:
@@ -176,13 +184,16 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
             prometheus_metrics.note_live(live)
 
     def allow_page(response: Response) -> None:
-        """Let a page of an allowed origin read the answer."""
+        """Let a page of an allowed origin read the answer; one of another origin why it is refused."""
         response.headers["Vary"] = "Origin"
         origin = request.headers["Origin"]
         try:
-            if not shared.keys.allows_origin(origin):
-                return
+            allowed = shared.keys.allows_origin(origin)
         except RecsysError:
+            allowed = False
+        if not allowed:
+            if response.status_code in (401, 403):
+                response.headers["Access-Control-Allow-Origin"] = "*"
             return
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Request-ID"

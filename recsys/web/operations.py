@@ -168,6 +168,8 @@ def read_query(model: type[BaseModel]) -> BaseModel:
     """
     given: dict[str, Any] = {}
     for name in request.args:
+        if name == KEY_PARAMETER:  # where a route takes it, it is looked at already
+            continue
         known = model.model_fields.get(name)
         values = request.args.getlist(name)
         if known is not None and is_list(known.annotation):

@@ -79,7 +79,10 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
         refused = service.call(
             "POST", "/events", json=posted, scope="collect", headers=headers, status=403
         )
-        assert "Access-Control-Allow-Origin" not in refused.headers
+        # A refusal says why to any page; nothing else is told to those of other origins.
+        assert refused.headers.get("Access-Control-Allow-Origin") == ("*" if headers else None)
+        told = "origin 'https://elsewhere.example' is not allowed" if headers else "no origin"
+        assert told in refused.get_json()["detail"]
     asked = {"Access-Control-Request-Method": "POST"}
     for origin, allowed in (("https://shop.example", True), ("https://elsewhere.example", False)):
         answer = service.client.options("/api/v1/events", headers={"Origin": origin, **asked})
@@ -87,6 +90,86 @@ def test_a_page_may_collect_and_ask_for_its_session_alone(service):
         assert ("Access-Control-Allow-Origin" in answer.headers) == allowed
         taken = answer.headers.get("Access-Control-Allow-Headers", "").split(", ")
         assert ({"Authorization", "Content-Type", "X-API-Key"} <= set(taken)) == allowed
+
+
+def test_a_page_of_another_origin_may_read_why_it_is_refused_and_nothing_else(service):
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    page, read = service.keys["collect"], service.keys["read"]
+    for key, status, told in (
+        (page, 403, "'https://elsewhere.example' is not allowed: create a key for it"),
+        ("rk_x", 401, "is not known or was revoked"),
+        (read, 403, "a key in the address is of scope collect"),
+    ):
+        answer = service.client.get(f"/api/v1/items/popular?api_key={key}", headers=elsewhere)
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (status, "*")
+        assert told in answer.get_json()["detail"]
+    for path in ("/api/v1/items/popular", "/api/v1/items/P0001", "/api/v1/nothing"):
+        answer = service.client.get(path, headers={**elsewhere, "X-API-Key": read})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    file = service.client.get(f"/api/v1/items/popular?api_key={page}", headers={"Origin": "null"})
+    assert "opened from a file" in file.get_json()["detail"]
+
+
+def test_a_get_to_the_pages_own_origin_needs_no_origin_header(bare):
+    address = f"/api/v1/items/popular?api_key={bare.keys['collect']}"
+    for headers, status in (
+        ({"Referer": "https://shop.example/tea?x=1"}, 200),
+        ({"Referer": "https://elsewhere.example/"}, 403),
+        ({"Referer": "https://[broken"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Host": "shop.example"}, 403),  # http, not https
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Referer": "https://shop.example/", "Origin": "https://elsewhere.example"}, 403),
+        ({}, 403),
+    ):
+        assert bare.client.get(address, headers=headers).status_code == status, headers
+    own = {"Sec-Fetch-Site": "same-origin", "Host": "shop.example"}
+    secure = bare.client.get(address, headers=own, base_url="https://shop.example")
+    assert secure.status_code == 200
+    beside = {"Referer": "https://shop.example/"}
+    bare.call("POST", "/events", json={}, scope="collect", headers=beside, status=403)
+
+
+def test_a_page_lists_items_of_the_catalogue_alone(service):
+    page = {"scope": "collect", "headers": PAGE}
+    shopped = [{"user_id": f"u{n}", "item_id": "not-listed"} for n in range(30)]
+    service.post("/events", [*shopped, {"user_id": "u1", "item_id": "P0002"}])
+    for path in ("/items/popular?k=5", "/items/P0001/similar?k=5", "/items/next?item_id=P0001"):
+        mine, whole = service.get(path, **page)["items"], service.get(path)["items"]
+        known = [one for one in whole if one["item"] is not None]
+        assert [one["item_id"] for one in mine] == [one["item_id"] for one in known] != []
+        assert [one["rank"] for one in mine] == list(range(1, len(mine) + 1))
+    assert "not-listed" in {one["item_id"] for one in service.get("/items/popular")["items"]}
+    for path in ("/items/not-listed/similar", "/items/next?item_id=not-listed"):
+        service.call("GET", path, status=404, **page)
+    for path in ("/items", "/items/P0001", "/reports/click-through", "/models", "/users/u1"):
+        service.call("GET", path, status=403, **page)
+
+
+def test_a_page_reports_what_was_seen_of_its_own_answers_alone(service):
+    page = {"scope": "collect", "headers": PAGE}
+    mine, others = (
+        service.post("/recommendations", {"session_id": name, "k": 4}, **page)
+        for name in ("abc", "other")
+    )
+    own, foreign = mine["recommendation_id"], others["recommendation_id"]
+    seen = [one["item_id"] for one in mine["items"][:2]]
+    base = {"recommendation_id": own, "session_id": "abc", "items": seen}
+    assert service.post("/impressions", base, **page) == {"recommendation_id": own}
+    assert service.get(f"/recommendations/{own}")["shown"] == seen
+    for changed, status in (
+        ({"recommendation_id": foreign}, 404),
+        ({"recommendation_id": "x"}, 404),
+        ({"session_id": "other"}, 404),
+        ({"items": [*seen, "evil"]}, 422),
+        ({"items": []}, 422),
+        ({"session_id": None}, 403),
+        ({"recommendation_id": None}, 403),
+        ({"user_id": "u"}, 403),
+        ({"scenario": "home"}, 403),
+    ):
+        service.call("POST", "/impressions", json=base | changed, status=status, **page)
+    assert service.get(f"/recommendations/{own}")["shown"] == seen
+    assert service.get(f"/recommendations/{foreign}")["shown"] is None
 
 
 def test_too_many_requests_are_told_when_to_come_back(database, tmp_path, Service, settings_for):

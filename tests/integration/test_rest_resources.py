@@ -41,9 +41,11 @@ def test_the_document_names_every_route_and_the_page_needs_no_other_host(bare):
         (path, method)
         for path, methods in document["paths"].items()
         for method, described in methods.items()
-        if "scope collect is enough for one session" in described.get("description", "")
+        if "key of scope collect is enough" in described.get("description", "")
     }
-    assert told == {("/api/v1/events", "post"), ("/api/v1/recommendations", "post")}
+    posted = {(f"/api/v1/{name}", "post") for name in ("events", "recommendations", "impressions")}
+    lists = {"similar", "next", "popular", "{item_id}/similar", "{item_id}/next"}
+    assert told == posted | {(f"/api/v1/items/{name}", "get") for name in lists}
     described = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }

@@ -244,25 +244,3 @@ def test_every_product_of_the_simulated_shop_has_a_picture(tiny_shop, shop):
             seen.add(drawn)
             assert len(drawn) < 6_000
     assert len(seen) == len(NOUNS) * len(STYLES)
-
-
-def test_the_python_client_posts_and_asks(shop, database):
-    base, _ = shop
-    spec = importlib.util.spec_from_file_location("client", ROOT / "examples/python_client.py")
-    client = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(client)
-    with database.begin() as connection:
-        key = key_rows.create_key(connection, "backend", ["read", "write"], 1)
-    recsys = client.Recsys(base, key)
-    assert recsys.send("P0003", session_id="example")["accepted"] == 1
-    assert len(recsys.recommend(5, session_id="example")) == 5
-    with pytest.raises(client.RecsysError, match="k: "):
-        recsys.recommend(0, session_id="example")
-    done = subprocess.run(
-        [sys.executable, ROOT / "examples/python_client.py", base, "example", "P0001"],
-        env={**os.environ, "RECSYS_KEY": key},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert len(done.stdout.splitlines()) == 5

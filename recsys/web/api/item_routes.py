@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from flask import Blueprint
@@ -12,6 +13,7 @@ from recsys.ingest.item_body import Item, check_item
 from recsys.serving.answers import RankedItem
 from recsys.storage.entities import item_rows
 from recsys.web.api.answer_schemas import ItemOut, RankedItemOut, item_out, ranked_out
+from recsys.web.api_keys import from_page
 from recsys.web.cursors import read_cursor, write_cursor
 from recsys.web.fields import MAX_ROWS, Cursor, Id, K, Limit, Search, Strict
 from recsys.web.operations import QueryForm, operation
@@ -147,7 +149,13 @@ def list_items(query: ItemQuery) -> dict[str, Any]:
 
 
 @operation(
-    blueprint, "GET", "/items/popular", scope="read", query=PopularQuery, answer=ItemListAnswer
+    blueprint,
+    "GET",
+    "/items/popular",
+    scope="read",
+    query=PopularQuery,
+    answer=ItemListAnswer,
+    collect=True,
 )
 def popular(query: PopularQuery) -> dict[str, Any]:
     """Items with the most events in the last `window` days."""
@@ -163,10 +171,12 @@ def popular(query: PopularQuery) -> dict[str, Any]:
     query=KQuery,
     answer=ItemListAnswer,
     statuses=(200, 404),
+    collect=True,
     by_query=QueryForm("/items/similar", KByIdQuery),
 )
 def similar(item_id: str, query: KQuery) -> dict[str, Any]:
     """Similar items, according to the model."""
+    _check_page(item_id)
     return _list(services().recommender.item_lists.similar(item_id, query.k, now_us()))
 
 
@@ -178,10 +188,12 @@ def similar(item_id: str, query: KQuery) -> dict[str, Any]:
     query=KQuery,
     answer=ItemListAnswer,
     statuses=(200, 404),
+    collect=True,
     by_query=QueryForm("/items/next", KByIdQuery),
 )
 def following(item_id: str, query: KQuery) -> dict[str, Any]:
     """Items that most often come right after an item."""
+    _check_page(item_id)
     return _list(services().recommender.item_lists.following(item_id, query.k, now_us()))
 
 
@@ -237,7 +249,17 @@ def delete_item(item_id: str) -> dict[str, Any]:
     return item
 
 
+def _check_page(item_id: str) -> None:
+    """Raises NotFoundError where a page asks for an item that is not in the catalogue."""
+    if from_page():
+        _item(item_id)
+
+
 def _list(found: list[RankedItem]) -> dict[str, Any]:
+    """A list as it goes out; of what the catalogue does not hold, a page is told nothing."""
+    if from_page():
+        known = [one for one in found if one.item is not None]
+        found = [replace(one, rank=rank) for rank, one in enumerate(known, 1)]
     return {"items": [ranked_out(ranked) for ranked in found]}
 
 

@@ -178,11 +178,14 @@ def replay(recommendation_id: str) -> dict[str, Any]:
     body=ImpressionIn,
     answer=ImpressionAnswer,
     statuses=(200, 404, 409),
+    collect=True,
     example={"recommendation_id": "q1w2e3", "items": ["i1", "i2"]},
 )
 def post_impressions(body: ImpressionIn) -> dict[str, Any]:
     """Report what was actually shown; clicks are attributed to the recommendation_id returned."""
     shared = services()
+    if from_page():
+        return _page_impressions(body)
     if body.recommendation_id is not None:
         shared.impressions.shown_up_to(body.recommendation_id)
         with shared.database.begin() as connection:
@@ -206,6 +209,27 @@ def post_impressions(body: ImpressionIn) -> dict[str, Any]:
             raise ConflictError("the user was erased")
         impression_rows.insert_impressions(connection, [one])
     return {"recommendation_id": one.recommendation_id}
+
+
+def _page_impressions(body: ImpressionIn) -> dict[str, Any]:
+    """What a page has shown of an answer to its session; of others it is told nothing."""
+    own = body.session_id is not None and body.recommendation_id is not None
+    if not own or body.user_id is not None or body.scenario is not None:
+        raise AccessError(
+            "a page reports recommendation_id, session_id and items of an answer to its session"
+        )
+    shared, wanted = services(), body.recommendation_id
+    shared.impressions.flush()
+    with shared.database.begin() as connection:
+        found = impression_rows.get_impression(connection, wanted) if wanted else None
+        if found is None or found.session_id != body.session_id:
+            raise NotFoundError("stored answer to this session", wanted)
+        given = {item_id for item_id, _, _ in found.items}
+        other = next((item_id for item_id in body.items if item_id not in given), None)
+        if other is not None:
+            raise InputError("items", other, "expected items of the answer")
+        impression_rows.note_shown(connection, found.recommendation_id, body.items)
+    return {"recommendation_id": found.recommendation_id}
 
 
 def _events(body: RecommendationBody) -> list[Event]:

@@ -129,7 +129,10 @@ class ReplayAnswer(BaseModel):
 
 
 class ImpressionIn(Strict):
-    """What was actually shown: items of an answer, or of a list of your own."""
+    """What was actually shown: items of an answer, or of a list of your own.
+
+    A page reports items of an answer to its session, with recommendation_id and session_id.
+    """
 
     items: Annotated[list[Id], Field(min_length=1, max_length=MAX_LIST)]
     recommendation_id: Id | None = None
