@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / "clients/python/recsys_client/api_types.py"
 TYPESCRIPT = ROOT / "clients/js/src/api_types.ts"
 # What the clients send and get; whatever these hold comes along.
-SENT = ("EventIn", "RecommendationBody", "ImpressionIn", "ItemIn", "MergeBody")
+SENT = ("EventIn", "EventDetails", "RecommendationBody", "ImpressionIn", "ItemIn", "MergeBody")
 GOT = (
     *("EventsAnswer", "RecommendationAnswer", "BatchAnswer", "ItemListAnswer", "ImpressionAnswer"),
     *("ItemsAnswer", "MergeAnswer", "AttributesAnswer", "Problem"),
@@ -31,6 +31,10 @@ PYTHON_NAMES = {"string": "str", "integer": "int", "number": "float", "boolean":
 SCRIPT_NAMES = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean"}
 
 
+# An event without what `track` takes by its place.
+DETAILS, PLACED = "EventDetails", ("item_id", "event_type")
+
+
 def schemas() -> dict[str, Any]:
     """The document's schemas."""
     with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +42,9 @@ def schemas() -> dict[str, Any]:
         create_app(Settings(), database)
         database.close()
     found: dict[str, Any] = document()["components"]["schemas"]
-    return found
+    fields = found["EventIn"]["properties"]
+    kept = {name: kind for name, kind in fields.items() if name not in PLACED}
+    return {**found, DETAILS: {"properties": kept}}
 
 
 def needed(known: dict[str, Any]) -> list[str]:

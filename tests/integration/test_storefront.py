@@ -1,10 +1,6 @@
-"""The storefront in a real browser over a real service, and the client examples."""
+"""The storefront in a real browser over a real service."""
 
-import importlib.util
-import os
 import re
-import subprocess
-import sys
 import threading
 import xml.etree.ElementTree as ElementTree
 from contextlib import closing

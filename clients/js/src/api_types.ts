@@ -12,6 +12,16 @@ export interface EventIn {
   properties?: Record<string, unknown>;
 }
 
+export interface EventDetails {
+  user_id?: string | number;
+  session_id?: string | number;
+  timestamp?: string | number;
+  event_id?: string | number;
+  value?: number;
+  recommendation_id?: string | number;
+  properties?: Record<string, unknown>;
+}
+
 export interface RecommendationBody {
   k?: number;
   exclude_seen?: string;
@@ -133,6 +143,13 @@ export interface ItemsAnswer {
 export interface MergeAnswer {
   user_id: string;
   merged: string;
+}
+
+export interface AttributesAnswer {
+  user_id: string;
+  attributes: Record<string, unknown>;
+  created_at: string;
+  updated_at: string;
 }
 
 export interface FieldError {

@@ -1,6 +1,7 @@
 // The client: events in, recommendations out. One for each service and key.
 
 import type {
+  EventDetails,
   EventIn,
   ItemListAnswer,
   MergeAnswer,
@@ -33,9 +34,10 @@ export interface Options {
   onError?: (error: RecsysError, event?: EventIn) => void;
 }
 
-export type EventDetails = Omit<EventIn, "item_id" | "event_type">;
-
 export class Recsys {
+  /** A random id of 128 bits, for a session of your own. */
+  static randomId = randomId;
+
   readonly session: string | undefined;
   private service: Service;
   private retries: number;

@@ -1,9 +1,9 @@
 """Client of a recsys service: events in, recommendations out. See the README for both kinds.
 
-    with Recsys("http://127.0.0.1:8000", key) as recsys:
-        recsys.track("P0001", user_id="u1")
-        recsys.flush()
-        answer = recsys.recommend(user_id="u1", k=10)
+with Recsys("http://127.0.0.1:8000", key) as recsys:
+    recsys.track("P0001", user_id="u1")
+    recsys.flush()
+    answer = recsys.recommend(user_id="u1", k=10)
 """
 
 from recsys_client.async_client import AsyncRecsys

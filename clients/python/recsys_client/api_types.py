@@ -17,6 +17,16 @@ class EventIn(TypedDict):
     properties: NotRequired[dict[str, Any]]
 
 
+class EventDetails(TypedDict):
+    user_id: NotRequired[str | int]
+    session_id: NotRequired[str | int]
+    timestamp: NotRequired[str | int]
+    event_id: NotRequired[str | int]
+    value: NotRequired[float]
+    recommendation_id: NotRequired[str | int]
+    properties: NotRequired[dict[str, Any]]
+
+
 class RecommendationBody(TypedDict):
     k: NotRequired[int]
     exclude_seen: NotRequired[str]
@@ -142,6 +152,13 @@ class ItemsAnswer(TypedDict):
 class MergeAnswer(TypedDict):
     user_id: str
     merged: str
+
+
+class AttributesAnswer(TypedDict):
+    user_id: str
+    attributes: dict[str, Any]
+    created_at: str
+    updated_at: str
 
 
 class FieldError(TypedDict):

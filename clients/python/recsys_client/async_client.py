@@ -12,6 +12,7 @@ from recsys_client import calls
 from recsys_client.api_types import (
     AttributesAnswer,
     BatchAnswer,
+    EventDetails,
     EventIn,
     EventsAnswer,
     ImpressionAnswer,
@@ -66,7 +67,7 @@ class AsyncRecsys:
 
     # --- events -------------------------------------------------------------------------------
 
-    def track(self, item_id: str, event_type: str = "view", **details: Unpack[EventIn]) -> str:
+    def track(self, item_id: str, event_type: str = "view", **details: Unpack[EventDetails]) -> str:
         """Take an event and return its id; it is sent with others in a moment, and again until the
         service has it.
         """

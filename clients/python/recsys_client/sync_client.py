@@ -15,6 +15,7 @@ from recsys_client import calls
 from recsys_client.api_types import (
     AttributesAnswer,
     BatchAnswer,
+    EventDetails,
     EventIn,
     EventsAnswer,
     ImpressionAnswer,
@@ -72,7 +73,7 @@ class Recsys:
 
     # --- events -------------------------------------------------------------------------------
 
-    def track(self, item_id: str, event_type: str = "view", **details: Unpack[EventIn]) -> str:
+    def track(self, item_id: str, event_type: str = "view", **details: Unpack[EventDetails]) -> str:
         """Take an event and return its id, at once; it is sent with others in a moment, and again until
         the service has it. `details`: user_id or session_id, value, recommendation_id, timestamp, …
         """

@@ -55,6 +55,7 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
     (
         "Manage",
         (
+            Page("site", "Add to your site", "site"),
             Page("keys", "Keys", "keys"),
             Page("settings", "Settings", "settings"),
             Page("audit", "Audit", "audit", "operator"),

@@ -1,7 +1,5 @@
 // The demo's storefront. What it does with recommendations is in `click` and `follow`; the rest draws.
 
-import { RecsysClient, uniqueId } from "./recsys-client.js";
-
 const $ = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
 const SHOWN = 8; // recommendations of a row
@@ -17,13 +15,14 @@ let page = { q: "", category: null, cursor: null };
 let asked = 0; // numbers requests, so that an old answer never replaces a newer one
 
 function begin() {
-  const fresh = { session: meta("recsys-visitor") + uniqueId(), trail: [], basket: [] };
+  const fresh = { session: meta("recsys-visitor") + Recsys.randomId(), trail: [], basket: [] };
   save("visit", fresh);
   return fresh;
 }
 
 function client() {
-  return new RecsysClient({ key: meta("recsys-key"), session: visit.session });
+  const onError = (error) => tell(`Your click could not be stored: ${error.message}`);
+  return new Recsys({ key: meta("recsys-key"), url: location.origin, session: visit.session, onError });
 }
 
 // One click: an event, and, once it is stored, a new row of recommendations.
@@ -39,11 +38,8 @@ async function click(item, from = null) {
 async function report(type, item, from = null) {
   const more = from ? { recommendation_id: from } : {};
   if (type === "purchase" && item.price !== null) more.value = item.price;
-  try {
-    await recsys.send(type, item.item_id, more);
-  } catch (error) {
-    tell(`Your click could not be stored: ${error.message}`);
-  }
+  recsys.track(type, item.item_id, more);
+  await recsys.flush();
 }
 
 // Ask what comes next and show it.
@@ -52,7 +48,7 @@ async function follow() {
   const started = performance.now();
   $("next").setAttribute("aria-busy", "true");
   try {
-    const answer = await recsys.recommend(SHOWN, { scenario: "shop" });
+    const answer = await recsys.recommend({ k: SHOWN, scenario: "shop" });
     if (number !== asked) return;
     const took = Math.max(1, Math.round(performance.now() - started));
     drawRow($("next"), answer.items, answer.recommendation_id);
@@ -74,7 +70,7 @@ async function followOthers() {
   const number = asked;
   if (document.hidden || $("next").getAttribute("aria-busy") === "true") return;
   try {
-    const answer = await recsys.recommend(SHOWN, { scenario: "shop" });
+    const answer = await recsys.recommend({ k: SHOWN, scenario: "shop" });
     // A click of this visitor goes before, and no tile goes from under a finger or the keyboard.
     if (number !== asked || $("next").matches(":hover, :focus-within")) return;
     const before = Array.from($("next").children, (tile) => tile.dataset.item);
