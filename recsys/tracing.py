@@ -58,6 +58,11 @@ def stop() -> None:
         _provider = None
 
 
+def is_on() -> bool:
+    """Whether spans are taken."""
+    return _provider is not None
+
+
 def begin_request(method: str, route: str, traceparent: str, request_id: str) -> Any:
     """A server's span, of the trace that `traceparent`, the caller's header, names; None where none is taken."""
     if _provider is None:

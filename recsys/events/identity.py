@@ -55,7 +55,7 @@ _ALL_BITS = 2**64 - 1
 # SipHash's initial state under the key "0123456789123456", that of pandas.util.hash_array, by which
 # sequence files were written.
 _SIP_KEY = struct.unpack("<2Q", b"0123456789123456")
-_SIP_START = tuple(
+SIP_START = tuple(
     word ^ _SIP_KEY[place % 2]
     for place, word in enumerate(struct.unpack(">4Q", b"somepseudorandomlygeneratedbytes"))
 )
@@ -211,7 +211,7 @@ def _siphash(words: Sequence[Any]) -> Any:
     """SipHash-2-4 (Aumasson and Bernstein 2012), then the finaliser of SplitMix64, of texts given as
     words of 64 bits, the last of which holds the length: each an int for one text, or (n,) for n.
     """
-    a, b, c, d = _SIP_START
+    a, b, c, d = SIP_START
 
     def rounds(times: int, a: Any, b: Any, c: Any, d: Any) -> tuple[Any, Any, Any, Any]:
         for _ in range(times):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 
@@ -76,8 +77,7 @@ class Vocabulary:
 
     def encode(self, item_ids: Iterable[str]) -> Int32Array:
         """Indices of `item_ids`, UNKNOWN where one is not known; shape (n,)."""
-        get = self._index.get
-        return np.fromiter((get(item_id, UNKNOWN) for item_id in item_ids), dtype=np.int32)
+        return np.array(list(map(self._index.get, item_ids, repeat(UNKNOWN))), np.int32)
 
     def item_id(self, item_index: int) -> str:
         """The id at `item_index`. Raises IndexError for padding, unknown, or beyond the end."""

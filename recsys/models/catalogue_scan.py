@@ -128,7 +128,8 @@ _scratch = _Scratch()
 
 def distinct(rows: NDArray[np.integer[Any]]) -> Int64Array:
     """The different ones of `rows` (n,), n > 0, ascending."""
-    ordered = np.sort(rows.astype(np.int64))
+    ordered = rows.astype(np.int64)
+    ordered.sort()
     first = np.empty(len(ordered), np.bool_)
     first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])

@@ -11,15 +11,17 @@ Legend: E events, I item codes, S sessions, O owners.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from recsys.events.array_types import Int32Array, Int64Array, UInt64Array
+from recsys.events.identity import SESSION_BIT, SIP_START
 from recsys.events.times import DAY_US
 from recsys.models.lstm.kernels import compiled
 
 NOWHERE = -1
+_SESSION_BIT = int(SESSION_BIT)
 # A log begins so long before the data of its oldest version ended, for what is counted over a day is
 # to be whole from the first answer on. Rankers leave out what a version was trained on.
 BEGINS_US_BEFORE = DAY_US
@@ -63,6 +65,46 @@ def _room(events: int, items: int, owners: int) -> LiveArrays:
         item_sessions=np.zeros(items, np.int32),
         owner_last=of(owners),
     )
+
+
+def owner_hash(key: str) -> int:
+    """`recsys.events.identity.hash_texts` of one sequence key, in a tenth of the time.
+
+    >>> owner_hash("u:7")
+    16498074603971775433
+    """
+    data = key.encode()
+    padded = data.ljust(len(data) // 8 * 8 + 7, b"\0") + bytes([len(data) & 0xFF])
+    found = int(_siphash(np.frombuffer(padded, np.uint64), *SIP_START))
+    return (found & ~_SESSION_BIT) | (key.startswith("s:") * _SESSION_BIT) | 1
+
+
+@compiled
+def _siphash(words: UInt64Array, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """SipHash-2-4 and the finaliser of SplitMix64, as `recsys.events.identity` has them, of one text."""
+    a, b, c, d = np.uint64(a), np.uint64(b), np.uint64(c), np.uint64(d)
+    for step in range(len(words) + 2):
+        word = words[step] if step < len(words) else np.uint64(0)
+        if step < len(words):
+            d ^= word
+        elif step == len(words):
+            c ^= np.uint64(0xFF)
+        for _ in range(2):
+            a += b
+            b = ((b << np.uint64(13)) | (b >> np.uint64(51))) ^ a
+            c += d
+            d = ((d << np.uint64(16)) | (d >> np.uint64(48))) ^ c
+            a = (a << np.uint64(32)) | (a >> np.uint64(32))
+            a += d
+            d = ((d << np.uint64(21)) | (d >> np.uint64(43))) ^ a
+            c += b
+            b = ((b << np.uint64(17)) | (b >> np.uint64(47))) ^ c
+            c = (c << np.uint64(32)) | (c >> np.uint64(32))
+        a ^= word
+    found = a ^ b ^ c ^ d
+    found = (found ^ (found >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return found ^ (found >> np.uint64(31))
 
 
 class LiveLog:

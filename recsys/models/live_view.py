@@ -79,6 +79,7 @@ class LiveView:
 
     def _reset(self) -> None:
         self._read = 0  # events of the log
+        self.standing = object()  # another whenever anything of the view has changed
         self._log: LiveLog | None = None
         self._new_ids: list[str] = []
         self._new_rows: dict[str, int] = {}
@@ -126,6 +127,7 @@ class LiveView:
     def describe(self, priors: dict[str, Prior]) -> None:
         """Put `priors` in place of all before; each of their items has a row from then on."""
         before, self._priors = self._priors, priors
+        self.standing = object()
         for item_id in before.keys() - priors.keys():
             self._set_prior(self._new_rows[item_id] - len(self._base))
         for item_id, prior in priors.items():
@@ -150,6 +152,7 @@ class LiveView:
         if self._read == log.events:
             return
         first, self._read = self._read, log.events
+        self.standing = object()
         held = len(self.row_of)
         fresh = log.item_ids[held:]
         if fresh:
@@ -221,6 +224,7 @@ class LiveView:
             item_codes=self._log.item_codes,
             owner=owner,
             now_us=now_us,
+            standing=self.standing,
         )
 
     def trending(self, moment: LiveMoment, window_us: int) -> tuple[Int32Array, Float32Array]:
@@ -250,6 +254,7 @@ class LiveMoment:
     item_codes: Mapping[str, int]
     owner: int  # the asker's number in the log, whose own events give no votes; NOWHERE
     now_us: int
+    standing: object = None  # the same one as long as the view is the same
 
     def known(self, history: Int32Array) -> Int32Array:
         """A history (T,) as the version alone reads it: new items are unknown."""

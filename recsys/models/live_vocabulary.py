@@ -33,7 +33,8 @@ class LiveVocabulary(Vocabulary):
     ) -> None:
         """`new_ids` and `new_rows` may grow meanwhile: the first `count` are looked at."""
         self._base, self._new_ids, self._new_rows, self._count = base, new_ids, new_rows, count
-        self._end = len(base) + count
+        self._first = len(base)  # row of the first new item
+        self._end = self._first + count
         self._own_ids = list(own_ids)
         self._own_rows = {item_id: self._end + at for at, item_id in enumerate(self._own_ids)}
 
@@ -88,15 +89,16 @@ class LiveVocabulary(Vocabulary):
     def encode(self, item_ids: Iterable[str]) -> Int32Array:
         names = list(item_ids)
         found = self._base.encode(names)
-        for at in np.flatnonzero(found == UNKNOWN):
-            found[at] = self.index(names[at])
+        if self._end > self._first or self._own_ids:
+            for at in np.flatnonzero(found == UNKNOWN):
+                found[at] = self.index(names[at])
         return found
 
     def item_id(self, item_index: int) -> str:
-        if item_index < len(self._base):
+        if item_index < self._first:
             return self._base.item_id(item_index)
         if item_index < self._end:
-            return self._new_ids[item_index - len(self._base)]
+            return self._new_ids[item_index - self._first]
         return self._own_ids[item_index - self._end]
 
     def with_items(self, item_ids: Iterable[str]) -> LiveVocabulary:

@@ -12,7 +12,8 @@ Legend: B histories, V vocabulary rows, C candidates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import compress
+from operator import ne
 
 import numpy as np
 
@@ -68,21 +69,25 @@ def encode_history(
     Events whose type is no input are left out; items the model does not know stay as unknown.
     """
     inputs = set(bundle.input_event_types)
-    kept = [at for at, kind in enumerate(event_types) if not inputs or kind in inputs]
+    if inputs and not inputs.issuperset(event_types):
+        kept = [kind in inputs for kind in event_types]
+        item_ids, event_types = list(compress(item_ids, kept)), list(compress(event_types, kept))
+        timestamps_us = list(compress(timestamps_us, kept))
+        session_ids = list(compress(session_ids, kept))
+    count = len(item_ids)
     codes = {name: code for code, name in enumerate(bundle.event_types, 1)}
-    times = np.array([timestamps_us[at] for at in kept], np.int64)
-    starts = np.ones(len(kept), np.bool_)
-    if len(kept) > 1:
-        changed = [session_ids[a] != session_ids[b] for a, b in pairwise(kept)]
-        gaps = np.diff(times) > bundle.session_gap_seconds * 1e6
-        starts[1:] = np.array(changed, np.bool_) | gaps
+    times = np.array(timestamps_us, np.int64)
+    starts = np.ones(count, np.bool_)
+    if count > 1:
+        np.greater(times[1:] - times[:-1], bundle.session_gap_seconds * 1e6, out=starts[1:])
+        starts[1:] |= np.array(list(map(ne, session_ids[1:], session_ids[:-1])), np.bool_)
     return Histories(
-        items=bundle.vocabulary.encode(item_ids[at] for at in kept),
-        event_types=np.array([codes.get(event_types[at], 0) for at in kept], np.int16),
+        items=bundle.vocabulary.encode(item_ids),
+        event_types=np.array([codes.get(kind, 0) for kind in event_types], np.int16),
         timestamps_us=times,
         session_starts=starts,
         starts=np.zeros(1, np.int64),
-        ends=np.full(1, len(kept), np.int64),
+        ends=np.full(1, count, np.int64),
     )
 
 

@@ -156,7 +156,7 @@ class Impressions:
 
 def _size_of(one: Impression) -> int:
     reasons = 0 if one.reasons is None else 200 * sum(map(len, one.reasons.values()))
-    return 1_000 + reasons + sum(150 + 2 * len(item_id) for item_id, _, _ in one.items)
+    return 1_000 + reasons + 150 * len(one.items) + 2 * sum([len(item[0]) for item in one.items])
 
 
 def stored_bytes(answer: Answer) -> int:

@@ -15,8 +15,9 @@ from recsys.serving.answers import Answer, Request
 from recsys.serving.candidates import rank_candidates
 from recsys.serving.context import read_context
 from recsys.serving.explain import explain
+from recsys.serving.kept_answers import place_of
 from recsys.serving.recommender import Recommender
-from recsys.serving.top_k import make_answer, take_top_k
+from recsys.serving.top_k import fallback_of, make_answer, take_top_k
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.stamps import Stamps
 from recsys.storage.events_source import open_events_source
@@ -27,6 +28,8 @@ def recommend(
 ) -> Answer:
     """Model -> history and filters -> candidates -> top k -> reasons -> answer.
 
+    A visitor who comes back while nothing has changed gets the same candidates again.
+
     The one way to an answer, over HTTP, on the command line and for `recommend_all`. Whoever shows
     it logs it (`recsys.serving.answer_log`). `stamps`: as read from the database for this very
     request, where they were. Where the database cannot be reached, the request's own events and the
@@ -34,8 +37,12 @@ def recommend(
     """
     model = recommender.choose_model(request)
     context = read_context(recommender, request, model, now_us, stamps)
-    candidates = rank_candidates(recommender, context)
-    chosen = take_top_k(recommender, context, candidates)
+    place = place_of(context, recommender.ranking.recent)
+    chosen = recommender.kept.find(place)
+    if chosen is None:
+        chosen = take_top_k(recommender, context, rank_candidates(recommender, context))
+        if fallback_of(context, chosen) is None:
+            recommender.kept.keep(place, chosen)
     reasons = explain(recommender, context, chosen)
     return make_answer(recommender, context, chosen, reasons)
 

@@ -62,8 +62,9 @@ class Reason:
     share: float  # 0..1
 
 
-@dataclass(frozen=True)
-class RankedItem:
+class RankedItem(NamedTuple):
+    """An item of an answer. A tuple: an answer makes dozens."""
+
     item_id: str
     rank: int  # 1-based
     score: float  # comparable within one answer and one source only

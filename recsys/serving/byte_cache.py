@@ -65,7 +65,8 @@ class ByteCache(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep `value` under `key`, unless it is large beside the bound."""
-        size = ENTRY_BYTES + bytes_of(key) + self._size_of(value)
+        own = sys.getsizeof(key) if type(key) in PLAIN else bytes_of(key)
+        size = ENTRY_BYTES + own + self._size_of(value)
         with self._lock:
             before = self._held.pop(key, None)
             if before is not None:

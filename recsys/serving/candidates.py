@@ -40,7 +40,7 @@ def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterat
             bundle, context.history, request.k, filters, context.now_us
         )
         # Both are shares of what comes next, so they may be compared.
-        yield from heapq.merge(ranked, new, key=lambda candidate: -candidate.score)
+        yield from heapq.merge(ranked, new, key=lambda one: -one.score) if new else ranked
         yield from transition_candidates(bundle, context.history)
     else:
         yield from new

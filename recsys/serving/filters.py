@@ -34,7 +34,8 @@ class Filters:
         """Whether an item may be shown."""
         if item_id in self.excluded or item_id in self.snapshot.hidden:
             return False
-        return all(item_id in one.item_ids for one in self.allowed)
+        allowed = self.allowed
+        return not allowed or all(item_id in one.item_ids for one in allowed)
 
     def why(self, item_id: str, seen: Mapping[str, str]) -> str:
         """Why an item is left out, in words; `seen`: item id -> type of an event of it."""

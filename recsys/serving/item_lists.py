@@ -7,7 +7,7 @@ neighbours and followers as soon as others have gone from or to it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -113,7 +113,7 @@ class ItemLists:
         category = item.categories[0] if item.categories else None
         popular = self.popular(self.popular_days, category, k + 1, now_us)
         others = [one for one in popular if one.item_id != item_id][:k]
-        return [replace(one, rank=rank) for rank, one in enumerate(others, 1)]
+        return [one._replace(rank=rank) for rank, one in enumerate(others, 1)]
 
     def _ranked(self, bundle: Bundle, row: np.ndarray, k: int, source: str) -> list[RankedItem]:
         """The k best of a score for each item of the vocabulary, row (V,), which is changed."""

@@ -19,10 +19,9 @@ import structlog
 from recsys.config import Settings
 from recsys.errors import RecsysError
 from recsys.events.array_types import BoolArray
-from recsys.events.identity import hash_texts
 from recsys.events.times import DAY_US
 from recsys.models.bundle import Bundle
-from recsys.models.live_log import BEGINS_US_BEFORE, NOWHERE, LiveLog
+from recsys.models.live_log import BEGINS_US_BEFORE, NOWHERE, LiveLog, owner_hash
 from recsys.models.live_view import LiveView
 from recsys.models.text_encoder import configured_encoder
 from recsys.serving.newest_items import SHARE, NewestItems
@@ -109,7 +108,7 @@ class LiveState:
 
         `owner_key`: the asker's sequence key, whose own events give no votes.
         """
-        asker = NOWHERE if owner_key is None else int(hash_texts([owner_key])[0])
+        asker = NOWHERE if owner_key is None else owner_hash(owner_key)
         with self._lock:
             view = self._views.get(bundle.version)
             if view is None:

@@ -23,6 +23,7 @@ from recsys.serving.event_types import EventTypes
 from recsys.serving.history import MergedKeys
 from recsys.serving.item_lists import ItemLists
 from recsys.serving.item_snapshot import Catalogue
+from recsys.serving.kept_answers import KeptAnswers
 from recsys.serving.live_state import LiveState
 from recsys.serving.popularity import FollowerTable, Popularity
 from recsys.serving.version_ranking import VersionRanking
@@ -64,6 +65,7 @@ class Recommender:
         self.catalogue = Catalogue()
         self.event_types = EventTypes(settings, clock)
         self.merged = MergedKeys()
+        self.kept = KeptAnswers()
         self.ranking = VersionRanking(database, self.popularity)
         self.item_lists = ItemLists(
             database,
@@ -137,6 +139,7 @@ class Recommender:
         """What each cache of this process holds, in bytes."""
         return {
             "histories": self.ranking.states.bytes + self.ranking.network_states.bytes,
+            "answers": self.kept.bytes,
             "popular": self.popularity.windows.bytes,
             "merged": self.merged.bytes,
             "live": self.live.bytes if self.live is not None else 0,

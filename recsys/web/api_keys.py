@@ -26,7 +26,7 @@ from recsys.errors import (
 )
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.key_rows import KeyRow, find_key_and_stamps, origins
-from recsys.storage.entities.stamps import Stamps
+from recsys.storage.entities.stamps import Stamps, read_stamps
 from recsys.text_rules import counted_address
 from recsys.web import prometheus_metrics
 from recsys.web.rate_limits import Limits
@@ -34,6 +34,7 @@ from recsys.web.rate_limits import Limits
 MAX_HEADER = 200
 MAX_SEEN = 10_000  # active keys remembered for when the database is away,
 SEEN_SECONDS = 3_600.0  # each for so long after the database last said that it lives
+CHECKED_SECONDS = 1.0  # for which a key need not be read again while no key changes
 COLLECT = "collect"
 KEY_PARAMETER = "api_key"  # of an address, where a page cannot send headers
 
@@ -53,6 +54,9 @@ class Keys:
         self._limits = limits
         self._clock = clock
         self._seen: dict[bytes, tuple[KeyRow, float]] = {}  # and when it was asked about
+        self._checked: dict[
+            bytes, tuple[KeyRow, int, float]
+        ] = {}  # at which stamp of keys, and when
         self._origins: tuple[int, frozenset[str]] = (-1, frozenset())
 
     def require(
@@ -75,7 +79,7 @@ class Keys:
             raise AuthenticationError(
                 "an API key is needed: X-API-Key: <key> or Authorization: Bearer <key>"
             )
-        key = self._find(given[:MAX_HEADER])
+        key, g.stamps = self._find(given[:MAX_HEADER])
         if key is None:
             raise AuthenticationError("the API key is not known or was revoked")
         if by_address and COLLECT not in key.scopes:
@@ -88,6 +92,22 @@ class Keys:
         elif self._settings.requests_per_minute:
             self._limit(f"key {key.key_id}", self._settings.requests_per_minute)
         return key
+
+    def uncounted(
+        self, given: str | None, scope: str
+    ) -> tuple[KeyRow | None, Stamps | None] | None:
+        """The key and the stamps read with it, where `require` would take the key and count nothing for it.
+
+        None where `require` is to decide. Raises StorageUnavailableError.
+        """
+        if not self._settings.enabled:
+            return None, None
+        if not given or self._settings.requests_per_minute:
+            return None
+        key, stamps = self._find(given[:MAX_HEADER])
+        if key is None or not ({scope, "admin"} & set(key.scopes)) or COLLECT in key.scopes:
+            return None
+        return key, stamps
 
     def allows_origin(self, origin: str) -> bool:
         """Whether pages of `origin` may read answers: some active key of scope collect names it.
@@ -104,22 +124,32 @@ class Keys:
                 pass
         return origin in self._origins[1]
 
-    def _find(self, given: str) -> KeyRow | None:
-        """The active key. With the database away, one that was live within the last SEEN_SECONDS."""
+    def _find(self, given: str) -> tuple[KeyRow | None, Stamps | None]:
+        """The active key, and the stamps read with it. With the database away, a key that was live within
+        the last SEEN_SECONDS, without stamps.
+        """
         digest = hashlib.sha256(given.encode()).digest()
+        checked, stamp, checked_at = self._checked.get(digest, (None, -1, 0.0))
+        lately = checked is not None and self._clock() - checked_at < CHECKED_SECONDS
         try:
             with self._database.read() as connection:
-                key, g.stamps = find_key_and_stamps(connection, given)
+                if lately:  # the stamp is read anyway, and tells whether any key has changed
+                    stamps = read_stamps(connection)
+                    if stamps.keys == stamp:
+                        return checked, stamps
+                key, stamps = find_key_and_stamps(connection, given)
         except StorageUnavailableError:
             key, asked_at = self._seen.get(digest, (None, 0.0))
             if key is None or self._clock() - asked_at > SEEN_SECONDS:
                 raise
-            return key
+            return key, None
         if key is None:
             self._seen.pop(digest, None)
+            self._checked.pop(digest, None)
         elif digest in self._seen or len(self._seen) < MAX_SEEN:
             self._seen[digest] = (key, self._clock())
-        return key
+            self._checked[digest] = (key, stamps.keys, self._clock())
+        return key, stamps
 
     def _check_page(self, key: KeyRow, collect: bool) -> None:
         if not collect:

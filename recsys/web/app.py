@@ -54,7 +54,6 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 FAILURES_DAYS = 8  # for so long a failed run is told of, unless the job's next one goes well
-SIZES_SECONDS = 1.0  # between two looks at what the caches hold
 FOR_PROGRAMS = ("/api/", segment_routes.PREFIX)  # beginnings of paths that pages of others may ask
 MAX_QUERY = 65_536  # bytes of a query string
 SECURITY_HEADERS = {
@@ -94,7 +93,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         ),
         impressions=Impressions(database, serving.impression_share, prometheus_metrics.lost.inc),
         activity=activity,
-        usage=Usage(activity),
+        usage=Usage(activity, lambda: note_sizes()),
     )
     prometheus_metrics.begin(posted=not settings.events.mapped or settings.events.accept_posts)
     if (replica := shared.recommender.source.replica) is not None:
@@ -161,21 +160,9 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         shared.usage.finished(
             FinishedRequest(method, route, response.status_code, spent, of_api, key_id)
         )
-        if time.monotonic() >= sizes_due[0]:
-            note_sizes()
-        (log.warning if response.status_code >= 500 else log.debug)(
-            "request",
-            method=method,
-            route=route,
-            status=response.status_code,
-            ms=round(spent * 1e3, 2),
-        )
         return response
 
-    sizes_due = [0.0]  # by time.monotonic: every worker tells, whichever is asked for /metrics
-
     def note_sizes() -> None:
-        sizes_due[0] = time.monotonic() + SIZES_SECONDS
         prometheus_metrics.waiting.set(len(shared.impressions))
         sizes = {**shared.recommender.cached_bytes(), "waiting_answers": shared.impressions.bytes}
         for name, size in sizes.items():

@@ -94,9 +94,16 @@ class AsgiBridge:
     """
 
     def __init__(
-        self, app: WsgiApp, threads: int, bounds: Bounds, slow_paths: Container[str] = ()
+        self,
+        app: WsgiApp,
+        threads: int,
+        bounds: Bounds,
+        slow_paths: Container[str] = (),
+        direct: Callable[[Message], Answer | None] = lambda scope: None,
     ) -> None:
+        """`direct` answers what it can without the application."""
         self._app, self._bounds, self._slow_paths = app, bounds, slow_paths
+        self._direct = direct
         self._quick = _Threads(ThreadPoolExecutor(threads, "request"), bounds.in_hand)
         self._slow = _Threads(ThreadPoolExecutor(1, "slow request"), bounds.slow_in_hand)
         self._held_bytes = 0
@@ -212,6 +219,15 @@ class AsgiBridge:
             threads.in_hand -= 1
 
     def _ask_app(self, scope: Message, body: _Body) -> Answer:
+        """The response to a request."""
+        try:
+            direct = self._direct(scope)
+        except Exception:
+            log.exception("a request failed outside of the application's error handling")
+            return refusal(500, "the request could not be answered")
+        return direct or self._through_wsgi(scope, body)
+
+    def _through_wsgi(self, scope: Message, body: _Body) -> Answer:
         """The application's response."""
         status, headers = 500, list[tuple[str, str]]()
 

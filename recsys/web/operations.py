@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, get_origin
+from typing import Any, TypeVar, get_origin
 
 import orjson
 from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from werkzeug.datastructures import MultiDict
 
 from recsys.web.api_keys import KEY_PARAMETER, from_page
 from recsys.web.json_body import read_json
@@ -23,6 +24,7 @@ from recsys.web.paths import check_ids
 from recsys.web.problem_details import FieldError, InvalidRequestError
 
 JSON = "application/json"
+Query = TypeVar("Query", bound=BaseModel)
 NOT_SPLIT = ("filter", "boost")  # lists whose values may hold commas
 
 
@@ -162,16 +164,21 @@ def dumps(content: Any) -> bytes:
     return orjson.dumps(content)
 
 
-def read_query(model: type[BaseModel]) -> BaseModel:
-    """The query string as `model`. Lists may repeat a parameter or separate values by commas, but
-    for those of NOT_SPLIT.
+def read_query(model: type[Query]) -> Query:
+    """The query string as `model`. Raises InvalidRequestError."""
+    return query_of(model, request.args)
+
+
+def query_of(model: type[Query], args: MultiDict[str, str]) -> Query:
+    """Parameters as `model`. Lists may repeat a parameter or separate values by commas, but for those of
+    NOT_SPLIT. Raises InvalidRequestError.
     """
     given: dict[str, Any] = {}
-    for name in request.args:
+    for name in args:
         if name == KEY_PARAMETER:  # where a route takes it, it is looked at already
             continue
         known = model.model_fields.get(name)
-        values = request.args.getlist(name)
+        values = args.getlist(name)
         if known is not None and is_list(known.annotation):
             whole = name in NOT_SPLIT
             given[name] = [

@@ -39,6 +39,7 @@ from recsys.web import prometheus_metrics
 from recsys.web.admin.login_page import HASHING_PATHS
 from recsys.web.app import create_app
 from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp
+from recsys.web.direct_answers import DirectAnswers
 from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.worker_processes import Alive, WorkerProcesses
 
@@ -87,7 +88,8 @@ def serve(
             stop = threading.Event()
             _start_threads(app, slot, stop)
             bounds = Bounds(serving.max_body_bytes)
-            bridge = AsgiBridge(wrap(app), serving.threads, bounds, HASHING_PATHS)
+            direct = DirectAnswers(app)
+            bridge = AsgiBridge(wrap(app), serving.threads, bounds, HASHING_PATHS, direct)
             asyncio.run(_listen(bridge, address, port, alive))
             stop.set()
             app.extensions["recsys"].close()  # writes what waits

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+import structlog
 
 from recsys.events.fields import Event
 from recsys.serving.answers import Answer
 from recsys.serving.usage_counts import Activity
 from recsys.storage.entities.event_rows import PostedEvent
 from recsys.web import prometheus_metrics
+
+SIZES_SECONDS = 1.0  # between two looks at what the caches hold
+log = structlog.get_logger(__name__)
+
+
+# A metric's children by their labels, which are bounded: routes are rules, not addresses.
+_requests = lru_cache(4_096)(prometheus_metrics.requests.labels)
+_seconds = lru_cache(1_024)(prometheus_metrics.seconds.labels)
+_arms = lru_cache(16)(prometheus_metrics.arms.labels)
+_items = lru_cache(256)(prometheus_metrics.items.labels)
 
 
 @dataclass(frozen=True)
@@ -50,13 +65,28 @@ class PostedOutcome:
 class Usage:
     """Feeds Prometheus' figures and the dashboard's counts from the same records."""
 
-    def __init__(self, activity: Activity) -> None:
+    def __init__(self, activity: Activity, note_sizes: Callable[[], None] = lambda: None) -> None:
+        """`note_sizes` is called every SIZES_SECONDS, so that every worker tells of what it holds,
+        whichever is asked for /metrics.
+        """
         self._activity = activity
+        self._note_sizes = note_sizes
+        self._sizes_due = 0.0  # by time.monotonic
 
     def finished(self, request: FinishedRequest) -> None:
-        """Count one request."""
-        prometheus_metrics.requests.labels(request.method, request.route, request.status).inc()
-        prometheus_metrics.seconds.labels(request.route).observe(request.seconds)
+        """Count one request, and log it."""
+        if time.monotonic() >= self._sizes_due:
+            self._sizes_due = time.monotonic() + SIZES_SECONDS
+            self._note_sizes()
+        (log.warning if request.status >= 500 else log.debug)(
+            "request",
+            method=request.method,
+            route=request.route,
+            status=request.status,
+            ms=round(request.seconds * 1e3, 2),
+        )
+        _requests(request.method, request.route, request.status).inc()
+        _seconds(request.route).observe(request.seconds)
         if not request.of_api:
             return
         self._activity.observe_latency(kind_of(request.route), request.seconds)
@@ -66,11 +96,11 @@ class Usage:
 
     def answered(self, answer: Answer) -> None:
         """Count one recommendation answer: its items' sources, and why it was not the model's alone."""
-        prometheus_metrics.arms.labels(answer.arm or "none").inc()
+        _arms(answer.arm or "none").inc()
         if not answer.items:
             prometheus_metrics.empty.inc()
         for source, number in Counter(item.source for item in answer.items).items():
-            prometheus_metrics.items.labels(source).inc(number)
+            _items(source).inc(number)
             self._activity.count("source", source, number)
         if answer.fallback is not None:
             prometheus_metrics.fallbacks.labels(answer.fallback).inc()

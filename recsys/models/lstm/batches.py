@@ -68,13 +68,28 @@ def pad(histories: Histories, length: int) -> PaddedBatch:
     types = np.where(inside, _take(histories.event_types, index), 0).astype(np.int64)
     starts = np.where(inside, _take(histories.session_starts, index), 0).astype(np.int64)
     timestamps_us: Int64Array = _take(histories.timestamps_us, index)
-    gaps = np.zeros(index.shape, np.int64)
-    if index.shape[1] > 1:
-        # A window's first event has no known predecessor, nor has an event without a time.
-        known = inside[:, 1:] & (timestamps_us[:, 1:] > 0) & (timestamps_us[:, :-1] > 0)
-        seconds = np.diff(timestamps_us, axis=1) / 1e6
-        gaps[:, 1:] = np.where(known, gap_buckets(seconds), 0)
+    gaps = np.where(inside, _gaps(timestamps_us), 0)
     return PaddedBatch(items=items, event_types=types, gaps=gaps, session_starts=starts)
+
+
+def unpadded(history: Histories) -> PaddedBatch:
+    """All of one history (B = 1): what `pad` gives for its own length."""
+    at = slice(int(history.starts[0]), int(history.ends[0]))
+    return PaddedBatch(
+        items=history.items[None, at].astype(np.int64),
+        event_types=history.event_types[None, at].astype(np.int64),
+        gaps=_gaps(history.timestamps_us[None, at]),
+        session_starts=history.session_starts[None, at].astype(np.int64),
+    )
+
+
+def _gaps(timestamps_us: Int64Array) -> Int64Array:
+    """The bucket (B, T) of the time since the event before; 0 at the first and where a time is missing."""
+    gaps = np.zeros(timestamps_us.shape, np.int64)
+    later, earlier = timestamps_us[:, 1:], timestamps_us[:, :-1]
+    known = (later > 0) & (earlier > 0)
+    gaps[:, 1:] = np.where(known, gap_buckets((later - earlier) / 1e6), 0)
+    return gaps
 
 
 def _take(values: AnyArray, index: Int64Array) -> AnyArray:

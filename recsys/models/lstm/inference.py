@@ -15,7 +15,7 @@ from recsys.events.repeat_policy import RepeatPolicy
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.lstm import kernels
-from recsys.models.lstm.batches import PaddedBatch, pad
+from recsys.models.lstm.batches import PaddedBatch, unpadded
 from recsys.models.lstm.body_steps import body_steps
 from recsys.models.lstm.weights import NEVER, Network
 
@@ -64,7 +64,7 @@ class HistoryEncoder:
         if length == 0:
             nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
             return NetworkState(np.zeros(self.table.shape[1], np.float32), *nothing, NEVER)
-        inputs = pad(seen, length)
+        inputs = unpadded(seen)
         items = inputs.items[0]
         table, rows = self.table, items
         if beyond is not None and items.max() >= len(table):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Column, Connection, Select, func, literal, select
-from sqlalchemy.engine import Compiled
 from sqlalchemy.exc import DBAPIError
 
 
@@ -18,7 +17,7 @@ class CompiledSelect:
     def __init__(self, statement: Select[Any], postgresql: Select[Any] | None = None) -> None:
         """`statement` holds its values as named bind parameters; `postgresql` stands in for it there."""
         self._statement, self._postgresql = statement, postgresql
-        self._compiled: dict[str, tuple[Compiled, str, Any]] = {}
+        self._compiled: dict[str, tuple[str, Any, dict[str, Any]]] = {}
 
     def __call__(self, connection: Connection, **values: object) -> list[tuple[Any, ...]]:
         """The rows. Raises DBAPIError as SQLAlchemy would."""
@@ -28,11 +27,12 @@ class CompiledSelect:
             own = self._postgresql if dialect.name == "postgresql" else None
             made = (self._statement if own is None else own).compile(dialect=dialect)
             order = getattr(made, "positiontup", None)
-            known = self._compiled[dialect.name] = (made, str(made), order)
-        compiled, text, order = known
-        given: Any = compiled.construct_params(values) or {}
+            fixed = made.construct_params(dict.fromkeys(values)) or {}
+            known = self._compiled[dialect.name] = (str(made), order, dict(fixed))
+        text, order, fixed = known
+        given: Any = {**fixed, **values}
         if order is not None:
-            given = tuple(given[name] for name in order)
+            given = tuple([given[name] for name in order])
         driver = connection.connection.driver_connection
         assert driver is not None
         error = dialect.loaded_dbapi.Error

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+import orjson
 from sqlalchemy import ARRAY, Connection, Text, any_, bindparam, delete, func, or_, select
 
 from recsys.errors import unknown
@@ -164,7 +165,7 @@ def get_items(connection: Connection, item_ids: Collection[str]) -> dict[str, St
     is_sqlite = connection.dialect.name == "sqlite"
     found = {}
     for chunk in _chunks(list(item_ids)):
-        for values in _BY_ID(connection, ids=json.dumps(chunk) if is_sqlite else chunk):
+        for values in _BY_ID(connection, ids=orjson.dumps(chunk).decode() if is_sqlite else chunk):
             found[values[0]] = stored_item(values)
     return found
 

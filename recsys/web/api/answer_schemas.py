@@ -57,7 +57,15 @@ class RecommendationAnswer(BaseModel):
 
 
 def item_out(item: StoredItem) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in ItemOut.model_fields}
+    return {
+        "item_id": item.item_id,
+        "title": item.title,
+        "categories": item.categories,
+        "price": item.price,
+        "image": item.image,
+        "available": item.available,
+        "properties": item.properties,
+    }
 
 
 def ranked_out(ranked: RankedItem) -> dict[str, Any]:

@@ -15,9 +15,11 @@ from recsys.events.times import rfc3339
 from recsys.ingest.event_body import check_event
 from recsys.serving import answering
 from recsys.serving.answer_log import stored_bytes
+from recsys.serving.answers import Request
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import click_rows, impression_rows, tombstone_rows
 from recsys.storage.entities.impression_rows import Impression
+from recsys.storage.entities.stamps import Stamps
 from recsys.web.api.answer_schemas import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (
     BatchAnswer,
@@ -32,16 +34,30 @@ from recsys.web.api.recommendation_schemas import (
 from recsys.web.api_keys import from_page
 from recsys.web.operations import QueryForm, operation
 from recsys.web.problem_details import FieldError, InvalidRequestError
-from recsys.web.services import now_us, services, stamps
+from recsys.web.services import Services, now_us, services, stamps
 
 blueprint = Blueprint("recommendations", __name__, url_prefix="/api/v1")
 
 ANYONE = "anyone"  # stands in for the owner of events that need none
 
 
+def given_answer(shared: Services, request: Request, stamps: Stamps | None) -> dict[str, Any]:
+    """Recommend, log and count; the answer as it goes out. Raises RecsysError."""
+    answer = answering.recommend(shared.recommender, request, now_us(), stamps)
+    if (
+        request.from_page
+    ):  # what it has stored costs as what it sends does; raised before it is stored
+        shared.keys.spend_bytes(stored_bytes(answer))
+    shared.impressions.record(answer)
+    shared.usage.answered(answer)
+    told = answer_out(answer)
+    if request.from_page and answer.last_event_id is not None:
+        told["last_event_id"] = as_page_knows(answer.last_event_id)
+    return told
+
+
 def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     shared = services()
-    settings = shared.settings.serving
     before: tuple[str, ...] = ()
     if query.page_of is not None:
         # Nobody who holds a published key may keep a thread waiting.
@@ -49,16 +65,9 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
         if shown is None:
             raise NotFoundError("stored answer", query.page_of)
         before = tuple(dict.fromkeys(shown))
-    request = replace(query.request(settings), shown_before=before, from_page=from_page(), **more)
-    answer = answering.recommend(shared.recommender, request, now_us(), stamps())
-    if from_page():  # what it has stored costs as what it sends does; raised before it is stored
-        shared.keys.spend_bytes(stored_bytes(answer))
-    shared.impressions.record(answer)
-    shared.usage.answered(answer)
-    told = answer_out(answer)
-    if from_page() and answer.last_event_id is not None:
-        told["last_event_id"] = as_page_knows(answer.last_event_id)
-    return told
+    asked = query.request(shared.settings.serving)
+    request = replace(asked, shown_before=before, from_page=from_page(), **more)
+    return given_answer(shared, request, stamps())
 
 
 @operation(
