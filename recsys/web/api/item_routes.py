@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated, Any
 
 from flask import Blueprint
@@ -259,7 +258,7 @@ def _list(found: list[RankedItem]) -> dict[str, Any]:
     """A list as it goes out; of what the catalogue does not hold, a page is told nothing."""
     if from_page():
         known = [one for one in found if one.item is not None]
-        found = [replace(one, rank=rank) for rank, one in enumerate(known, 1)]
+        found = [one._replace(rank=rank) for rank, one in enumerate(known, 1)]
     return {"items": [ranked_out(ranked) for ranked in found]}
 
 

@@ -70,6 +70,7 @@ def test_each_resource_with_an_id_has_its_query_form():
     assert forms == {
         *("user_recommendations", "similar", "following", "patch_item", "delete_item"),
         *("get_user", "get_user_events", "merge_user", "delete_user"),
+        *("get_attributes", "put_attributes", "delete_attributes"),
     }
     paths = {one.name: one for one in CATALOGUE}
     for name in forms:
