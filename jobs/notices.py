@@ -38,6 +38,8 @@ class Notices:
             if since is None or (run.finished_at_us or 0) <= since:
                 continue
             about = {"run_id": run.id, "job": run.job, "at": rfc3339(run.finished_at_us)}
+            if run.job in job_rows.FILE_JOBS:
+                continue  # who asked for it is told on the page
             if run.state in BAD_STATES:
                 more = {"state": run.state, "reason": run.error}
                 self._tell({"event": "run_failed", **about, **more})

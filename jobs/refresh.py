@@ -1,7 +1,7 @@
 """Keep fresh what needs no training: attribute clicks to answers, guard the champion, copy items and users, count
 what follows items newer than the model, count activity for the dashboard, report on the events'
-quality, rank a finished hour's positions as they were served, and refresh the planner statistics of a
-request's queries.
+quality, rank a finished hour's positions as they were served, delete uploaded files that nobody
+imported, and refresh the planner statistics of a request's queries.
 
 Popular items are counted by the serving processes themselves, at most once a minute.
 """
@@ -15,6 +15,8 @@ from typing import Any
 from jobs.run_log import RunLog
 from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
+from recsys.events.times import to_us
+from recsys.ingest.uploads import open_uploads
 from recsys.ops import upkeep
 from recsys.ops.guard import guard_champion
 from recsys.storage.engine.database import Database
@@ -70,6 +72,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> RefreshOutcome:
         )
     except (SourceUnavailableError, ConfigError) as error:  # the rest needs no table of the user's
         log.say(f"{error}; tried again at the next refresh")
+    open_uploads(settings).sweep(to_us(datetime.now(UTC)))
     log.at("statistics", 0.9)
     done.tables = analyse(database)["tables"]
     return done

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from jobs import backup, prune, refresh, retrain, tune
+from jobs import backup, prune, refresh, retrain, tune, uploaded_files
 from jobs.lease import now_us
 from jobs.run_log import CancelledRunError, JobOutcome, RunLog
 from recsys import tracing
@@ -40,8 +40,11 @@ JOBS: dict[str, Job] = {
     "prune": prune.run,
     "tune": tune.run,
     "backup": backup.run,
+    "check": uploaded_files.check,
+    "import": uploaded_files.import_,
+    "undo": uploaded_files.undo,
 }
-assert tuple(JOBS) == job_rows.JOBS
+assert tuple(JOBS) == (*job_rows.JOBS, *job_rows.FILE_JOBS)
 
 
 def run_in_this_process(settings: Settings, run_id: int, token: int | None = None) -> bool:

@@ -56,11 +56,11 @@ def init(
 
 
 def _config(folder: Path) -> str:
-    """The template; of another folder than the one at hand, with database, models and backups there."""
+    """The template; of another folder than the one at hand, with database, models, backups and uploads there."""
     text, here = template().read_text(), folder.resolve()
     if here == Path.cwd():
         return text
     there = orjson.dumps(f"{here}/var/").decode()[1:-1]  # within quotes, as TOML has them too
-    for key in ('url = "sqlite:///', 'path = "', 'backup_path = "'):
+    for key in ('url = "sqlite:///', 'path = "'):
         text = text.replace(f"{key}var/", f"{key}{there}")
     return text

@@ -144,7 +144,7 @@ def _notes(settings: Settings, kept_versions: int) -> dict[str, str]:
         "kNN index": f"the {kept_versions} stored versions hold sessions without user ids; those of "
         f"this user leave with the versions, of which {settings.registry.keep} are kept",
         "exports": "files written by `events export` and `recommend --all` are where you put them, as "
-        "are the files that were imported",
+        "are the files that were imported; one that was uploaded and not imported goes within a day",
         **(mapped if settings.events.mapped else {}),
         "backups": "made before now hold the user: delete them; `recsys restore` into this database "
         "leaves the user out, into another one it cannot know: erase the user again there",

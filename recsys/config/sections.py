@@ -133,6 +133,8 @@ class EventsSettings(_Section):
     accept_posts: bool = False
     items_query: SqlText = ""
     users_query: SqlText = ""
+    upload_path: Path = Path("var/uploads")
+    upload_mib: int = Field(2_048, ge=1, le=1_048_576)
 
     @property
     def mapped(self) -> bool:

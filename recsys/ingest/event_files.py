@@ -65,7 +65,7 @@ def read_events(
     cannot be opened or a column that was named is not there; while reading, where the file is
     damaged or its first chunk shows that the timestamps are not what `options` say.
     """
-    source, layout = _open(path, options, chunk_rows)
+    source, layout = open_rows(path, options, chunk_rows)
     order = "oldest-first" if is_own_export(source.names, options) else options.order
     names = _with_paths(source, options)
     parser = EventParser(names, options, layout, now_us, known_types=known_types)
@@ -159,7 +159,7 @@ def _was_cut(row: Row) -> bool:
     )
 
 
-def _open(path: str | Path, options: ReadOptions, rows: int) -> tuple[RowSource, Layout | None]:
+def open_rows(path: str | Path, options: ReadOptions, rows: int) -> tuple[RowSource, Layout | None]:
     if rows < 1:
         raise ValueError("chunk_rows must be at least 1")
     if options.format is not None and options.format not in LAYOUTS:

@@ -54,6 +54,12 @@ def local_file(name: Path | None) -> Iterator[Path | None]:
         yield found[0] if found else None
 
 
+def room(folder: Path) -> int:
+    """Bytes that files may still take of a folder's disk; what is kept free for others is not theirs."""
+    disk = shutil.disk_usage(folder)
+    return disk.free - min(KEPT_FREE, disk.total // KEPT_SHARE)
+
+
 def _files_of(name: str, folder: Path) -> list[Path]:
     path = Path(name)
     try:
@@ -93,8 +99,8 @@ def _written(stream: IO[bytes], target: Path) -> Iterator[int]:
     with target.open("wb") as file:
         while data := stream.read(2**20):
             if unlooked >= _LOOK_BYTES:
-                disk, unlooked = shutil.disk_usage(target.parent), 0
-                if disk.free < min(KEPT_FREE, disk.total // KEPT_SHARE) + _LOOK_BYTES:
+                unlooked = 0
+                if room(target.parent) < _LOOK_BYTES:
                     problem = "comes to more than the disk of temporary files has room for (TMPDIR)"
                     raise InputError("path", target.name, problem)
             unlooked += len(data)

@@ -65,7 +65,7 @@ def files_findings(settings: Settings, config: Path | None) -> Iterator[Finding]
 
 def privacy_findings(settings: Settings, database: Database) -> Iterator[Finding]:
     """Files of people's clicks that every user of the machine may read, as older releases made them."""
-    places = [settings.registry.path]
+    places = [settings.registry.path, settings.events.upload_path]
     if database.file is not None:
         places += [Path(f"{database.file}{end}") for end in ("", "-wal", "-shm", "-journal")]
     if settings.schedule.backup:

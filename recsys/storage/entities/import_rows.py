@@ -92,9 +92,13 @@ class OpenImport:
             raise ConflictError(f"import {self.id} was undone meanwhile; nothing more is stored")
 
 
-def list_imports(connection: Connection, limit: int = 50) -> list[ImportRow]:
-    """The newest imports, newest first."""
+def list_imports(
+    connection: Connection, limit: int = 50, before_id: int | None = None
+) -> list[ImportRow]:
+    """The newest imports, newest first; those before `before_id`, where that is given."""
     statement = select(imports).order_by(imports.c.id.desc()).limit(limit)
+    if before_id is not None:
+        statement = statement.where(imports.c.id < before_id)
     return [_read(row) for row in connection.execute(statement)]
 
 
@@ -112,12 +116,16 @@ def begin_undo(connection: Connection, import_id: int, now_us: int) -> ImportRow
     An undo that was ended before its time is taken up again. Raises NotFoundError, and ConflictError
     where the import was taken back as a whole.
     """
-    found = get_import(connection, import_id)
-    if REMOVED in found.counts:
-        raise ConflictError(f"import {import_id} was undone already")
+    check_undoable(get_import(connection, import_id))
     connection.execute(update(imports).where(imports.c.id == import_id).values(undone_at_us=now_us))
     _build_sequences_anew(connection, now_us)
     return get_import(connection, import_id)
+
+
+def check_undoable(one: ImportRow) -> None:
+    """Raise ConflictError where an import was taken back as a whole."""
+    if REMOVED in one.counts:
+        raise ConflictError(f"import {one.id} was undone already")
 
 
 def undo_rows(connection: Connection, one: ImportRow, first: int) -> tuple[int, set[int]]:

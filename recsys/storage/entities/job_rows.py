@@ -14,6 +14,8 @@ from recsys.storage.engine.database import upsert
 from recsys.storage.schema.tables import job_run_lines, job_runs, job_schedules
 
 JOBS = ("retrain", "refresh", "prune", "tune", "backup")
+FILE_JOBS = ("check", "import", "undo")  # asked for with a file or an import, never by a schedule
+MAX_FILE_RUNS = 20  # of a job that wait or run
 ENDED = ("succeeded", "failed", "cancelled", "timed_out")
 FAILED = ("failed", "timed_out")
 SCHEDULER_STOPPED = "the scheduler was stopped"  # the error of runs that end with their scheduler
@@ -68,17 +70,22 @@ class LastEnds:
 def request_run(
     connection: Connection, job: str, by: str, now_us: int, options: dict[str, Any] | None = None
 ) -> int:
-    """Ask for a run now; its id. A job that already waits or runs raises ConflictError."""
+    """Ask for a run now; its id.
+
+    A job that already waits or runs raises ConflictError; of FILE_JOBS, whose runs are not alike, one
+    of which MAX_FILE_RUNS do.
+    """
     advisory_lock.take_turns(connection, "job runs")
+    most = MAX_FILE_RUNS if job in FILE_JOBS else 1
     waiting = (
         select(job_runs.c.id, job_runs.c.state)
         .where(job_runs.c.job == job, job_runs.c.state.in_(("requested", "running")))
         .order_by(job_runs.c.id)
-        .limit(1)
+        .limit(most)
     )
-    found = connection.execute(waiting).one_or_none()
-    if found is not None:
-        raise ConflictError(f"run {found.id} of {job} is already {found.state}")
+    found = connection.execute(waiting).all()
+    if len(found) == most:
+        raise ConflictError(f"run {found[0].id} of {job} is already {found[0].state}")
     return _insert(connection, job, by, now_us, None, options)
 
 
@@ -306,7 +313,7 @@ def state_counts(connection: Connection, since_us: int) -> list[tuple[str, str, 
 
 
 def last_ends(connection: Connection, failures_since_us: int) -> dict[str, LastEnds]:
-    """When each job last ended well, and badly since then; what was cancelled is neither."""
+    """When each of JOBS last ended well, and badly since then; what was cancelled is neither."""
     good = case((job_runs.c.state == "succeeded", job_runs.c.finished_at_us))
     bad = case(
         (
@@ -314,7 +321,11 @@ def last_ends(connection: Connection, failures_since_us: int) -> dict[str, LastE
             job_runs.c.finished_at_us,
         )
     )
-    statement = select(job_runs.c.job, func.max(good), func.max(bad)).group_by(job_runs.c.job)
+    statement = (
+        select(job_runs.c.job, func.max(good), func.max(bad))
+        .where(job_runs.c.job.in_(JOBS))
+        .group_by(job_runs.c.job)
+    )
     return {row[0]: LastEnds(row[1], row[2]) for row in connection.execute(statement)}
 
 

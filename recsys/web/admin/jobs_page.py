@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from recsys.commands import job_control
 from recsys.events.times import from_us
 from recsys.storage.entities import job_rows, lease_rows, schedule_rows
-from recsys.storage.entities.job_rows import ENDED, JOBS, RunRow
+from recsys.storage.entities.job_rows import ENDED, FILE_JOBS, JOBS, RunRow
 from recsys.storage.entities.schedule_rows import ScheduleRow
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.problems import scheduler_silence_us
@@ -66,6 +66,7 @@ def index() -> str:
         zone=settings.schedule.timezone,
         silence=scheduler_silence_us(lease),
         heard_of=_heard_of(lease),
+        kinds=(*JOBS, *FILE_JOBS),
         states=STATES,
         **found,
     )
@@ -135,7 +136,7 @@ def cancel(run_id: int) -> AnyResponse:
 def _runs() -> dict[str, Any]:
     """A page of the history, as the query string asks."""
     before = read_number(request.args.get("cursor"))
-    job, state = choice("job", JOBS), choice("state", STATES)
+    job, state = choice("job", (*JOBS, *FILE_JOBS)), choice("state", STATES)
     with services().database.connect() as connection:
         rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
         schedules = schedule_rows.list_schedules(connection)

@@ -1,7 +1,7 @@
 """The pages of the dashboard in the order of the navigation.
 
 A page `x` is the module `recsys.web.admin.x_page` with a `blueprint` named `admin_x` that has a view
-`index`.
+`index`; so is each of its `parts`, which have no entry of their own.
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ class Page:
     title: str
     icon: str
     role: str = "viewer"  # who sees the entry
+    parts: tuple[str, ...] = ()
+
+    @property
+    def blueprints(self) -> tuple[str, ...]:
+        """The names of the blueprints that belong to the entry."""
+        return tuple(f"admin_{name}" for name in (self.name, *self.parts))
 
     @property
     def endpoint(self) -> str:
@@ -49,7 +55,7 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
             Page("users", "Users", "users"),
             Page("items", "Items", "items"),
             Page("what_if", "What-if", "whatif"),
-            Page("data_quality", "Data quality", "quality"),
+            Page("data_quality", "Data quality", "quality", parts=("imports", "uploads")),
         ),
     ),
     (
@@ -67,8 +73,8 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
 
 def blueprints() -> list[Blueprint]:
     """The blueprint of every page."""
-    names = [f"recsys.web.admin.{page.name}_page" for _, pages in GROUPS for page in pages]
-    return [importlib.import_module(name).blueprint for name in names]
+    names = [name for _, pages in GROUPS for page in pages for name in (page.name, *page.parts)]
+    return [importlib.import_module(f"recsys.web.admin.{name}_page").blueprint for name in names]
 
 
 def address(name: str) -> str:

@@ -40,6 +40,7 @@ def test_init_puts_everything_into_the_folder_it_is_given(bare_shell, tmp_path, 
     settings = load_settings(folder / "config.toml")
     assert settings.registry.path == folder / "var" / "models"
     assert settings.schedule.backup_path == folder / "var" / "backups"
+    assert settings.events.upload_path == folder / "var" / "uploads"
     # From anywhere, by its configuration alone.
     assert bare_shell.json("keys", "list", "--config", folder / "config.toml")["keys"]
 

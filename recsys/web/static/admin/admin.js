@@ -88,7 +88,9 @@
     if (form.method !== "post") return;
     if (form.dataset.sent) { event.preventDefault(); return; }
     form.dataset.sent = "1";
-    for (const button of form.querySelectorAll("button:not([type=button])")) button.disabled = true;
+    setTimeout(() => { // not before the form's values, the button's among them, are taken
+      for (const button of form.querySelectorAll("button:not([type=button])")) button.disabled = true;
+    });
   });
   window.addEventListener("pageshow", (event) => {
     if (!event.persisted) return;
