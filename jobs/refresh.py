@@ -1,7 +1,7 @@
-"""Keep fresh what needs no training: attribute clicks to answers, guard the champion, copy items and users, count
-what follows items newer than the model, count activity for the dashboard, report on the events'
-quality, rank a finished hour's positions as they were served, delete uploaded files that nobody
-imported, and refresh the planner statistics of a request's queries.
+"""Keep fresh what needs no training: enter events whose time has come, attribute clicks to answers, guard
+the champion, copy items and users, count what follows items newer than the model, count activity for the
+dashboard, report on the events' quality, rank a finished hour's positions as they were served, delete
+uploaded files that nobody imported, and refresh the planner statistics of a request's queries.
 
 Popular items are counted by the serving processes themselves, at most once a minute.
 """
@@ -27,6 +27,7 @@ from recsys.storage.engine.database_health import analyse
 class RefreshOutcome:
     """What was looked at and counted, and why a champion was rolled back."""
 
+    deferred_events: int = 0  # whose time has come
     clicks_looked_at: int = 0
     items_copied: int = 0
     users_copied: int = 0
@@ -45,6 +46,7 @@ class RefreshOutcome:
 def run(settings: Settings, database: Database, log: RunLog) -> RefreshOutcome:
     """Refresh step by step; a table of the user's that is away is left to the next refresh."""
     done = RefreshOutcome()
+    done.deferred_events = upkeep.enter_deferred(database, datetime.now(UTC))
     log.at("clicks", 0.0)
     done.clicks_looked_at = upkeep.attribute_clicks(database, datetime.now(UTC))
     log.at("champion", 0.2)

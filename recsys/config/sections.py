@@ -271,6 +271,7 @@ class ServingSettings(_Section):
     impression_share: float = Field(1.0, ge=0, le=1)
     impression_days: int = Field(30, ge=1, le=3_650)
     trusted_proxies: int = Field(0, ge=0, le=10)
+    gorse: bool = False
 
 
 class ScheduleSettings(_Section):

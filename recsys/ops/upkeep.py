@@ -35,6 +35,7 @@ from recsys.storage.entities import (
     attribute_rows,
     click_rows,
     event_rows,
+    feedback_rows,
     impression_rows,
     item_rows,
     job_rows,
@@ -196,6 +197,16 @@ def follow_removals(settings: Settings, database: Database) -> bool:
     except ConflictError:  # a training is at it, and does the same
         return False
     return True
+
+
+def enter_deferred(database: Database, now: datetime) -> int:
+    """Append to the log the feedback whose time has come; how many events."""
+    with database.connect() as connection:
+        if not feedback_rows.is_due(connection, to_us(now)):
+            return 0
+    return _in_batches(
+        database, feedback_rows.MOST, lambda one: feedback_rows.enter_due(one, to_us(now))
+    )
 
 
 def attribute_clicks(database: Database, now: datetime) -> int:

@@ -67,6 +67,7 @@ class Manifest:
     database_id: str  # whose rows these are
     high_water: int = 0  # the largest position that was read
     removals: int = 0  # the last removal that was carried out
+    removed_events: int = 0  # the last of a single event
     item_count: int = 0
     items_sha256: str = ""
     mark: str = ""  # how far an external table was read
@@ -138,12 +139,12 @@ def merge_segments(folder: Path, name: str, parts: Sequence[Segment]) -> Segment
     return write_segment(folder, name, *sort_columns(joined, buckets))
 
 
-def without_users(
-    folder: Path, name: str, segment: Segment, is_gone: Callable[[UInt64Array], BoolArray]
+def without_events(
+    folder: Path, name: str, segment: Segment, are_gone: Callable[[Columns], BoolArray]
 ) -> Segment | None:
-    """The segment as `name`, without the events of users who are gone; None where it holds none."""
+    """The segment as `name`, without the events (E,) that are gone; None where it holds none."""
     columns = read_segment(folder, segment)
-    kept = ~is_gone(columns["users"])
+    kept = ~are_gone(columns)
     if kept.all():
         return None
     buckets = segment.row_buckets()[kept]

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from recsys.errors import ConflictError, SequenceFileError, StorageUnavailableError
+from recsys.events.array_types import BoolArray
 from recsys.events.frame import EventFrame, check_types
 from recsys.events.identity import hash_texts, user_bucket
 from recsys.events.large_arrays import LARGE_EVENTS
@@ -40,6 +41,7 @@ from recsys.sequence_store.segment_frame import segment_frame
 from recsys.sequence_store.segments import (
     MANIFEST,
     RENUMBERED,
+    Columns,
     Manifest,
     Segment,
     check_segment,
@@ -51,12 +53,13 @@ from recsys.sequence_store.segments import (
     read_segment,
     renumbered,
     sweep,
-    without_users,
+    without_events,
     write_manifest,
 )
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import erasure_rows, key_values
 from recsys.storage.entities.event_batches import all_aliases, id_span
+from recsys.storage.entities.feedback_rows import removed_events_since
 from recsys.storage.entities.import_rows import EVERY_SEQUENCE
 from recsys.storage.entities.tombstone_rows import Tombstones
 from recsys.storage.external.external_rows import Chunk, ExternalRows
@@ -131,12 +134,15 @@ class SequenceStore:
         return Updated(manifest.rows - old, manifest.rows, rebuilt, seconds)
 
     def lags_behind_removals(self, database: Database) -> bool:
-        """Whether the files may still hold events of an erased user."""
+        """Whether the files may still hold events of an erased user, or one that was deleted."""
         try:
             manifest, _ = read_manifest(self._folder)
         except SequenceFileError:
             return False  # nothing there that is ever read
-        return erasure_rows.removed_since(database, manifest.removals)[0] != manifest.removals
+        return (
+            erasure_rows.removed_since(database, manifest.removals)[0] != manifest.removals
+            or self._events_removed(database, manifest)[0] != manifest.removed_events
+        )
 
     def frame(self, database: Database, since_us: int = 0) -> EventFrame:
         """The event frame of all events since `since_us`, by bucket, user, time and position.
@@ -177,19 +183,34 @@ class SequenceStore:
         return manifest, items, False
 
     def _take_out(self, database: Database, manifest: Manifest, items: list[str]) -> Manifest:
-        """Take erased users out of every segment that holds them."""
+        """Take erased users, and events that were deleted, out of every segment that holds them."""
         last, gone = erasure_rows.removed_since(database, manifest.removals)
-        if last == manifest.removals:
+        last_event, rows = self._events_removed(database, manifest)
+        if (last, last_event) == (manifest.removals, manifest.removed_events):
             return manifest
         is_gone = erasure_rows.removed_test(database, gone)
+
+        def are_gone(columns: Columns) -> BoolArray:
+            found: BoolArray = np.isin(columns["positions"], rows)
+            return found | is_gone(columns["users"]) if gone else found
+
         segments, serial = [], manifest.serial
         for segment in manifest.segments:
-            left = without_users(self._folder, _name(serial + 1), segment, is_gone)
+            left = without_events(self._folder, _name(serial + 1), segment, are_gone)
             serial += left is not None
             segments.append(left or segment)
         segments = [segment for segment in segments if segment.rows]
-        changed = replace(manifest, segments=segments, serial=serial, removals=last)
+        changed = replace(
+            manifest, segments=segments, serial=serial, removals=last, removed_events=last_event
+        )
         return write_manifest(self._folder, changed, items)
+
+    def _events_removed(self, database: Database, manifest: Manifest) -> tuple[int, list[int]]:
+        """As `removed_events_since`. Of an external table no single events are deleted here."""
+        if self._mapped is not None:
+            return manifest.removed_events, []
+        with database.connect() as connection:
+            return removed_events_since(connection, manifest.removed_events)
 
     def _read_new(
         self, database: Database, manifest: Manifest, items: list[str], say: Say

@@ -26,6 +26,7 @@ from recsys.storage.entities import job_rows, lease_rows, live_quality_rows, sch
 from recsys.web import (
     admin,
     front_door,
+    gorse,
     page_client,
     parameters,
     problem_details,
@@ -110,6 +111,8 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         segment_routes,
     ):
         app.register_blueprint(module.blueprint)
+    if serving.gorse:
+        gorse.register(app)
     admin.register(app)
     front_door.register(app)
     page_client.register(app)

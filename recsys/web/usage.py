@@ -122,11 +122,19 @@ class Usage:
             self._activity.observe_lags(of_type)
 
 
+# By a part of a route's rule; the last that is there counts. Those of one item and on are Gorse's.
+_KINDS = {
+    **{name: name for name in ("recommendations", "events", "items")},
+    **{"item": "items", "feedback": "events"},
+    **{"recommend": "recommendations", "collaborative-filtering": "recommendations"},
+}
+
+
 def kind_of(route: str) -> str:
     """What a route is about, for the dashboard's figures.
 
     >>> kind_of("/api/v1/users/<id:user_id>/recommendations"), kind_of("/api/v1/jobs")
     ('recommendations', 'other')
     """
-    named = [part for part in route.split("/") if part in ("recommendations", "events", "items")]
+    named = [_KINDS[part] for part in route.split("/") if part in _KINDS]
     return named[-1] if named else "other"

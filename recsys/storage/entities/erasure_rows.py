@@ -32,6 +32,7 @@ from recsys.storage.entities.tombstone_rows import (
 )
 from recsys.storage.schema.tables import (
     aliases,
+    deferred_events,
     events,
     impressions,
     quality_reports,
@@ -117,7 +118,9 @@ def erase_keys(
         )
         gone["aliases"] += connection.execute(delete(aliases).where(merged)).rowcount
     for at in range(0, len(ids), CHUNK):
-        chosen = users.c.user_id.in_(ids[at : at + CHUNK])
+        some = ids[at : at + CHUNK]
+        connection.execute(delete(deferred_events).where(deferred_events.c.user_id.in_(some)))
+        chosen = users.c.user_id.in_(some)
         gone["attributes"] += connection.execute(delete(users).where(chosen)).rowcount
     answers = connection.execute(
         select(impressions.c.recommendation_id).where(_given_to(ids, sessions))
@@ -148,6 +151,7 @@ def erase_again(connection: Connection, now_us: int) -> int:
             select(events.c.user_id),
             select(impressions.c.user_id),
             select(users.c.user_id),
+            select(deferred_events.c.user_id),
             select(aliases.c.user_id),
         ),
         "s:": (sessions, asked),

@@ -20,13 +20,14 @@ from recsys.events.time_split import cut_for_share
 from recsys.events.times import to_us
 from recsys.ingest.event_body import check_event
 from recsys.ingest.event_files import ReadOptions
+from recsys.ingest.gorse_objects import feedback_event
 from recsys.sequence_store import segment_building
 from recsys.sequence_store import store as store_module
 from recsys.sequence_store.segments import read_manifest, read_segment
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import erasure_rows, event_rows, user_rows
+from recsys.storage.entities import erasure_rows, event_rows, feedback_rows, user_rows
 from recsys.training.data_checks import check_frame
 from recsys.training.evaluate import window_positions
 from recsys.training.event_log import make_log
@@ -119,6 +120,25 @@ def test_merged_and_erased_users_are_followed(store, database, load):
     store.update(database)
     assert not store.lags_behind_removals(database)
     assert len(store.frame(database)) < before
+    agree(store, database)
+
+
+def test_feedback_that_was_deleted_leaves_the_files(store, database, load):
+    load(0, 500)
+    given = [
+        feedback_event({"FeedbackType": "like", "UserId": user, "ItemId": item}, to_us(NOW) - n)
+        for n, (user, item) in enumerate([("w", "c"), ("u", "a"), ("u", "b"), ("v", "a")])
+    ]
+    with database.begin() as connection:
+        feedback_rows.write_feedback(connection, given, False, to_us(NOW))
+    assert store.update(database).rows == 504
+    with database.begin() as connection:
+        assert feedback_rows.delete_pair(connection, "u", "a", None, 1) == 1
+        assert feedback_rows.delete_of_item(connection, "c", 1) == 1
+    assert store.lags_behind_removals(database)
+    done = store.update(database)
+    assert (done.rows, done.rebuilt) == (502, False)
+    assert not store.lags_behind_removals(database)
     agree(store, database)
 
 

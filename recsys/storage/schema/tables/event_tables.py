@@ -73,6 +73,39 @@ Index(
     sqlite_where=events.c.recommendation_id.is_not(None),
 )
 
+# Feedback of Gorse clients: the rows whose event ids begin with `gorse:`. Listed by its key, and by item.
+FEEDBACK = "substr(event_id, 1, 6) = 'gorse:'"
+Index(
+    "ix_events_feedback",
+    events.c.event_type,
+    events.c.user_id,
+    events.c.item_id,
+    postgresql_where=text(FEEDBACK),
+    sqlite_where=text(FEEDBACK),
+)
+Index(
+    "ix_events_feedback_item",
+    events.c.item_id,
+    postgresql_where=text(FEEDBACK),
+    sqlite_where=text(FEEDBACK),
+)
+
+# Feedback whose time has not come: it enters the log of events when it has.
+deferred_events = Table(
+    "deferred_events",
+    metadata,
+    row_number(),
+    Column("user_id", Text, nullable=False),
+    Column("item_id", Text, nullable=False),
+    Column("event_type", Text, nullable=False),
+    Column("timestamp_us", Micros, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("value", Float),
+    Column("properties", Text),
+)
+Index("ix_deferred_events_user", deferred_events.c.user_id, deferred_events.c.timestamp_us)
+Index("ix_deferred_events_time", deferred_events.c.timestamp_us)
+
 rejected_events = Table(
     "rejected_events",
     metadata,
@@ -169,6 +202,15 @@ removed_sequences = Table(
     metadata,
     row_number(),
     Column("sequence_hash", BigInteger, nullable=False),
+    Column("removed_at_us", Micros, nullable=False),
+)
+
+# Single events that were removed, by their row, for those files to follow.
+removed_events = Table(
+    "removed_events",
+    metadata,
+    row_number(),
+    Column("event_row", BigInteger, nullable=False),
     Column("removed_at_us", Micros, nullable=False),
 )
 
