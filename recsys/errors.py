@@ -131,7 +131,7 @@ class DataCheckError(RecsysError):
 
 
 class LostLeaseError(RecsysError):
-    """Another scheduler leads by now, so what this run would publish is refused."""
+    """Another scheduler or consumer has taken over, so what this one would write is refused."""
 
 
 class TrainingError(RecsysError):

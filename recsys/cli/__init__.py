@@ -16,7 +16,14 @@ TRAINING_ONLY = (
     "pandas",
     "optuna",
 )  # what a service is installed without: deploy/Containerfile
-ARGUMENTS = ("NAME", "USER", "REVISION")  # those that a command itself may find unacceptable
+ARGUMENTS = (
+    "NAME",
+    "USER",
+    "REVISION",
+    "KIND",
+    "URL",
+    "TOPIC",
+)  # those that a command itself may find unacceptable
 
 app = typer.Typer(
     name="recsys",

@@ -8,6 +8,7 @@ from recsys.cli import (
     admin,
     backup_restore,
     bench,
+    consume,
     db,
     demo,
     doctor,
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
     """Add all commands to `app`, once."""
     if app.registered_commands:
         return
-    for module in (init, train, recommend, serve, demo, backup_restore, doctor):
+    for module in (init, train, recommend, serve, consume, demo, backup_restore, doctor):
         module.register(app)
     for module in (db, imports, items, users, models, jobs, keys, admin):
         app.add_typer(module.app)

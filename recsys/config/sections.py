@@ -295,6 +295,30 @@ class ScheduleSettings(_Section):
     webhook_hosts: tuple[str, ...] = ()
 
 
+class ConsumeSettings(_Section):
+    username: str = Field("", max_length=256)
+    password: Secret = SecretStr("")
+    tls: bool = False
+    ca_file: str = Field("", max_length=4_096)
+    certificate_file: str = Field("", max_length=4_096)
+    key_file: str = Field("", max_length=4_096)
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    batch_messages: int = Field(1_000, ge=1, le=10_000)
+    batch_seconds: float = Field(0.2, ge=0.01, le=10)
+    lease_seconds: float = Field(10.0, ge=0.5, le=3_600)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Raises ConfigError naming a key that has no meaning without another."""
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ConfigError(
+                "consume.key_file",
+                self.key_file,
+                "expected with consume.certificate_file, or both empty",
+            )
+        return self
+
+
 class AuthSettings(_Section):
     enabled: bool = True
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
@@ -345,6 +369,7 @@ class Settings(BaseSettings):
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    consume: ConsumeSettings = ConsumeSettings()
     auth: AuthSettings = AuthSettings()
     segment: SegmentSettings = SegmentSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -12,7 +12,15 @@ from typing import Literal
 from sqlalchemy import Connection, bindparam, text
 
 Subject = Literal[
-    "accounts", "deployments", "job runs", "keys", "log-ins", "merges", "quarantine", "schema"
+    "accounts",
+    "deployments",
+    "job runs",
+    "keys",
+    "log-ins",
+    "merges",
+    "quarantine",
+    "schema",
+    "streams",
 ]
 
 LOCK = 4_719_203_315_027_646_201  # one number that nothing else uses
@@ -20,7 +28,7 @@ WAIT_MS = 5_000
 
 _SUBJECTS: tuple[Subject, ...] = (
     *("accounts", "deployments", "job runs", "keys", "log-ins", "merges"),
-    *("quarantine", "schema"),
+    *("quarantine", "schema", "streams"),
 )
 _TURN = text("SELECT pg_advisory_xact_lock(:number)").bindparams(bindparam("number"))
 _LOCK_SHARED = text(f"SELECT pg_advisory_xact_lock_shared({LOCK})")

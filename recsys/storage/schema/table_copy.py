@@ -46,6 +46,8 @@ from recsys.storage.schema.tables import (
     metadata,
     model_files,
     stamps,
+    stream_consumers,
+    stream_partitions,
 )
 
 BATCH_ROWS = 8_192
@@ -231,6 +233,10 @@ def _settle(connection: Connection, floor: int, now_us: int) -> None:
     values = {column.name: highest for column in stamps.columns if column.name != "id"}
     connection.execute(update(stamps).values(values))
     connection.execute(update(leases).values(holder=None, beats=leases.c.beats + 1))
+    # Streams are read on from where the backup's events end, by whoever comes.
+    connection.execute(delete(stream_consumers))
+    taken = stream_partitions.c.token + 1
+    connection.execute(update(stream_partitions).values(consumer=None, token=taken))
     connection.execute(
         update(job_runs)
         .where(job_runs.c.state.not_in(job_rows.ENDED))

@@ -46,6 +46,7 @@ from recsys.storage.schema.tables.model_tables import (
     model_files,
     model_versions,
 )
+from recsys.storage.schema.tables.stream_tables import stream_consumers, stream_partitions
 from recsys.storage.schema.tables.table_types import metadata
 
 __all__ = [
@@ -83,6 +84,8 @@ __all__ = [
     "service_counts",
     "stamps",
     "storage_sizes",
+    "stream_consumers",
+    "stream_partitions",
     "tombstones",
     "unmapped_names",
     "users",

@@ -1,0 +1,1 @@
+"""Messages of Kafka, Redis Streams and NATS JetStream -> events. No SQL."""
