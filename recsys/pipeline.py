@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from recsys.events.export_files import writing
 from recsys.events.frame import EventFrame
 from recsys.events.times import to_us
 from recsys.events.vocabulary import Vocabulary
+from recsys.ingest import gorse_exports
 from recsys.ingest.event_files import ReadOptions, read_events
+from recsys.ingest.gorse_exports import read_gorse
 from recsys.ingest.item_files import ItemOptions, read_items
 from recsys.ingest.raw_rows import Rejection
 from recsys.ingest.row_owners import OwnerColumns
@@ -44,6 +46,7 @@ from recsys.storage.entities import (
 )
 from recsys.storage.entities.audit_rows import CLI, Actor
 from recsys.storage.entities.event_import import ImportSummary, import_file, replay
+from recsys.storage.entities.gorse_catalogue import import_gorse_catalogue
 from recsys.storage.entities.import_rows import OpenImport
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.events_source import open_events_source
@@ -91,10 +94,15 @@ def import_events(
     those of the log, among which a default type that was misspelt is looked for.
     """
     record = OpenImport(path.name, to_us(now), options.plain(), actor.name)
+    others: dict[str, int] = {}  # rows of users and items, by what became of them
     with database.connect() as connection:
         known = event_rows.event_types(connection).union(known_types)
+    if options.format == gorse_exports.FORMAT:
+        found = read_gorse(path, record.started_at_us)
+        others = import_gorse_catalogue(database, found, path.name, record.started_at_us)
     chunks = read_events(path, options, record.started_at_us, known_types=known)
-    return import_file(database, chunks, record, on_progress)
+    done = import_file(database, chunks, record, on_progress)
+    return replace(done, notes={**done.notes, **others})
 
 
 def import_items(

@@ -39,7 +39,7 @@ FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="A public layout: retailrocket, yoochoose, diginetica, movielens or rees46.",
+        help="A public layout (retailrocket, yoochoose, diginetica, movielens or rees46), or gorse.",
     ),
 ]
 ColumnsOption = Annotated[

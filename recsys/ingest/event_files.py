@@ -16,6 +16,7 @@ import numpy as np
 from recsys.errors import InputError
 from recsys.events.export_files import unguarded
 from recsys.events.fields import EVENT_COLUMNS, POSITIONED_SCHEMA
+from recsys.ingest import gorse_exports
 from recsys.ingest.byte_stream import file_kind, file_size
 from recsys.ingest.delimited import DelimitedFile
 from recsys.ingest.dialects import NONE, Dialect, TextOptions, line_fields
@@ -65,6 +66,8 @@ def read_events(
     cannot be opened or a column that was named is not there; while reading, where the file is
     damaged or its first chunk shows that the timestamps are not what `options` say.
     """
+    if options.format == gorse_exports.FORMAT:
+        return gorse_exports.read_gorse_events(path, options, now_us, chunk_rows)
     source, layout = open_rows(path, options, chunk_rows)
     order = "oldest-first" if is_own_export(source.names, options) else options.order
     names = _with_paths(source, options)
@@ -163,7 +166,11 @@ def open_rows(path: str | Path, options: ReadOptions, rows: int) -> tuple[RowSou
     if rows < 1:
         raise ValueError("chunk_rows must be at least 1")
     if options.format is not None and options.format not in LAYOUTS:
-        raise InputError("--format", options.format, f"expected one of: {', '.join(LAYOUTS)}")
+        raise InputError(
+            "--format",
+            options.format,
+            f"expected one of: {', '.join((*LAYOUTS, gorse_exports.FORMAT))}",
+        )
     kind = file_kind(path)
     if kind == "delimited":
         return _open_delimited(path, options, rows)

@@ -11,6 +11,7 @@ from recsys.ingest.gorse_objects import ZERO_US, GorseItem, gorse_item, gorse_ti
 from recsys.ingest.item_body import check_item
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import feedback_rows, item_pages, item_rows
+from recsys.storage.entities.gorse_catalogue import put_gorse_items
 from recsys.storage.entities.item_rows import StoredItem
 from recsys.web.gorse.gorse_protocol import (
     affected,
@@ -116,13 +117,6 @@ def item_object(item: StoredItem) -> dict[str, Any]:
         "Labels": properties.get("labels"),
         "Comment": properties.get("comment", item.title or ""),
     }
-
-
-def put_gorse_items(connection: Connection, given: list[GorseItem], now_us: int) -> None:
-    """Store items as they were given."""
-    item_rows.put_items(connection, [one.item for one in given], now_us)
-    added = {one.item.item_id: one.added_us for one in given if one.added_us is not None}
-    item_pages.set_added(connection, added)
 
 
 def _put(given: list[GorseItem]) -> None:
