@@ -290,9 +290,14 @@ def train(
 
 
 def evaluate(
-    settings: Settings, database: Database, now: datetime, version: str | None = None
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    version: str | None = None,
+    frame: EventFrame | None = None,
 ) -> VersionEvaluation:
-    """Any registered version (default: the champion) and every ranker on the same time split.
+    """Any registered version (default: the champion) and every ranker on the same time split, which
+    is one of `frame` where the events were read already.
 
     The split is where the version's data ends, so that nothing it learned is asked of it. Where no
     event is newer, the figures are those from before it learned its test window. Raises
@@ -308,7 +313,7 @@ def evaluate(
         raise NotEnoughDataError("no version has been promoted yet; run: recsys train")
     files = open_model_files(settings, database)
     bundle = read_version(settings.registry.path, row.version, row.manifest_sha256, files)
-    log = make_log(events_so_far(settings, database, now), settings)
+    log = make_log(events_so_far(settings, database, now) if frame is None else frame, settings)
     return evaluate_version(log, bundle, row, settings)
 
 

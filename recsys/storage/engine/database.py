@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, Table, create_engine, event, make_url
 from sqlalchemy import Connection as Connection
@@ -47,10 +48,12 @@ class Database:
         connect_args: Mapping[str, object] | None = None,
         timeouts: Timeouts | None = None,
         synchronous: Literal["full", "normal"] = "full",
+        read_only: bool = False,
     ) -> None:
         """`pool_size`: connections that are kept; as many again open where those are in use.
         `connect_args`: for PostgreSQL's driver, beside its own. `timeouts`: with a PostgreSQL that
-        accepts and never answers; without them it is waited for. `synchronous`: of SQLite.
+        accepts and never answers; without them it is waited for. `synchronous`: of SQLite. `read_only`:
+        every write is refused by the database.
 
         Raises ConfigError where `url` is not one of SQLite or PostgreSQL.
         """
@@ -58,6 +61,7 @@ class Database:
         self._connect_args = connect_args or {}
         self._busy_timeout_seconds = busy_timeout_seconds
         self._synchronous = synchronous
+        self._read_only = read_only
         self._local = threading.local()
         self._generation = 0
         self._timeouts = None if self.url.get_backend_name() == "sqlite" else timeouts
@@ -230,8 +234,12 @@ class Database:
         if is_sqlite and self.file is None:  # in memory: of each thread's own connection
             pool = {}
         if is_sqlite:
+            url = self.url
+            if self._read_only and self.file is not None:  # a file that is not there is not made
+                name = f"file:{quote(str(self.file.resolve()))}"
+                url = url.set(database=name, query={"mode": "rw", "uri": "true"})
             engine = create_engine(
-                self.url,
+                url,
                 hide_parameters=True,  # values in an error's text would end in the log
                 **pool,
                 connect_args={
@@ -241,12 +249,14 @@ class Database:
             )
             event.listen(engine, "connect", self._prepare_sqlite)
             return engine
+        only = {"options": "-c default_transaction_read_only=on"} if self._read_only else {}
         engine = create_engine(
             self.url,
             hide_parameters=True,
             **pool,
             connect_args={
                 "connect_timeout": max(2, round(self._busy_timeout_seconds)),
+                **only,
                 **self._connect_args,
             },
         )
@@ -275,7 +285,7 @@ class Database:
         connection.isolation_level = None  # transactions begin where this project says so
         cursor = connection.cursor()
         for pragma in (
-            "journal_mode=WAL",
+            "query_only=ON" if self._read_only else "journal_mode=WAL",
             f"synchronous={self._synchronous}",
             "foreign_keys=ON",
             "cache_size=-65536",
@@ -297,6 +307,17 @@ def open_database(settings: Settings, held: int = 0) -> Database:
         chosen.busy_timeout_seconds,
         timeouts=Timeouts.of(settings) if held else None,
         synchronous=chosen.synchronous,
+    )
+
+
+def open_read_only(settings: Settings) -> Database:
+    """The configured database, every write to which is refused; nothing connects yet."""
+    chosen = settings.database
+    return Database(
+        chosen.url.get_secret_value(),
+        chosen.pool_size,
+        chosen.busy_timeout_seconds,
+        read_only=True,
     )
 
 
