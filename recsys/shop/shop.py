@@ -41,7 +41,7 @@ class Shop:
     """A shop as DataFrames. It only reads: its connections are refused every write, answers are not
     logged as impressions, and sequence files are left to trainings.
 
-    Use it as a context manager, or `close()` it. Every call reads anew, so it tells what is there now.
+    Use it as a context manager, or `close()` it. Every call reads again, so it tells what is there now.
     All methods raise StorageUnavailableError where the database cannot be reached, and InputError
     naming the argument that is not acceptable. Times are aware and in UTC.
     """
@@ -141,8 +141,8 @@ class Shop:
         return data_frames.sequence_frame(frame, build_sequences(frame, gap_seconds))
 
     def recommend(self, users: str | Iterable[str], k: int = 10) -> pd.DataFrame:
-        """What each of `users` would be answered now by the champion, best first; unlike an answer over
-        REST it leaves no impression.
+        """The `k` items that each of `users` would be answered now by the champion, best first; unlike an
+        answer over REST it leaves no impression.
 
         user_id, rank (from 1), item_id, score (float; comparable within one user), source (the
         component that contributed most, or a fallback such as `popular`). A user of whom nothing is
@@ -165,8 +165,8 @@ class Shop:
         return data_frames.recommendation_frame(rows)
 
     def similar(self, item_id: str, k: int = 10) -> pd.DataFrame:
-        """Items like an item, the most similar first: by the model, or what is popular in its category
-        where the model does not know it.
+        """The `k` items most similar to `item_id`: by the model, or what is popular in its category where
+        the model does not know it.
 
         rank (from 1), item_id, title, score (a cosine where `source` is the network), source. Raises
         NotFoundError where neither model nor catalogue knows the item, and as `recommend`.
@@ -176,7 +176,7 @@ class Shop:
         return data_frames.ranked_frame(lists.similar(item_id, k, to_us(_now())))
 
     def evaluate(self, version: str | None = None) -> pd.DataFrame:
-        """A version (default: the champion) beside every ranker and baseline: each ranks the whole
+        """A `version` (default: the champion) beside every ranker and baseline: each ranks the whole
         catalogue at the same positions, on events that the version was not trained on.
 
         One row a ranking (the index), the best MRR first; `served` is the blend that answers. recall@20,
@@ -192,14 +192,14 @@ class Shop:
         return data_frames.evaluation_frame(done)
 
     def plot_evaluation(self, report: pd.DataFrame, metric: str = "recall@20") -> Axes:
-        """A bar for each ranking of `evaluate()` with its interval. Needs the extra `plot`, else raises
-        MissingExtraError.
+        """A bar for each ranking of a `report` by `evaluate()`, with the interval of `metric`: one of
+        recall@20, mrr@20 and ndcg@10. Needs the extra `plot`, else raises MissingExtraError.
         """
         return plots.evaluation(report, metric)
 
     def plot_events(self, events: pd.DataFrame, every: str = "D") -> Axes:
-        """The number of events of each type in each period (pandas' names: 'D' a day, 'h' an hour).
-        Needs the extra `plot`, else raises MissingExtraError.
+        """The number of `events` of each type in `every` period, by pandas' names ('D' a day, 'h' an
+        hour). Needs the extra `plot`, else raises MissingExtraError.
         """
         return plots.events(events, every)
 
