@@ -122,6 +122,21 @@ def erase(
     return Receipt(user_id, rfc3339(now_us), merged, sessions, removed, notes)
 
 
+def note_export(
+    database: Database, actor: Actor, what: str, details: dict[str, str], now_us: int
+) -> None:
+    """Write down that `what` ('events', 'items') is exported, and how."""
+    with database.begin() as connection:
+        add_audit(connection, actor, f"{what}.export", "all", now_us, details)
+
+
+def note_user_export(database: Database, actor: Actor, user_id: str, now_us: int) -> None:
+    """Write down that all that is stored of a user is exported."""
+    with database.begin() as connection:
+        subject = tombstone_rows.pseudonym(connection, user_id)
+        add_audit(connection, actor, "user.export", subject, now_us)
+
+
 def _notes(settings: Settings, kept_versions: int) -> dict[str, str]:
     """What else there is of a user who was erased, and what becomes of it."""
     training = settings.training

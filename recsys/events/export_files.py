@@ -72,33 +72,79 @@ def writing(path: Path) -> Iterator[Write]:
         raise InputError("path", str(path), f"expected a name that ends in {', '.join(KINDS)}")
     part = path.with_name(f".{path.name}.part")
     try:
-        with open(part, "wb") as file:
-            opened: list[Any] = []
-
-            def write(batch: pa.RecordBatch) -> int:
-                if path.suffix == ".jsonl":
-                    for row in batch.to_pylist():
-                        # The first row has every name, so that a reader knows them.
-                        if file.tell():
-                            row = {name: value for name, value in row.items() if value is not None}
-                        file.write(orjson.dumps(row) + b"\n")
-                    return int(batch.num_rows)
-                if path.suffix == ".csv":
-                    batch = _guarded_batch(batch)
-                if not opened:
-                    if path.suffix == ".parquet":
-                        # Checksums let a reader tell a damaged page from wrong numbers.
-                        opened.append(
-                            pq.ParquetWriter(file, batch.schema, write_page_checksum=True)
-                        )
-                    else:
-                        opened.append(pa_csv.CSVWriter(file, batch.schema))
-                opened[0].write_table(pa.Table.from_batches([batch]))
-                return int(batch.num_rows)
-
+        with open(part, "wb") as file, _batches_to(file, path.suffix) as write:
             yield write
-            for writer in opened:
-                writer.close()
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def streamed(kind: str, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[bytes]:
+    """The bytes of a file of `kind`, one of KINDS, as batches become it; memory holds one of them.
+
+    `schema` is the file's where there is no batch.
+    """
+    sink = _Sink()
+    with _batches_to(sink, kind) as write:
+        rows = 0
+        for batch in batches:
+            rows += write(batch)
+            yield sink.taken()
+        if not rows:
+            write(pa.RecordBatch.from_pylist([], schema))
+    yield sink.taken()
+
+
+class _Sink:
+    """A file that is written, and whose bytes are taken as they come."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._at = 0
+
+    def write(self, data: Any) -> int:
+        part = bytes(data)
+        self._parts.append(part)
+        self._at += len(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+    def taken(self) -> bytes:
+        found, self._parts = b"".join(self._parts), []
+        return found
+
+
+@contextmanager
+def _batches_to(file: Any, kind: str) -> Iterator[Write]:
+    """What appends a batch to an open file; the file's end is written where the block is done."""
+    opened: list[Any] = []
+
+    def write(batch: pa.RecordBatch) -> int:
+        if kind == ".jsonl":
+            for row in batch.to_pylist():
+                # The first row has every name, so that a reader knows them.
+                if file.tell():
+                    row = {name: value for name, value in row.items() if value is not None}
+                file.write(orjson.dumps(row) + b"\n")
+            return int(batch.num_rows)
+        if kind == ".csv":
+            batch = _guarded_batch(batch)
+        if not opened:
+            if kind == ".parquet":
+                # Checksums let a reader tell a damaged page from wrong numbers.
+                opened.append(pq.ParquetWriter(file, batch.schema, write_page_checksum=True))
+            else:
+                opened.append(pa_csv.CSVWriter(file, batch.schema))
+        opened[0].write_table(pa.Table.from_batches([batch]))
+        return int(batch.num_rows)
+
+    yield write
+    for writer in opened:
+        writer.close()

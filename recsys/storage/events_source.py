@@ -67,8 +67,10 @@ class EventsSource(Protocol):
     def frame_since(self, now_us: int, since_us: int = 0) -> EventFrame:
         """All events since `since_us` as an event frame; ids merged into a user count as that user."""
 
-    def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
-        """Every event with all that is stored of it."""
+    def export_batches(self, now_us: int, since_us: int = 0) -> Iterator[pa.RecordBatch]:
+        """Every event since `since_us` with all that is stored of it; no read lasts longer than a batch
+        of the service's own.
+        """
 
     def follow(self, since_us: int, capacity: int) -> EventFollower:
         """What reads the events after `since_us`, the newest `capacity` of them at most, and then each

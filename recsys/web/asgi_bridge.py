@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Awaitable, Callable, Container, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -42,6 +42,7 @@ class Bounds:
     unsent_bytes: int = 128 * 2**20  # of all large answers that are being sent
     in_hand: int = 1_000  # requests that have a thread or wait for one
     slow_in_hand: int = 2  # of those that take long
+    streams: int = 2  # answers that are sent as they are made
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Answer:
     status: int
     headers: list[tuple[bytes, bytes]]
     content: bytes
+    parts: Iterator[bytes] | None = None  # in place of `content`: made as they are sent
 
 
 @dataclass(eq=False)
@@ -90,7 +92,8 @@ class _RefusedError(Exception):
 
 class AsgiBridge:
     """Answers each request with `app` in one of `threads` threads; a POST to one of `slow_paths`, as the
-    application sees them, in a thread for those alone.
+    application sees them, in a thread for those alone. An answer to a POST to one of `stream_paths` is
+    sent as it is made, by one thread for all of them, which no slow client holds.
     """
 
     def __init__(
@@ -100,12 +103,15 @@ class AsgiBridge:
         bounds: Bounds,
         slow_paths: Container[str] = (),
         direct: Callable[[Message], Answer | None] = lambda scope: None,
+        stream_paths: Container[str] = (),
     ) -> None:
         """`direct` answers what it can without the application."""
         self._app, self._bounds, self._slow_paths = app, bounds, slow_paths
         self._direct = direct
         self._quick = _Threads(ThreadPoolExecutor(threads, "request"), bounds.in_hand)
         self._slow = _Threads(ThreadPoolExecutor(1, "slow request"), bounds.slow_in_hand)
+        self._stream_paths = stream_paths
+        self._streams = _Threads(ThreadPoolExecutor(1, "stream"), bounds.streams)
         self._held_bytes = 0
         self._arriving: dict[_Body, None] = {}  # the oldest first
         self._unsent: dict[_Unsent, None] = {}  # the oldest first
@@ -116,6 +122,9 @@ class AsgiBridge:
             return
         self.unanswered += 1
         try:
+            if scope["method"] == "POST" and path_of(scope) in self._stream_paths:
+                await self._stream(scope, receive, send)
+                return
             answer = await self._answer(scope, receive)
             if len(answer.content) <= PART_BYTES:
                 await send(_start(answer))
@@ -124,6 +133,39 @@ class AsgiBridge:
                 await self._send_in_parts(answer, send)
         finally:
             self.unanswered -= 1
+
+    async def _stream(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer with what the application makes, a part once the client has taken the one before."""
+        loop, ended = asyncio.get_running_loop(), object()
+        if self._streams.in_hand >= self._streams.most:
+            answer = refusal(503, "other exports are under way; try again when they are done")
+        else:
+            answer = await self._answer(scope, receive)
+        if answer.parts is None:
+            await send(_start(answer))
+            await send({"type": "http.response.body", "body": answer.content})
+            return
+        self._streams.in_hand += 1
+        try:
+            await send(_start(answer))
+            while True:
+                part: Any = await loop.run_in_executor(
+                    self._streams.pool, next, answer.parts, ended
+                )
+                if part is ended:
+                    break
+                for at in range(0, len(part), PART_BYTES):
+                    chunk = part[at : at + PART_BYTES]
+                    async with asyncio.timeout(self._bounds.part_seconds):
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except TimeoutError:
+            log.info("an export was cut off, as its client does not take it")
+            raise
+        finally:
+            self._streams.in_hand -= 1
+            close = getattr(answer.parts, "close", lambda: None)
+            await loop.run_in_executor(self._streams.pool, close)
 
     async def _send_in_parts(self, answer: Answer, send: Send) -> None:
         """Send a large answer as its client takes it; one that does not is cut off."""
@@ -207,8 +249,8 @@ class AsgiBridge:
             slowest.arriving.reschedule(0.0)  # now
 
     async def _answer_in_thread(self, scope: Message, body: _Body) -> Answer:
-        is_slow = scope["method"] == "POST" and path_of(scope) in self._slow_paths
-        threads = self._slow if is_slow else self._quick
+        path = path_of(scope) if scope["method"] == "POST" else ""
+        threads = self._slow if path in self._slow_paths else self._quick
         if threads.in_hand >= threads.most:
             raise _RefusedError(503, "too many requests wait at this moment")
         threads.in_hand += 1
@@ -237,6 +279,10 @@ class AsgiBridge:
 
         try:
             parts = self._app(environ_of(scope, b"".join(body.chunks)), start_response)
+            encoded = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers]
+            path = path_of(scope) if scope["method"] == "POST" else ""
+            if path in self._stream_paths and b"content-length" not in dict(encoded):
+                return Answer(status, encoded, b"", _closing(parts))
             try:
                 content = b"".join(parts)
             finally:
@@ -244,8 +290,15 @@ class AsgiBridge:
         except Exception:
             log.exception("a request failed outside of the application's error handling")
             return refusal(500, "the request could not be answered")
-        encoded = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers]
         return Answer(status, encoded, content)
+
+
+def _closing(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The parts, closed once they have all been made, or are wanted no more."""
+    try:
+        yield from parts
+    finally:
+        getattr(parts, "close", lambda: None)()
 
 
 def _start(answer: Answer) -> Message:

@@ -36,6 +36,7 @@ from recsys.ops.webhook import SchedulerWatch, Webhook
 from recsys.storage.engine.database import open_database
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.web import prometheus_metrics
+from recsys.web.admin.exports_page import EXPORT_PATHS
 from recsys.web.admin.login_page import HASHING_PATHS
 from recsys.web.app import create_app
 from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp
@@ -89,7 +90,9 @@ def serve(
             _start_threads(app, slot, stop)
             bounds = Bounds(serving.max_body_bytes)
             direct = DirectAnswers(app)
-            bridge = AsgiBridge(wrap(app), serving.threads, bounds, HASHING_PATHS, direct)
+            bridge = AsgiBridge(
+                wrap(app), serving.threads, bounds, HASHING_PATHS, direct, EXPORT_PATHS
+            )
             asyncio.run(_listen(bridge, address, port, alive))
             stop.set()
             app.extensions["recsys"].close()  # writes what waits

@@ -3,9 +3,11 @@
 No page may write an error to the console or ask another host for anything.
 """
 
+import json
 import os
 import threading
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
 from jobs.runs import run_in_this_process
+from recsys import pipeline
 from recsys.config import Settings
+from recsys.ingest.event_files import ReadOptions
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import event_rows, import_rows, job_rows
 from recsys.storage.schema import migrate
@@ -153,3 +157,26 @@ def test_a_file_is_chosen_by_keyboard_and_what_fails_is_told(dashboard, tmp_path
     page.get_by_role("button", name="Discard").click()
     page.get_by_role("dialog").get_by_role("button", name="Discard").click()
     expect(page.get_by_role("status").first).to_contain_text("was discarded")
+
+
+def test_events_and_a_user_are_downloaded(dashboard, tmp_path):
+    database = dashboard.database
+    (tmp_path / "few.csv").write_bytes(csv_of(rows(20), "user_id,item_id,timestamp"))
+    options = ReadOptions(unit="ms")
+    pipeline.import_events(database, tmp_path / "few.csv", options, datetime.now(UTC))
+    page = dashboard.log_in()
+    page.get_by_role("link", name="Data quality").click()
+    page.get_by_role("link", name="Export").click()
+    for width, height in SIZES.values():
+        page.set_viewport_size({"width": width, "height": height})
+        assert faults_of_pages(page, dashboard.base, ["data-quality/exports"]) == []
+    for _ in range(2):  # the page stays, and its button works again
+        with page.expect_download() as given:
+            page.get_by_role("button", name="Export events").click()
+    assert given.value.suggested_filename == "events.jsonl"
+    assert len(Path(given.value.path()).read_text().splitlines()) == 20
+    page.goto(f"{dashboard.base}/admin/users/one?user_id=u1")
+    with page.expect_download() as given:
+        page.get_by_role("button", name="Export").click()
+    found = json.loads(Path(given.value.path()).read_text())
+    assert found["user_id"] == "u1" and {one["user_id"] for one in found["events"]} == {"u1"}

@@ -123,7 +123,7 @@ def erase_keys(
         chosen = users.c.user_id.in_(some)
         gone["attributes"] += connection.execute(delete(users).where(chosen)).rowcount
     answers = connection.execute(
-        select(impressions.c.recommendation_id).where(_given_to(ids, sessions))
+        select(impressions.c.recommendation_id).where(given_to(ids, sessions))
     )
     gone["impressions"] = impression_rows.forget(connection, list(answers.scalars()))
     wanted = frozenset(keys)
@@ -178,7 +178,7 @@ def erase_again(connection: Connection, now_us: int) -> int:
     return len(found)
 
 
-def _given_to(ids: Sequence[str], sessions: Sequence[str]) -> ColumnElement[bool]:
+def given_to(ids: Sequence[str], sessions: Sequence[str]) -> ColumnElement[bool]:
     """Answers to these users, and to these sessions where no other user asked in them."""
     unowned = or_(impressions.c.user_id.is_(None), impressions.c.user_id.in_(ids))
     return or_(

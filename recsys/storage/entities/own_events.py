@@ -13,7 +13,13 @@ from recsys.events.identity import Owner
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.replica import Replica
 from recsys.storage.entities import event_rows, history_rows, user_rows
-from recsys.storage.entities.event_batches import EXPORT_COLUMNS, read_batches, read_frame
+from recsys.storage.entities.event_batches import (
+    BATCH_ROWS,
+    EXPORT_COLUMNS,
+    id_span,
+    read_batches,
+    read_frame,
+)
 from recsys.storage.entities.event_rows import EventPage, ItemCounts, PopularityQuery
 from recsys.storage.entities.history_rows import EventTypes, History
 from recsys.storage.entities.live_events import OwnFollower
@@ -60,8 +66,11 @@ class OwnEvents:
     def frame_since(self, now_us: int, since_us: int = 0) -> EventFrame:
         return read_frame(self.database, since_us=since_us)
 
-    def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
-        return read_batches(self.database, EXPORT_COLUMNS, in_order=True)
+    def export_batches(self, now_us: int, since_us: int = 0) -> Iterator[pa.RecordBatch]:
+        first, last = id_span(self.database, settled=True)
+        for at in range(first, last + 1, BATCH_ROWS):
+            ids = (at, min(at + BATCH_ROWS, last + 1))
+            yield from read_batches(self.database, EXPORT_COLUMNS, since_us, in_order=True, ids=ids)
 
     def follow(self, since_us: int, capacity: int) -> OwnFollower:
         return OwnFollower(self.database, since_us, capacity)

@@ -87,11 +87,11 @@ class CombinedEvents(ExternalEvents):
             builder.append(ids.unseen(batch))
         return self._built(builder)
 
-    def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
+    def export_batches(self, now_us: int, since_us: int = 0) -> Iterator[pa.RecordBatch]:
         ids = _EventIds()
-        for batch in super().export_batches(now_us):
+        for batch in super().export_batches(now_us, since_us):
             yield ids.unseen(batch)
-        for batch in self._own.export_batches(now_us):
+        for batch in self._own.export_batches(now_us, since_us):
             yield ids.unseen(batch)
 
     def follow(self, since_us: int, capacity: int) -> EventFollower:

@@ -183,8 +183,8 @@ class ExternalEvents:
             builder.append(batch)
         return self._built(builder)
 
-    def export_batches(self, now_us: int) -> Iterator[pa.RecordBatch]:
-        for batch in self._batches(now_us):
+    def export_batches(self, now_us: int, since_us: int = 0) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches(now_us, since_us):
             columns = [batch.column(name) for name in EVENT_COLUMNS]
             yield pa.record_batch(columns, names=EVENT_COLUMNS)
 

@@ -55,7 +55,9 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
             Page("users", "Users", "users"),
             Page("items", "Items", "items"),
             Page("what_if", "What-if", "whatif"),
-            Page("data_quality", "Data quality", "quality", parts=("imports", "uploads")),
+            Page(
+                "data_quality", "Data quality", "quality", parts=("imports", "uploads", "exports")
+            ),
         ),
     ),
     (

@@ -313,3 +313,56 @@ def test_the_slowest_answers_are_cut_off_once_all_take_too_much():
         return third, [len(reader.taken) for reader in readers]
 
     assert asyncio.run(run()) == (False, [1, 1, 1, 3])
+
+
+def streamed(environ, start_response):
+    """An answer of 1 MiB parts, one after the other; `made` counts them."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    for _ in range(8):
+        streamed.made += 1
+        yield b"x" * 2**20
+
+
+def test_an_export_is_made_as_its_client_takes_it():
+    async def run():
+        streamed.made = 0
+        bridge = AsgiBridge(streamed, 1, Bounds(100), stream_paths=("/export",))
+        client = Client(bridge, scope_of(b"/export"))
+        gate = asyncio.Event()
+
+        async def slowly(message):
+            client.sent.append(message)
+            if len(client.sent) == 4:
+                await gate.wait()
+
+        client.task.cancel()
+        task = asyncio.create_task(bridge(scope_of(b"/export"), client.messages.get, slowly))
+        while len(client.sent) < 4:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert streamed.made == 1  # the next one waits for the client
+        gate.set()
+        await asyncio.wait_for(task, 5)
+        assert not client.sent[-1]["more_body"]
+        return sum(len(one.get("body", b"")) for one in client.sent)
+
+    assert asyncio.run(run()) == 8 * 2**20
+
+
+def test_exports_beyond_the_bound_are_told_to_wait_and_one_that_fails_is_cut_off():
+    def failing(environ, start_response):
+        start_response("200 OK", [])
+        yield b"a"
+        raise OSError("the disk is gone")
+
+    async def run():
+        bridge = AsgiBridge(failing, 1, Bounds(100, streams=0), stream_paths=("/export",))
+        assert (await Client(bridge, scope_of(b"/export")).answer())[0] == 503
+        bridge = AsgiBridge(failing, 1, Bounds(100), stream_paths=("/export",))
+        client = Client(bridge, scope_of(b"/export"))
+        with pytest.raises(OSError, match="disk"):
+            await asyncio.wait_for(client.task, 5)
+        assert client.sent[-1]["more_body"]  # no end that would look like the whole
+        assert bridge.unanswered == 0
+
+    asyncio.run(run())
