@@ -36,6 +36,7 @@ export class EventQueue {
   private sending: Promise<void> | null = null;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private failures = 0;
+  private notBefore = 0; // the service has asked to be left alone until then
   private batch: number;
   private name = KEPT + randomId();
 
@@ -63,6 +64,7 @@ export class EventQueue {
 
   /** Sends what waits. Resolves once it is stored, or the service turns out to be away. */
   flush(): Promise<void> {
+    if (Date.now() < this.notBefore) return Promise.resolve();
     this.sending ??= this.sendAll().finally(() => {
       this.sending = null;
     });
@@ -90,6 +92,7 @@ export class EventQueue {
         if (error.isTransient) {
           if (this.failures === 0) this.options.onError(error);
           this.failures += 1;
+          this.notBefore = error.retryAfterMs && Date.now() + error.retryAfterMs;
           this.schedule(waitMs(this.failures, error));
           return;
         }

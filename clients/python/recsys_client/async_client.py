@@ -199,21 +199,22 @@ class AsyncRecsys:
     async def _run(self) -> None:
         """Send batch after batch, until nothing waits."""
         wait = 0.0 if self._queue.is_full_batch else self._queue.options.linger_seconds
+        asked = 0.0
         while len(self._queue):
-            await self._pause(wait)
-            batch = self._queue.next_batch()
+            await asyncio.sleep(asked)
+            await self._pause(wait - asked)
+            batch, wait, asked = self._queue.next_batch(), 0.0, 0.0
             try:
                 self._queue.settle(batch, await self._send(calls.post_events(batch)))
-                wait = 0.0
             except RecsysError as error:
-                wait = self._queue.failed(batch, error)
+                wait, asked = self._queue.failed(batch, error), error.retry_after_seconds
             self._hurry = self._hurry and len(self._queue) > 0 and not wait
             self._sent.set()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless someone is in a hurry."""
         self._wake.clear()
-        if seconds and not self._hurry:
+        if seconds > 0 and not self._hurry:
             try:
                 async with asyncio.timeout(seconds):
                     await self._wake.wait()

@@ -204,16 +204,15 @@ class Recsys:
     def _run(self) -> None:
         """Send batch after batch, until the client is closed."""
         while self._wait_for_events():
-            batch = self._queue.next_batch()
+            batch, wait, asked = self._queue.next_batch(), 0.0, 0.0
             try:
                 self._queue.settle(batch, self._connections.send(calls.post_events(batch)))
-                wait = 0.0
             except RecsysError as error:
-                wait = self._queue.failed(batch, error)
+                wait, asked = self._queue.failed(batch, error), error.retry_after_seconds
             with self._change:
                 self._hurry = self._hurry and len(self._queue) > 0 and not wait
                 self._change.notify_all()
-                self._pause(wait)
+                self._pause(wait, asked)
 
     def _wait_for_events(self) -> bool:
         """Whether there are any; False once the client is closed."""
@@ -224,11 +223,13 @@ class Recsys:
                 self._pause(self._queue.options.linger_seconds)
             return not self._closed
 
-    def _pause(self, seconds: float) -> None:
-        """Wait, unless someone is in a hurry. `_change` is held."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._hurry and not self._closed:
-            self._change.wait(left)
+    def _pause(self, seconds: float, at_least: float = 0.0) -> None:
+        """Wait; `at_least` so long even where someone is in a hurry. `_change` is held."""
+        start = time.monotonic()
+        while (left := start + seconds - time.monotonic()) > 0 and not self._closed:
+            if self._hurry and time.monotonic() >= start + at_least:
+                return
+            self._change.wait(min(left, 0.5))
 
     def _after_fork(self) -> None:
         self._queue.clear()

@@ -27,8 +27,9 @@ MEANING = {
     "write": "Sends events and items, merges users. For your servers.",
     "admin": "Does everything read and write can, and promotes models, runs jobs and erases users. For "
     "people and scripts you trust.",
-    "collect": "Safe to publish in a web page: sends events of one session and reads that session's "
-    "recommendations, only from the origins you name and with a limit per minute.",
+    "collect": "Safe to publish in a web page: sends events of one session, reads that session's "
+    "recommendations, reports which were seen, and lists similar, next and popular items, only from the "
+    "origins you name and with a limit per minute.",
 }
 
 

@@ -94,7 +94,7 @@ def _page(
         client=request.host_url.rstrip("/") + ADDRESS,
         found=found,
         since_us=since_us,
-        examples=[item.item_id for item in items],
+        examples=items,
         posts=not events.mapped or events.accept_posts,
     )
     return make_response(page, status)

@@ -1,5 +1,6 @@
 """Add to your site: the dashboard's markup, on a page of another origin, turns its lights on."""
 
+import html
 import re
 
 import pytest
@@ -97,6 +98,19 @@ def test_origins_are_checked_and_viewers_only_look(bare, add_account):
     shown = looker.get("/admin/site").get_data(as_text=True)
     assert "page https://new.example" in shown and "rk_" not in shown
     assert looker.get("/admin/site/signals?since=x").status_code == 422
+
+
+def test_markup_in_the_catalogue_stays_text_where_the_markup_is_pasted(bare, add_account):
+    with bare.database.begin() as connection:
+        add_account(connection, "root", "admin")
+    odd = {"item_id": 'a"><b>&', "title": "<script>alert(1)</script>"}
+    bare.call("PUT", "/items", json=odd)
+    shown = log_in(bare, "root")[0].get("/admin/site").get_data(as_text=True)
+    for pasted in (
+        '<main data-recsys-view="a&#34;&gt;&lt;b&gt;&amp;">',
+        '<a href="?item=a%22%3E%3Cb%3E%26">&lt;script&gt;alert(1)&lt;/script&gt;</a>',
+    ):
+        assert pasted in html.unescape(shown)
 
 
 def test_signals_are_of_pages_and_of_what_they_were_shown(service):

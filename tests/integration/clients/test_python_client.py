@@ -134,6 +134,31 @@ def test_an_outage_loses_nothing_and_stores_nothing_twice(served, shop_client):
     assert told and all(event is None and error.is_transient for error, event in told)
 
 
+def test_a_service_that_asks_for_time_gets_it(served, shop_client, monkeypatch):
+    """However often someone flushes, nothing is sent before Retry-After has passed."""
+    times = []
+
+    def busy(environ, start_response):
+        times.append(time.monotonic())
+        if len(times) == 1:
+            start_response("429 Too Many Requests", [("Retry-After", "1")])
+            return [b"{}"]
+        return served.service.app(environ, start_response)
+
+    monkeypatch.setattr(served, "_answer", busy)
+    served.stop()
+    served.start()
+    recsys = shop_client()
+    recsys.track("P0001", user_id="patient")
+    while not recsys.flush(0.05):
+        pass
+    assert times[1] - times[0] >= 1
+    assert len(served.stored("patient")) == 1
+    monkeypatch.undo()
+    served.stop()
+    served.start()
+
+
 def test_a_question_is_asked_again_and_an_idle_connection_may_have_been_closed(served, shop_client):
     recsys = shop_client()
     assert recsys.popular(1)

@@ -52,3 +52,25 @@ def test_a_key_is_believed_without_the_database_for_a_bounded_time(tmp_path):
         path.rmdir()
         away.rename(path)
         assert (ask(shop), ask(other)) == ("shop", "other")
+
+
+def test_origins_are_believed_without_the_database_as_they_were_last_known(tmp_path):
+    path, away = tmp_path / "recsys.db", tmp_path / "away.db"
+    with closing(Database(f"sqlite:///{path}")) as database:
+        migrate.upgrade(database)
+        with database.begin() as connection:
+            origins = ["https://shop.example"]
+            key_rows.create_key(connection, "page", ["collect"], 1, origins)
+        keys = Keys(database, AuthSettings(), open_limits("memory"))
+
+        def allowed(origin="https://shop.example"):
+            with Flask("x").test_request_context():
+                return keys.allows_origin(origin)
+
+        assert allowed() and not allowed("https://elsewhere.example")
+        database.close()
+        path.rename(away)
+        path.mkdir()
+        assert allowed() and not allowed("https://elsewhere.example")
+        path.rmdir()
+        away.rename(path)
