@@ -103,7 +103,11 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     if one.scope is not None:
         described["security"] = [{"key": []}, {"bearer": []}]
-        page = "; a page's key of scope collect is enough, for its own" if one.collect else ""
+        page = (
+            "; a page's key of scope collect will do, within what pages may ask"
+            if one.collect
+            else ""
+        )
         described["description"] = f"Needs a key of scope {one.scope}{page}."
     else:
         described["security"] = []

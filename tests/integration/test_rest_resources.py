@@ -41,7 +41,7 @@ def test_the_document_names_every_route_and_the_page_needs_no_other_host(bare):
         (path, method)
         for path, methods in document["paths"].items()
         for method, described in methods.items()
-        if "key of scope collect is enough" in described.get("description", "")
+        if "key of scope collect will do" in described.get("description", "")
     }
     posted = {(f"/api/v1/{name}", "post") for name in ("events", "recommendations", "impressions")}
     lists = {"similar", "next", "popular", "{item_id}/similar", "{item_id}/next"}
