@@ -25,14 +25,14 @@ KILLS = 8
 PROGRAM = """
 import { Recsys } from "recsys-client";
 const [url, key] = process.argv.slice(2);
-const recsys = new Recsys({ url, key, onError: () => {}, waitMs: 5, maxBatch: 20, timeoutMs: 2000 });
+const recsys = new Recsys({ url, key, onError: () => {}, waitMs: 5, maxBatch: 20, maxWaiting: 1e6, timeoutMs: 2000 });
 let tracked = 0;
 let stopped = false;
 process.stdin.on("data", () => { stopped = true; });
 while (!stopped) {
   recsys.track("view", `n${tracked}`, { user_id: "node" });
   tracked += 1;
-  await new Promise((done) => setTimeout(done, 5));
+  await new Promise((done) => setTimeout(done, 20));
 }
 while (recsys.counts.waiting) { await recsys.flush(); await new Promise((done) => setTimeout(done, 50)); }
 console.log(JSON.stringify({ tracked, ...recsys.counts }));
@@ -87,11 +87,13 @@ def test_events_through_a_service_that_is_killed_are_stored_once(node, package, 
     program.write_text(PROGRAM)
     rng, stop, tracked = random.Random(1), threading.Event(), []
     with closing(database), closing(KilledService(tmp_path)) as service:
-        queue = QueueOptions(linger_seconds=0.005, max_batch=20, on_error=lambda *_: None)
+        # A start may take minutes on a busy machine: nothing is to be dropped meanwhile.
+        bounds = {"max_waiting": 1_000_000, "max_batch": 20, "linger_seconds": 0.005}
+        queue = QueueOptions(**bounds, on_error=lambda *_: None)
         python = Recsys(service.url, key, timeout_seconds=2, queue=queue)
 
         def shop():
-            while not stop.wait(0.005):
+            while not stop.wait(0.02):
                 tracked.append(python.track(f"p{len(tracked)}", user_id="python"))
 
         shopping = threading.Thread(target=shop)
