@@ -42,7 +42,7 @@ def upgrade() -> None:
     )
     for name, columns in (
         ("ix_events_feedback", ["event_type", "user_id", "item_id"]),
-        ("ix_events_feedback_item", ["item_id"]),
+        ("ix_events_feedback_item", ["item_id", "user_id"]),
     ):
         where = sa.text(FEEDBACK)
         op.create_index(name, "events", columns, postgresql_where=where, sqlite_where=where)

@@ -1,6 +1,7 @@
 """Gorse's REST as its own server answers it: words, statuses and odd semantics, over raw HTTP."""
 
 import base64
+import re
 from contextlib import closing
 
 import pytest
@@ -196,6 +197,30 @@ def test_errors_are_gorses_words(gorse):
     asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
     allowed = gorse.service.client.options("/api/feedback", headers=asked).headers
     assert "X-API-Key" in allowed["Access-Control-Allow-Headers"]
+
+
+def test_every_route_asks_for_a_key_and_its_scope(gorse):
+    rules = [
+        rule
+        for rule in gorse.service.app.url_map.iter_rules()
+        if rule.rule.startswith("/api/") and not rule.rule.startswith(("/api/v1", "/api/health"))
+    ]
+    assert len(rules) > 40
+    for rule in rules:
+        path = re.sub(r"<[^>]*>", "x", rule.rule).removeprefix("/api/")
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            for key in ("", "wrong", gorse.service.keys["collect"]):
+                assert gorse(method, path, key=key, status=403 if key[:2] == "rk" else 401)
+            if method != "GET" and rule.rule.split("/")[2] != "session":
+                gorse(method, path, key=gorse.service.keys["read"], status=403)
+
+
+def test_who_was_erased_by_an_admin_stays_so(gorse):
+    gorse.put(feedback("a"))
+    gorse.service.call("DELETE", "/users/bob")
+    assert gorse("DELETE", "user/bob") == {"RowAffected": 1}
+    gorse.put(feedback("a"))
+    assert gorse("GET", "feedback")["Feedback"] == []
 
 
 def test_without_the_setting_there_is_no_such_route(bare):

@@ -11,7 +11,7 @@ from recsys.errors import RecsysError
 from recsys.ingest.gorse_objects import gorse_user
 from recsys.ingest.user_body import UserAttributes, check_user
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import attribute_rows, version_rows
+from recsys.storage.entities import attribute_rows, tombstone_rows, version_rows
 from recsys.web.gorse.gorse_protocol import (
     affected,
     answer,
@@ -77,8 +77,14 @@ def patch_user(user_id: str) -> dict[str, int]:
 
 @route(blueprint, "DELETE", "/user/<id:user_id>", scope="write")
 def delete_user(user_id: str) -> dict[str, int]:
-    """Erase the user everywhere; what is stored of such a user later begins anew."""
+    """Erase the user everywhere; what is stored of such a user later starts over.
+
+    Who was erased before by other means stays so.
+    """
     shared = services()
+    with shared.database.connect() as connection:
+        if tombstone_rows.is_erased(connection, [f"u:{user_id}"]):
+            return affected(1)
     user_data.erase(shared.settings, shared.database, actor(), user_id, now_us())
     user_data.allow_again(shared.database, actor(), user_id, now_us())
     return affected(1)

@@ -19,6 +19,13 @@ DATA = {
         *("impression_rows.insert_impressions", "impression_rows.note_shown"),
         *("rejected_rows.mark_replayed", "event_import.replay"),
     },
+    "feedback, users and items of Gorse's clients and exports as they arrive": {
+        *("feedback_rows.write_feedback", "feedback_rows.enter_due"),
+        *("feedback_rows.delete_pair", "feedback_rows.delete_of_item"),
+        *("gorse_catalogue.put_gorse_items", "gorse_catalogue.import_gorse_catalogue"),
+        *("attribute_rows.put_attributes", "attribute_rows.changes_nothing"),
+        "attribute_rows.get_attributes",
+    },
     "what is counted and derived from them": {
         *("click_rows.attribute_clicks", "item_rows.replace_followers"),
         "live_quality_rows.put_hour",

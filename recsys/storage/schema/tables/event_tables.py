@@ -86,6 +86,7 @@ Index(
 Index(
     "ix_events_feedback_item",
     events.c.item_id,
+    events.c.user_id,
     postgresql_where=text(FEEDBACK),
     sqlite_where=text(FEEDBACK),
 )
