@@ -159,6 +159,23 @@ def test_a_page_asked_for_is_gone_on_with(admin):
     assert answer.headers["Location"] == "/admin/overview?range=30d"
 
 
+def test_a_session_that_ended_goes_on_where_it_was(admin):
+    client = admin.app.test_client()
+    here, there = (
+        "http://localhost/admin/jobs?job=tune",
+        "/admin/login?next=/admin/jobs%3Fjob%3Dtune",
+    )
+    part = {"HX-Request": "true", "HX-Current-URL": here}
+    answer = client.get("/admin/jobs/runs", headers=part)
+    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, there)
+    form = {"Referer": here, "Sec-Fetch-Mode": "navigate"}
+    answer = client.post("/admin/jobs/tune/run", headers=form)
+    assert (answer.status_code, answer.headers["Location"]) == (303, there)
+    elsewhere = {**form, "Referer": "http://evil.example/admin/jobs"}
+    answer = client.post("/admin/jobs/tune/run", headers=elsewhere)
+    assert answer.headers["Location"] == "/admin/login"
+
+
 def test_log_in_needs_the_token_of_its_form(admin):
     client = admin.app.test_client()
     assert client.post("/admin/login", data={"name": "a-admin"}).status_code == 403

@@ -16,6 +16,7 @@ from recsys.storage.entities import (
     schedule_rows,
 )
 from recsys.storage.entities.live_quality_rows import LiveQuality
+from recsys.web.admin import figures
 from recsys.web.services import now_us
 
 
@@ -143,7 +144,8 @@ def test_jobs_are_asked_for_paused_and_cancelled(service, visitor):
     with service.database.begin() as connection:
         schedule_rows.put_schedule(connection, "prune", "30 4 * * * UTC", now + 3_600_000_000, now)
     post(visitor, "/admin/jobs/refresh/run")
-    assert "already requested" in post(visitor, "/admin/jobs/refresh/run", 409)
+    page = post(visitor, "/admin/jobs/refresh/run", 409)
+    assert "already requested" in page and "Go to run 1" in page and "/admin/jobs/runs/1" in page
     post(visitor, "/admin/jobs/nonsense/run", 404)
     post(visitor, "/admin/jobs/tune/pause", 404)
     post(visitor, "/admin/jobs/prune/pause")
@@ -161,6 +163,33 @@ def test_jobs_are_asked_for_paused_and_cancelled(service, visitor):
     assert "already ended" in post(visitor, f"/admin/jobs/runs/{run.id}/cancel", 409)
     ended = visitor.get(f"/admin/jobs/runs/{run.id}/live?shown={shown}")
     assert ended.headers["HX-Refresh"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("path", "way"),
+    [("users/one?user_id=nobody", "Users"), ("models/x", "Models"), ("jobs/runs/99", "Jobs"),
+     ("data-quality/imports/7", "Data quality"), ("data-quality/nothing", "Data quality"),
+     ("nothing", None)],
+)  # fmt: skip
+def test_a_page_that_is_not_there_offers_a_way_on(visitor, path, way):
+    page = text_of(visitor.get(f"/admin/{path}"), 404).partition("<main")[2]
+    assert "Go to Overview" in page and (way is None or f"Go to {way}" in page)
+
+
+def test_the_overview_asks_for_each_figure_once(visitor, monkeypatch):
+    asked = []
+
+    def count(name, ask):
+        def counted(connection, chosen):
+            asked.append((name, chosen.since_us))
+            return ask(connection, chosen)
+
+        monkeypatch.setattr(figures, name, counted)
+
+    for name in ("event_figures", "live_quality_figures"):
+        count(name, getattr(figures, name))
+    text_of(visitor.get("/admin/overview"))
+    assert len(asked) == len(set(asked)) == 4  # of this range, and of the one before
 
 
 def test_runs_are_paged_and_filtered(service, visitor):

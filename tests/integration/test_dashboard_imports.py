@@ -19,7 +19,8 @@ from recsys import pipeline
 from recsys.config import Settings
 from recsys.ingest.event_files import ReadOptions
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import event_rows, import_rows, job_rows
+from recsys.storage.entities import event_rows, import_rows, job_rows, version_rows
+from recsys.storage.entities.version_rows import VersionRow
 from recsys.storage.schema import migrate
 from tests.integration.test_dashboard import Dashboard, faults_of_pages, used
 from tests.integration.test_imports_page import csv_of, json_lines_of, rows
@@ -180,3 +181,26 @@ def test_events_and_a_user_are_downloaded(dashboard, tmp_path):
         page.get_by_role("button", name="Export").click()
     found = json.loads(Path(given.value.path()).read_text())
     assert found["user_id"] == "u1" and {one["user_id"] for one in found["events"]} == {"u1"}
+
+
+def test_no_table_of_models_is_clipped_where_there_is_room(dashboard):
+    served = {"recall@20": 0.5123, "mrr@20": 0.2345, "mrr@20_low": 0.2312, "mrr@20_high": 0.2378}
+    facts = {"metrics": {"served": {**served, "positions": 123_456}}}
+    row = VersionRow(
+        "20260101-000000-abcdef", 1, "refused", "session_knn", 1, 1_700_000_000_000_000,
+        12_345_678, 1, 1, facts, {}, "0" * 64, 123_456_789,
+    )  # fmt: skip
+    with dashboard.database.begin() as connection:
+        version_rows.add_version(connection, row)
+    page = dashboard.log_in(viewport={"width": 1280, "height": 800})
+    page.goto(f"{dashboard.base}/admin/models")
+    promote = page.get_by_role("button", name="Promote").first
+    expect(promote).to_be_visible()
+    assert (
+        page.evaluate(
+            "[...document.querySelectorAll('.table')].filter(t => t.scrollWidth > t.clientWidth).length"
+        )
+        == 0
+    )
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / "models.png")

@@ -85,11 +85,26 @@ def problem_page(status: int, title: str, detail: str) -> Response | None:
     if request.headers.get("HX-Request") or request.accept_mimetypes.best == "application/json":
         return None
     try:
-        page = render_template("admin/problem.html", status=status, title=title, detail=detail)
+        way = g.get("way_on") or _way_on()
+        page = render_template(
+            "admin/problem.html", status=status, title=title, detail=detail, way=way
+        )
     except Exception:  # the database is away: the layout cannot be had either
         problem_details.log.warning("the error page could not be made", status=status)
         return None
     return Response(page, status, mimetype="text/html")
+
+
+def _way_on() -> tuple[str, str] | None:
+    """The page that the address belongs to: its title and address."""
+    if not g.get("account"):
+        return None
+    for _, group in pages.GROUPS:
+        for page in group:
+            named = request.path.startswith(f"{PREFIX}/{page.name.replace('_', '-')}")
+            if (request.blueprint in page.blueprints or named) and page.is_for(g.account.role):
+                return page.title, url_for(page.endpoint)
+    return None
 
 
 def _is_here() -> bool:

@@ -11,7 +11,7 @@ import hmac
 import secrets
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from flask import Blueprint, Response, current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -202,11 +202,28 @@ def count_attempt(name: str, address: str) -> None:
 
 def _to_login() -> AnyResponse:
     """To the log-in page and back; parts of a page are told to load it whole."""
+    part = bool(request.headers.get("HX-Request")) or _is_live()
+    if part or request.method not in SAFE_METHODS:
+        # Back to the page that asked, or that the form stands on; what was sent is not sent again.
+        asked = _path_of(request.headers.get("HX-Current-URL") or request.referrer or "")
+    else:
+        asked = request.full_path.rstrip("?")
     login = url_for("admin_login.login")
-    if request.headers.get("HX-Request") or request.method not in SAFE_METHODS or _is_live():
-        return Response(status=401, headers={"HX-Redirect": login})
-    asked = request.full_path.rstrip("?")
-    return redirect(f"{login}?next={quote(asked, safe='/')}" if asked != PREFIX + "/" else login)
+    if asked not in ("", PREFIX + "/"):
+        login = f"{login}?next={quote(asked, safe='/')}"
+    if request.method in SAFE_METHODS and not part:
+        return redirect(login)
+    if not part and request.headers.get("Sec-Fetch-Mode") == "navigate":
+        return redirect(login, 303)
+    return Response(status=401, headers={"HX-Redirect": login})
+
+
+def _path_of(url: str) -> str:
+    """Path and query of an address of this host; '' for any other."""
+    parts = urlsplit(url)
+    if parts.netloc != request.host:
+        return ""
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
 def _is_live() -> bool:

@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, g, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.commands import job_control
+from recsys.errors import ConflictError
 from recsys.events.times import from_us
 from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 from recsys.storage.entities.job_rows import ENDED, FILE_JOBS, JOBS, RunRow
@@ -106,7 +107,15 @@ def run_live(run_id: int) -> Response | str:
 @view(blueprint, "/<job>/run", role="operator", methods=("POST",))
 def run_now(job: str) -> AnyResponse:
     """Ask for a run."""
-    made = job_control.run_job(services().database, actor(), job, now_us())
+    try:
+        made = job_control.run_job(services().database, actor(), job, now_us())
+    except ConflictError:
+        with services().database.connect() as connection:
+            newest = job_rows.list_runs(connection, 2, job=job)
+        busy = next((run for run in newest if run.state not in ENDED), None)
+        if busy is not None:
+            g.way_on = (f"run {busy.id}", url_for("admin_jobs.run", run_id=busy.id))
+        raise
     return done(f"Run {made.id} of {job} requested.", "admin_jobs.run", run_id=made.id)
 
 

@@ -46,7 +46,8 @@ def index() -> str:
         latency = figures.latency_figures(answered, chosen)
         lag = figures.latency_figures(figures.service_rows(connection, "lag", chosen), chosen)
         users = figures.users_series(connection, chosen)
-        quality = _live_quality(connection, chosen)
+        events = figures.event_figures(connection, chosen)
+        hours = figures.live_quality_figures(connection, chosen)
         problems = find_problems(connection, settings, now)
         total = activity_rows.event_total(connection, own=not settings.events.mapped)
         counter = Markup(render_template("admin/event_counter.html", total=total))  # noqa: S704
@@ -56,16 +57,16 @@ def index() -> str:
             now=now,
             problems=problems,
             opening=opening(champion, schedule_rows.list_schedules(connection), len(problems), now),
-            headlines=headlines(connection, chosen, counter, users[1], quality["whole"]),
+            headlines=headlines(connection, chosen, counter, users[1], events, hours[1]),
             champion=champion,
             coverage=_coverage(champion),
             silence=scheduler_silence_us(lease),
             latency=latency,
             lag=lag,
             clicks=_click_through(connection, chosen),
-            quality=quality,
+            quality=_live_quality(*hours),
             disk=_disk(quality_rows.growth(connection)),
-            charts=_charts(connection, chosen, answered, latency, users),
+            charts=_charts(connection, chosen, events, answered, latency, users),
         )
 
 
@@ -82,11 +83,11 @@ def event_counter() -> Response | str:
 def _charts(
     connection: Connection,
     chosen: TimeRange,
+    events: figures.Figures,
     answered: list[figures.ServiceRow],
     latency: figures.Latency,
     users: tuple[list[int], list[int]],
 ) -> dict[str, Chart]:
-    events = figures.event_figures(connection, chosen)
     requests = figures.service_figures(answered, chosen)
     sources, fallbacks = (
         figures.service_figures(figures.service_rows(connection, kind, chosen), chosen)
@@ -128,9 +129,8 @@ def _charts(
     }  # fmt: skip
 
 
-def _live_quality(connection: Connection, chosen: TimeRange) -> dict[str, Any]:
+def _live_quality(steps: list[int], found: list[LiveQuality]) -> dict[str, Any]:
     """Recall@20 by step for each system, positions by step, and the sums of the range."""
-    steps, found = figures.live_quality_figures(connection, chosen)
     whole = sum(found, LiveQuality(steps[0]))
     x = [step / 1e6 for step in steps]
     return {

@@ -89,16 +89,19 @@ def headlines(
     chosen: TimeRange,
     counter: Markup,
     users: Sequence[int],
-    quality: LiveQuality,
+    events: figures.Figures,
+    hours: Sequence[LiveQuality],
 ) -> list[Headline]:
-    """Events, users, click-through and live quality; `users` by day, `quality` of the whole range."""
+    """Events, users, click-through and live quality, of this range and of the one before.
+
+    `users` by day, `events` and `hours` (live quality) of this range: the page shows them too.
+    """
     before = chosen.before
-    events, events_before = (figures.event_figures(connection, one) for one in (chosen, before))
+    events_before = figures.event_figures(connection, before)
     days, days_before = users, figures.users_series(connection, before)[1]
     rates = [_click_through(connection, one) for one in (chosen, before)]
-    steps, hours = figures.live_quality_figures(connection, chosen)
-    earlier = sum(figures.live_quality_figures(connection, before)[1], LiveQuality(steps[0]))
-    recalls = [quality.recall("live"), earlier.recall("live")]
+    earlier = figures.live_quality_figures(connection, before)[1]
+    recalls = [sum(of, LiveQuality(chosen.since_us)).recall("live") for of in (hours, earlier)]
     return [
         Headline(
             "Events",
