@@ -19,7 +19,7 @@ from recsys.events.times import rfc3339
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import attribute_rows, click_rows, erasure_rows, impression_rows
 from recsys.storage.events_source import EventsSource
-from recsys.storage.schema.tables import impressions, rejected_events
+from recsys.storage.schema.tables import deferred_events, impressions, rejected_events
 
 PAGE = 1_000
 FORMAT = 1  # of the object; raised where a key changes its meaning
@@ -54,6 +54,7 @@ def _written(
     yield orjson.dumps(head)[:-1]
     lists = {
         "events": _events(source, database, keys[0][2:]),
+        "deferred": _deferred(database, keys),
         "answers": _answers(database, keys),
         "quarantine": _quarantine(database, keys[0][2:]),
     }
@@ -82,6 +83,22 @@ def _events(source: EventsSource, database: Database, user_id: str) -> Iterator[
         if page.next_before is None:
             return
         before = page.next_before
+
+
+def _deferred(database: Database, keys: list[str]) -> Iterator[list[Any]]:
+    """Pages of the feedback whose time has not come."""
+    ids, _ = users_and_sessions(keys)
+    rows = deferred_events.c
+    after, number = 0, PAGE
+    while number == PAGE:
+        statement = select(deferred_events).where(rows.user_id.in_(ids), rows.id > after)
+        with database.connect() as connection:
+            page = connection.execute(statement.order_by(rows.id).limit(PAGE)).all()
+        number = len(page)
+        if page:
+            after = page[-1].id
+            named = [{**row._mapping, "session_id": None} for row in page]
+            yield [_event(Event(**{k: v for k, v in one.items() if k != "id"})) for one in named]
 
 
 def _event(one: Event) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from recsys import pipeline
 from recsys.config import Settings
+from recsys.events.fields import Event
 from recsys.events.times import from_us, to_us
 from recsys.ingest.event_files import ReadOptions, read_events
 from recsys.ingest.item_files import ItemOptions, read_items
@@ -21,6 +22,7 @@ from recsys.storage.entities import (
     attribute_rows,
     audit_rows,
     event_batches,
+    feedback_rows,
     item_rows,
     tombstone_rows,
     user_rows,
@@ -127,6 +129,8 @@ def test_a_user_gets_all_that_is_stored(exporter, monkeypatch):
         user_rows.merge(connection, "ann", "s:phone", 1)
         given = check_user("ann", {"city": "Oslo"})
         attribute_rows.put_attributes(connection, [given], "replace", 1)
+        later = [Event("ann", None, f"l{at}", "like", 2**52) for at in range(4)]
+        feedback_rows.write_feedback(connection, later, False, 1)
     found = json.loads(exporter("user", user_id="ann"))
     assert (found["user_id"], found["merged_sessions"]) == ("ann", ["phone"])
     assert found["attributes"] == {"city": "Oslo"}
@@ -136,6 +140,7 @@ def test_a_user_gets_all_that_is_stored(exporter, monkeypatch):
     assert not any(one["user_id"] == "bob" for one in found["events"])
     assert [one["recommendation_id"] for one in found["answers"]] == [answer["recommendation_id"]]
     assert found["quarantine"] == []
+    assert [one["item_id"] for one in found["deferred"]] == ["l0", "l1", "l2", "l3"]
     exporter("user", 404, user_id="nobody")
     exporter("user", 422, user_id="")
     with service.database.connect() as connection:
