@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recsys.cli.read_options import reading_options, refuse_reading
+from recsys.cli.read_options import reading_options, refuse_reading, with_own_names
 from recsys.cli.terminal import ConfigOption, JsonOption, now, row_progress, say, settings_of, show
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def import_(
     database = open_database(settings)
     open_events_source(settings, database).check_writable()
     done: list[ImportSummary] = []
-    types = settings.event_types()
+    types, reading = settings.event_types(), with_own_names(reading, settings)
     with local_files(paths) as files:
         for path in files:
             size = file_size(path)
@@ -117,7 +117,8 @@ def check(
     settings = settings_of(config)
     with local_file(path) as file, row_progress("check") as on_progress:
         database = open_database(settings)
-        report = check_events(settings, database, now(), file, reading, on_progress)
+        chosen = with_own_names(reading, settings)
+        report = check_events(settings, database, now(), file, chosen, on_progress)
     if page is not None:
         page.write_text(html_of(report), encoding="utf-8")
     show(report, as_json, text_of(report))
@@ -147,7 +148,8 @@ def rejected(
     settings = settings_of(config)
     database = open_database(settings)
     if replay:
-        found = replay_rejected(database, reading, source, now(), settings.event_types())
+        chosen = with_own_names(reading, settings)
+        found = replay_rejected(database, chosen, source, now(), settings.event_types())
         if found["unreadable"] and not as_json:
             count = f"{found['unreadable']:,} rows"
             say(f"Of {count} too little was kept to read them again: import their files again")

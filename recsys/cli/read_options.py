@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ import typer
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
+    from recsys.config import Settings
     from recsys.ingest.cells import CellRules
     from recsys.ingest.dialects import TextOptions
     from recsys.ingest.event_files import ReadOptions
@@ -39,7 +40,8 @@ FormatOption = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="A public layout (retailrocket, yoochoose, diginetica, movielens or rees46), or gorse.",
+        help="A public layout (retailrocket, yoochoose, diginetica, movielens, rees46), or an export "
+        "of gorse, segment, ga4, snowplow or posthog.",
     ),
 ]
 ColumnsOption = Annotated[
@@ -126,6 +128,11 @@ def read_options(
         text=text_options(columns, delimiter, quote, escape, encoding),
         cells=cell_rules(null),
     )
+
+
+def with_own_names(reading: ReadOptions, settings: Settings) -> ReadOptions:
+    """`reading` with what tracked events of a team's own names are."""
+    return replace(reading, tracked=settings.segment.events) if reading.format else reading
 
 
 def refuse_reading(reading: ReadOptions, problem: str) -> None:

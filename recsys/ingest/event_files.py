@@ -36,6 +36,7 @@ from recsys.ingest.parquet import ParquetFile
 from recsys.ingest.raw_rows import CUT, MAX_RAW_VALUE, RawLine, Rejection, Row, RowSource
 from recsys.ingest.row_conditions import Condition
 from recsys.ingest.row_order import RowOrder
+from recsys.ingest.translations import TRANSLATED, Translation, translation_of
 
 __all__ = [
     "LAYOUTS",
@@ -68,11 +69,18 @@ def read_events(
     """
     if options.format == gorse_exports.FORMAT:
         return gorse_exports.read_gorse_events(path, options, now_us, chunk_rows)
+    translation = _translation(options)
+    if translation is not None:
+        nested = _open_nested(path, options, chunk_rows, translation)
+        parser = EventParser(translation.names, options, None, now_us, known_types=known_types)
+        order = RowOrder(options.order)
+        return _translated(_read(nested, parser, order, file_size(path)), translation)
     source, layout = open_rows(path, options, chunk_rows)
-    order = "oldest-first" if is_own_export(source.names, options) else options.order
+    exported = is_own_export(source.names, options)
     names = _with_paths(source, options)
     parser = EventParser(names, options, layout, now_us, known_types=known_types)
-    return _read(source, parser, RowOrder(order), file_size(path))
+    order = RowOrder("oldest-first" if exported else options.order)
+    return _read(source, parser, order, file_size(path))
 
 
 def _read(
@@ -85,6 +93,41 @@ def _read(
         yield order.applied(parser.parse(raw))
     if unread or empty:
         yield EventChunk(POSITIONED_SCHEMA.empty_table(), [], 0, 0, unread)
+
+
+def _translation(options: ReadOptions) -> Translation | None:
+    """How rows of another system's format are taken; None for any other. Raises InputError."""
+    found = translation_of(options.format or "", options.tracked)
+    if found is not None and options.columns.mapped():
+        given = ",".join(f"{a}={b}" for a, b in options.columns.mapped().items())
+        raise InputError("--map", given, f"is not taken with --format {options.format}")
+    return found
+
+
+def _open_nested(
+    path: str | Path, options: ReadOptions, rows: int, translation: Translation
+) -> RowSource:
+    """A JSON or Parquet file of another system's. Raises InputError."""
+    kind = file_kind(path)
+    if kind == "delimited":
+        expected = "is a format of JSON Lines and Parquet files; this is neither"
+        raise InputError("--format", options.format, expected)
+    source: RowSource = (
+        ParquetFile(path, rows, translation)
+        if kind == "parquet"
+        else JsonLines(path, rows, options.text.encoding, translation)
+    )
+    if source.names:  # a JSON file whose first lines are all bad has none
+        translation.columns(source.names)
+    return source
+
+
+def _translated(chunks: Iterator[EventChunk], translation: Translation) -> Iterator[EventChunk]:
+    """`chunks` with what was left out of each, by name; a rejected row names its owner in fields of its
+    own, or anywhere.
+    """
+    for chunk in chunks:
+        yield replace(chunk, notes=chunk.notes + translation.noted(), owners=None)
 
 
 def _with_paths(source: RowSource, options: ReadOptions) -> list[str]:
@@ -109,6 +152,7 @@ def read_rejected(
     the file they are from, so each is judged alone: a time without a UTC offset needs
     `options.timezone`. Raises InputError where `options` themselves are wrong.
     """
+    translation = _translation(options)
     rows: list[Row] = []
     places: list[int] = []
     refused: list[Rejection] = []
@@ -116,16 +160,26 @@ def read_rejected(
         found = _row_of(raw, options.text)
         if isinstance(found, str):
             refused.append(Rejection(place, found, raw))
-        else:
-            rows.append(found)
-            places.append(place)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    layout = choose_layout(options.format, names, None) if options.format and names else None
+            continue
+        try:
+            each = [found] if translation is None else translation.rows(found)
+        except InputError as error:
+            refused.append(Rejection(place, str(error), raw))
+            continue
+        rows += each
+        places += [place] * len(each)
+    names, layout = list(dict.fromkeys(name for row in rows for name in row)), None
+    if translation is not None:
+        names = list(translation.names)
+    elif options.format and names:
+        layout = choose_layout(options.format, names, None)
     parser = EventParser(names, options, layout, now_us, replay=True, known_types=known_types)
     positions = np.array(places, np.int64)
     chunk = parser.parse(chunk_of(rows, positions, refused, parser.needed, 0))
     unreadable = sum(one.reason == UNREADABLE for one in refused)
     notes = chunk.notes + Counter({UNREADABLE: unreadable})
+    if translation is not None:
+        return replace(chunk, notes=notes + translation.noted(), owners=None)
     return replace(chunk, notes=notes)
 
 
@@ -166,11 +220,8 @@ def open_rows(path: str | Path, options: ReadOptions, rows: int) -> tuple[RowSou
     if rows < 1:
         raise ValueError("chunk_rows must be at least 1")
     if options.format is not None and options.format not in LAYOUTS:
-        raise InputError(
-            "--format",
-            options.format,
-            f"expected one of: {', '.join((*LAYOUTS, gorse_exports.FORMAT))}",
-        )
+        known = ", ".join((*LAYOUTS, gorse_exports.FORMAT, *TRANSLATED))
+        raise InputError("--format", options.format, f"expected one of: {known}")
     kind = file_kind(path)
     if kind == "delimited":
         return _open_delimited(path, options, rows)

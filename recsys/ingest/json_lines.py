@@ -17,7 +17,7 @@ from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.byte_stream import TextStream
 from recsys.ingest.json_elements import json_elements
 from recsys.ingest.json_keys import repeated_key, repeats_a_key
-from recsys.ingest.json_paths import lists_of, taken_apart, value_at
+from recsys.ingest.json_paths import ByPaths, TakesApart, lists_of, value_at
 from recsys.ingest.raw_rows import RawChunk, Rejection, Row, plain, raw_text
 from recsys.ingest.row_blocks import BadRow, Piece, row_blocks
 
@@ -40,7 +40,14 @@ class JsonLines:
 
     nested = True
 
-    def __init__(self, path: str | Path, rows: int, encoding: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        rows: int,
+        encoding: str | None = None,
+        take: TakesApart | None = None,
+    ) -> None:
+        self._take = take
         self._stream = TextStream(path, encoding)
         start = self._stream.peek().lstrip()
         if not start:
@@ -59,16 +66,18 @@ class JsonLines:
     def chunks(self, needed: Collection[str]) -> Iterator[RawChunk]:
         """The file's rows; a line that is no object is rejected.
 
-        Where `needed` names a list's members, each of them is a row.
+        Where `needed` names a list's members, each of them is a row; so is each that `take` makes.
         """
-        lists = lists_of([name for name in needed if name not in self.names])
+        take: TakesApart | None = self._take
+        if take is None and (lists := lists_of([n for n in needed if n not in self.names])):
+            take = ByPaths(list(needed), lists)
         position = 0
         for objects, places, rejections in chain([self._head], self._blocks):
             bytes_read = self._stream.bytes_consumed()
-            if not lists:
+            if take is None:
                 yield chunk_of(objects, places, rejections, needed, bytes_read)
                 continue
-            for chunk in members(objects, list(needed), lists, position, places, rejections):
+            for chunk in members(objects, needed, take, position, places, rejections):
                 position += chunk.rows
                 yield replace(chunk, bytes_read=bytes_read)
                 bytes_read = 0
@@ -83,15 +92,15 @@ class JsonLines:
 
 def members(
     objects: list[Row],
-    needed: Sequence[str],
-    lists: Sequence[str],
+    needed: Collection[str],
+    take: TakesApart,
     position: int,
     places: Int64Array | None = None,
     rejections: Sequence[Rejection] = (),
 ) -> Iterator[RawChunk]:
-    """The rows of the members of `lists`, numbered from `position` on, some MEMBERS at a time.
+    """The rows that `take` makes of `objects`, numbered from `position` on, some MEMBERS at a time.
 
-    `rejections` lie between the objects at `places`. An object without a member is left out.
+    `rejections` lie between the objects at `places`. An object without a row is left out.
     """
     rows: list[Row] = []
     numbers: list[int] = []
@@ -103,9 +112,9 @@ def members(
             refused.append(replace(waiting.pop(), position=position))
             position += 1
         try:
-            found = taken_apart(row, needed, lists)
+            found = take.rows(row)
         except InputError as error:
-            refused.append(Rejection(position, str(error), raw_text(row, needed)))
+            refused.append(Rejection(position, str(error), raw_text(row, take.first)))
             position += 1
             continue
         left_out += not found

@@ -7,12 +7,42 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from recsys.errors import InputError
 from recsys.ingest.raw_rows import Row, RowSource
 
 _LIST = "[]"
+
+
+class TakesApart(Protocol):
+    """What makes flat rows of a nested one."""
+
+    @property
+    def first(self) -> Sequence[str]:
+        """What is kept first of a row that is rejected."""
+
+    def columns(self, names: Collection[str]) -> Collection[str]:
+        """Those of a file's columns `names` that are read."""
+
+    def rows(self, row: Row) -> list[Row]:
+        """The rows that `row` holds. Raises InputError where it cannot be taken apart."""
+
+
+@dataclass(frozen=True)
+class ByPaths:
+    """Takes rows apart as `taken_apart` does."""
+
+    first: Sequence[str]  # the paths
+    lists: Sequence[str]
+
+    def columns(self, names: Collection[str]) -> Collection[str]:
+        return {name if name in names else head_of(name) for name in self.first}
+
+    def rows(self, row: Row) -> list[Row]:
+        return taken_apart(row, self.first, self.lists)
 
 
 def head_of(name: str) -> str:

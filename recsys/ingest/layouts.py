@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from recsys.config import TrackedEvent
 from recsys.errors import InputError
 from recsys.events.fields import DEFAULT_EVENT_TYPE, EVENT_COLUMNS, EVENT_FIELDS
 from recsys.ingest.cells import CellRules
@@ -90,12 +91,13 @@ class ReadOptions:
     unit: str | None = None  # of numeric timestamps: s, ms, us, ns; None for ISO text
     default_type: str = DEFAULT_EVENT_TYPE  # of events that name none
     where: tuple[str, ...] = ()  # 'column OP value', all of which a row must meet
-    format: str | None = None  # a public layout, see LAYOUTS
+    format: str | None = None  # a public layout (LAYOUTS), or another system's (TRANSLATED)
     timezone: str | None = None  # of times without a UTC offset
     text: TextOptions = field(default_factory=TextOptions)  # how a delimited file is written
     time_format: str | None = None  # of the timestamps, as strptime has it
     order: str = "auto"  # oldest-first or newest-first: how rows of one time follow
     cells: CellRules = field(default_factory=CellRules)
+    tracked: Mapping[str, TrackedEvent] = field(default_factory=dict)  # segment.events
 
     def plain(self) -> dict[str, Any]:
         """What was asked for, JSON-ready: the options that differ from the defaults."""
@@ -106,6 +108,8 @@ class ReadOptions:
         }
         if "columns" in given:
             given["columns"] = self.columns.mapped()
+        if "tracked" in given:
+            given["tracked"] = {name: one.model_dump() for name, one in self.tracked.items()}
         return given
 
 

@@ -15,7 +15,7 @@ from recsys.events.array_types import BoolArray, Int64Array
 from recsys.ingest.arrow_columns import NOT_UTF8, as_readable, cell_value
 from recsys.ingest.byte_stream import check_inflation, file_size, unreadable
 from recsys.ingest.json_lines import chunk_of, members
-from recsys.ingest.json_paths import head_of, lists_of
+from recsys.ingest.json_paths import ByPaths, TakesApart, lists_of
 from recsys.ingest.parquet_pages import Leaf, extent, leaves_of
 from recsys.ingest.raw_rows import CUT, MAX_RAW_LENGTH, RawChunk, Rejection, Row, raw_text
 
@@ -31,8 +31,9 @@ class ParquetFile:
 
     nested = True
 
-    def __init__(self, path: str | Path, rows: int) -> None:
-        self.path, self._rows = Path(path), rows
+    def __init__(self, path: str | Path, rows: int, take: TakesApart | None = None) -> None:
+        """`take` makes rows of those of the file."""
+        self.path, self._rows, self._take = Path(path), rows, take
         self._size = file_size(path)
         try:
             file = self._open()
@@ -68,15 +69,17 @@ class ParquetFile:
         comes to more than a log does.
         """
         paths = [name for name in needed if name not in self.names]
-        lists = lists_of(paths)
-        nested = bool(lists or paths)
-        heads = {name if name in self.names else head_of(name) for name in needed}
+        take: TakesApart | None = self._take
+        if take is None and paths:
+            take = ByPaths(list(needed), lists_of(paths))
+        nested = take is not None
+        heads = needed if take is None else take.columns(self.names)
         at = consumed = position = 0
         for batch, fits in self._batches(heads, nested):
             at += batch.num_rows
             before, consumed = consumed, min(self._size, self._size * at // self._total)
             bytes_read = consumed - before
-            for chunk in self._chunks(batch, fits, nested, position, needed, lists):
+            for chunk in self._chunks(batch, fits, take, position, needed):
                 position += chunk.rows
                 yield replace(chunk, bytes_read=bytes_read)
                 bytes_read = 0
@@ -85,19 +88,18 @@ class ParquetFile:
         self,
         batch: pa.RecordBatch,
         fits: bool,
-        nested: bool,
+        take: TakesApart | None,
         position: int,
         needed: Collection[str],
-        lists: Sequence[str],
     ) -> Iterator[RawChunk]:
         if not fits:
             yield self._oversized(batch, position, needed)
-        elif nested:  # by way of Python's values, as a column is a path into another
+        elif take is not None:  # by way of Python's values, as a column is a path into another
             try:
                 rows = batch.to_pylist()
             except _ERRORS as error:
                 raise unreadable(self.path, error) from None
-            yield from members(rows, list(needed), lists, position)
+            yield from members(rows, needed, take, position)
         else:
             positions = np.arange(position, position + batch.num_rows, dtype=np.int64)
             yield self._chunk(batch, positions, needed)

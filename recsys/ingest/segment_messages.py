@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from recsys.errors import InputError, unknown
 from recsys.events.fields import EARLIEST_US
-from recsys.events.times import rfc3339
+from recsys.events.times import rfc3339, to_us
 from recsys.ingest.ecommerce_events import EventNames, EventRow, ItemRow, ListView
 from recsys.ingest.event_body import checked_id, rfc3339_us
 
@@ -100,14 +101,14 @@ def happened_us(raw: Mapping[str, object], arrival: Arrival) -> int:
     >>> rfc3339(happened_us(hour_late, Arrival(rfc3339_us("2024-05-01T12:00:06Z"))))
     '2024-05-01T12:00:01.000000Z'
     """
-    received_us = _time("receivedAt", raw.get("receivedAt"))
+    received_us = time_us("receivedAt", raw.get("receivedAt"))
     if received_us is None:
         received_us = arrival.received_us
-    told_us = _time("originalTimestamp", raw.get("originalTimestamp"))
+    told_us = time_us("originalTimestamp", raw.get("originalTimestamp"))
     if told_us is None:
-        told_us = _time("timestamp", raw.get("timestamp"))
+        told_us = time_us("timestamp", raw.get("timestamp"))
     sent_at = raw.get("sentAt")
-    sent_us = _time("sentAt", arrival.sent_at if sent_at is None else sent_at)
+    sent_us = time_us("sentAt", arrival.sent_at if sent_at is None else sent_at)
     if told_us is None:
         return received_us
     found = told_us if sent_us is None else received_us - (sent_us - told_us)
@@ -172,10 +173,15 @@ def _id(name: str, raw: Mapping[str, object]) -> str | None:
     return None if value == "" else checked_id(name, value)
 
 
-def _time(name: str, value: object) -> int | None:
-    """us since 1970 of ISO 8601 text (UTC where it names no offset) or epoch milliseconds."""
+def time_us(name: str, value: object) -> int | None:
+    """us since 1970 of ISO 8601 text or a moment (UTC where it names no offset), or epoch milliseconds.
+
+    None where there is none. Raises InputError, of the field `name`.
+    """
     if value is None or value == "":
         return None
+    if isinstance(value, datetime):  # as Parquet has it
+        return to_us(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
         return value * 1_000
     if isinstance(value, str):

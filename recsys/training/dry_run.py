@@ -123,7 +123,7 @@ def _read_file(
             tally.dropped[kind] += 1
             tally.examples.setdefault(kind, one.reason)
         if chunk.skipped:
-            tally.dropped += Counter({"left out by --where": chunk.skipped})
+            tally.dropped += Counter({"left out": chunk.skipped})
         on_progress("read", tally.read)
 
 

@@ -8,8 +8,12 @@ from contextlib import closing
 import pytest
 from sqlalchemy import select
 
+from recsys import pipeline
+from recsys.config import TrackedEvent
 from recsys.events.identity import Owner
-from recsys.events.times import rfc3339
+from recsys.events.times import from_us, rfc3339
+from recsys.ingest.event_files import ReadOptions
+from recsys.ingest.raw_rows import Rejection
 from recsys.storage.entities import (
     attribute_rows,
     event_rows,
@@ -367,6 +371,36 @@ def test_names_of_ones_own(sender_with):
     read = viewed(event="article read", properties={"article": {"id": 7}})
     sender.batch(read)
     assert sender.events() == [("7", "view", "u1", "a1")]
+
+
+def test_an_archive_adds_what_was_not_sent_here(sender, tmp_path):
+    """By the ids of messages; each row of the file has one outcome, what is left out by its name."""
+    order = {"products": [{"sku": "a", "price": 2}, {"sku": None}]}
+    sent = [viewed(), viewed(message="m2", event="Order Completed", properties=order)]
+    sender.batch(*sent)
+    more = [viewed("cup", "m3"), viewed(message="m4", event="Signed Up"), viewed(None, "m5")]
+    path = tmp_path / "archive.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in (*sent, *more)))
+    now, options = from_us(now_us()), ReadOptions(format="segment")
+    found = pipeline.import_events(sender.database, path, options, now)
+    assert (found.read, found.accepted, found.duplicates) == (6, 1, 2)
+    assert (found.rejected, found.skipped, found.notes) == (2, 1, {"left out: Signed Up": 1})
+    again = pipeline.import_events(sender.database, path, options, now)
+    assert (again.accepted, again.duplicates) == (0, 3)
+    assert [row[0] for row in sender.events()] == ["tea", "a", "cup"]
+    # What could not be sent or imported is told again, with the reason, and added when it is known.
+    own = {"order completed": {"type": "purchase", "item": "properties.order_id"}}
+    names = {name: TrackedEvent.model_validate(one) for name, one in own.items()}
+    waiting = len(sender.rejected())
+    replayed = pipeline.replay_rejected(sender.database, options, None, now)
+    assert replayed["accepted"] == 0 and len(sender.rejected()) == waiting
+    with sender.database.begin() as connection:
+        raw = json.dumps({**more[2], "properties": {"order_id": 7}, "event": "Order Completed"})
+        rejected_rows.add_rejections(connection, "x", [Rejection(0, "?", raw)], now_us())
+    tracked = ReadOptions(format="segment", tracked=names)
+    replayed = pipeline.replay_rejected(sender.database, tracked, "x", now)
+    assert (replayed["read"], replayed["accepted"], replayed["rejected"]) == (1, 1, 0)
+    assert sender.events()[-1] == ("7", "purchase", "u1", "a1")
 
 
 def test_errors_tell_nothing_of_the_inside(sender, monkeypatch):

@@ -238,7 +238,8 @@ def replay(
                 if still and chunk.owners is not None:
                     for name in {row["source"] for row in page}:
                         rejected_rows.note_columns(connection, name, chunk.owners)
-            read, accepted = read + len(page), accepted + summary.accepted
+            # A row of another system may hold several events, or none.
+            read, accepted = read + chunk.read, accepted + summary.accepted
             duplicates += summary.duplicates
             notes += chunk.notes
     unreadable = notes.pop(UNREADABLE, 0)
