@@ -135,8 +135,13 @@ def _note_shown(connection: Connection, listing: Listing, from_page: bool) -> No
     """Write down a list that was shown: of an answer of ours, or one of the caller's own."""
     if (answer_id := listing.recommendation_id) is not None:
         found = impression_rows.get_impression(connection, answer_id)
-        own = found is not None and (not from_page or found.session_id == listing.session_id)
-        if own and impression_rows.note_shown(connection, answer_id, listing.item_ids):
+        shown = list(listing.item_ids)
+        if found is not None and from_page:  # of an answer to its session, items of it
+            given = {item_id for item_id, _, _ in found.items}
+            own = found.session_id == listing.session_id
+            shown = [item_id for item_id in shown if own and item_id in given]
+        if found is not None and shown:
+            impression_rows.note_shown(connection, answer_id, shown)
             return
     one = Impression(
         recommendation_id=listing.impression_id,

@@ -75,6 +75,8 @@ def track(kind: str) -> Response:
     sender = Sender(page, shared.settings.segment.page_identify)
     batch = read_batch(body, now, shared.event_names, sender, kind)
     shared.keys.spend_events(max(len(batch.messages), len(batch.events)))
+    if any(one.recommendation_id for one in batch.lists):
+        shared.impressions.flush()  # the answer may not be stored yet
     beyond = shared.recommender.event_types.beyond if page else None
     asks = actor()
     stored = shared.writes.write(
