@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
+import structlog
 
 from recsys.config import Settings, load_settings
 from recsys.errors import InputError, StorageUnavailableError
@@ -48,6 +50,11 @@ class Shop:
 
     def __init__(self, config: str | os.PathLike[str] | Settings | None = None) -> None:
         """`config`: as `recsys.open` takes it. Raises ConfigError."""
+        if (
+            not structlog.is_configured()
+        ):  # else every line of a service's log is an output of a cell
+            quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+            structlog.configure(wrapper_class=quiet)
         if not isinstance(config, Settings):
             config = load_settings(None if config is None else Path(config))
         # Nobody is in an arm of a comparison here: everybody is answered by the champion.
