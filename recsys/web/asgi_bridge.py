@@ -102,7 +102,7 @@ class AsgiBridge:
         threads: int,
         bounds: Bounds,
         slow_paths: Container[str] = (),
-        direct: Callable[[Message], Answer | None] = lambda scope: None,
+        direct: Callable[[Message, bytes], Answer | None] = lambda scope, body: None,
         stream_paths: Container[str] = (),
     ) -> None:
         """`direct` answers what it can without the application."""
@@ -262,14 +262,15 @@ class AsgiBridge:
 
     def _ask_app(self, scope: Message, body: _Body) -> Answer:
         """The response to a request."""
+        content = b"".join(body.chunks)
         try:
-            direct = self._direct(scope)
+            direct = self._direct(scope, content)
         except Exception:
             log.exception("a request failed outside of the application's error handling")
             return refusal(500, "the request could not be answered")
-        return direct or self._through_wsgi(scope, body)
+        return direct or self._through_wsgi(scope, content)
 
-    def _through_wsgi(self, scope: Message, body: _Body) -> Answer:
+    def _through_wsgi(self, scope: Message, body: bytes) -> Answer:
         """The application's response."""
         status, headers = 500, list[tuple[str, str]]()
 
@@ -278,7 +279,7 @@ class AsgiBridge:
             status, headers = int(line[:3]), given
 
         try:
-            parts = self._app(environ_of(scope, b"".join(body.chunks)), start_response)
+            parts = self._app(environ_of(scope, body), start_response)
             encoded = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in headers]
             path = path_of(scope) if scope["method"] == "POST" else ""
             if path in self._stream_paths and b"content-length" not in dict(encoded):

@@ -1,4 +1,4 @@
-"""Answer the commonest request, a user's recommendations, without the framework around it.
+"""Answer the commonest requests, recommendations for a user or for a body, without the framework around it.
 
 A request that is anything out of the ordinary is left to the application: another method, address or
 key, an id or a query that is percent-encoded, a page's origin, an error of any kind. What is answered here
@@ -14,26 +14,32 @@ from dataclasses import replace
 
 import orjson
 from flask import Flask
+from pydantic import TypeAdapter, ValidationError
 from structlog.contextvars import bind_contextvars
 from werkzeug.datastructures import MultiDict
 
 from recsys import tracing
 from recsys.errors import RecsysError
 from recsys.events.identity import RandomIds
+from recsys.ingest.json_keys import repeats_a_key
 from recsys.serving.answers import Request
 from recsys.text_rules import stored_text_problem
-from recsys.web.api.recommendation_routes import given_answer
-from recsys.web.api.recommendation_schemas import RecommendationQuery
+from recsys.web.api.recommendation_routes import asked_in, given_answer
+from recsys.web.api.recommendation_schemas import RecommendationBody, RecommendationQuery
 from recsys.web.app import REQUEST_ID, SECURITY_HEADERS
 from recsys.web.asgi_bridge import Answer, Message
 from recsys.web.operations import parameters_of, query_of
 from recsys.web.services import Services
 from recsys.web.usage import FinishedRequest
 
-ROUTE = "/api/v1/users/<id:user_id>/recommendations"
-PATH = re.compile(rb"/api/v1/users/([A-Za-z0-9_~:@-][A-Za-z0-9._~:@-]*)/recommendations")
+USER_ROUTE = "/api/v1/users/<id:user_id>/recommendations"
+BODY_ROUTE = "/api/v1/recommendations"
+OF_BODY = BODY_ROUTE.encode()
+OF_USER = re.compile(rb"/api/v1/users/([A-Za-z0-9_~:@-][A-Za-z0-9._~:@-]*)/recommendations")
 QUERY = re.compile(rb"[A-Za-z0-9._~,:=&-]*")  # as written, nothing is encoded
+LONGEST_BODY = 65_536  # bytes; ordinary ones have hundreds
 QUERIES = 1_000  # that are kept as they were understood
+BODY = TypeAdapter(RecommendationBody)
 KNOWN = frozenset(RecommendationQuery.model_fields)
 ONCE, _ = parameters_of(RecommendationQuery)
 FIXED_HEADERS = [
@@ -51,37 +57,62 @@ class DirectAnswers:
         self._new_id = RandomIds()
         self._queries: dict[bytes, Request | None] = {}  # None: left to the application
 
-    def __call__(self, scope: Message) -> Answer | None:
+    def __call__(self, scope: Message, body: bytes) -> Answer | None:
         """The response, or None where the application is to give it."""
-        path = PATH.fullmatch(scope["raw_path"])
-        if path is None or scope["method"] != "GET" or tracing.is_on():
+        method: str = scope["method"]
+        path: bytes = scope["raw_path"]
+        if method == "GET":
+            matched = OF_USER.fullmatch(path)
+            user_id = "" if matched is None else matched[1].decode()
+            if matched is None or stored_text_problem(user_id):
+                return None
+        elif method != "POST" or path != OF_BODY or scope["query_string"]:
             return None
         started = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        if len(headers) != len(scope["headers"]) or b"origin" in headers:
+        if len(headers) != len(scope["headers"]) or b"origin" in headers or tracing.is_on():
             return None
-        template = self._template(scope["query_string"])
-        user_id = path[1].decode()
-        if template is None or stored_text_problem(user_id):
-            return None
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if REQUEST_ID.fullmatch(given) else self._new_id()
-        bind_contextvars(request_id=request_id)
-        shared = self._shared
         try:
-            found = shared.keys.uncounted(_key_in(headers), "read")
+            if method == "GET":
+                template = self._template(scope["query_string"])
+                request = template and replace(template, user_id=user_id)
+            else:
+                request = self._asked_in(headers, body)
+            if request is None:
+                return None
+            given = headers.get(b"x-request-id", b"").decode("latin-1")
+            request_id = given if REQUEST_ID.fullmatch(given) else self._new_id()
+            bind_contextvars(request_id=request_id)
+            found = self._shared.keys.uncounted(_key_in(headers), "read")
             if found is None:
                 return None
             key, stamps = found
-            told = given_answer(shared, replace(template, user_id=user_id), stamps)
+            told = given_answer(self._shared, request, stamps)
         except RecsysError:
             return None
         content = orjson.dumps(told)
         key_id = None if key is None else key.key_id
+        route = USER_ROUTE if method == "GET" else BODY_ROUTE
         spent = time.perf_counter() - started
-        shared.usage.finished(FinishedRequest("GET", ROUTE, 200, spent, True, key_id))
+        self._shared.usage.finished(FinishedRequest(method, route, 200, spent, True, key_id))
         own = [(b"x-request-id", request_id.encode()), (b"content-length", b"%d" % len(content))]
         return Answer(200, [*FIXED_HEADERS, *own], content)
+
+    def _asked_in(self, headers: dict[bytes, bytes], body: bytes) -> Request | None:
+        """What a body asks for; None where the application is to say what is wrong. Raises RecsysError."""
+        if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
+            return None
+        try:
+            parsed = orjson.loads(body)
+            if len(body) > LONGEST_BODY or repeats_a_key(body, [parsed]):
+                return None
+            asked: RecommendationBody = BODY.validate_python(parsed)
+        except (orjson.JSONDecodeError, ValidationError):
+            return None
+        if asked.page_of is not None:
+            return None
+        request = asked.request(self._shared.settings.serving)
+        return replace(request, **asked_in(asked, page=False))
 
     def _template(self, query: bytes) -> Request | None:
         """What `query` asks for, whoever asks; None where the application is to say what is wrong."""

@@ -35,10 +35,10 @@ def recommender_of(service):
     return service.app.extensions["recsys"].recommender
 
 
-def scope_of(path, query, headers):
+def scope_of(path, query, headers, method="GET"):
     return {
         "type": "http",
-        "method": "GET",
+        "method": method,
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "http_version": "1.1",
@@ -49,6 +49,13 @@ def scope_of(path, query, headers):
     }
 
 
+def request_of(path, query, headers, body):
+    if body is None:
+        return scope_of(path, query, headers)
+    more = {"content-type": "application/json", "content-length": str(len(body))}
+    return scope_of(path, query, {**headers, **more}, "POST")
+
+
 class Bridged:
     """The application as `recsys serve` has it, short way included."""
 
@@ -56,33 +63,32 @@ class Bridged:
         self.taken = 0
         direct = DirectAnswers(service.app)
 
-        def counted(scope):
-            found = direct(scope)
+        def counted(scope, body):
+            found = direct(scope, body)
             self.taken += found is not None
             return found
 
         self.bridge = AsgiBridge(service.app, 1, Bounds(2**20), direct=counted)
 
-    def __call__(self, path, query, headers):
+    def __call__(self, path, query, headers, body=None):
         sent = []
 
         async def send(message):
             sent.append(message)
 
         async def receive():
-            return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": body or b"", "more_body": False}
 
-        asyncio.run(self.bridge(scope_of(path, query, headers), receive, send))
+        asyncio.run(self.bridge(request_of(path, query, headers, body), receive, send))
         headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return sent[0]["status"], headers, b"".join(m.get("body", b"") for m in sent[1:])
 
 
-def the_long_way(service, path, query, headers):
+def the_long_way(service, path, query, headers, body=None):
     recommender_of(service).kept = KeptAnswers()
     found = []
-    parts = service.app(
-        environ_of(scope_of(path, query, headers), b""), lambda *given: found.append(given)
-    )
+    environ = environ_of(request_of(path, query, headers, body), body or b"")
+    parts = service.app(environ, lambda *given: found.append(given))
     body = b"".join(parts)
     status, given = found[0][0], found[0][1]
     return int(status[:3]), {name.lower(): value for name, value in given}, body
@@ -133,6 +139,28 @@ def random_query(rng, items, categories):
     return "&".join(parts)
 
 
+def random_body(rng, items, categories):
+    """As `random_query`, of a body, with a user or a session, events and candidates of its own."""
+    asked = {"k": rng.choice([1, 5, 10, 20, 60])}
+    if rng.random() < 0.4:
+        asked["user_id"] = f"u{rng.randint(1, 60)}"
+    if rng.random() < 0.6:
+        asked["session_id"] = f"s{rng.randint(1, 9)}"
+    if rng.random() < 0.5 or len(asked) == 1:
+        asked["events"] = [{"item_id": rng.choice(items)} for _ in range(rng.randint(1, 6))]
+    if rng.random() < 0.2:
+        asked["candidates"] = rng.sample(items, rng.randint(1, 20))
+    if rng.random() < 0.2:
+        asked["categories"] = [rng.choice(categories)]
+    if rng.random() < 0.2:
+        asked["exclude_seen"] = rng.choice(["all", "none", "view"])
+    if rng.random() < 0.1:
+        asked["filter"] = ["price<20"]
+    if rng.random() < 0.05:
+        asked.update(rng.choice([{"k": 0}, {"what": 1}, {"events": [{"item": "x"}]}]))
+    return orjson.dumps(asked)
+
+
 def test_answers_are_those_of_the_long_way(services):
     served, oracle = services
     rng = random.Random(5)
@@ -164,17 +192,18 @@ def test_answers_are_those_of_the_long_way(services):
                 for one in services:
                     recommender_of(one).live.follow_once(time.time_ns() // 1_000)
         if asked and rng.random() < 0.4:  # a visitor who comes back
-            path, query = rng.choice(asked[-30:])
+            path, query, body = rng.choice(asked[-30:])
+        elif rng.random() < 0.3:
+            path, query, body = "/api/v1/recommendations", "", random_body(rng, items, categories)
+            asked.append((path, query, body))
         else:
             user = rng.choice([f"u{rng.randint(1, 60)}", "a%2Fb", "nobody", "x.y@z"])
-            path, query = (
-                f"/api/v1/users/{user}/recommendations",
-                random_query(rng, items, categories),
-            )
-            asked.append((path, query))
+            path, body = f"/api/v1/users/{user}/recommendations", None
+            query = random_query(rng, items, categories)
+            asked.append((path, query, body))
         before = recommender_of(served).kept.bytes
-        found = plain(ask(path, query, key))
-        assert found == plain(the_long_way(oracle, path, query, key)), (path, query)
+        found = plain(ask(path, query, key, body))
+        assert found == plain(the_long_way(oracle, path, query, key, body)), (path, query, body)
         kept += found[0] == 200 and recommender_of(served).kept.bytes == before
     assert ask.taken > REQUESTS / 3  # the short way was the one that was tried
     assert kept > REQUESTS / 20
@@ -185,11 +214,9 @@ def test_what_is_out_of_the_ordinary_is_left_to_the_application(services):
     direct = DirectAnswers(served.app)
     path = "/api/v1/users/u1/recommendations"
     key = {"x-api-key": served.keys["read"]}
-    assert direct(scope_of(path, "k=5", key)) is not None
-    assert (
-        direct(scope_of(path, "k=5", {"authorization": f"Bearer {served.keys['read']}"}))
-        is not None
-    )
+    assert direct(scope_of(path, "k=5", key), b"") is not None
+    bearer = {"authorization": f"Bearer {served.keys['read']}"}
+    assert direct(scope_of(path, "k=5", bearer), b"") is not None
     for where, query, headers in (
         (path, "k=5", {}),
         (path, "k=5", {"x-api-key": "rk_nothing"}),
@@ -205,11 +232,11 @@ def test_what_is_out_of_the_ordinary_is_left_to_the_application(services):
         ("/api/v1/users/u1/recommendations/", "k=5", key),
         (f"/api/v1/users/{'x' * 600}/recommendations", "k=5", key),
     ):
-        assert direct(scope_of(where, query, headers)) is None, (where, query)
-    assert direct({**scope_of(path, "k=5", key), "method": "HEAD"}) is None
+        assert direct(scope_of(where, query, headers), b"") is None, (where, query)
+    assert direct({**scope_of(path, "k=5", key), "method": "HEAD"}, b"") is None
     twice = scope_of(path, "k=5", key)
     twice["headers"].append((b"x-api-key", b"rk_other"))
-    assert direct(twice) is None
+    assert direct(twice, b"") is None
 
 
 def test_the_given_request_id_comes_back_and_the_answer_is_logged_and_counted(services):
@@ -231,7 +258,7 @@ def test_a_revoked_key_is_refused_from_the_next_request_on(services):
     with served.database.begin() as connection:
         key = key_rows.create_key(connection, "to go", ["read"], 1)
     asked = scope_of("/api/v1/users/u1/recommendations", "k=5", {"x-api-key": key})
-    assert direct(asked) is not None and direct(asked) is not None
+    assert direct(asked, b"") is not None and direct(asked, b"") is not None
     with served.database.begin() as connection:
         key_rows.revoke_key(connection, key_rows.key_id_of(key), 2)
-    assert direct(asked) is None
+    assert direct(asked, b"") is None

@@ -124,13 +124,17 @@ def post_recommendations_batch(body: BatchBody) -> dict[str, Any]:
 
 
 def _for_body(body: RecommendationBody) -> dict[str, Any]:
-    return _answer(
-        body,
-        user_id=body.user_id,
-        session_id=body.session_id,
-        events=tuple(_events(body)),
-        candidates=tuple(body.candidates),
-    )
+    return _answer(body, **asked_in(body, page=from_page()))
+
+
+def asked_in(body: RecommendationBody, *, page: bool) -> dict[str, Any]:
+    """The fields of a `Request` that a body alone has. Raises InvalidRequestError."""
+    return {
+        "user_id": body.user_id,
+        "session_id": body.session_id,
+        "events": tuple(_events(body, page)) if body.events else (),
+        "candidates": tuple(body.candidates),
+    }
 
 
 @operation(
@@ -241,7 +245,7 @@ def _page_impressions(body: ImpressionIn) -> dict[str, Any]:
     return {"recommendation_id": found.recommendation_id}
 
 
-def _events(body: RecommendationBody) -> list[Event]:
+def _events(body: RecommendationBody, page: bool) -> list[Event]:
     """The body's events; one without an owner is the body's, one without a time is of now."""
     now = now_us()
     owner: dict[str, object] = {}
@@ -258,6 +262,6 @@ def _events(body: RecommendationBody) -> list[Event]:
             errors.append(FieldError(field=field, message=error.expected))
     if errors:
         raise InvalidRequestError(errors)
-    if from_page():  # as they are stored where the page has posted them too
+    if page:  # as they are stored where the page has posted them too
         return [replace(e, event_id=e.event_id and page_event_id(e.event_id)) for e in events]
     return events
