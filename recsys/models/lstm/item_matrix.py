@@ -82,7 +82,9 @@ class ItemMatrix:
         return out
 
     def scan(self, state: Float32Array, out: Float32Array) -> None:
-        """Scores `out` (V,) of one state (D,), as `scores` gives them."""
+        """Scores `out` (V,) of one state (D,), as `scores` gives them; of int8 to 1e-4 of the largest, which is
+        a hundredth of what its table is rounded by.
+        """
         if self.kind == "int8":
             kernels.scan_int8(self._table, self._scales, self.bias, state, out)
         elif self.kind == "bfloat16":

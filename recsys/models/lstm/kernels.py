@@ -28,6 +28,7 @@ from recsys.events.array_types import (
 Function = TypeVar("Function", bound=Callable[..., Any])
 Number = TypeVar("Number", np.float32, np.int64)
 
+SUM_OF_PRODUCTS = (2**31 - 1) // 127  # of whole numbers by 8-bit ones, in 32 bits
 BLOCK = 64  # scores looked at together when the largest are searched
 NEVER = np.float32(-1e9)
 EPSILON = np.float32(1e-5)  # of torch.nn.LayerNorm
@@ -147,14 +148,24 @@ def scan_int8(
 ) -> None:
     """Scores `out` (V,) of one state (D,) over a table (V, D) of whole numbers times scales (V,), plus bias.
 
-    One loop for every processor: it runs at the speed at which the table is read, and without the
+    The state is rounded to 16 bits, to 2e-5 of its largest number, so that products and sums are of whole
+    numbers: the same bits on every processor, at the speed at which a large table is read. Without the
     interpreter's lock, since a table may have a million rows.
     """
+    width = len(state)
+    top = np.float32(1e-30)
+    for d in range(width):
+        top = max(top, abs(state[d]))
+    most = np.float32(min(32_767, SUM_OF_PRODUCTS // width))
+    whole = np.empty(width, np.int16)
+    for d in range(width):
+        whole[d] = np.int16(np.rint(state[d] * (most / top)))
+    unit = top / most
     for v in range(len(table)):
-        total = np.float32(0)
-        for d in range(len(state)):
-            total += np.float32(table[v, d]) * state[d]
-        out[v] = total * scales[v] + bias[v]
+        total = np.int32(0)
+        for d in range(width):
+            total = np.int32(total + np.int32(np.int32(np.int16(table[v, d])) * np.int32(whole[d])))
+        out[v] = np.float32(total) * (unit * scales[v]) + bias[v]
 
 
 scan_int8 = compiled(scan_int8, nogil=True)

@@ -121,13 +121,14 @@ def test_answers_without_torch_are_those_of_torch(body, subtests):
             )
             matrix = None if kind == "float32" else ItemMatrix.of(stored, kind)
             scorer = NetworkScorer(stored, 20, policy, matrix)
+            close = 2e-4 if kind == "int8" else 1e-5  # its state is rounded to 16 bits
             with subtests.test(kind=kind):
                 for one in asked:
                     state, wanted = scorer.state(one), batch.predict(one)
                     found, torchs = scan_of(scorer, state.vector)[2:], wanted.scores[0, 2:]
-                    np.testing.assert_allclose(found, torchs, rtol=1e-5, atol=1e-5)
+                    np.testing.assert_allclose(found, torchs, rtol=1e-5, atol=close)
                     best = np.argsort(-found, kind="stable")
-                    assert (np.diff(torchs[best]) <= 1e-5).all()
+                    assert (np.diff(torchs[best]) <= 2 * close).all()
                     np.testing.assert_allclose(state.shares, wanted.shares[0], atol=1e-5)
                     assert state.gate == pytest.approx(float(wanted.gate[0]), rel=1e-5, abs=1e-5)
 
