@@ -6,9 +6,7 @@ The limit is what the database takes: the same rows, as many a transaction, by `
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,9 +22,9 @@ import pyarrow.parquet as pq
 from sqlalchemy import make_url, text
 
 from bench.import_speed import COLUMNS, insert_bare, payload_of, write_log
+from bench.installations import install
 from bench.load import Load, closed_loop, open_loop, request_bytes
 from bench.releases import HERE, Release
-from bench.servers import running
 from recsys.events.fields import EVENT_SCHEMA
 from recsys.events.identity import user_bucket
 from recsys.progress import Say, quiet
@@ -58,47 +56,6 @@ class Posts(Sequence[bytes]):
 
     def __getitem__(self, place: Any) -> Any:
         return self._made[place].replace(MARK, secrets.token_hex(len(MARK) // 2).encode())
-
-
-@dataclass(frozen=True)
-class _Installation:
-    """A release over a database of its own, with its models in `folder`."""
-
-    release: Release
-    folder: Path
-    url: str
-
-    def recsys(self, *words: str) -> dict[str, Any]:
-        """What a command tells with --json. Raises CalledProcessError where it fails."""
-        environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("RECSYS_")},
-            "PYTHONPATH": self.release.python_path,
-            "RECSYS_DATABASE__URL": self.url,
-            "RECSYS_REGISTRY__PATH": str(self.folder),
-            "RECSYS_MODEL__WIDTH": "16",
-            "RECSYS_TRAINING__EPOCHS": "1",
-            "RECSYS_TRAINING__THREADS": "1",
-            "RECSYS_EVALUATION__BOOTSTRAP_DRAWS": "100",
-            "OMP_NUM_THREADS": "1",
-        }
-        done = subprocess.run(
-            [*self.release.command, *words, "--json"],
-            env=environment,
-            cwd=self.folder,
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        told: dict[str, Any] = orjson.loads(done.stdout.splitlines()[-1])
-        return told
-
-    @contextmanager
-    def serving(self, workers: int) -> Iterator[int]:
-        """`recsys serve`; its port."""
-        path = {"PYTHONPATH": self.release.python_path}
-        command = [*self.release.command, "serve"]
-        with running(self.url, self.folder, workers=workers, command=command, **path) as (port, _):
-            yield port
 
 
 @dataclass(frozen=True)
@@ -192,11 +149,11 @@ def _place(
     """A running server with a champion that has learned the events of `log`."""
     folder = log.parent / f"models-{name}-{url.partition(':')[0]}"
     folder.mkdir()
-    made = _Installation(release, folder, url)
-    key = made.recsys("init")["admin_key"]
-    made.recsys("events", "import", str(log))
-    made.recsys("train", "--force-promote")
-    return _Place(name, stack.enter_context(made.serving(workers)), key)
+    made = install(release, folder, url)
+    made.done("events", "import", str(log))
+    made.done("train", "--force-promote")
+    port, _ = stack.enter_context(made.serving(workers=workers))
+    return _Place(name, port, made.admin_key)
 
 
 def _post(

@@ -13,10 +13,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 
 @dataclass
@@ -89,6 +91,19 @@ def take_answer(buffer: bytes) -> tuple[int, bytes, bytes] | None:
         return None
     body = buffer[end + 4 : end + 4 + length]
     return int(head[9:12]), body, buffer[end + 4 + length :]
+
+
+def answer(port: int, request: bytes) -> tuple[int, Any]:
+    """Status of one answer and its JSON, None where it is none; (0, None) where the connection broke."""
+    try:
+        with closing(Connection(port)) as connection:
+            status, body = connection.ask(request)
+    except OSError:
+        return 0, None
+    try:
+        return status, orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return status, None
 
 
 def closed_loop(

@@ -34,6 +34,7 @@ CONNECTIONS = (1, 8, 32)
 K = 20
 WIDTH = 128
 WARM_ANSWERS = 1_000
+RETURNING = 500  # visitors
 
 
 def run_serving(
@@ -44,8 +45,12 @@ def run_serving(
     postgresql_url: str | None,
     say: Say = quiet,
     connections: Sequence[int] = CONNECTIONS,
+    returning: bool = False,
 ) -> dict[str, Any]:
-    """Closed loops at several concurrencies, then open loops below saturation, on each database."""
+    """Closed loops at several concurrencies, then open loops below saturation, on each database.
+
+    With `returning` the same RETURNING visitors ask again and again, else all in turn.
+    """
     runs: list[dict[str, Any]] = []
     open_runs: list[dict[str, Any]] = []
     memory: dict[str, Any] = {}
@@ -53,6 +58,7 @@ def run_serving(
         urls = {"sqlite": None, **({"postgresql": postgresql_url} if postgresql_url else {})}
         for name, given in urls.items():
             url, registry, _, asked = _shop(given, Path(folder) / name, items, now_us)
+            asked = asked[:RETURNING] if returning else asked
             empty = [request_bytes("/empty")]
             with running(url, registry, workers=workers) as (port, process):
                 closed_loop(port, asked, workers * 4, min(seconds, 5.0))  # warm
@@ -80,6 +86,7 @@ def run_serving(
                 memory[name] = {"proportional_mib": together, "private_mib": own}
     return {
         "items": items,
+        "visitors": RETURNING if returning else USERS,
         "history_events": [SHORTEST, LONGEST],
         "runs": runs,
         "best_ratio": max(run["ratio"] for run in runs),

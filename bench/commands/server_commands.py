@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from bench.commands.options import PostgresOption, ReleaseOption, whole
 from recsys.cli.terminal import JsonOption, now, say, show
 from recsys.config.process import limit_threads
+from recsys.errors import InputError
 from recsys.events.times import to_us
 
 
@@ -24,20 +26,43 @@ def serve(
             help="Only measure the workers' memory, after 1,000 answers and after so many.",
         ),
     ] = None,
+    returning: Annotated[
+        bool, typer.Option("--returning", help="The same 500 visitors ask again and again.")
+    ] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="A log whose visitors ask, not made-up ones."
+        ),
+    ] = None,
+    map_: Annotated[str, typer.Option("--map", help="The log's columns.")] = "",
+    unit: Annotated[str, typer.Option(help="Of the log's times.")] = "",
+    release: ReleaseOption = None,
     postgresql: PostgresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a server of its own for personalised items, beside an empty view of it.
 
     Example: recsys bench serve --items 50000 --postgresql postgresql://localhost/spare
+    Example: recsys bench serve --log clicks.parquet --map item=sku --release ../recsys-0.2.0
     """
     limit_threads()
+    from bench.log_answers import LogOptions, run_log_answers
     from bench.serving_speed import run_memory, run_serving
+
+    if log is not None:
+        options = LogOptions(log, map_, unit)
+        show(run_log_answers(options, seconds, workers, release, returning, say), as_json)
+        return
+    for name, given in (("--map", map_), ("--unit", unit), ("--release", release)):
+        if given:
+            raise InputError(name, str(given), "expected together with --log alone")
 
     if memory is not None:
         show(run_memory(items, memory, workers, to_us(now()), postgresql), as_json)
         return
-    show(run_serving(items, seconds, workers, to_us(now()), postgresql, say), as_json)
+    found = run_serving(items, seconds, workers, to_us(now()), postgresql, say, returning=returning)
+    show(found, as_json)
 
 
 def intake(

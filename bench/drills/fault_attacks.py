@@ -31,7 +31,8 @@ from bench.drills.fault_service import (
     rotating_address,
 )
 from bench.drills.fault_stage import Fault, own_postgres
-from bench.drills.installations import Installation, install, with_two_versions
+from bench.drills.prepared_shop import with_two_versions
+from bench.installations import Installation, install
 from bench.releases import Release
 
 ATTACKS: tuple[Callable[[Installation], Fault], ...] = (

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.drills.fault_stage import Fault, ask
-from bench.drills.installations import Installation
+from bench.installations import Installation
 
 INFLATED_MIB = 600.0
 ROWS, LENGTH = 12_000, 50_000  # texts of 50 kB, all the same: 570 MiB once each is written out

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from bench.drills.fault_stage import Fault, answer, ask, resident, told
-from bench.drills.installations import Installation
+from bench.drills.fault_stage import Fault, ask, resident, told
+from bench.installations import Installation
+from bench.load import answer
 from recsys.config import Settings
 
 MIB = 2**20

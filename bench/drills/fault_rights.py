@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from bench.drills.dashboard_client import Dashboard, log_in
-from bench.drills.fault_stage import Fault, answer, ask
-from bench.drills.installations import Installation
-from bench.load import request_bytes
+from bench.drills.fault_stage import Fault, ask
+from bench.installations import Installation
+from bench.load import answer, request_bytes
 
 GONE, BYSTANDER = "mallory-4711", "bystander-0815"
 

@@ -20,7 +20,7 @@ import orjson
 
 from bench.drills.dashboard_client import Dashboard, log_in
 from bench.drills.fault_stage import Fault, ask, seconds_until, told, workers_of
-from bench.drills.installations import Installation
+from bench.installations import Installation
 from bench.load import closed_loop, request_bytes, take_answer
 
 CALM_P99_MS = 1_000.0  # of a neighbour; more on a machine that does other things too:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.load import Connection, request_bytes
+from bench.load import answer, request_bytes
 from bench.servers import small_settings
 from recsys.config import Settings
 from recsys.demo.simulation import Shop, ShopSize
@@ -96,19 +96,6 @@ def make_stage(url: str, folder: Path, events: int = 3_000) -> Stage:
 def ask(port: int, request: bytes) -> int:
     """The status of one answer; 0 where the connection broke."""
     return answer(port, request)[0]
-
-
-def answer(port: int, request: bytes) -> tuple[int, Any]:
-    """Status of one answer and its JSON, None where it is none; (0, None) where the connection broke."""
-    try:
-        with closing(Connection(port)) as connection:
-            status, body = connection.ask(request)
-    except OSError:
-        return 0, None
-    try:
-        return status, orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return status, None
 
 
 def told(statuses: Counter[int]) -> dict[str, int]:

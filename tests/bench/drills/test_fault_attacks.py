@@ -4,7 +4,8 @@ import pytest
 
 from bench.drills.fault_attacks import ATTACKS, races
 from bench.drills.fault_stage import own_postgres
-from bench.drills.installations import install, with_two_versions
+from bench.drills.prepared_shop import with_two_versions
+from bench.installations import install
 from bench.releases import HERE
 
 

@@ -92,7 +92,9 @@ def test_the_scan_of_every_kind_of_matrix_is_its_batch(subtests):
             matrix = ItemMatrix.of(made, kind)
             found = np.empty(len(made.item_bias), np.float32)
             matrix.scan(state[0], found)
-            np.testing.assert_allclose(found, matrix.scores(state)[0], rtol=1e-5, atol=1e-5)
+            several = matrix.scores(state)[0]
+            close = 1e-4 * np.abs(several).max() if kind == "int8" else 1e-5
+            np.testing.assert_allclose(found, several, rtol=1e-5, atol=close)
 
 
 def table_by_torch(weight, kind):

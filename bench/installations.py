@@ -1,5 +1,6 @@
-"""Installations of any release, which drills use as everybody does: by `recsys`, over HTTP, by signals
-and by the configuration. What they find then says something of that release and of no other.
+"""An installation of any release, used as everybody does: by `recsys`, over HTTP and by the configuration.
+
+What is found then says something of that release and of no other.
 """
 
 from __future__ import annotations
@@ -12,20 +13,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from bench.drills.fault_stage import answer, shop_of
-from bench.load import request_bytes
+from bench.load import answer, request_bytes
 from bench.releases import Release
 from bench.servers import SMALL, running
-from recsys.events.times import HOUR_US, to_us
 
 NONE: Mapping[str, str] = {}
 ORIGIN = "https://shop.example"
@@ -63,16 +59,17 @@ class Installation:
     admin_key: str
     admin_password: str
     page_key: str = ""
+    training: Mapping[str, str] = field(default_factory=lambda: SMALL_NETWORK)  # settings
 
     def recsys(self, *words: str) -> Ran:
-        """One command, with a small network if it trains."""
+        """One command; what it trains is as `training` has it."""
         with (
             open(self.folder / "out.txt", "wb") as out,
             open(self.folder / "error.txt", "wb") as error,
         ):
             process = subprocess.Popen(
                 [*self.release.command, *words],
-                env=self._environment(SMALL_NETWORK),
+                env=self._environment(self.training),
                 cwd=self.folder,
                 stdout=out,
                 stderr=error,
@@ -195,25 +192,6 @@ def install(release: Release, folder: Path, url: str | None = None) -> Installat
     made = Installation(release, folder, url or _sqlite(folder), "", "")
     told = made.done("init")
     return replace(made, admin_key=told["admin_key"], admin_password=told["admin_password"])
-
-
-def with_two_versions(made: Installation, events: int = 3_000) -> Installation:
-    """With a shop's events and items, a champion, one before it, both since hours ago, and a page's key."""
-    now_us = to_us(datetime.now(UTC))
-    shop = shop_of(events, now_us)
-    pq.write_table(pa.concat_tables(shop.events()), made.folder / "events.parquet")
-    catalogue = [
-        {"item_id": one.item_id, "title": one.title, "price": one.price} for one in shop.items
-    ]
-    (made.folder / "items.jsonl").write_bytes(b"\n".join(map(orjson.dumps, catalogue)))
-    made.done("events", "import", "events.parquet")
-    made.done("items", "import", "items.jsonl")
-    for _ in range(2):
-        made.done("train", "--force-promote")
-    with closing(sqlite3.connect(made.folder / "var" / "recsys.db")) as file, file:
-        file.execute("UPDATE deployments SET deployed_at_us = deployed_at_us - ?", (2 * HOUR_US,))
-    told = made.done("keys", "create", "page", "--scope", "collect", "--origin", ORIGIN)
-    return replace(made, page_key=told["key"])
 
 
 def _sqlite(folder: Path) -> str:
