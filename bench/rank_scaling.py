@@ -2,8 +2,9 @@
 
 Files: one database is built into sequence files by 1, 2 and 4 processes, then by as many Ray tasks;
 every file of every build must be equal to the byte. Weights: one training in one process, then by two
-ranks of torchrun and by two workers of Ray Train over the same batches; the largest difference of any
-weight must stay below TOLERANCE.
+ranks of torchrun and by two of which one is a task of Ray over the same batches; the largest difference of any
+weight must stay below TOLERANCE. Scheduled trainings: a retraining that a scheduler launches, locally and
+by each engine, must give the same version within the same tolerance.
 
 `python -m bench.rank_scaling OUT EVENTS` is one such rank.
 """
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.engine_training import compare_scheduled
 from bench.import_speed import write_log
 from bench.training_speed import simulated_sequences
 from recsys.config import ModelSettings, TrainingSettings, started_by_torchrun
@@ -86,9 +88,9 @@ def run_scale(
         if "ray" in engines:
             with connected("", max(*workers, RANKS)) as cluster:
                 found["ray"] = _built(database, folder, chunk, workers, say, "ray", cluster)
-                out, ranks = folder / "ray", cluster.with_workers(RANKS)
-                ranks.train(partial(train_some, out, trained), TIMEOUT_SECONDS, folder)
-            found["ray"]["training"] = _compared(alone, out)
+                with cluster.ranks(TrainingSettings(engine="ray", ranks=RANKS)):
+                    train_some(folder / "ray", trained)
+            found["ray"]["training"] = _compared(alone, folder / "ray")
             if "local" in found:
                 same = found["ray"]["sha256"] == found["local"]["sha256"]
                 found["ray"]["identical"] = found["ray"]["identical"] and same
@@ -96,6 +98,10 @@ def run_scale(
             _rank_process(folder / "torchrun", trained, ranks=RANKS)
             found["torchrun"] = _compared(alone, folder / "torchrun")
         database.close()
+    asked = [engine for engine in engines if engine != "local"]
+    for engine, one in (compare_scheduled(asked, say=say) if asked else {}).items():
+        same = one["largest_difference"] <= TOLERANCE
+        found.setdefault(engine, {})["scheduled"] = {**one, "identical": same}
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return {
         "events": events,
@@ -118,7 +124,7 @@ def _built(
     runs, digests = [], set()
     for count in workers:
         files = folder / f"{name}-{count}"
-        read_ranges: ReadRanges | None = cluster.with_workers(count).rows if cluster else None
+        read_ranges: ReadRanges | None = cluster.with_workers(count).results if cluster else None
         store = SequenceStore(files, count, read_ranges=read_ranges, chunk_ids=chunk)
         done = store.update(database)
         rate = round(done.rows / done.seconds)

@@ -44,14 +44,13 @@ class Child:
 
     @property
     def resident_mib(self) -> float:
-        """What it holds in memory now that is no file's (those give way); 0 where it has ended."""
-        try:
-            status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        except OSError:
-            return 0.0
-        own = ("RssAnon:", "RssShmem:")
-        sizes = [int(line.split()[1]) for line in status.splitlines() if line.startswith(own)]
-        return sum(sizes) / 1024
+        """What it and the processes it started hold in memory now that is no file's (those give way);
+        0 where it has ended.
+        """
+        others = _descendants(self.process.pid)
+        shared = _memory_kib(self.process.pid, "RssShmem:")  # others may share the same
+        own = sum(_memory_kib(pid, "RssAnon:") for pid in (self.process.pid, *others))
+        return (own + shared) / 1024
 
     def stop(self) -> None:
         """End the whole process group: politely, then surely."""
@@ -64,6 +63,28 @@ class Child:
             except subprocess.TimeoutExpired:
                 continue
         self.process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes that `pid` started, and those that they started."""
+    found, waiting = [], [pid]
+    while waiting:
+        for task in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
+            try:
+                children = [int(one) for one in task.read_text(encoding="ascii").split()]
+            except OSError:
+                continue
+            found += children
+            waiting += children
+    return found
+
+
+def _memory_kib(pid: int, kind: str) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(kind))
 
 
 def _prepare(nice: int) -> Callable[[], None]:

@@ -186,6 +186,8 @@ class Scheduler:
             if child.process.poll() is not None:
                 code = child.process.returncode
                 reason = f"its process ended without a word (status {code})"
+                if child.job in HEAVY and self._settings.training.engine == "ray":
+                    reason += "; Ray ends a process whose cluster is gone"
                 self._conclude(child, "failed", reason)
             elif time.monotonic() - child.started > limit:
                 self._end(child, "timed_out", f"ran longer than {limit / 60:g} minutes")

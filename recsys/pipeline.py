@@ -17,6 +17,7 @@ from typing import Any
 
 from recsys.commands import deployments
 from recsys.config import Settings
+from recsys.distributed.engine import opened_engine
 from recsys.errors import ModelFileError, NotEnoughDataError
 from recsys.events.export_files import writing
 from recsys.events.frame import EventFrame
@@ -35,7 +36,7 @@ from recsys.models.version_facts import Verdict, VersionFacts
 from recsys.progress import OnRows, Say, quiet
 from recsys.registry import keep_version, load_champion, new_version, read_version
 from recsys.sequence_store.store import ReadRanges
-from recsys.sequence_store.training_window import open_store, training_frame, update_store
+from recsys.sequence_store.training_window import training_frame
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
     attribute_rows,
@@ -190,17 +191,17 @@ def replay_rejected(
 
 @traced("read events")
 def events_so_far(
-    settings: Settings, database: Database, now: datetime, say: Say = quiet
+    settings: Settings,
+    database: Database,
+    now: datetime,
+    say: Say = quiet,
+    read_ranges: ReadRanges | None = None,
 ) -> EventFrame:
-    """Events that count -> the event frame, through sequence files that are read on, not anew."""
-    return training_frame(settings, database, to_us(now), say)
+    """Events that count -> the event frame, through sequence files that are read on, not anew.
 
-
-def bring_up_to_date(
-    settings: Settings, database: Database, read_ranges: ReadRanges, say: Say = quiet
-) -> None:
-    """Read new events into the sequence files by `read_ranges`, such as a cluster's tasks."""
-    update_store(open_store(settings, database, read_ranges=read_ranges), database, say)
+    `read_ranges` reads what is new in place of this machine, such as a cluster's tasks.
+    """
+    return training_frame(settings, database, to_us(now), say, read_ranges)
 
 
 @dataclass(frozen=True)
@@ -241,26 +242,28 @@ def train(
     adopted = adoption(settings, tuned, champion)
     settings = with_adopted(settings, adopted)
 
-    frame = events_so_far(settings, database, run.now, run.say)
-    run.say(f"{len(frame):,} events of {len(frame.user_keys):,} users")
-    frame, checks = check_before_training(frame, settings, champion, run.say)
-    log = read_log(database, frame, settings)
-    cut_us = window_start(log, settings, champion)
+    with opened_engine(settings) as engine:
+        frame = events_so_far(settings, database, run.now, run.say, engine.read_ranges)
+        run.say(f"{len(frame):,} events of {len(frame.user_keys):,} users")
+        frame, checks = check_before_training(frame, settings, champion, run.say)
+        log = read_log(database, frame, settings)
+        cut_us = window_start(log, settings, champion)
+        engine.gather_ranks(run.say)
 
-    start = warm_champion(settings, champion, run.now)
-    checkpoints = settings.registry.path / ".training"
-    fitted = fit_model(log, settings, new_version(run.now), cut_us, run, start, checkpoints)
-    if fitted.warm:
-        run.say("started from the champion's weights")
-    run.say(f"ranks with: {fitted.summary()}")
+        start = warm_champion(settings, champion, run.now)
+        checkpoints = settings.registry.path / ".training"
+        fitted = fit_model(log, settings, new_version(run.now), cut_us, run, start, checkpoints)
+        if fitted.warm:
+            run.say("started from the champion's weights")
+        run.say(f"ranks with: {fitted.summary()}")
 
-    others = extra(fitted.bundle.vocabulary)
-    evaluation = evaluate_on_window(log, fitted.bundle, champion, cut_us, settings, others)
-    verdict = judge(evaluation, fitted, champion, settings)
-    run.say(verdict.reason)
-    bundle, window = learn_window(log, fitted, settings, run)
-    if log.contents:
-        run.say(content_summary(bundle))
+        others = extra(fitted.bundle.vocabulary)
+        evaluation = evaluate_on_window(log, fitted.bundle, champion, cut_us, settings, others)
+        verdict = judge(evaluation, fitted, champion, settings)
+        run.say(verdict.reason)
+        bundle, window = learn_window(log, fitted, settings, run)
+        if log.contents:
+            run.say(content_summary(bundle))
 
     result = TrainingResult(
         settings=settings,
@@ -325,9 +328,12 @@ def compare(
 
     Raises NotEnoughDataError where the window or what precedes it holds too little.
     """
-    log = read_log(database, events_so_far(settings, database, run.now), settings)
-    data = ComparisonData(log, None, window_start(log, settings, None))
-    return compare_networks(settings, data, seeds, networks, run)
+    with opened_engine(settings) as engine:
+        frame = events_so_far(settings, database, run.now, run.say, engine.read_ranges)
+        log = read_log(database, frame, settings)
+        data = ComparisonData(log, None, window_start(log, settings, None))
+        engine.gather_ranks(run.say)
+        return compare_networks(settings, data, seeds, networks, run)
 
 
 def tune(
@@ -338,10 +344,13 @@ def tune(
     on_trial: Callable[[TrialResult], None] = lambda result: None,
 ) -> TuningResult:
     """Search for settings that rank validation better; resumes where an earlier search stopped."""
-    log = read_log(database, events_so_far(settings, database, run.now), settings)
-    cut_us = window_start(log, settings, None)
-    folder = settings.registry.path / ".tuning"
-    return search_settings(log, settings, cut_us, folder, budget, run, on_trial)
+    with opened_engine(settings) as engine:
+        frame = events_so_far(settings, database, run.now, run.say, engine.read_ranges)
+        log = read_log(database, frame, settings)
+        cut_us = window_start(log, settings, None)
+        engine.gather_ranks(run.say)
+        folder = settings.registry.path / ".tuning"
+        return search_settings(log, settings, cut_us, folder, budget, run, on_trial)
 
 
 def export_model(settings: Settings, database: Database, version: str, path: Path) -> float:

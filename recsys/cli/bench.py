@@ -97,6 +97,7 @@ def quality(
 
     from recsys.demo.oracle_log import simulated_shop
     from recsys.demo.simulation import ShopSize
+    from recsys.distributed.engine import opened_engine
     from recsys.ingest.input_files import local_files
     from recsys.training.compare import compare_networks, network_names
     from recsys.training.file_logs import cut_log, session_files
@@ -122,7 +123,8 @@ def quality(
         raise InputError(
             "--train", None, "expected --train with --test, --log with --cut, or none of them"
         )
-    with training_run(started) as run:
+    with training_run(started) as run, opened_engine(settings) as engine:
+        engine.gather_ranks(run.say)
         compared = compare_networks(settings, data, seeds, chosen, run, extra)
     show(vars(compared), as_json, text_table(compared.results))
 

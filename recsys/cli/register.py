@@ -18,6 +18,7 @@ from recsys.cli import (
     jobs,
     keys,
     models,
+    plan,
     recommend,
     serve,
     train,
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
     """Add all commands to `app`, once."""
     if app.registered_commands:
         return
-    for module in (init, train, recommend, serve, consume, demo, backup_restore, doctor):
+    for module in (init, train, recommend, serve, consume, demo, backup_restore, doctor, plan):
         module.register(app)
     for module in (db, imports, items, users, models, jobs, keys, admin):
         app.add_typer(module.app)

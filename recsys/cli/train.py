@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,15 +19,16 @@ from recsys.cli.terminal import (
     show,
     training_run,
 )
-from recsys.config import Settings, started_by_torchrun
+from recsys.config import ENGINES, Settings, started_by_torchrun
 from recsys.errors import InputError
 
-ENGINES = ("local", "ray")
+JOIN_SECONDS = 86_400.0  # for the other ranks: the training gives up before
 TUNED_SECTIONS = ("model", "training", "sequences")
 
 
 def register(app: typer.Typer) -> None:
     app.command("train")(train)
+    app.command("train-rank")(train_rank)
     app.command("evaluate")(evaluate)
     app.command("tune")(tune)
 
@@ -44,20 +44,23 @@ def train(
         Path | None, typer.Option(help="A settings file that `recsys tune` wrote.")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="local, or ray: read and train in the workers of a Ray cluster.")
-    ] = "local",
-    engine_workers: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            min=1,
-            max=256,
-            help="Processes that read; with Ray, also ranks. Default: from the configuration.",
+            help="local, torchrun or ray: where it trains. Default: from the configuration."
         ),
     ] = None,
-    ray_address: Annotated[
-        str,
-        typer.Option(help="HOST:PORT of a running cluster. Default: start one on this machine."),
-    ] = "",
+    engine_address: Annotated[
+        str | None,
+        typer.Option(
+            "--engine-address",
+            "--ray-address",
+            help="HOST:PORT of a running Ray cluster, or of this machine for ranks from others.",
+        ),
+    ] = None,
+    engine_workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, help="Processes that read, and ranks that train."),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,17 +73,13 @@ def train(
     """
     from recsys import tracing
 
-    if engine not in ENGINES:
-        raise InputError("--engine", engine, f"expected one of: {', '.join(ENGINES)}")
     given = read_tuned(tuned) if tuned else {}
-    if engine_workers is not None:
-        given["training"] = {**given.get("training", {}), "processes": engine_workers}
+    chosen = _engine_options(engine, engine_address, engine_workers)
+    given["training"] = {**given.get("training", {}), **chosen}
     settings = settings_of(config, **given)
     tracing.start(settings)
     work = partial(_train, settings, promote, force_promote)
-    if engine == "ray":
-        found = _train_on_ray(settings, work, ray_address)
-    elif started_by_torchrun():
+    if started_by_torchrun():
         from recsys.distributed.torchrun import with_ranks
 
         found = with_ranks(work, settings.training.worker_timeout_seconds)
@@ -91,15 +90,44 @@ def train(
         show(result, as_json, text)
 
 
-def _train_on_ray(settings: Settings, work: Callable[[], Any], address: str) -> Any:
-    from recsys import pipeline
-    from recsys.distributed.ray_cluster import connected
-    from recsys.storage.engine.database import open_database
+def _engine_options(engine: str | None, address: str | None, workers: int | None) -> dict[str, Any]:
+    """What the options of an engine say in [training]. Raises InputError."""
+    if engine is not None and engine not in ENGINES:
+        raise InputError("--engine", engine, f"expected one of: {', '.join(ENGINES)}")
+    found: dict[str, Any] = {} if engine is None else {"engine": engine, "engine_address": ""}
+    if address is not None:
+        found["engine_address"] = address
+    if workers is not None:
+        found |= {"processes": workers, "ranks": workers}
+    return found
 
-    with connected(address, settings.training.processes) as cluster:
-        pipeline.bring_up_to_date(settings, open_database(settings), cluster.rows, say)
-        folder = settings.registry.path / ".ray"
-        return cluster.train(work, settings.training.worker_timeout_seconds, folder)
+
+def train_rank(
+    address: Annotated[str, typer.Argument(help="HOST:PORT at which the training is.")],
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=31_536_000, help="Seconds to wait for it. Default: until it begins."
+        ),
+    ] = None,
+    first_gpu: Annotated[
+        int,
+        typer.Option(min=0, max=63, help="Number of the GPU of the first rank on this machine."),
+    ] = 0,
+) -> None:
+    """Take part in one training that runs elsewhere; needs no database and no configuration.
+
+    The training has training.engine = "torchrun", and in training.engine_address the address at which
+    ranks join it. Several are started, and numbered, by torchrun:
+    torchrun --nproc-per-node 4 -m recsys train-rank 10.0.0.5:29500
+
+    Example: recsys train-rank 10.0.0.5:29500
+    """
+    from recsys.distributed.torchrun import be_rank, rank_place, wait_for_rank_0
+
+    place = rank_place(address, first_gpu)
+    wait_for_rank_0(place, wait)
+    be_rank(place, JOIN_SECONDS)
 
 
 def _train(settings: Settings, promote: bool, force: bool) -> tuple[dict[str, Any], str]:

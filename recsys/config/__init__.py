@@ -13,8 +13,15 @@ from recsys.config.loading import (
     secret_files,
     variable,
 )
-from recsys.config.process import guard_ray, started_by_torchrun
+from recsys.config.process import (
+    exchange_on_loopback,
+    guard_ray,
+    launched_rank,
+    rank_environment,
+    started_by_torchrun,
+)
 from recsys.config.sections import (
+    ENGINES,
     NETWORKS,
     SECRET_KEYS,
     AuthSettings,
@@ -36,6 +43,7 @@ from recsys.config.sections import (
 )
 
 __all__ = [
+    "ENGINES",
     "NETWORKS",
     "SECRET_KEYS",
     "AuthSettings",
@@ -55,12 +63,15 @@ __all__ = [
     "TrainingSettings",
     "chosen_path",
     "effective",
+    "exchange_on_loopback",
     "from_environment",
     "get_section",
     "guard_ray",
     "has_password",
+    "launched_rank",
     "load_settings",
     "meanings",
+    "rank_environment",
     "secret_files",
     "started_by_torchrun",
     "template",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 PRIVATE_UMASK = 0o077  # files 0600, folders 0700
 
@@ -35,10 +38,43 @@ def limit_threads() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def launched_rank() -> tuple[int, int, int]:
+    """Rank, number of ranks and rank on this machine, as a launcher such as torchrun has them in the
+    environment; (0, 1, 0) without one.
+    """
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    found = [os.environ.get(name, "") for name in names]
+    if not all(one.isdecimal() for one in found[:2]):
+        return 0, 1, 0
+    return int(found[0]), int(found[1]), int(found[2]) if found[2].isdecimal() else 0
+
+
 def started_by_torchrun() -> bool:
     """Whether this process is one of several ranks that a launcher started."""
     named = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ)
-    return named and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return named and launched_rank()[1] > 1
+
+
+@contextmanager
+def exchange_on_loopback() -> Iterator[None]:
+    """Have torch.distributed, here and in processes started meanwhile, use the loopback interface.
+
+    Without it the interface is that of the machine's name, which others reach.
+    """
+    name = "GLOO_SOCKET_IFNAME"
+    if name in os.environ or not Path("/sys/class/net/lo").exists():
+        yield
+        return
+    os.environ[name] = "lo"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+
+
+def rank_environment(threads: int) -> dict[str, str]:
+    """The environment of a rank that this process starts, which computes with so many threads."""
+    return {**os.environ, "OMP_NUM_THREADS": str(threads)}
 
 
 def guard_ray(own_cluster: bool) -> None:
@@ -55,5 +91,4 @@ def guard_ray(own_cluster: bool) -> None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_COLOR_PREFIX"] = "0"
-    os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

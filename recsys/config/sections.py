@@ -30,6 +30,8 @@ MAX_SECRET_BYTES = 65_536
 Port = Annotated[int, Field(ge=0, le=65_535)]
 Network = Literal["lstm", "gru", "sasrec"]
 NETWORKS: tuple[str, ...] = get_args(Network)
+Engine = Literal["local", "torchrun", "ray"]
+ENGINES: tuple[str, ...] = get_args(Engine)
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -214,6 +216,12 @@ class TrainingSettings(_Section):
     seed: int = Field(7, ge=0, le=2**31 - 1)
     threads: int = Field(0, ge=0, le=1_024)
     processes: int = Field(2, ge=1, le=256)
+    engine: Engine = "local"
+    engine_address: Annotated[str, Field(pattern=r"^([^:/@\s]{1,255}:[0-9]{1,5})?$")] = ""
+    ranks: int = Field(2, ge=1, le=1_024)
+    rank_cpus: int = Field(1, ge=1, le=1_024)
+    rank_gpus: int = Field(0, ge=0, le=64)
+    join_timeout_seconds: float = Field(300.0, ge=1, le=86_400)
     worker_timeout_seconds: float = Field(120.0, ge=1, le=86_400)
     min_events: int = Field(100, ge=10)
     min_users: int = Field(2, ge=1)
@@ -226,6 +234,14 @@ class TrainingSettings(_Section):
     max_new_item_share: float = Field(0.95, ge=0, le=1)
     max_new_type_share: float = Field(0.5, ge=0, le=1)
     max_drift: float = Field(0.95, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        """Raises ConfigError where an engine's address means nothing to the engine."""
+        if self.engine == "local" and self.engine_address:
+            expected = "expected an empty text: training.engine is local"
+            raise ConfigError("training.engine_address", self.engine_address, expected)
+        return self
 
 
 class EvaluationSettings(_Section):

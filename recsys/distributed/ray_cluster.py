@@ -1,97 +1,97 @@
-"""Ray: ranges of events read by its tasks, and ranks of a training in Ray Train's workers.
+"""Ray: ranges of events read by its tasks, and ranks of a training in its tasks.
 
 The only home of ray, which is an extra. Without an address a cluster of this process's own is
-started, bound to the loopback address, with a token of its own, and stopped at the end. Nothing here
-asks for a shared disk but Ray Train's own folder, which it wants where a cluster has several machines.
+started, bound to the loopback address, with a token of its own, and stopped at the end. The training
+itself stays in this process, which is rank 0: the cluster's tasks get an address to join it at and need
+no shared disk, no database and no configuration.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from recsys.config import guard_ray
-from recsys.distributed.torchrun import with_ranks
+from recsys.config import TrainingSettings, exchange_on_loopback, guard_ray
+from recsys.distributed.torchrun import LOOPBACK, be_rank, listening_at, rank_0
 from recsys.errors import MissingExtraError, RecsysError, TrainingError
-from recsys.sequence_store.segment_building import Range, SegmentRows, range_rows
+from recsys.models.lstm.process_group import Place
 
 OBJECT_STORE_BYTES = 256 * 2**20
-Work = Callable[[], Any]
+KNOCK_SECONDS = 5.0  # for a cluster's address to answer
+END_SECONDS = 10.0  # for the ranks to end once rank 0 is done
+Result = TypeVar("Result")
 
 
 class RayCluster:
     """A cluster that this process is connected to."""
 
-    def __init__(self, ray: Any, workers: int) -> None:
-        self._ray, self._workers = ray, workers
+    def __init__(self, ray: Any, workers: int, host: str) -> None:
+        """`host`: the address at which its machines reach this one."""
+        self._ray, self._workers, self._host = ray, workers, host
 
     def with_workers(self, workers: int) -> RayCluster:
         """The same cluster, of which so many workers are used at once."""
-        return RayCluster(self._ray, workers)
+        return RayCluster(self._ray, workers, self._host)
 
-    def rows(self, url: str, ranges: Sequence[Range]) -> Iterator[SegmentRows | None]:
-        """The rows of each of `ranges`, in order; as many are read at once as there are workers.
+    def results(self, work: Sequence[Callable[[], Result]]) -> Iterator[Result]:
+        """What each of `work` gives, in order; as many run at once as there are workers.
 
-        A task whose process dies is run again. Raises TrainingError where that does not help.
+        They are picklable. A task whose process dies is run again. Raises TrainingError where that does
+        not help, or where one fails.
         """
-        task = self._ray.remote(num_cpus=1, max_retries=3)(_rows)
-        waiting = deque(ranges)
+        task = self._ray.remote(num_cpus=1, max_retries=3)(_result)
+        waiting = deque(work)
         under_way: deque[Any] = deque()
         while waiting or under_way:
             while waiting and len(under_way) < self._workers:
-                under_way.append(task.remote(url, waiting.popleft()))
+                under_way.append(task.remote(waiting.popleft()))
             try:
-                yield self._ray.get(under_way.popleft())
-            except self._ray.exceptions.RayTaskError as error:
-                cause = error.as_instanceof_cause()
-                raise cause if isinstance(cause, RecsysError) else _failed("a task") from None
-            except self._ray.exceptions.RayError:
-                raise _failed("a task") from None
+                result, error = self._ray.get(under_way.popleft())
+            except self._ray.exceptions.RayError as lost:
+                raise TrainingError(
+                    "a task of the Ray cluster was lost or failed; nothing was registered"
+                ) from lost
+            if error is not None:
+                raise TrainingError(error)
+            yield result
 
-    def train(self, work: Work, timeout_seconds: float, storage: Path) -> Any:
-        """What `work` gives at rank 0 of a Ray Train worker group, whose other ranks help it.
+    @contextmanager
+    def ranks(self, settings: TrainingSettings) -> Iterator[None]:
+        """Be rank 0 of `settings.ranks` ranks, whose others are tasks of the cluster.
 
-        `work` is a picklable function that gives plain values; `storage` is a folder for Ray Train.
-        Raises TrainingError where it fails or a worker is lost.
+        Raises TrainingError where they do not come in time, as where the cluster lacks the resources
+        they ask for.
         """
-        from ray.train import FailureConfig, LoggingConfig, ScalingConfig
-        from ray.train import RunConfig as RunOptions
-        from ray.train.torch import TorchConfig, TorchTrainer
+        wanted = {"num_cpus": settings.rank_cpus, "num_gpus": settings.rank_gpus}
+        task = self._ray.remote(**wanted, max_retries=0)(_be_rank)
+        with listening_at(self._host, 0) as own:
+            port, size = own.getsockname()[1], settings.ranks
+            places = [Place(self._host, port, rank, size) for rank in range(1, size)]
+            under_way = [task.remote(one, settings.join_timeout_seconds) for one in places]
 
-        name = f"training-{os.getpid()}"
-        # Its own types know of no result, and not of all options.
-        rank: Any = _rank
-        run_config: Any = RunOptions
-        trainer = TorchTrainer(
-            rank,
-            train_loop_config={"work": work, "timeout": timeout_seconds, "folder": str(Path.cwd())},
-            torch_config=TorchConfig(backend="gloo", timeout_s=int(timeout_seconds)),
-            scaling_config=ScalingConfig(
-                num_workers=self._workers, resources_per_worker={"CPU": 1}
-            ),
-            run_config=run_config(
-                name=name,
-                storage_path=str(storage.absolute()),
-                failure_config=FailureConfig(max_failures=0),
-                logging_config=LoggingConfig(log_level="ERROR"),
-            ),
-        )
+            def look() -> None:
+                for ended in self._ray.wait(under_way, timeout=0)[0]:
+                    raise TrainingError(self._why(ended))
+
+            try:
+                with rank_0(settings, own, look):
+                    yield
+                self._ray.wait(under_way, num_returns=len(under_way), timeout=END_SECONDS)
+            finally:
+                for one in under_way:  # those that a busy cluster never began too
+                    self._ray.cancel(one, force=True)
+
+    def _why(self, ended: Any) -> str:
+        """Why a rank ended before the training began."""
         try:
-            result: Any = trainer.fit()
-        except Exception as error:  # Ray Train wraps what its workers raise in kinds of its own
-            raise _failed("a worker") from error
-        finally:
-            shutil.rmtree(storage / name, ignore_errors=True)
-        found = result.return_value
-        if "error" in found:
-            raise TrainingError(found["error"])
-        return found["result"]
+            error = self._ray.get(ended)[1]
+        except self._ray.exceptions.RayError:
+            error = None
+        return error or "a task of the Ray cluster was lost before its rank had come"
 
 
 @contextmanager
@@ -104,38 +104,47 @@ def connected(address: str, workers: int) -> Iterator[RayCluster]:
     try:
         import ray
     except ImportError:
-        raise MissingExtraError("ray", "to train with --engine ray") from None
-    own: dict[str, Any] = {
-        "num_cpus": workers,
-        "include_dashboard": False,
-        "object_store_memory": OBJECT_STORE_BYTES,
-        "_node_ip_address": "127.0.0.1",
-    }
+        raise MissingExtraError("ray", "for training.engine = ray") from None
+    if not address:
+        with exchange_on_loopback(), _session(ray, "local", num_cpus=workers, **OWN_CLUSTER):
+            yield RayCluster(ray, workers, LOOPBACK)
+        return
+    host, _, port = address.rpartition(":")
+    try:  # Ray itself would try for minutes
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+    except (OSError, OverflowError):
+        raise TrainingError(f"no Ray cluster answers at {address}") from None
+    with _session(ray, address):
+        node: Any = ray.util
+        yield RayCluster(ray, workers, node.get_node_ip_address())
+
+
+OWN_CLUSTER = {
+    "include_dashboard": False,
+    "object_store_memory": OBJECT_STORE_BYTES,
+    "_node_ip_address": LOOPBACK,
+}
+
+
+@contextmanager
+def _session(ray: Any, address: str, **options: Any) -> Iterator[None]:
     try:
-        ray.init(
-            address=address or "local", logging_level=logging.ERROR, **({} if address else own)
-        )
+        ray.init(address=address, logging_level=logging.ERROR, **options)
     except (RuntimeError, ConnectionError, ValueError, OSError) as error:
         raise TrainingError(f"Ray cannot be reached or started ({type(error).__name__})") from error
     try:
-        yield RayCluster(ray, workers)
+        yield
     finally:
         ray.shutdown()
 
 
-def _rows(url: str, span: Range) -> SegmentRows | None:
-    return range_rows(url, span)
-
-
-def _rank(given: dict[str, Any]) -> dict[str, Any]:
-    """One rank: what is raised on purpose comes back as its line, not as a traceback."""
-    if Path(given["folder"]).is_dir():
-        os.chdir(given["folder"])
+def _result(work: Callable[[], Result]) -> tuple[Result | None, str | None]:
+    """What `work` gives, or the line of what it raised on purpose, not its traceback."""
     try:
-        return {"result": with_ranks(given["work"], given["timeout"])}
+        return work(), None
     except RecsysError as error:
-        return {"error": str(error)}
+        return None, str(error)
 
 
-def _failed(what: str) -> TrainingError:
-    return TrainingError(f"{what} of the Ray cluster was lost or failed; nothing was registered")
+def _be_rank(place: Place, join_seconds: float) -> tuple[None, str | None]:
+    return _result(lambda: be_rank(place, join_seconds))

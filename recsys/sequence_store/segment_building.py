@@ -79,10 +79,8 @@ def build_segment(
     return written(folder, name, range_rows(url, span, database))
 
 
-def build_mapped_segment(
-    folder: Path, name: str, part: MappedRange, rows: ExternalRows | None = None
-) -> Built:
-    """Write the new rows of a chunk of an external table as a segment.
+def mapped_rows(part: MappedRange, rows: ExternalRows | None = None) -> SegmentRows | None:
+    """Read the new rows of a chunk of an external table; None where there is none.
 
     Raises ConfigError where its order column is not unique.
     """
@@ -90,11 +88,18 @@ def build_mapped_segment(
     own = rows or ExternalRows(mapping)
     batches = own.batches(part.now_us, part.chunk, hidden=part.hidden)
     try:
-        return written(folder, name, _rows(batches, mapping.identity, part.known))
+        return _rows(batches, mapping.identity, part.known)
     except _NotUniqueError as error:
         problem = f"{error.args[0]} stands in more than one row; expected a unique column"
         order = mapping.columns["order"].name
         raise ConfigError("events.order_column", order, problem) from None
+
+
+def build_mapped_segment(
+    folder: Path, name: str, part: MappedRange, rows: ExternalRows | None = None
+) -> Built:
+    """Write the new rows of a chunk of an external table as a segment. Raises as `mapped_rows`."""
+    return written(folder, name, mapped_rows(part, rows))
 
 
 def build_in_processes(

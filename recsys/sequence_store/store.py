@@ -35,6 +35,8 @@ from recsys.sequence_store.segment_building import (
     build_in_processes,
     build_mapped_segment,
     build_segment,
+    mapped_rows,
+    range_rows,
     written,
 )
 from recsys.sequence_store.segment_frame import segment_frame
@@ -71,8 +73,9 @@ LOOK_BACK = 50_000  # ids that are read once more
 MAX_SEGMENTS = 40
 MERGED_ROWS = 4_000_000  # of segments that are merged into one
 
-# Where ranges are read, if not here: (address of the database, ranges) -> rows of each, in order.
-ReadRanges = Callable[[str, Sequence[Range]], Iterator[SegmentRows | None]]
+# What reads ranges of rows, if not this machine: functions that may run anywhere -> what each gives, in
+# order.
+ReadRanges = Callable[[Sequence[Callable[[], SegmentRows | None]]], Iterator[SegmentRows | None]]
 
 
 @dataclass(frozen=True)
@@ -246,8 +249,7 @@ class SequenceStore:
         # SQLite's shared files stay where some connection is open; readers cannot make them.
         with database.connect():
             if self._read_ranges is not None and spans:
-                rows = zip(names, self._read_ranges(url, spans), strict=True)
-                found: Iterator[Built] = (written(self._folder, name, one) for name, one in rows)
+                found = self._by_reader(names, [partial(range_rows, url, one) for one in spans])
             else:
                 work = [(url, self._folder, n, span) for n, span in zip(names, spans, strict=True)]
                 build_here = partial(build_segment, database=database)
@@ -279,12 +281,23 @@ class SequenceStore:
                 built = build_mapped_segment(self._folder, name, part, mapped)
                 manifest = self._take_in(replace(manifest, mark=mark), built, items)
             return manifest
-        work = [(self._folder, name, part) for name, part in zip(names, ranges, strict=True)]
-        build_here = partial(build_mapped_segment, rows=mapped)
-        segments = build_in_processes(build_mapped_segment, work, build_here, self._processes)
+        if self._read_ranges is not None:
+            segments = self._by_reader(names, [partial(mapped_rows, part) for part in ranges])
+        else:
+            work = [(self._folder, name, part) for name, part in zip(names, ranges, strict=True)]
+            build_here = partial(build_mapped_segment, rows=mapped)
+            segments = build_in_processes(build_mapped_segment, work, build_here, self._processes)
         for mark, built in zip(marks, segments, strict=True):
             manifest = self._take_in(replace(manifest, mark=mark), built, items)
         return manifest
+
+    def _by_reader(
+        self, names: Sequence[str], reads: Sequence[Callable[[], SegmentRows | None]]
+    ) -> Iterator[Built]:
+        """Segments of what another reader than this machine reads."""
+        assert self._read_ranges is not None
+        for name, rows in zip(names, self._read_ranges(reads), strict=True):
+            yield written(self._folder, name, rows)
 
     def _take_in(self, manifest: Manifest, built: Built, items: list[str]) -> Manifest:
         """Add a segment, if one was built, to the manifest, and record how far was read."""

@@ -30,13 +30,19 @@ def update_store(store: SequenceStore, database: Database, say: Say) -> None:
     say(f"read {done.new_rows:,} new events in {done.seconds:.1f} s")
 
 
-def training_frame(settings: Settings, database: Database, now_us: int, say: Say) -> EventFrame:
-    """Read the events of the training window at `now_us` as an event frame.
+def training_frame(
+    settings: Settings,
+    database: Database,
+    now_us: int,
+    say: Say,
+    read_ranges: ReadRanges | None = None,
+) -> EventFrame:
+    """Read the events of the training window at `now_us` as an event frame; new ones by `read_ranges`.
 
     Sequence files that are damaged are built anew; where there can be none, as where another process
     updates them, the database is read instead. Raises SourceUnavailableError.
     """
-    store = open_store(settings, database, settings.training.processes)
+    store = open_store(settings, database, settings.training.processes, read_ranges)
     since_us = window_start_us(settings, now_us)
     try:
         update_store(store, database, say)

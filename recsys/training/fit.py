@@ -51,7 +51,16 @@ from recsys.training.replay import delay_of
 from recsys.training.report import ENOUGH_POSITIONS
 from recsys.training.run import Run
 
-ANYWHERE = {"processes", "worker_timeout_seconds"}  # of [training]: they change no result
+ANYWHERE = {  # of [training]: they change no result
+    "processes",
+    "engine",
+    "engine_address",
+    "ranks",
+    "rank_cpus",
+    "rank_gpus",
+    "join_timeout_seconds",
+    "worker_timeout_seconds",
+}
 
 
 @dataclass(frozen=True)

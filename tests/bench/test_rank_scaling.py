@@ -7,9 +7,20 @@ import sys
 
 import pytest
 
+from bench.engine_training import compare_scheduled
+from recsys.demo.simulation import ShopSize
+
+
+def test_a_scheduled_training_under_torchrun_makes_the_version_of_a_local_one():
+    tiny = ShopSize(products=40, shoppers=60, events=1_500)
+    found = compare_scheduled(["torchrun"], tiny, epochs=1, width=8)
+    assert list(found) == ["local", "torchrun"]
+    assert found["torchrun"]["ranks"] == 2
+    assert found["torchrun"]["largest_difference"] <= 1e-4 < found["local"]["largest"]
+
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_engine_gives_the_same(tmp_path):
     options = ["--events", "10000", "--workers", "2", "--json"]
     done = subprocess.run(
@@ -18,7 +29,7 @@ def test_every_engine_gives_the_same(tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=580,
+        timeout=880,
     )
     assert done.returncode == 0, done.stderr[-2_000:]
     result = json.loads(done.stdout.splitlines()[-1])
@@ -31,4 +42,7 @@ def test_every_engine_gives_the_same(tmp_path):
     assert [run["workers"] for run in engines["ray"]["runs"]] == [2]
     assert engines["ray"]["training"]["identical"] is True
     assert engines["torchrun"]["largest_difference"] < 1e-4
+    for engine in engines.values():
+        assert engine["scheduled"]["identical"] is True
+        assert engine["scheduled"]["largest_difference"] <= 1e-4 < engine["scheduled"]["largest"]
     assert result["peak_mib"] > 100

@@ -90,7 +90,7 @@ def test_a_killed_worker_of_ray_registers_nothing_nor_does_a_killed_driver(
 ):
     process = run(environment, tmp_path, RAY, **LONG)
     wait_until_it_learns(process, tmp_path)
-    os.kill(descendants(process.pid, b"RayTrainWorker")[0], signal.SIGKILL)
+    os.kill(descendants(process.pid, b"ray::_be_rank")[0], signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
     assert stderr.splitlines()[-1].startswith("recsys: ") and "Traceback" not in stderr
@@ -99,7 +99,7 @@ def test_a_killed_worker_of_ray_registers_nothing_nor_does_a_killed_driver(
     (tmp_path / "models" / ".training" / "fit.bin").unlink(missing_ok=True)
     process = run(environment, tmp_path, RAY, **LONG)
     wait_until_it_learns(process, tmp_path)
-    family = [*descendants(process.pid, b"RayTrainWorker"), *descendants(process.pid, b"raylet")]
+    family = [*descendants(process.pid, b"ray::_be_rank"), *descendants(process.pid, b"raylet")]
     assert len(family) > 2
     process.kill()
     process.communicate(timeout=30)

@@ -9,12 +9,13 @@ gloo. A rank that dies, or is silent for `timeout_seconds`, ends the training on
 from __future__ import annotations
 
 import json
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -24,18 +25,18 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.rendezvous import rendezvous
 
-from recsys.config import ModelSettings, TrainingSettings
+from recsys import __version__
+from recsys.config import launched_rank
 from recsys.errors import TrainingError
-from recsys.events.array_types import AnyArray, Float32Array, Int32Array, Int64Array
-from recsys.events.repeat_policy import RepeatPolicy
-from recsys.events.sequences import Sequences
-from recsys.models.lstm.optimizer import Rate
+from recsys.events.array_types import AnyArray, Int64Array
+from recsys.progress import quiet
 
 log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 64 * 2**20  # of an array that is sent at once
 MAPPED_BYTES = 256 * 2**20  # arrays beyond this arrive in a file, not in memory
-JOIN_SECONDS = 300.0  # for all processes to be there
+JOIN_SECONDS = 300.0  # for all processes that torchrun started to be there
+END = "end"  # kind of the last message
 LOST = "a process of the training was lost or fell silent; nothing was registered"
 
 
@@ -125,7 +126,7 @@ class TrainingGroup:
             if self.rank:
                 self._store.add("left", 1)
                 return
-            self.send({"kind": "end"})
+            self.send({"kind": END})
             end = time.monotonic() + min(5.0, self._timeout_seconds)
             while self._store.add("left", 0) < self.size - 1 and time.monotonic() < end:
                 time.sleep(0.02)
@@ -150,41 +151,118 @@ def present_group() -> TrainingGroup | None:
     return _present
 
 
-@contextmanager
-def joined(timeout_seconds: float) -> Iterator[TrainingGroup | None]:
-    """Be one of the processes that `torchrun`, or whoever set up torch.distributed, has started.
+@dataclass(frozen=True)
+class Place:
+    """A rank's place in a training: rank 0 listens at the address, the others come there."""
 
-    None where it is the only one. Raises TrainingError where the others do not come in time.
+    host: str
+    port: int
+    rank: int
+    size: int
+    device: int = 0  # number of the GPU it takes, where this machine has several
+    listening: socket.socket | None = field(default=None, repr=False)  # rank 0's
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@contextmanager
+def joined(
+    timeout_seconds: float,
+    place: Place | None = None,
+    join_seconds: float = JOIN_SECONDS,
+    look: Callable[[], None] = quiet,
+) -> Iterator[TrainingGroup | None]:
+    """Be one of the processes that train together: at `place`, else as `torchrun` has it in the environment.
+
+    None where it is the only one. Rank 0's `timeout_seconds` hold for all who come to its place; it
+    calls `look` while it waits for them, which may raise to give up. Raises TrainingError where not
+    all of them come within `join_seconds`, or where they are of different releases.
     """
     global _present
-    own = not distributed.is_initialized()
     with lost_ranks():
-        if own:
-            _join(timeout_seconds)
-        size = distributed.get_world_size()
-        if size > 1:
-            whole = distributed.distributed_c10d._get_default_store()
-            store = distributed.distributed_c10d.PrefixStore("recsys", whole)
-            _present = TrainingGroup(store, distributed.get_rank(), size, timeout_seconds)
+        if place is None:
+            rank, size, device = launched_rank()
+            store = _gathered_by_torchrun(rank, size)
+        else:
+            rank, size, device = place.rank, place.size, place.device
+            store, timeout_seconds = _gathered(place, timeout_seconds, join_seconds, look)
+        if torch.cuda.is_available():
+            torch.cuda.set_device(device % torch.cuda.device_count())
+        silence = timedelta(seconds=timeout_seconds)
+        distributed.init_process_group(
+            "gloo", store=store, rank=rank, world_size=size, timeout=silence
+        )
     try:
+        if size > 1:
+            own_keys = distributed.PrefixStore("recsys", store)  # type: ignore[attr-defined]
+            _present = TrainingGroup(own_keys, rank, size, timeout_seconds)
         yield _present
     finally:
         if _present is not None:
             _present.leave()
             _present = None
-        if own:
-            distributed.destroy_process_group()
+        distributed.destroy_process_group()
 
 
-def _join(timeout_seconds: float) -> None:
-    """Wait for all ranks, which machines start at moments of their own, then be one of them."""
+def _gathered_by_torchrun(rank: int, size: int) -> Any:
+    """The store of all ranks, which machines start at moments of their own."""
     join_timeout = timedelta(seconds=JOIN_SECONDS)
-    store, rank, size = next(iter(rendezvous("env://", timeout=join_timeout)))
+    store, _, _ = next(iter(rendezvous("env://", timeout=join_timeout)))
     store.set_timeout(join_timeout)
     store.set(f"recsys/here/{rank}", "")
     store.wait([f"recsys/here/{other}" for other in range(size)], join_timeout)
-    silence = timedelta(seconds=timeout_seconds)
-    distributed.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=silence)
+    return store
+
+
+def _gathered(
+    place: Place, timeout_seconds: float, join_seconds: float, look: Callable[[], None]
+) -> tuple[Any, float]:
+    """The store of all ranks, once they are at `place`, and rank 0's time-out."""
+    listening = None if place.listening is None else place.listening.detach()
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
+        place.host,
+        place.port,
+        is_master=place.rank == 0,
+        timeout=timedelta(seconds=join_seconds),
+        wait_for_workers=False,
+        master_listen_fd=listening,
+    )
+    if place.rank:
+        return store, _come(store, place)
+    terms = {"release": __version__, "size": place.size, "timeout_seconds": timeout_seconds}
+    store.set("terms", json.dumps(terms))
+    missing, end = list(range(1, place.size)), time.monotonic() + join_seconds
+    while missing := [rank for rank in missing if not store.check([f"here/{rank}"])]:
+        if store.check(["refused"]):
+            raise TrainingError(store.get("refused").decode())
+        look()
+        if time.monotonic() > end:
+            came, wanted = place.size - 1 - len(missing), place.size - 1
+            raise TrainingError(
+                f"{came} of the {wanted} other ranks of the training came within "
+                f"{join_seconds:g} seconds (training.join_timeout_seconds)"
+            )
+        time.sleep(0.02)
+    store.set("begin", "")
+    return store, timeout_seconds
+
+
+def _come(store: Any, place: Place) -> float:
+    """Tell rank 0 that this rank is there, and wait for the others; rank 0's time-out.
+
+    Raises TrainingError, here and at rank 0, where it was started for another training.
+    """
+    terms = json.loads(store.get("terms"))
+    for name, own in (("release", __version__), ("size", place.size)):
+        if terms[name] != own:
+            told = f"rank {place.rank} of the training has {name} {own}, rank 0 {terms[name]}"
+            store.set("refused", told)
+            raise TrainingError(told)
+    store.set(f"here/{place.rank}", "")
+    store.wait(["begin"])
+    return float(terms["timeout_seconds"])
 
 
 @contextmanager
@@ -204,85 +282,3 @@ def _empty(dtype: np.dtype[Any], shape: tuple[int, ...]) -> AnyArray:
     if size <= MAPPED_BYTES:
         return np.empty(shape, dtype)
     return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
-
-
-DATASET, EPOCH, END = "dataset", "epoch", "end"  # kinds of messages
-
-
-@dataclass(frozen=True)
-class SharedDataset:
-    """What all ranks train on, and the arguments of their trainers."""
-
-    sequences: Sequences
-    weights: Float32Array  # (E,)
-    item_categories: Int32Array  # (V,)
-    rows: int
-    event_types: int
-    max_length: int
-    model: ModelSettings
-    training: TrainingSettings
-    repeats: RepeatPolicy
-
-
-@dataclass(frozen=True)
-class SharedState:
-    """Rank 0's state at the start of an epoch."""
-
-    tensors: Mapping[str, Tensor]
-    plain: Mapping[str, Any]  # JSON-ready
-    rate: Rate
-    seed: int  # of torch's own generator
-
-
-def send_dataset(group: TrainingGroup, dataset: SharedDataset) -> None:
-    """Give every other rank the dataset. Raises TrainingError where one is lost."""
-    found = {one.name: getattr(dataset.sequences, one.name) for one in fields(Sequences)}
-    arrays = {name: array for name, array in found.items() if isinstance(array, np.ndarray)}
-    arrays |= {"weights": dataset.weights, "item_categories": dataset.item_categories}
-    shapes = array_shapes(arrays)
-    group.send(
-        {
-            "kind": DATASET,
-            "arrays": shapes,
-            "rows": dataset.rows,
-            "event_types": dataset.event_types,
-            "max_length": dataset.max_length,
-            "model": dataset.model.model_dump(mode="json"),
-            "training": dataset.training.model_dump(mode="json"),
-            "repeats": dataset.repeats.plain(),
-        }
-    )
-    group.share_arrays(arrays, shapes)
-
-
-def receive_dataset(group: TrainingGroup, message: Mapping[str, Any]) -> SharedDataset:
-    """The dataset that `message` announces. Raises TrainingError where rank 0 is lost."""
-    arrays = group.share_arrays({}, message["arrays"])
-    weights, categories = arrays.pop("weights"), arrays.pop("item_categories")
-    return SharedDataset(
-        Sequences(**arrays, keys=[], folder=None),
-        weights,
-        categories,
-        rows=message["rows"],
-        event_types=message["event_types"],
-        max_length=message["max_length"],
-        model=ModelSettings(**message["model"]),
-        training=TrainingSettings(**message["training"]),
-        repeats=RepeatPolicy(**message["repeats"]),
-    )
-
-
-def send_state(group: TrainingGroup, state: SharedState) -> None:
-    """Give every other rank the state. Raises TrainingError where one is lost."""
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in state.tensors.items()}
-    shapes = array_shapes(arrays)
-    plain = {"rate": asdict(state.rate), "plain": state.plain, "seed": state.seed}
-    group.send({"kind": EPOCH, "arrays": shapes, **plain})
-    group.share_arrays(arrays, shapes)
-
-
-def receive_state(group: TrainingGroup, message: Mapping[str, Any]) -> SharedState:
-    """The state that `message` announces. Raises TrainingError where rank 0 is lost."""
-    arrays = group.share_arrays({}, message["arrays"])
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return SharedState(tensors, message["plain"], Rate(**message["rate"]), message["seed"])

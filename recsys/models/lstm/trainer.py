@@ -44,13 +44,11 @@ from recsys.models.lstm.optimizer import (
     choose_product,
     narrow_network,
 )
-from recsys.models.lstm.process_group import (
+from recsys.models.lstm.process_group import END, TrainingGroup, present_group
+from recsys.models.lstm.rank_messages import (
     DATASET,
-    END,
     SharedDataset,
     SharedState,
-    TrainingGroup,
-    present_group,
     receive_dataset,
     receive_state,
     send_dataset,

@@ -1,5 +1,6 @@
 """A table of the user's own is read as the service's would be."""
 
+import pickle
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,6 +16,7 @@ from recsys.sequence_store.segments import read_manifest
 from recsys.sequence_store.store import SequenceStore
 from recsys.storage.entities import erasure_rows
 from recsys.storage.external import external_rows
+from recsys.storage.external.external_events import ExternalEvents
 from recsys.training.run import Run
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
@@ -24,6 +26,26 @@ def files(folder):
     """Everything that the sequence files hold, columns by their hashes."""
     manifest, items = read_manifest(folder)
     return items, manifest.type_names, [segment.sha256 for segment in manifest.segments]
+
+
+def test_files_are_the_same_whoever_reads_the_ranges(
+    two_clicks, own, tiny_shop, tmp_path, monkeypatch
+):
+    """As a cluster's tasks read them: functions that were pickled, in the order they were given."""
+    monkeypatch.setattr(external_rows, "CHUNK_ROWS", 500)
+    two_clicks.index()
+    two_clicks.fill(tiny_shop.events.slice(0, 2_000))
+    asked = []
+
+    def elsewhere(reads):
+        asked.append(len(reads))
+        return (pickle.loads(pickle.dumps(read))() for read in reads)
+
+    for folder, read_ranges in ((tmp_path / "here", None), (tmp_path / "elsewhere", elsewhere)):
+        rows = ExternalEvents(two_clicks.settings(folder), own).rows()
+        assert SequenceStore(folder, 1, rows, read_ranges).update(own).rows == 2_000
+    assert files(tmp_path / "here") == files(tmp_path / "elsewhere")
+    assert asked == [4] and len(files(tmp_path / "here")[2]) == 4
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import update
 
 from jobs import runs
@@ -23,7 +24,7 @@ from recsys.errors import ConfigError
 from recsys.events.times import HOUR_US, to_us
 from recsys.ops import upkeep
 from recsys.ops.webhook import SchedulerWatch, Webhook
-from recsys.storage.entities import job_rows
+from recsys.storage.entities import job_rows, version_rows
 from recsys.storage.schema.tables import job_schedules
 from tests.integration.retraining.conftest import NOW
 
@@ -263,3 +264,37 @@ def test_a_receiver_that_speaks_no_http_is_told_of_without_its_address(capsys):
         answering.join()
     told = capsys.readouterr().out
     assert "not reached" in told and "secret" not in told
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        ("torchrun", "0 of the 1 other ranks of the training came within 1 seconds"),
+        ("ray", "no Ray cluster answers at 127.0.0.1:"),
+    ],
+)
+def test_ranks_that_are_away_are_a_failed_run_and_the_champion_serves_on(
+    database, database_url, settings, load, publish, tiny_shop, engine, told
+):
+    load(0.0, 1.0)
+    champion = publish(tiny_shop, database, settings.registry.path)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    chosen = settings.training.model_copy(
+        update={"engine": engine, "engine_address": address, "join_timeout_seconds": 1}
+    )
+    away = settings.model_copy(
+        update={
+            "training": chosen,
+            "database": settings.database.model_copy(update={"url": SecretStr(database_url)}),
+        }
+    )
+    with database.begin() as connection:
+        run_id = job_rows.request_run(connection, "retrain", "cli", 1)
+    assert not runs.run_in_this_process(away, run_id)
+    with database.connect() as connection:
+        run = job_rows.get_run(connection, run_id)
+        assert [row.version for row in version_rows.list_versions(connection, 9)] == [champion]
+        assert version_rows.champion(connection).version == champion
+    assert run.state == "failed"
+    assert run.error.startswith(told)
