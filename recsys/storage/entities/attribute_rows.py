@@ -204,7 +204,7 @@ def _final(connection: Connection, user_ids: Sequence[str]) -> dict[str, str]:
     final = {user_id: user_id for user_id in user_ids}
     for chunk in _chunks([f"u:{user_id}" for user_id in final]):
         pairs = select(aliases.c.alias_key, aliases.c.user_id).where(aliases.c.alias_key.in_(chunk))
-        final.update((key[2:], user_id) for key, user_id in connection.execute(pairs))
+        final |= {key[2:]: user_id for key, user_id in connection.execute(pairs)}
     return final
 
 

@@ -23,8 +23,12 @@ DATA = {
         *("feedback_rows.write_feedback", "feedback_rows.enter_due"),
         *("feedback_rows.delete_pair", "feedback_rows.delete_of_item"),
         *("gorse_catalogue.put_gorse_items", "gorse_catalogue.import_gorse_catalogue"),
-        *("attribute_rows.put_attributes", "attribute_rows.changes_nothing"),
-        "attribute_rows.get_attributes",
+        "attribute_rows.put_attributes",
+    },
+    "how far streams have been read, and by whom": {
+        *("stream_rows.add_partitions", "stream_rows.advance", "stream_rows.report"),
+        *("stream_rows.join", "stream_rows.beat", "stream_rows.claim", "stream_rows.release"),
+        *("stream_rows.leave", "stream_rows.remove_silent"),
     },
     "what is counted and derived from them": {
         *("click_rows.attribute_clicks", "item_rows.replace_followers"),
@@ -41,7 +45,7 @@ DATA = {
     "what time takes": {
         *("event_rows.delete_before", "impression_rows.delete_impressions_before"),
         *("job_rows.delete_runs_before", "account_rows.delete_old_sessions"),
-        "version_rows.retire",
+        *("version_rows.retire", "attribute_rows.delete_idle"),
     },
     "runs and schedules as the scheduler keeps them": {
         *("job_rows.claim_slot", "job_rows.assign_run", "job_rows.start_run", "job_rows.beat"),
