@@ -22,7 +22,13 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.usage_counts import Activity
 from recsys.storage.engine.database import Database
 from recsys.storage.engine.group_commit import GroupCommit
-from recsys.storage.entities import job_rows, lease_rows, live_quality_rows, schedule_rows
+from recsys.storage.entities import (
+    job_rows,
+    lease_rows,
+    live_quality_rows,
+    schedule_rows,
+    stream_rows,
+)
 from recsys.web import (
     admin,
     front_door,
@@ -202,6 +208,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
                 runs = job_rows.state_counts(connection, now - DAY_US)
                 ends = job_rows.last_ends(connection, now - FAILURES_DAYS * DAY_US)
                 quality = live_quality_rows.of_late(connection, now)
+                streams = stream_rows.list_partitions(connection)
                 schedules = {
                     r.job: r.created_at_us for r in schedule_rows.list_schedules(connection)
                 }
@@ -210,7 +217,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         backups = bool(settings.schedule.backup)
         since_us = schedules.get("backup")
         return prometheus_metrics.StoredFigures(
-            lease.renewed_at_us, runs, ends, backups, since_us, quality
+            lease.renewed_at_us, runs, ends, backups, since_us, quality, streams
         )
 
     @app.get("/metrics")

@@ -32,7 +32,7 @@ from prometheus_client import (
     multiprocess,
     values,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.registry import Collector
 
@@ -41,6 +41,7 @@ from recsys.serving.active_model import Models
 from recsys.serving.live_state import LiveState
 from recsys.storage.entities.job_rows import LastEnds
 from recsys.storage.entities.live_quality_rows import SYSTEMS, LiveQuality
+from recsys.storage.entities.stream_rows import PartitionRow
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 OUTCOMES = ("accepted", "duplicate", "rejected")  # of a posted event
@@ -172,6 +173,7 @@ class StoredFigures:
     backups: bool  # whether they are scheduled
     backups_since_us: int | None  # since when, where a scheduler has seen that
     quality: LiveQuality | None  # of late; None where no position was ranked
+    streams: Sequence[PartitionRow] = ()  # what `recsys consume` reads
 
 
 def exposition(models: Models, stored: StoredFigures | None) -> bytes:
@@ -180,6 +182,8 @@ def exposition(models: Models, stored: StoredFigures | None) -> bytes:
     now.register(_Ages(models))
     if stored is not None:
         now.register(_Scheduler(stored))
+        if stored.streams:
+            now.register(_Streams(stored.streams))
         if stored.quality is not None:
             now.register(_LiveQuality(stored.quality))
     kept = OWN
@@ -261,6 +265,43 @@ class _Scheduler(Collector):
                 "Since the backup job last made one, or was first scheduled; infinite where neither",
                 value=math.inf if made_at_us is None else max(0.0, time.time() - made_at_us / 1e6),
             )
+
+
+class _Streams(Collector):
+    """How far behind the partitions of streams are, as their consumers wrote it down."""
+
+    def __init__(self, rows: Sequence[PartitionRow]) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        names = ["source", "topic", "partition"]
+        lag = GaugeMetricFamily(
+            "recsys_stream_lag_messages", "Messages a consumer is behind", labels=names
+        )
+        silence = GaugeMetricFamily(
+            "recsys_stream_silence_seconds",
+            "Since a consumer last said where it is; infinite where none did",
+            labels=names,
+        )
+        missed = CounterMetricFamily(
+            "recsys_stream_missed_messages",
+            "Messages the broker had deleted before they were read",
+            labels=names,
+        )
+        outcomes = CounterMetricFamily(
+            "recsys_stream_rows", "Rows read from streams", labels=[*names, "outcome"]
+        )
+        for row in self._rows:
+            labels = [row.source, row.topic, str(row.partition)]
+            if row.lag is not None:
+                lag.add_metric(labels, row.lag)
+            reported = row.reported_at_us
+            silent = math.inf if reported is None else max(0.0, time.time() - reported / 1e6)
+            silence.add_metric(labels, silent)
+            missed.add_metric(labels, row.missed)
+            for outcome in ("accepted", "duplicates", "rejected", "left_out"):
+                outcomes.add_metric([*labels, outcome], getattr(row, outcome))
+        yield from (lag, silence, missed, outcomes)
 
 
 class _LiveQuality(Collector):

@@ -59,11 +59,13 @@ def run(*command):
 
 
 def test_there_are_units_for_service_and_scheduler(commands):
-    assert [unit.name for unit in UNITS] == ["recsys-scheduler.service", "recsys@.service"]
+    assert [unit.name for unit in UNITS] == [
+        *("recsys-consume@.service", "recsys-scheduler.service", "recsys@.service"),
+    ]
     for unit in UNITS:
         text = unit.read_text()
         command = re.search(r"^ExecStart=/opt/recsys/bin/recsys (.*)$", text, re.M)[1]
-        assert command.removesuffix(" --port %i") in commands
+        assert command.removesuffix(" --port %i").partition(" $")[0] in commands
         for line in (
             "User=recsys",
             "NoNewPrivileges=yes",
@@ -278,7 +280,9 @@ def test_every_setting_that_is_named_exists():
 def test_compose_starts_everything_confined_and_in_order(commands):
     composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = composed["services"]
-    assert set(services) == {"database", "migrate", "serve", "schedule"}
+    assert set(services) == {"database", "migrate", "serve", "schedule", "consume"}
+    assert services["consume"]["profiles"] == ["consume"]  # only where asked for
+    assert services["consume"]["command"][0] in commands
     for service in services.values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
@@ -297,16 +301,16 @@ def test_compose_starts_everything_confined_and_in_order(commands):
     # Over TCP, which PostgreSQL does not listen to while its first start prepares the database.
     assert "--host" in services["database"]["healthcheck"]["test"]
     assert services["schedule"]["healthcheck"]["test"] == ["CMD", "recsys", "schedule", "--check"]
-    for name in ("migrate", "serve", "schedule"):
+    for name in ("migrate", "serve", "schedule", "consume"):
         service = services[name]
-        assert " ".join(service["command"]) in commands
+        assert name == "consume" or " ".join(service["command"]) in commands
         assert set(service["secrets"]) <= set(composed["secrets"])
         assert {volume.split(":")[0] for volume in service["volumes"]} <= set(composed["volumes"])
         for needed in service["depends_on"]:
             assert needed in services
         assert "password" not in str(service["environment"]).lower()
         assert service["environment"]["RECSYS_DATABASE__URL"].startswith("file:")
-    for name in ("serve", "schedule"):
+    for name in ("serve", "schedule", "consume"):
         assert services[name]["depends_on"] == {
             "migrate": {"condition": "service_completed_successfully"}
         }

@@ -8,11 +8,13 @@ import pytest
 from recsys.events.times import DAY_US, to_us
 from recsys.ingest.event_body import check_event
 from recsys.ingest.raw_rows import Rejection
+from recsys.ingest.streams.broker import Partition
 from recsys.ops import upkeep
 from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.quality_rows import KEPT_DAYS, LOOKED_AT
-from recsys.storage.entities import event_rows, rejected_rows, unmapped_rows
+from recsys.storage.entities import event_rows, rejected_rows, stream_rows, unmapped_rows
 from recsys.storage.entities.rejected_rows import add_rejections
+from recsys.storage.entities.stream_rows import Move
 from recsys.web.cursors import write_cursor
 from tests.integration.test_admin_access import log_in
 
@@ -165,3 +167,24 @@ def test_posted_events_are_counted_by_what_became_of_them(service, client):
     chart = page.partition('data-chart="posted"')[2].partition("</figure>")[0]
     assert "3 events posted." in chart
     assert all(f'"label":"{name}"' in chart for name in ("accepted", "duplicate", "rejected"))
+
+
+def test_streams_are_shown_with_what_keeps_them_from_being_read(client, service):
+    assert "recsys consume" not in text(client.get("/admin/data-quality"))
+    two = [Partition(MARKUP, number) for number in range(2)]
+    with service.database.begin() as connection:
+        stream_rows.add_partitions(connection, "kafka://a:1", two)
+        stream_rows.join(connection, "kafka://a:1", "here:1:x", [MARKUP], to_us(NOW))
+        first, _ = stream_rows.list_partitions(connection)
+        first = stream_rows.claim(connection, first, "here:1:x")
+        stream_rows.advance(connection, [Move(first, "912", {"accepted": 70})], to_us(NOW))
+        stream_rows.report(connection, [first], {first.key: 41}, {}, to_us(NOW))
+    page = text(client.get("/admin/data-quality"))
+    assert MARKUP not in page
+    assert re.search(r'data-label="Offset"[^>]*>912<', page)
+    assert re.search(r'data-label="Lag"[^>]*>41<', page)
+    assert "here:1:x" in page
+    assert "no consumer reads it" in page  # the second
+    with service.database.begin() as connection:
+        stream_rows.beat(connection, "kafka://a:1", "here:1:x", to_us(NOW), "the broker is away")
+    assert "the broker is away" in text(client.get("/admin/data-quality"))

@@ -21,14 +21,17 @@ from recsys.cli import main
 from recsys.cli.terminal import set_up_logging
 from recsys.config import Settings
 from recsys.events.times import HOUR_US
+from recsys.ingest.streams.broker import Partition
 from recsys.storage.entities import (
     item_rows,
     job_rows,
     lease_rows,
     live_quality_rows,
     schedule_rows,
+    stream_rows,
 )
 from recsys.storage.entities.live_quality_rows import LiveQuality
+from recsys.storage.entities.stream_rows import Move
 from recsys.web import prometheus_metrics
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -58,6 +61,9 @@ def exported(database, tmp_path, tiny_shop, publish, Service):
         job_rows.request_run(connection, "retrain", "cli", 2**52)
         hour_us = time.time_ns() // 1_000 // HOUR_US * HOUR_US - HOUR_US
         live_quality_rows.put_hour(connection, LiveQuality(hour_us, 10, 2, 6, 3.5, 5, 2.5, 1, 0.5))
+        stream_rows.add_partitions(connection, "kafka://a:1", [Partition("clicks", 0)])
+        (row,) = stream_rows.list_partitions(connection)
+        stream_rows.report(connection, [row], {row.key: 3}, {}, 1)
     with closing(Service(database, settings)) as service:
         service.post("/events", {"user_id": "u", "item_id": "P0001"})
         service.get("/users/u/recommendations")
@@ -167,6 +173,29 @@ def test_live_quality_of_late_is_told_once_there_is_some(database, tmp_path, Ser
         assert figures(service, "recsys_live_quality_mrr") == mrr
         assert figures(service, "recsys_live_quality_positions") == {(): 200}
         assert figures(service, "recsys_live_quality_unknown_share") == {(): 0.2}
+
+
+def test_streams_are_told_by_partition(database, tmp_path, Service):
+    with closing(Service(database, Settings(registry={"path": tmp_path}))) as service:
+        assert figures(service, "recsys_stream_silence_seconds") == {}
+        with database.begin() as connection:
+            two = [Partition("clicks", number) for number in range(2)]
+            stream_rows.add_partitions(connection, "kafka://a:1", two)
+            first, _ = stream_rows.list_partitions(connection)
+            move = Move(first, "9", {"accepted": 7, "rejected": 1, "missed": 2})
+            stream_rows.advance(connection, [move], time.time_ns() // 1_000)
+            stream_rows.report(
+                connection, [first], {first.key: 40}, {}, time.time_ns() // 1_000 - 5_000_000
+            )
+        place = ("0", "kafka://a:1", "clicks")  # partition, source, topic
+        assert figures(service, "recsys_stream_lag_messages") == {place: 40}
+        silences = figures(service, "recsys_stream_silence_seconds")
+        assert 5 <= silences[place] < 60
+        assert silences["1", "kafka://a:1", "clicks"] == float("inf")
+        rows = figures(service, "recsys_stream_rows_total")
+        assert rows["accepted", *place] == 7
+        assert rows["rejected", *place] == 1
+        assert figures(service, "recsys_stream_missed_messages_total")[place] == 2
 
 
 def test_that_no_event_came_yet_is_told_where_events_are_posted(database, tmp_path, Service):

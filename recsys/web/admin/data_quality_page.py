@@ -15,7 +15,13 @@ from recsys.storage.dashboard import quality_rows
 from recsys.storage.dashboard.activity_rows import events_by_hour
 from recsys.storage.dashboard.quality_rows import Report
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import job_rows, rejected_rows, unmapped_rows, version_rows
+from recsys.storage.entities import (
+    job_rows,
+    rejected_rows,
+    stream_rows,
+    unmapped_rows,
+    version_rows,
+)
 from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import figures
 from recsys.web.admin.access import PREFIX, view
@@ -31,6 +37,7 @@ USUAL_DAYS = 7  # before a day, whose median is what is usual
 DROP, SURGE = 0.5, 2.0  # times the usual, past which a day stands out
 LEAST_USUAL = 20  # events a day; below it nothing stands out
 LEAST_SILENCE_HOURS = 3
+STREAM_SILENT_US = 60_000_000
 SHOWN = 8  # days and silences
 RETRAININGS = 20  # among which the last one with checks is looked for
 
@@ -57,6 +64,7 @@ def index() -> str:
             odd_days=_odd_days(hours, chosen, now),
             silences=_silences(hours, chosen, now),
             checks=_checks(connection, champion),
+            streams=_streams(connection, now),
             charts=_charts(connection, chosen, report),
         )
 
@@ -186,6 +194,22 @@ def _silences(
         if silent >= LEAST_SILENCE_HOURS:
             found.append({"from_us": hour_us + HOUR_US, "until_us": next_us, "hours": silent})
     return sorted(found, key=lambda one: -one["hours"])[:SHOWN]
+
+
+def _streams(connection: Connection, now: int) -> list[dict[str, Any]]:
+    """The partitions that `recsys consume` reads, each with what keeps it from being read."""
+    problems = {
+        (one.source, one.consumer): one.problem for one in stream_rows.list_consumers(connection)
+    }
+    found = []
+    for row in stream_rows.list_partitions(connection):
+        alive = (row.source, row.consumer) in problems
+        problem = row.problem or problems.get((row.source, row.consumer or ""))
+        silent = row.reported_at_us is None or now - row.reported_at_us > STREAM_SILENT_US
+        if problem is None and (not alive or silent):
+            problem = "no consumer reads it" if not alive else "its consumer is silent"
+        found.append({"row": row, "problem": problem})
+    return found
 
 
 def _checks(connection: Connection, champion: VersionRow | None) -> dict[str, Any] | None:

@@ -104,6 +104,7 @@ class Feed:
     send: Callable[..., None]  # send(topic, values), values being JSON-ready or bytes
     partitions: int = 1
     server: Server | None = None
+    ready: Callable[[], bool] = lambda: True  # whether it takes messages, after a start
 
 
 class KafkaFeed:
@@ -133,6 +134,12 @@ class RedisFeed:
             fields = value if isinstance(value, FlatEntry) else {"data": encoded(value)}
             pipe.xadd(topic, fields)
         pipe.execute()
+
+    def ready(self) -> bool:
+        """Whether what is stored has been loaded."""
+        with suppress(redis.exceptions.RedisError):
+            return bool(self.client.ping())
+        return False
 
 
 class FlatEntry(dict):
@@ -195,7 +202,7 @@ def redis_feed(tmp_path_factory) -> Iterator[Feed]:
     server = redis_server(tmp_path_factory.mktemp("redis"))
     server.start()
     feed = RedisFeed(server.port)
-    yield Feed("redis", feed.url, feed.send, 1, server)
+    yield Feed("redis", feed.url, feed.send, 1, server, feed.ready)
     feed.client.close()
     server.stop()
 
