@@ -78,8 +78,8 @@ def check_request() -> AnyResponse | None:
     if unsafe and request.headers.get("Sec-Fetch-Site", "same-origin") == "cross-site":
         raise AccessError("the request came from another site")
     g.account = current_session()
-    _check_texts()
     if role == OPEN:
+        _check_texts()
         return None
     if g.account is None:
         return _to_login()
@@ -87,6 +87,7 @@ def check_request() -> AnyResponse | None:
         raise AccessError("the form has grown old: load the page again")
     if role is not None and not may(role):
         raise AccessError(f"this needs the role {role}; you are {g.account.role}")
+    _check_texts()  # what is wrong with a request is told to those alone who may send it
     return None
 
 
