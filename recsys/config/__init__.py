@@ -5,6 +5,7 @@ value raises ConfigError with the key's name, the value and what was expected.
 """
 
 from recsys.config.display import effective, meanings, template
+from recsys.config.key_types import ENGINES, NETWORKS
 from recsys.config.loading import (
     chosen_path,
     from_environment,
@@ -21,8 +22,6 @@ from recsys.config.process import (
     started_by_torchrun,
 )
 from recsys.config.sections import (
-    ENGINES,
-    NETWORKS,
     SECRET_KEYS,
     AuthSettings,
     DatabaseSettings,

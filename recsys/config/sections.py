@@ -5,85 +5,38 @@ Whether keys fit together is said here as well; where values come from is `recsy
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
-from zoneinfo import ZoneInfo
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from recsys.config.exclude_seen import DEFAULT, check_exclude_seen, seen_types
+from recsys.config.exclude_seen import DEFAULT, seen_types
+from recsys.config.key_types import (
+    ITEM_PATH,
+    MAX_OWN_NAMES,
+    Engine,
+    ExcludeSeen,
+    Network,
+    Port,
+    Secret,
+    Section,
+    Share,
+    SqlText,
+    check_limits,
+    check_live,
+    check_type,
+    check_zone,
+)
 from recsys.errors import ConfigError
-from recsys.text_rules import MAX_TYPE_LENGTH, text_problem
 
 ENV_PREFIX = "RECSYS_"
-MAX_SECRET_BYTES = 65_536
-
-Port = Annotated[int, Field(ge=0, le=65_535)]
-Network = Literal["lstm", "gru", "sasrec"]
-NETWORKS: tuple[str, ...] = get_args(Network)
-Engine = Literal["local", "torchrun", "ray"]
-ENGINES: tuple[str, ...] = get_args(Engine)
-Share = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-ExcludeSeen = Annotated[str, AfterValidator(check_exclude_seen)]
-
-
-def _check_zone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (KeyError, ValueError, OSError):  # unknown, no name at all, a folder of names
-        raise ValueError("an IANA name such as Europe/Paris") from None
-    return value
-
-
-def _resolve_secret(secret: SecretStr) -> SecretStr:
-    """`file:/path` stands for that file's content without its line end."""
-    text = secret.get_secret_value()
-    if not text.startswith("file:"):
-        return secret
-    try:
-        with open(text[5:], encoding="utf-8") as file:
-            return SecretStr(file.read(MAX_SECRET_BYTES).strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the secret's file cannot be read ({type(error).__name__})") from None
-
-
-def _check_live(value: float) -> float:
-    if value != 0 and not 0.1 <= value <= 3_600:
-        raise ValueError("0, or 0.1 to 3600")
-    return value
-
-
-Secret = Annotated[SecretStr, AfterValidator(_resolve_secret)]
-
-
-def _check_limits(where: SecretStr) -> SecretStr:
-    text = where.get_secret_value()
-    if text != "memory" and not re.match(r"rediss?://[^/]", text):
-        raise ValueError('"memory", redis://host:port/number or rediss://…')
-    return where
-
-
-def _check_type(name: str) -> str:
-    if problem := text_problem(name, MAX_TYPE_LENGTH):
-        raise ValueError(problem)
-    return name
-
-
-# A path of keys from the message on, with at most one list of items on it.
-_ITEM_PATH = r"^(properties|context)(\.[^.\[\]]+)+(\[\](\.[^.\[\]]+)*)?$"
-MAX_OWN_NAMES = 1_000
-SqlText = Annotated[str, Field(max_length=10_000)]
 # Keys of [events] that mean nothing without a table or query.
 MAPPING_KEYS = (
     "user_column",
@@ -99,11 +52,7 @@ MAPPING_KEYS = (
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     url: Secret = SecretStr("sqlite:///var/recsys.db")
     pool_size: int = Field(5, ge=1, le=200)
     busy_timeout_seconds: float = Field(5.0, ge=0.0, le=300.0)
@@ -112,7 +61,7 @@ class DatabaseSettings(_Section):
     replica_wait_ms: float = Field(5.0, ge=0.0, le=1_000.0)
 
 
-class EventsSettings(_Section):
+class EventsSettings(Section):
     retention_days: int = Field(0, ge=0, le=36_500)
     url: Secret = SecretStr("")
     table: SqlText = ""
@@ -167,17 +116,17 @@ class EventsSettings(_Section):
         return self
 
 
-class SequencesSettings(_Section):
+class SequencesSettings(Section):
     input_event_types: tuple[str, ...] = ()
     target_event_types: tuple[str, ...] = ()
-    event_weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = {}
+    event_weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(default_factory=dict)
     max_length: int = Field(50, ge=2, le=1_000)
     session_gap_minutes: float = Field(30.0, gt=0, le=525_600)
     max_days: int = Field(0, ge=0, le=36_500)
     max_user_events: int = Field(5_000, ge=0, le=10**9)
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     network: Network = "lstm"
     width: int = Field(128, ge=4, le=1_024, multiple_of=2)
     layers: int = Field(1, ge=1, le=4)
@@ -194,7 +143,7 @@ class ModelSettings(_Section):
     text_encoder: str = ""
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     epochs: int = Field(8, ge=1, le=1_000)
     patience: int = Field(2, ge=1, le=1_000)
     batch_events: int = Field(1_024, ge=16, le=1_000_000)
@@ -244,7 +193,7 @@ class TrainingSettings(_Section):
         return self
 
 
-class EvaluationSettings(_Section):
+class EvaluationSettings(Section):
     target: Literal["auto", "next_item", "next_basket"] = "auto"
     window_share: float = Field(0.1, gt=0, le=0.5)
     validation_share: float = Field(0.1, gt=0, le=0.5)
@@ -252,7 +201,7 @@ class EvaluationSettings(_Section):
     bootstrap_draws: int = Field(1_000, ge=100, le=100_000)
 
 
-class PromotionSettings(_Section):
+class PromotionSettings(Section):
     margin: float = Field(0.02, ge=0, le=1)
     min_positions: int = Field(2_000, ge=1, le=10_000_000)
     learn_window: bool = True
@@ -261,7 +210,7 @@ class PromotionSettings(_Section):
     guard_max_empty: float = Field(0.2, ge=0, le=1)
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     path: Path = Path("var/models")
     store: Annotated[str, Field(pattern=r"^(disk|database|s3://[^/]+(/.*)?)$", max_length=512)] = (
         "disk"
@@ -269,7 +218,7 @@ class RegistrySettings(_Section):
     keep: int = Field(10, ge=2, le=10_000)
 
 
-class ServingSettings(_Section):
+class ServingSettings(Section):
     host: str = "127.0.0.1"
     port: Port = 8000
     storefront_key: str = Field("", max_length=200)
@@ -280,7 +229,7 @@ class ServingSettings(_Section):
     exclude_seen: ExcludeSeen = DEFAULT
     reload_seconds: float = Field(2.0, ge=0.1, le=3_600)
     popular_days: int = Field(7, ge=1, le=3_650)
-    live_seconds: Annotated[float, AfterValidator(_check_live)] = 1.0
+    live_seconds: Annotated[float, AfterValidator(check_live)] = 1.0
     live_events: int = Field(1_000_000, ge=1_000, le=50_000_000)
     item_matrix: Literal["float32", "bfloat16", "int8"] = "int8"
     control_share: float = Field(0.05, ge=0, le=0.5)
@@ -290,8 +239,8 @@ class ServingSettings(_Section):
     gorse: bool = False
 
 
-class ScheduleSettings(_Section):
-    timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
+class ScheduleSettings(Section):
+    timezone: Annotated[str, AfterValidator(check_zone)] = "UTC"
     retrain: str = "0 3 * * *"
     refresh_minutes: float = Field(5.0, ge=0.01, le=1_440)
     tune: str = ""
@@ -311,7 +260,7 @@ class ScheduleSettings(_Section):
     webhook_hosts: tuple[str, ...] = ()
 
 
-class ConsumeSettings(_Section):
+class ConsumeSettings(Section):
     username: str = Field("", max_length=256)
     password: Secret = SecretStr("")
     tls: bool = False
@@ -335,32 +284,34 @@ class ConsumeSettings(_Section):
         return self
 
 
-class AuthSettings(_Section):
+class AuthSettings(Section):
     enabled: bool = True
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
     collect_per_minute: int = Field(120, ge=1, le=1_000_000)
     collect_events_per_minute: int = Field(1_000, ge=1, le=100_000_000)
     collect_bytes_per_minute: int = Field(1_048_576, ge=1_024, le=2**40)
-    limits: Annotated[Secret, AfterValidator(_check_limits)] = SecretStr("memory")
+    limits: Annotated[Secret, AfterValidator(check_limits)] = SecretStr("memory")
     session_idle_minutes: float = Field(480.0, gt=0, le=525_600)
     session_hours: float = Field(168.0, gt=0, le=8_760)
 
 
-class LoggingSettings(_Section):
+class LoggingSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["console", "json"] = "console"
     traces: bool = False
 
 
-class TrackedEvent(_Section):
+class TrackedEvent(Section):
     """What a tracked event of a team's own name is."""
 
-    type: Annotated[str, AfterValidator(_check_type)]
-    item: str = Field("properties.product_id", max_length=256, pattern=_ITEM_PATH)
+    type: Annotated[str, AfterValidator(check_type)]
+    item: str = Field("properties.product_id", max_length=256, pattern=ITEM_PATH)
 
 
-class SegmentSettings(_Section):
-    events: Annotated[dict[str, TrackedEvent], Field(max_length=MAX_OWN_NAMES)] = {}
+class SegmentSettings(Section):
+    events: Annotated[dict[str, TrackedEvent], Field(max_length=MAX_OWN_NAMES)] = Field(
+        default_factory=dict
+    )
     page_identify: bool = False
 
 
