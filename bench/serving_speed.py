@@ -10,6 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def run_serving(
     runs: list[dict[str, Any]] = []
     open_runs: list[dict[str, Any]] = []
     memory: dict[str, Any] = {}
+    fairness: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         urls = {"sqlite": None, **({"postgresql": postgresql_url} if postgresql_url else {})}
         for name, given in urls.items():
@@ -82,6 +84,7 @@ def run_serving(
                 for share in (0.25, 0.5):
                     load = open_loop(port, asked, 64, seconds, best * share).plain()
                     open_runs.append({"database": name, "share_of_saturation": share, **load})
+                fairness[name] = _beside_heavy(port, asked, seconds)
                 together, own = resident_mib(process)
                 memory[name] = {"proportional_mib": together, "private_mib": own}
     return {
@@ -91,6 +94,7 @@ def run_serving(
         "runs": runs,
         "best_ratio": max(run["ratio"] for run in runs),
         "open_loop": open_runs,
+        "beside_heavy": fairness,
         "memory": memory,
         "matrix_mib": round(items * (WIDTH + 4) / 2**20, 1),
         "scan_limit_ms": round(_read_seconds(items * WIDTH) * 1e3, 3),
@@ -212,6 +216,16 @@ def _shop(
         for user in np.random.default_rng(1).permutation(USERS)
     ]
     return url, registry, key, asked
+
+
+def _beside_heavy(port: int, asked: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """Eight connections alone, then while four more ask for 1,000 items with reasons, without a pause."""
+    heavy = [one.replace(b"k=20 ", b"k=1000&explain=true ", 1) for one in asked]
+    alone = closed_loop(port, asked, 8, seconds).plain()
+    with ThreadPoolExecutor(1) as pool:
+        others = pool.submit(closed_loop, port, heavy, 4, seconds)
+        beside = closed_loop(port, asked, 8, seconds).plain()
+        return {"alone": alone, "beside": beside, "heavy": others.result().plain()}
 
 
 def _read_seconds(size: int) -> float:

@@ -104,11 +104,17 @@ class AsgiBridge:
         slow_paths: Container[str] = (),
         direct: Callable[[Message, bytes], Answer | None] = lambda scope, body: None,
         stream_paths: Container[str] = (),
+        is_heavy: Callable[[Message, bytes], bool] = lambda scope, body: False,
     ) -> None:
-        """`direct` answers what it can without the application."""
+        """`direct` answers what it can without the application. What `is_heavy` says takes many times as
+        long as the rest has half as many threads of its own, so that the others always have theirs.
+        """
         self._app, self._bounds, self._slow_paths = app, bounds, slow_paths
         self._direct = direct
         self._quick = _Threads(ThreadPoolExecutor(threads, "request"), bounds.in_hand)
+        heavy = max(1, threads // 2)
+        self._is_heavy = is_heavy
+        self._heavy = _Threads(ThreadPoolExecutor(heavy, "heavy request"), bounds.in_hand)
         self._slow = _Threads(ThreadPoolExecutor(1, "slow request"), bounds.slow_in_hand)
         self._stream_paths = stream_paths
         self._streams = _Threads(ThreadPoolExecutor(1, "stream"), bounds.streams)
@@ -251,6 +257,8 @@ class AsgiBridge:
     async def _answer_in_thread(self, scope: Message, body: _Body) -> Answer:
         path = path_of(scope) if scope["method"] == "POST" else ""
         threads = self._slow if path in self._slow_paths else self._quick
+        if threads is self._quick and self._is_heavy(scope, b"".join(body.chunks)):
+            threads = self._heavy
         if threads.in_hand >= threads.most:
             raise _RefusedError(503, "too many requests wait at this moment")
         threads.in_hand += 1

@@ -38,6 +38,9 @@ OF_BODY = BODY_ROUTE.encode()
 OF_USER = re.compile(rb"/api/v1/users/([A-Za-z0-9_~:@-][A-Za-z0-9._~:@-]*)/recommendations")
 QUERY = re.compile(rb"[A-Za-z0-9._~,:=&-]*")  # as written, nothing is encoded
 LONGEST_BODY = 65_536  # bytes; ordinary ones have hundreds
+HEAVY_BODY = 16_384  # bytes, some hundred candidates or events
+HEAVY_QUERY = re.compile(rb"(^|&)(explain|filter|boost|max_per_category)=|(^|&)k=\d{3}")
+HEAVY_FIELDS = re.compile(rb'"(explain|filter|boost|max_per_category)"|"k"\s*:\s*\d{3}')
 QUERIES = 1_000  # that are kept as they were understood
 BODY = TypeAdapter(RecommendationBody)
 KNOWN = frozenset(RecommendationQuery.model_fields)
@@ -47,6 +50,23 @@ FIXED_HEADERS = [
     *((name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()),
     (b"cache-control", b"no-store"),
 ]
+
+
+def is_heavy(scope: Message, body: bytes) -> bool:
+    """Whether an answer takes many times as long as others: one that is explained, filtered or boosted, of
+    hundreds of items or candidates, or a batch of them.
+
+    >>> asked = {"method": "GET", "raw_path": b"/api/v1/users/u/recommendations"}
+    >>> [is_heavy({**asked, "query_string": query}, b"") for query in (b"k=20", b"k=500", b"explain=true")]
+    [False, True, True]
+    """
+    path: bytes = scope["raw_path"]
+    if b"/recommendations" not in path:
+        return False
+    if scope["method"] == "POST":
+        batch = path.endswith(b"/batch")
+        return batch or len(body) > HEAVY_BODY or HEAVY_FIELDS.search(body) is not None
+    return HEAVY_QUERY.search(scope["query_string"]) is not None
 
 
 class DirectAnswers:

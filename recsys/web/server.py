@@ -40,7 +40,7 @@ from recsys.web.admin.exports_page import EXPORT_PATHS
 from recsys.web.admin.login_page import HASHING_PATHS
 from recsys.web.app import create_app
 from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp
-from recsys.web.direct_answers import DirectAnswers
+from recsys.web.direct_answers import DirectAnswers, is_heavy
 from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.worker_processes import Alive, WorkerProcesses
 
@@ -91,7 +91,7 @@ def serve(
             bounds = Bounds(serving.max_body_bytes)
             direct = DirectAnswers(app)
             bridge = AsgiBridge(
-                wrap(app), serving.threads, bounds, HASHING_PATHS, direct, EXPORT_PATHS
+                wrap(app), serving.threads, bounds, HASHING_PATHS, direct, EXPORT_PATHS, is_heavy
             )
             asyncio.run(_listen(bridge, address, port, alive))
             stop.set()
@@ -152,7 +152,8 @@ def _load(settings: Settings, limits: Limits) -> Flask:
     """
     tracing.start(settings)
     # Each thread holds one connection for its reads; writes and the rest share the others.
-    database = open_database(settings, held=settings.serving.threads)
+    threads = settings.serving.threads
+    database = open_database(settings, held=threads + max(1, threads // 2))
     app = create_app(settings, database, limits)
     app.extensions["recsys"].recommender.bundle()
     gc.freeze()  # what is there by now stays; collecting garbage need not look at it again

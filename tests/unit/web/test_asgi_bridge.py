@@ -253,6 +253,28 @@ def test_requests_that_take_long_hold_no_thread_of_the_others(threads):
     assert answered == [200] * 8
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_heavy_requests_leave_the_others_their_threads(threads):
+    goes_on = threading.Event()
+
+    def app(environ, start_response):
+        if environ["QUERY_STRING"]:
+            assert goes_on.wait(20)
+        return echo(environ, start_response)
+
+    def is_heavy(scope, body):
+        return scope["query_string"] != b""
+
+    async def run():
+        bridge = AsgiBridge(app, threads, Bounds(100), is_heavy=is_heavy)
+        heavy = [Client(bridge, scope_of(b"/", method="GET", query=b"k=900")) for _ in range(12)]
+        quick = [await Client(bridge, scope_of(b"/", method="GET")).answer() for _ in range(3)]
+        goes_on.set()
+        return [status for status, *_ in quick + [await one.answer() for one in heavy]]
+
+    assert asyncio.run(run()) == [200] * 15
+
+
 class Reader:
     """A request for a large answer, of which `parts` parts are taken."""
 
