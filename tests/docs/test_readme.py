@@ -10,17 +10,19 @@ from recsys.web.operations import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = ("rest", "operation", "dashboard", "training")  # that go on where it ends
+TEXT = "\n".join([README, *((ROOT / "docs" / f"{name}.md").read_text() for name in PAGES)])
 
 
 def test_it_is_short():
-    assert len(README.splitlines()) < 250
+    assert len(README.splitlines()) < 150
 
 
 def test_every_command_line_names_a_command_and_its_options(commands):
     known = commands
-    lines = re.findall(r"recsys ((?:[a-z]+ ?)+)([^`\n#]*)", README)
-    shown = re.findall(r"^recsys .*(?:\\\n.*)*", README, re.M) + re.findall(
-        r"`(recsys [^`]*)`", README.replace("\n  ", " ")
+    lines = re.findall(r"recsys ((?:[a-z]+ ?)+)([^`\n#]*)", TEXT)
+    shown = re.findall(r"^recsys .*(?:\\\n.*)*", TEXT, re.M) + re.findall(
+        r"`(recsys [^`]*)`", TEXT.replace("\n  ", " ").replace("\n", " ")
     )
     assert len(shown) > 12
     for line in shown:
@@ -36,7 +38,7 @@ def test_every_command_line_names_a_command_and_its_options(commands):
 
 def test_every_make_target_exists():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"\bmake ([a-z]+)", README):
+    for target in re.findall(r"\bmake ([a-z]+)", TEXT):
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
@@ -62,7 +64,7 @@ def test_every_route_is_named_and_every_named_route_is_there(tmp_path):
     for one in CATALOGUE:
         path = re.sub(r"<(?:[a-z]+:)?([a-z_]+)>", r"{\1}", one.path)
         routes.add(f"{one.method} {path.removeprefix('/api/v1')}")
-    named = set(re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`?]*)`", README))
+    named = set(re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`?]*)`", TEXT))
     assert named <= routes
     by_query = {
         *("GET /users/recommendations", "GET /items/similar", "GET /items/next"),
@@ -77,3 +79,26 @@ def test_the_decisions_are_listed():
     listed = (ROOT / "docs" / "decisions" / "README.md").read_text()
     for path in (ROOT / "docs" / "decisions").glob("0*.md"):
         assert path.name in listed
+
+
+def test_every_link_of_a_document_leads_to_a_file_and_a_heading():
+    missing = []
+    for path in [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "clients").glob("*/*.md"),
+    ]:
+        text = re.sub(r"```.*?```", "", path.read_text(), flags=re.S)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z]+:", target):
+                continue
+            name, _, anchor = target.partition("#")
+            found = path if not name else (path.parent / name).resolve()
+            if not found.exists():
+                missing.append((path.name, target))
+            elif anchor and found.suffix == ".md":
+                titles = re.findall(r"^#+ (.*)$", found.read_text(), re.M)
+                slugs = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in titles}
+                if anchor not in slugs:
+                    missing.append((path.name, target))
+    assert missing == []
