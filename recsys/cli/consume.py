@@ -6,13 +6,12 @@ import signal
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recsys.cli.read_options import reading_options, refuse_reading
+from recsys.cli.read_options import message_options, refuse_reading
 from recsys.cli.terminal import ConfigOption, JsonOption, settings_of, show
 from recsys.errors import InputError
 
@@ -21,14 +20,13 @@ if TYPE_CHECKING:
     from recsys.ingest.streams.broker import First
 
 MAX_URL_BYTES = 4_096
-OF_FILES = ("text", "format", "order")  # what a message has not
 
 
 def register(app: typer.Typer) -> None:
     app.command("consume")(consume)
 
 
-@reading_options
+@message_options
 def consume(
     kind: Annotated[str, typer.Argument(help="kafka, redis or nats.")],
     url: Annotated[
@@ -52,14 +50,16 @@ def consume(
 ) -> None:
     """Consume events from a stream until stopped. Start as many as you like: they share the partitions.
 
-    A message is JSON as POST /events takes it, or anything that --map reads. Positions are stored with the
-    events, so that each message counts once; bad ones are quarantined (docs/streams.md).
+    A message is JSON as POST /events takes it, one of Segment's tracking API, or anything that --map
+    reads. Positions are stored with the events, so that each message counts once; bad ones are
+    quarantined (docs/streams.md).
 
     Example: recsys consume kafka kafka://broker:9092 clicks --map user=uid,item=payload.sku
     """
     from recsys.consume.consumer import Consumer
     from recsys.consume.message_store import MessageStore
     from recsys.consume.shares import Shares
+    from recsys.ingest.ecommerce_events import EventNames
     from recsys.ingest.streams.addresses import KINDS, parse_address
     from recsys.ingest.streams.brokers import open_broker
     from recsys.ingest.streams.message_rows import MessageParser
@@ -76,7 +76,7 @@ def consume(
         raise InputError("--from", first, "expected earliest or latest")
     if name is not None and (problem := text_problem(name)):
         raise InputError("--name", name, problem)
-    parser = MessageParser(_mapped(reading))
+    parser = MessageParser(_mapped(reading), EventNames(settings.segment.events))
     chosen = settings.consume
     address = parse_address(kind, _resolved(url), chosen)
     broker = open_broker(address, topics)
@@ -103,16 +103,11 @@ def consume(
 
 
 def _mapped(reading: ReadOptions) -> ReadOptions | None:
-    """How messages are read, None: as POST /events is. Raises InputError for what is of files alone."""
-    from recsys.ingest.event_files import ReadOptions
-
-    plain = ReadOptions()
-    files_alone = {name: getattr(reading, name) for name in OF_FILES}
-    refuse_reading(replace(plain, **files_alone), "is of files; a message is JSON")
-    if not reading.columns.mapped():
-        refuse_reading(reading, "says more of --map, which is not there")
-        return None
-    return reading
+    """How messages are read, None: by their shape. Raises InputError."""
+    if reading.columns.mapped():
+        return reading
+    refuse_reading(reading, "says more of --map, which is not there")
+    return None
 
 
 def _resolved(url: str) -> str:

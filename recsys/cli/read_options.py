@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,8 @@ OPTIONS = {
     "time_format": "--time-format",
     "default_type": "--default-type",
 }
+# Parameters of `read_options` that a message has no use for.
+OF_FILES = ("format_", "order", "columns", "delimiter", "quote", "escape", "encoding")
 MAP_HELP = "Columns by meaning: user=…,item=…,timestamp=…,event_type=…,session=…,event_id=…,value=…"
 
 MapOption = Annotated[str, typer.Option("--map", help=MAP_HELP)]
@@ -147,7 +149,19 @@ def refuse_reading(reading: ReadOptions, problem: str) -> None:
 
 def reading_options(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with the parameters of `read_options` in place of its own named `reading`."""
-    taken = inspect.signature(read_options, eval_str=True, locals={"ReadOptions": Any}).parameters
+    return _with_options(command)
+
+
+def message_options(command: Callable[..., None]) -> Callable[..., None]:
+    """As `reading_options`, without those of files: a message is JSON."""
+    return _with_options(command, OF_FILES)
+
+
+def _with_options(
+    command: Callable[..., None], without: Collection[str] = ()
+) -> Callable[..., None]:
+    every = inspect.signature(read_options, eval_str=True, locals={"ReadOptions": Any}).parameters
+    taken = {name: one for name, one in every.items() if name not in without}
     own = inspect.signature(command, eval_str=True, locals={"ReadOptions": Any}).parameters
 
     @wraps(command)

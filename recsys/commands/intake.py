@@ -14,8 +14,8 @@ from recsys.errors import ConflictError, shown
 from recsys.events.fields import Event
 from recsys.events.identity import sequence_key
 from recsys.ingest.raw_rows import Rejection
-from recsys.ingest.row_owners import OwnerColumns
 from recsys.ingest.segment_batch import Listing, TrackedBatch
+from recsys.ingest.segment_messages import OWNERS
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import (
@@ -34,7 +34,6 @@ from recsys.storage.entities.event_rows import PostedEvent
 from recsys.storage.entities.impression_rows import Impression
 
 SEGMENT = "segment"  # the source, in quarantine and where names are counted
-_OWNERS = OwnerColumns("userId", "anonymousId")
 
 # Those of some event types that may not come, where who posts may not bring any type.
 TypesBeyond = Callable[[Connection, Collection[str]], set[str]]
@@ -58,7 +57,7 @@ def store_events(
         }
     owners = {index: sequence_key(one.user_id, one.session_id) for index, one in checked}
     erased = tombstone_rows.is_erased(connection, set(owners.values()))
-    problems |= {index: "the user was erased" for index, owner in owners.items() if owner in erased}
+    problems |= {index: attribute_rows.ERASED for index, owner in owners.items() if owner in erased}
     kept = [event for index, event in checked if index not in problems]
     return problems, event_rows.insert_events(connection, kept, now_us)
 
@@ -67,7 +66,7 @@ def store_events(
 class StoredBatch:
     """What became of a batch of messages."""
 
-    events: list[tuple[Event, PostedEvent]] = field(default_factory=list)
+    events: list[tuple[int, Event, PostedEvent]] = field(default_factory=list)  # with its message's
     problems: dict[int, str] = field(default_factory=dict)  # by the message's index; the first each
 
 
@@ -78,19 +77,38 @@ def store_messages(
     now_us: int,
     beyond: TypesBeyond | None,
 ) -> StoredBatch:
+    """Store what a batch of messages means; what cannot be goes to the quarantine."""
+    done = store_meaning(connection, batch, actor, now_us, beyond)
+    rejections = [*batch.rejections]
+    rejections += [
+        Rejection(index, problem, batch.raw(index)) for index, problem in done.problems.items()
+    ]
+    if rejections:
+        rejected_rows.add_rejections(connection, SEGMENT, rejections, now_us, OWNERS)
+    return done
+
+
+def store_meaning(
+    connection: Connection,
+    batch: TrackedBatch,
+    actor: Actor,
+    now_us: int,
+    beyond: TypesBeyond | None,
+) -> StoredBatch:
     """Store what a batch of messages means, in an order in which no two batches wait for one another.
 
-    What cannot be stored goes to the quarantine, and what maps to nothing is counted by name.
+    What maps to nothing is counted by name. What cannot be stored is left to the caller, as problems.
     """
     done = StoredBatch()
     numbered = list(enumerate(event for _, event in batch.events))
     problems, stored = store_events(connection, numbered, now_us, beyond)
     for place, problem in problems.items():
         done.problems.setdefault(batch.events[place][0], problem)
-    kept = [event for place, event in numbered if place not in problems]
-    done.events = list(zip(kept, stored, strict=True))
-    for listing in batch.lists:
-        _note_shown(connection, listing, batch.from_page)
+    kept = [one for place, one in enumerate(batch.events) if place not in problems]
+    done.events = [(*one, posted) for one, posted in zip(kept, stored, strict=True)]
+    for index, listing in batch.lists:
+        if not _note_shown(connection, listing, batch.from_page):
+            done.problems.setdefault(index, attribute_rows.ERASED)
     fresh = item_rows.add_unknown(connection, batch.items, now_us)
     for index, merge in batch.merges:
         try:
@@ -98,19 +116,14 @@ def store_messages(
         except ConflictError as error:
             done.problems.setdefault(index, str(error))
     known = [given for _, given in batch.traits]
-    if attribute_rows.changes_nothing(connection, known, "update") is None:
+    put = attribute_rows.changes_nothing(connection, known, "update")
+    if put is None:
         put = attribute_rows.put_attributes(connection, known, "update", now_us)
-        for place, problem in put.left_out:
-            done.problems.setdefault(batch.traits[place][0], problem)
+    for place, problem in put.left_out:
+        done.problems.setdefault(batch.traits[place][0], problem)
     if fresh:
         stamps.bump(connection, "items")
     unmapped_rows.count_names(connection, SEGMENT, Counter(batch.left_out), now_us)
-    rejections = [*batch.rejections]
-    rejections += [
-        Rejection(index, problem, batch.raw(index)) for index, problem in done.problems.items()
-    ]
-    if rejections:
-        rejected_rows.add_rejections(connection, SEGMENT, rejections, now_us, _OWNERS)
     return done
 
 
@@ -131,8 +144,11 @@ def _merge(
         user_data.merge_within(connection, actor, user_id, other, now_us)
 
 
-def _note_shown(connection: Connection, listing: Listing, from_page: bool) -> None:
-    """Write down a list that was shown: of an answer of ours, or one of the caller's own."""
+def _note_shown(connection: Connection, listing: Listing, from_page: bool) -> bool:
+    """Write down a list that was shown: of an answer of ours, or one of the caller's own.
+
+    False: it was shown to someone who was erased, and nothing is written.
+    """
     if (answer_id := listing.recommendation_id) is not None:
         found = impression_rows.get_impression(connection, answer_id)
         shown = list(listing.item_ids)
@@ -142,7 +158,7 @@ def _note_shown(connection: Connection, listing: Listing, from_page: bool) -> No
             shown = [item_id for item_id in shown if own and item_id in given]
         if found is not None and shown:
             impression_rows.note_shown(connection, answer_id, shown)
-            return
+            return True
     one = Impression(
         recommendation_id=listing.impression_id,
         created_at_us=listing.timestamp_us,
@@ -154,4 +170,6 @@ def _note_shown(connection: Connection, listing: Listing, from_page: bool) -> No
         items=tuple((item_id, "own", 0.0) for item_id in listing.item_ids),
         shown=listing.item_ids,
     )
-    impression_rows.insert_impressions(connection, tombstone_rows.without_erased(connection, [one]))
+    kept = tombstone_rows.without_erased(connection, [one])
+    impression_rows.insert_impressions(connection, kept)
+    return bool(kept)

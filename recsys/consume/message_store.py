@@ -8,18 +8,27 @@ from dataclasses import replace
 
 import structlog
 
+from recsys.commands import intake
 from recsys.errors import InputError
 from recsys.events.fields import Event
-from recsys.events.identity import sequence_key
-from recsys.ingest.raw_rows import raw_text
+from recsys.ingest.raw_rows import Rejection, raw_text
+from recsys.ingest.row_owners import OwnerColumns
+from recsys.ingest.segment_messages import OWNERS as TRACKED_OWNERS
 from recsys.ingest.streams.broker import Message, Partition
-from recsys.ingest.streams.message_rows import MessageParser, ParsedMessages
+from recsys.ingest.streams.message_rows import MessageParser, ParsedMessages, rejection
+from recsys.ingest.streams.tracked_messages import TrackedMessages
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Connection, Database
-from recsys.storage.entities import event_rows, rejected_rows, stream_rows, tombstone_rows
+from recsys.storage.entities import rejected_rows, stream_rows
+from recsys.storage.entities.audit_rows import Actor
 from recsys.storage.entities.stream_rows import Move, PartitionRow
 
+Counts = Mapping[Partition, Counter[str]]  # by stream_rows.COUNTS
+Rejected = tuple[Partition, OwnerColumns]
+
 MAX_BATCH_ROWS = 10_000  # rows after which a batch is stored, whatever is left of its messages
+
+CONSUMER = Actor("consume", "cli")  # whose merges those are that messages ask for
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +95,9 @@ class MessageStore:
         with self._database.begin() as connection:
             advisory_lock.lock_shared(connection)
             _store_events(connection, parsed.events, counts, now_us)
-            _store_rejections(connection, parsed, counts, now_us)
+            refused = _store_tracked(connection, parsed.tracked, counts, now_us)
+            for (partition, owners), rejections in (*parsed.rejections.items(), *refused.items()):
+                _store_rejections(connection, partition, owners, rejections, counts, now_us)
             moves = [
                 Move(rows[partition], last.next_position, counts[partition], last.at_us)
                 for partition, last in ends.items()
@@ -103,32 +114,54 @@ class MessageStore:
 def _store_events(
     connection: Connection,
     found: Sequence[tuple[Partition, Event]],
-    counts: Mapping[Partition, Counter[str]],
+    counts: Counts,
     now_us: int,
 ) -> None:
     """Store events but for those of users who were erased; count what became of them."""
-    owners = [sequence_key(event.user_id, event.session_id) for _, event in found]
-    erased = tombstone_rows.is_erased(connection, set(owners)) if owners else set()
-    kept = [one for one, owner in zip(found, owners, strict=True) if owner not in erased]
-    for (partition, _), owner in zip(found, owners, strict=True):
-        counts[partition]["left_out"] += owner in erased
-    stored = event_rows.insert_events(connection, [event for _, event in kept], now_us)
-    for (partition, _), one in zip(kept, stored, strict=True):
+    numbered = list(enumerate(event for _, event in found))
+    erased, stored = intake.store_events(connection, numbered, now_us, None)
+    for place in erased:
+        counts[found[place][0]]["left_out"] += 1
+    kept = [partition for place, (partition, _) in enumerate(found) if place not in erased]
+    for partition, one in zip(kept, stored, strict=True):
         counts[partition]["accepted" if one.accepted else "duplicates"] += 1
+
+
+def _store_tracked(
+    connection: Connection, tracked: TrackedMessages, counts: Counts, now_us: int
+) -> dict[Rejected, list[Rejection]]:
+    """Store what tracked messages mean; count what became of them; those that are refused."""
+    refused: defaultdict[Rejected, list[Rejection]] = defaultdict(list)
+    if not tracked.sources:
+        return refused
+    batch = tracked.batch
+    done = intake.store_meaning(connection, batch, CONSUMER, now_us, None)
+    for index, _, one in done.events:
+        partition = tracked.sources[index].partition
+        counts[partition]["accepted" if one.accepted else "duplicates"] += 1
+    for index, _ in batch.events:  # of a user who was erased
+        counts[tracked.sources[index].partition]["left_out"] += index in done.problems
+    for index in tracked.without_event:
+        source, problem = tracked.sources[index], done.problems.get(index)
+        if problem is None:
+            counts[source.partition]["accepted"] += 1
+        else:
+            one_refused = rejection(source, problem, batch.raw(index))
+            refused[source.partition, TRACKED_OWNERS].append(one_refused)
+    return refused
 
 
 def _store_rejections(
     connection: Connection,
-    parsed: ParsedMessages,
-    counts: Mapping[Partition, Counter[str]],
+    partition: Partition,
+    owners: OwnerColumns,
+    rejections: Sequence[Rejection],
+    counts: Counts,
     now_us: int,
 ) -> None:
-    for partition, rejections in parsed.rejections.items():
-        kept = rejected_rows.add_rejections(
-            connection, str(partition), rejections, now_us, parsed.owners
-        )
-        counts[partition]["rejected"] += kept
-        counts[partition]["left_out"] += len(rejections) - kept
+    kept = rejected_rows.add_rejections(connection, str(partition), rejections, now_us, owners)
+    counts[partition]["rejected"] += kept
+    counts[partition]["left_out"] += len(rejections) - kept
 
 
 def _moved(move: Move) -> PartitionRow:

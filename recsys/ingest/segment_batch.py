@@ -54,11 +54,11 @@ class Listing:
 class TrackedBatch:
     """What the messages of one request mean, checked."""
 
-    messages: Sequence[object]
+    messages: list[object]
     from_page: bool
     events: list[tuple[int, Event]] = field(default_factory=list)  # with their messages' index
     items: list[Item] = field(default_factory=list)  # each id once
-    lists: list[Listing] = field(default_factory=list)
+    lists: list[tuple[int, Listing]] = field(default_factory=list)
     merges: list[tuple[int, Merge]] = field(default_factory=list)
     traits: list[tuple[int, UserAttributes]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)  # by the name of what maps to nothing
@@ -114,7 +114,7 @@ def read_batch(
         if problem is not None:
             found.rejections.append(Rejection(index, problem, found.raw(index)))
         if listing is not None:
-            found.lists.append(listing)
+            found.lists.append((index, listing))
         if message.merge is not None:
             found.merges.append((index, message.merge))
         if traits is not None:

@@ -15,8 +15,10 @@ from recsys.events.fields import EARLIEST_US
 from recsys.events.times import rfc3339, to_us
 from recsys.ingest.ecommerce_events import EventNames, EventRow, ItemRow, ListView
 from recsys.ingest.event_body import checked_id, rfc3339_us
+from recsys.ingest.row_owners import OwnerColumns
 
 TYPES = ("track", "page", "screen", "identify", "group", "alias")
+OWNERS = OwnerColumns("userId", "anonymousId")
 LATEST_US = 253_402_300_799_000_000  # the end of the year 9999
 MAX_NAME = 100  # characters of a name that maps to nothing
 

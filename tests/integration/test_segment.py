@@ -215,6 +215,16 @@ def test_what_an_erased_user_sends_is_not_kept(sender):
     assert sender.rejected() == []
 
 
+def test_traits_without_room_are_in_quarantine(sender):
+    for start in (0, 60):
+        traits = {f"t{n}": n for n in range(start, start + 60)}
+        given = {"type": "identify", "userId": "u1", "messageId": f"m{start}", "traits": traits}
+        sender.batch(viewed(message=f"v{start}"), given)
+    (row,) = sender.rejected()
+    assert (row["position"], row["source"]) == (1, "segment")
+    assert "120: expected at most 100 names" in row["reason"]
+
+
 def test_lists_are_impressions(sender):
     listed = viewed(
         event="Product List Viewed",

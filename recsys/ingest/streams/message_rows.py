@@ -1,8 +1,8 @@
 """Messages -> events, and rows that are none with their reason.
 
-A message is an object as POST /events takes it, a list of them, or anything that a column map reads. An
-event without an id gets its message's, and one without a time the broker's: read again, a message gives the
-same events.
+A message is an object as POST /events takes it, a message or batch of Segment's tracking API, a list of
+either, or anything that a column map reads. An event without an id gets its message's, and one without a
+time the broker's: read again, a message gives the same events.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import orjson
 from recsys.errors import InputError, shown
 from recsys.events.fields import EVENT_COLUMNS, Event
 from recsys.ingest.byte_stream import MAX_ROW_BYTES
+from recsys.ingest.ecommerce_events import EventNames
 from recsys.ingest.event_body import check_posted
 from recsys.ingest.event_parser import EventParser
 from recsys.ingest.json_keys import repeated_key, repeats_a_key
@@ -27,12 +28,22 @@ from recsys.ingest.layouts import ReadOptions
 from recsys.ingest.raw_rows import Rejection, Row, raw_text
 from recsys.ingest.row_conditions import Condition
 from recsys.ingest.row_owners import OwnerColumns
+from recsys.ingest.segment_batch import TrackedBatch
+from recsys.ingest.segment_messages import OWNERS as TRACKED_OWNERS
 from recsys.ingest.streams.broker import Message, Partition
+from recsys.ingest.streams.tracked_messages import (
+    TrackedMessages,
+    is_tracked,
+    read_tracked,
+    unmapped,
+)
 from recsys.text_rules import MAX_ID_LENGTH, text_problem
 
 MAX_ROWS = 10_000  # of one message, as of one POST /events
 MESSAGE_TIME = "@message_time"  # the column in which rows get the broker's time
 OWN_OWNERS = OwnerColumns("user_id", "session_id")
+# Fields that may be something else than text, in a Redis entry.
+_NO_TEXTS = ("timestamp", "value", "properties", "traits", "context")
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,15 @@ class _RawRow:
 
 @dataclass
 class ParsedMessages:
-    """What became of each row of some messages: read = events + rejections + left out."""
+    """What became of each row of some messages.
+
+    read = events + rejections + left out + tracked.batch.events + tracked.without_event
+    """
 
     events: list[tuple[Partition, Event]] = field(default_factory=list)
-    rejections: defaultdict[Partition, list[Rejection]] = field(
+    tracked: TrackedMessages = field(default_factory=TrackedMessages)
+    # By partition, and by where the rejected rows name their owners.
+    rejections: defaultdict[tuple[Partition, OwnerColumns], list[Rejection]] = field(
         default_factory=lambda: defaultdict(list)
     )
     read: Counter[Partition] = field(default_factory=Counter)
@@ -57,22 +73,40 @@ class ParsedMessages:
         default_factory=Counter
     )  # by --where, or lists without a member
     notes: Counter[str] = field(default_factory=Counter)  # what was read otherwise than written
-    owners: OwnerColumns = OWN_OWNERS  # where the rejected rows name theirs
 
-    def reject(self, message: Message, reason: str, raw: str) -> None:
+    def reject(
+        self, message: Message, reason: str, raw: str, owners: OwnerColumns = OWN_OWNERS
+    ) -> None:
         """A row more that is no event."""
-        if str(message.place) != message.offset:
-            reason = f"{reason} (entry {message.offset})"
         self.read[message.partition] += 1
-        self.rejections[message.partition].append(Rejection(message.place, reason, raw))
+        self.rejections[message.partition, owners].append(rejection(message, reason, raw))
+
+    def track(self, message: Message, one: TrackedBatch) -> None:
+        """A tracked message more; it counts once where it holds no event."""
+        for rejected in one.rejections:
+            self.reject(message, rejected.reason, rejected.raw, TRACKED_OWNERS)
+        before = len(self.tracked.without_event)
+        self.tracked.add(one, message)
+        without_event = len(self.tracked.without_event) - before
+        self.read[message.partition] += len(one.events) + unmapped(one) + without_event
+        self.left_out[message.partition] += unmapped(one)
+
+
+def rejection(message: Message, reason: str, raw: str) -> Rejection:
+    """What goes to the quarantine of a message."""
+    if str(message.place) != message.offset:
+        reason = f"{reason} (entry {message.offset})"
+    return Rejection(message.place, reason, raw)
 
 
 class MessageParser:
     """Messages of streams by one set of options. Raises InputError where those cannot be."""
 
-    def __init__(self, options: ReadOptions | None = None) -> None:
-        """`options`: how rows are read that are not as POST /events takes them."""
-        self._options = options
+    def __init__(self, options: ReadOptions | None = None, names: EventNames | None = None) -> None:
+        """`options`: how rows are read that are not as POST /events takes them; of tracked messages,
+        `names` are those of events.
+        """
+        self._options, self._names = options, names or EventNames()
         if options is None:
             return
         columns = options.columns
@@ -104,21 +138,38 @@ class MessageParser:
         rows = [row for message in messages for row in _rows_of(message, found)]
         if self._options is None:
             for row in rows:
-                self._check(row, found, now_us)
+                self._read(row, found, now_us)
         else:
-            found.owners = self._owners
             self._map(rows, found, now_us)
         return found
+
+    def _read(self, raw: _RawRow, found: ParsedMessages, now_us: int) -> None:
+        """A row as its shape says."""
+        if isinstance(raw.row, dict) and isinstance(raw.message.value, Mapping):
+            raw = replace(raw, row=_typed(raw.row))
+        if is_tracked(raw.row):
+            self._track(raw, found, now_us)
+        else:
+            self._check(raw, found, now_us)
+
+    def _track(self, raw: _RawRow, found: ParsedMessages, now_us: int) -> None:
+        """A row as POST /v1/batch takes it."""
+        row, message = raw.row, raw.message
+        assert isinstance(row, dict)
+        try:
+            tracked = read_tracked(row, _time_of(message, now_us), _name_of(raw), self._names)
+        except InputError as error:
+            found.reject(message, str(error), raw_text(row), TRACKED_OWNERS)
+            return
+        for one in tracked:
+            found.track(message, one)
 
     def _check(self, raw: _RawRow, found: ParsedMessages, now_us: int) -> None:
         """A row as POST /events takes it."""
         row = raw.row
         try:
-            if isinstance(row, dict):
-                if isinstance(raw.message.value, Mapping):
-                    row = _typed(row)
-                if row.get("timestamp") is None:
-                    row = {**row, "timestamp": _time_of(raw.message, now_us) // 1_000}
+            if isinstance(row, dict) and row.get("timestamp") is None:
+                row = {**row, "timestamp": _time_of(raw.message, now_us) // 1_000}
             event = check_posted(row, now_us, page=False)  # type: ignore[arg-type]
         except InputError as error:
             kept = row if isinstance(row, dict) else orjson.dumps(row).decode()
@@ -129,13 +180,13 @@ class MessageParser:
 
     def _map(self, raws: Sequence[_RawRow], found: ParsedMessages, now_us: int) -> None:
         """Rows by the column map."""
-        parser = self._parser(now_us)
+        parser, owners = self._parser(now_us), self._owners
         flat: list[Row] = []
         sources: list[_RawRow] = []
         for raw in raws:
             if not isinstance(raw.row, dict):
                 text = raw_text(orjson.dumps(raw.row).decode())
-                found.reject(raw.message, f"{shown(raw.row)}: expected a JSON object", text)
+                found.reject(raw.message, f"{shown(raw.row)}: expected a JSON object", text, owners)
                 continue
             row = raw.row
             if MESSAGE_TIME in parser.needed:
@@ -143,7 +194,7 @@ class MessageParser:
             try:
                 members = taken_apart(row, parser.needed, self._lists) if self._lists else [row]
             except InputError as error:
-                found.reject(raw.message, str(error), raw_text(row, parser.needed))
+                found.reject(raw.message, str(error), raw_text(row, parser.needed), owners)
                 continue
             found.read[raw.message.partition] += len(members) or 1
             found.left_out[raw.message.partition] += not members
@@ -169,7 +220,7 @@ class MessageParser:
             skipped.discard(one.position)
             message = sources[one.position].message
             found.read[message.partition] -= 1  # it was counted with its message
-            found.reject(message, one.reason, one.raw)
+            found.reject(message, one.reason, one.raw, owners)
         found.left_out.update(sources[place].message.partition for place in skipped)
 
     def _parser(self, now_us: int) -> EventParser:
@@ -215,7 +266,7 @@ def _typed(row: Row) -> Row:
     """The fields of a Redis entry, which are all text, as JSON would have them."""
     typed = dict(row)
     for name, text in row.items():
-        if isinstance(text, str) and name in ("timestamp", "value", "properties"):
+        if isinstance(text, str) and name in _NO_TEXTS:
             try:
                 typed[name] = orjson.loads(text)
             except orjson.JSONDecodeError:  # such as a time in words
@@ -231,14 +282,20 @@ def _time_of(message: Message, now_us: int) -> int:
 
 def _with_id(event: Event, raw: _RawRow, numbered: bool = False) -> Event:
     """`event` with an id; its own, if it has one, is `numbered` where it is that of several rows."""
+    if event.event_id is None:
+        return replace(event, event_id=_name_of(raw))
+    return replace(event, event_id=_numbered(event.event_id, raw)) if numbered else event
+
+
+def _name_of(raw: _RawRow) -> str:
+    """The id of what has none: its message's."""
     message = raw.message
-    suffix = "" if raw.index is None else f"#{raw.index}"
-    if event.event_id is not None:
-        if not numbered:
-            return event
-        name = event.event_id + suffix
-    else:
-        name = (message.message_id or f"{message.partition}:{message.offset}") + suffix
+    return _numbered(message.message_id or f"{message.partition}:{message.offset}", raw)
+
+
+def _numbered(name: str, raw: _RawRow) -> str:
+    """The id of a row of what goes by `name`."""
+    name += "" if raw.index is None else f"#{raw.index}"
     if text_problem(name, MAX_ID_LENGTH):  # too long, or of characters that no id has
-        name = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-    return replace(event, event_id=name)
+        return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return name

@@ -75,7 +75,7 @@ def track(kind: str) -> Response:
     sender = Sender(page, shared.settings.segment.page_identify)
     batch = read_batch(body, now, shared.event_names, sender, kind)
     shared.keys.spend_events(max(len(batch.messages), len(batch.events)))
-    if any(one.recommendation_id for one in batch.lists):
+    if any(one.recommendation_id for _, one in batch.lists):
         shared.impressions.flush()  # the answer may not be stored yet
     beyond = shared.recommender.event_types.beyond if page else None
     asks = actor()
@@ -83,7 +83,7 @@ def track(kind: str) -> Response:
         lambda connection: intake.store_messages(connection, batch, asks, now, beyond)
     )
     outcome = PostedOutcome(now)
-    for event, one in stored.events:
+    for _, event, one in stored.events:
         outcome.note(event, one)
     outcome.rejected = batch.rejected_rows + len(batch.events) - len(stored.events)
     shared.usage.posted(outcome)
