@@ -53,13 +53,13 @@ def run_ingest(events: int, seed: int, now_us: int, postgresql_url: str | None) 
 
 
 def _measure(database: Database, path: Path, rows: int, now_us: int) -> dict[str, float]:
-    ready = payload_of(database, _ready(path, now_us))
-    _fresh(database)
+    ready = payload_of(database, finished_rows(path, now_us))
+    empty_tables(database)
     started = time.perf_counter()
     insert_bare(database, ready)
     bulk_seconds = time.perf_counter() - started
     ready.clear()
-    _fresh(database)
+    empty_tables(database)
     started = time.perf_counter()
     summary = import_chunks(database, read_events(path, ReadOptions(), now_us), path.name, now_us)
     seconds = time.perf_counter() - started
@@ -73,13 +73,14 @@ def _measure(database: Database, path: Path, rows: int, now_us: int) -> dict[str
     }
 
 
-def _fresh(database: Database) -> None:
+def empty_tables(database: Database) -> None:
+    """Every table anew, without a row."""
     if migrate.current(database) is not None:
         migrate.downgrade(database, "base")
     migrate.upgrade(database)
 
 
-def _ready(path: Path, now_us: int) -> Iterator[pa.Table]:
+def finished_rows(path: Path, now_us: int) -> Iterator[pa.Table]:
     """Finished rows, bucket and event id included."""
     for chunk in read_events(path, ReadOptions(), now_us):
         events = chunk.events

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.commands.drill_commands import chaos, faults, instances
-from bench.commands.log_commands import ingest, scale, sequences, table
+from bench.commands.log_commands import consume, ingest, scale, sequences, table
 from bench.commands.server_commands import (
     beside,
     freshness,
@@ -16,6 +16,6 @@ from bench.commands.server_commands import (
 from bench.commands.training_commands import replay, train
 
 COMMANDS = (
-    *(train, replay, ingest, sequences, table, scale, serve, intake, soak, beside, pages),
+    *(train, replay, ingest, consume, sequences, table, scale, serve, intake, soak, beside, pages),
     *(chaos, instances, swap, freshness, faults),
 )

@@ -1,4 +1,4 @@
-"""recsys bench ingest, sequences, table, scale: from events to sequence files, and on several workers."""
+"""recsys bench ingest, consume, sequences, table, scale: from events to sequence files, and on several workers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,21 @@ def ingest(
     from bench.import_speed import run_ingest
 
     show(run_ingest(events, seed, to_us(now()), postgresql), as_json)
+
+
+def consume(
+    events: Annotated[int, typer.Option(min=1_000, max=10_000_000)] = 100_000,
+    postgresql: PostgresOption = None,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Consume a simulated log from a Redis stream, beside COPY or executemany of finished rows.
+
+    It starts a redis-server of its own. Example: recsys bench consume --events 20000
+    """
+    from bench.consume_speed import run_consume
+
+    show(run_consume(events, seed, to_us(now()), postgresql, say), as_json)
 
 
 def sequences(

@@ -1,6 +1,11 @@
 """Measurements in small, without servers."""
 
+import shutil
+
 import pytest
+
+from bench.consume_speed import SHAPES
+from tests.conftest import unavailable
 
 
 def test_an_import_in_small(measure):
@@ -26,3 +31,14 @@ def test_a_small_table_of_somebody_elses(measure, database_url):
     assert found["new_rows"] > 800
     assert found["raw"]["rows_per_second"] > 0 and found["build"]["rows_per_second"] > 0
     assert found["history_ms"]["p50"] <= found["history_ms"]["p99"]
+
+
+def test_a_stream_in_small(measure):
+    if shutil.which("redis-server") is None:
+        unavailable("no redis-server is installed")
+    found = measure("consume", "--events", 1_000)
+    assert [run["message"] for run in found["runs"]] == list(SHAPES)
+    for run in found["runs"]:
+        assert run["database"] == "sqlite"
+        assert run["messages_per_second"] <= run["events_per_second"]
+        assert run["ratio"] > 0
