@@ -41,7 +41,7 @@ LONGEST_BODY = 65_536  # bytes; ordinary ones have hundreds
 HEAVY_BODY = 16_384  # bytes, some hundred candidates or events
 HEAVY_QUERY = re.compile(rb"(^|&)(explain|filter|boost|max_per_category)=|(^|&)k=\d{3}")
 HEAVY_FIELDS = re.compile(rb'"(explain|filter|boost|max_per_category)"|"k"\s*:\s*\d{3}')
-QUERIES = 1_000  # that are kept as they were understood
+QUERIES, LONGEST_QUERY = 1_000, 1_000  # that are kept as they were understood; bytes of one
 BODY = TypeAdapter(RecommendationBody)
 KNOWN = frozenset(RecommendationQuery.model_fields)
 ONCE, _ = parameters_of(RecommendationQuery)
@@ -136,18 +136,19 @@ class DirectAnswers:
 
     def _template(self, query: bytes) -> Request | None:
         """What `query` asks for, whoever asks; None where the application is to say what is wrong."""
+        if len(query) > LONGEST_QUERY:
+            return None
         try:
             return self._queries[query]
         except KeyError:
-            pass
-        made = self._understood(query)
+            made = self._understood(query)
         if len(self._queries) >= QUERIES:
             self._queries = {}
         self._queries[query] = made
         return made
 
     def _understood(self, query: bytes) -> Request | None:
-        if len(query) > 1_000 or QUERY.fullmatch(query) is None:
+        if QUERY.fullmatch(query) is None:
             return None
         pairs = [part.partition("=")[::2] for part in query.decode().split("&") if part]
         args = MultiDict(pairs)
