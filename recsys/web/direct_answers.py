@@ -92,21 +92,22 @@ class DirectAnswers:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if len(headers) != len(scope["headers"]) or b"origin" in headers or tracing.is_on():
             return None
+        template = self._template(scope["query_string"]) if method == "GET" else None
+        if method == "GET" and template is None:
+            return None
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if REQUEST_ID.fullmatch(given) else self._new_id()
+        bind_contextvars(request_id=request_id)
         try:
-            if method == "GET":
-                template = self._template(scope["query_string"])
-                request = template and replace(template, user_id=user_id)
-            else:
-                request = self._asked_in(headers, body)
-            if request is None:
-                return None
-            given = headers.get(b"x-request-id", b"").decode("latin-1")
-            request_id = given if REQUEST_ID.fullmatch(given) else self._new_id()
-            bind_contextvars(request_id=request_id)
             found = self._shared.keys.uncounted(_key_in(headers), "read")
             if found is None:
                 return None
             key, stamps = found
+            # A body is read for those alone who may ask.
+            request = template and replace(template, user_id=user_id)
+            request = request or self._asked_in(headers, body)
+            if request is None:
+                return None
             told = given_answer(self._shared, request, stamps)
         except RecsysError:
             return None
@@ -122,9 +123,11 @@ class DirectAnswers:
         """What a body asks for; None where the application is to say what is wrong. Raises RecsysError."""
         if headers.get(b"content-type") != b"application/json" or b"content-encoding" in headers:
             return None
+        if len(body) > LONGEST_BODY:
+            return None
         try:
             parsed = orjson.loads(body)
-            if len(body) > LONGEST_BODY or repeats_a_key(body, [parsed]):
+            if repeats_a_key(body, [parsed]):
                 return None
             asked: RecommendationBody = BODY.validate_python(parsed)
         except (orjson.JSONDecodeError, ValidationError):
