@@ -24,6 +24,8 @@ REVIEWED = {
         "_NUMBER",
     },
     "recsys/storage/entities/event_rows.py": {"_IN_SQLITE", "_IN_POSTGRESQL"},
+    "recsys/storage/entities/feedback_rows.py": {"FEEDBACK"},  # a partial index's condition
+    "recsys/storage/entities/feedback_views.py": {"FEEDBACK"},
     "recsys/storage/entities/event_batches.py": {"f'SELECT {columns} FROM events{where}{order}'", "query"},
     "recsys/storage/external/external_database.py": {
         "f'SET LOCAL statement_timeout = {self._count_ms}'",
