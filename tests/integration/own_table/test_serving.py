@@ -47,7 +47,9 @@ def test_all_users_get_what_a_request_gives(shop, own, tmp_path, tiny_shop):
     shared = shop().app.extensions["recsys"]
     path, now = tmp_path / "all.parquet", datetime(2025, 3, 1, tzinfo=UTC)
     rows = answering.recommend_all(shared.settings, own, 5, path, now)
-    shared.recommender.follow_once(to_us(now))  # as that one does, and a served process all the time
+    shared.recommender.follow_once(
+        to_us(now)
+    )  # as that one does, and a served process all the time
     found: dict[str, list[str]] = {}
     for row in pq.read_table(path).to_pylist():
         found.setdefault(row["user_id"], []).append(row["item_id"])
