@@ -31,6 +31,15 @@
   const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
   const shortDay = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", timeZone: "UTC" });
   const daily = (chart) => chart.x_kind === "time" && chart.x.length > 0 && chart.x.every((x) => x % 86400 === 0);
+  // Days as everywhere else; hours between them where steps are shorter.
+  const localDay = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+  const hour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  function moments(_plot, splits) {
+    return splits.map((one) => {
+      const at = new Date(one * 1000);
+      return at.getHours() + at.getMinutes() === 0 ? localDay.format(at) : hour.format(at);
+    });
+  }
   function place(chart, x) {
     if (daily(chart)) return day.format(new Date(x * 1000));
     return chart.x_kind === "time" ? clock.format(new Date(x * 1000)) : grouped.format(x);
@@ -111,19 +120,19 @@
       legend: { show: false },
       scales: { x: { time: chart.x_kind === "time", range: ends && (() => ends) }, y: { distr: chart.log ? 3 : 1, range: free ? undefined : range } },
       axes: [
-        { stroke: muted, grid: { show: false }, ticks: { show: false }, font, space: 64, size: chart.x_kind === "time" ? 38 : 24, gap: 4,
-          ...(daily(chart) ? { size: 24, splits: (plot) => {
+        { stroke: muted, grid: { show: false }, ticks: { show: false }, font, space: 64, size: 24, gap: 4,
+          ...(daily(chart) ? { splits: (plot) => {
             const each = Math.max(1, Math.ceil(chart.x.length / Math.max(1, Math.floor(plot.width / 80))));
             return chart.x.filter((_, at) => (chart.x.length - 1 - at) % each === 0);
           } } : {}),
           incrs: chart.x_kind !== "time" && chart.x.every(Number.isInteger) ? WHOLE : undefined,
-          values: daily(chart) ? (_plot, splits) => splits.map((one) => shortDay.format(new Date(one * 1000))) : chart.x_kind === "time" ? undefined : (_plot, splits) => splits.map((one) => (one === null ? "" : short.format(one))) },
+          values: daily(chart) ? (_plot, splits) => splits.map((one) => shortDay.format(new Date(one * 1000))) : chart.x_kind === "time" ? moments : (_plot, splits) => splits.map((one) => (one === null ? "" : short.format(one))) },
         { stroke: muted, grid, ticks: { show: false }, font, size: chart.unit === "B" ? 72 : 54, gap: 6, space: 36,
           incrs: chart.whole ? WHOLE : undefined,
           values: (_plot, splits) => splits.map((one) => (one === null ? "" : text(one, chart.unit, true))) },
       ],
       hooks: { setCursor: [(plot) => legend(figure, chart, plot.cursor.idx ?? null)] },
-      padding: [8, 8, 0, 0],
+      padding: [8, 26, 0, 0], // half of the last label
     }, data];
   }
 
