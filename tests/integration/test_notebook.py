@@ -1,5 +1,6 @@
 """examples/explore.ipynb runs as it is, and its outputs are those that are committed, figures aside."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -13,12 +14,20 @@ STRANGE = re.compile(r"/(?:tmp|home|root|work|Users|var)/|\x1b\[")
 
 
 def outputs(notebook):
-    """Of each cell of code what kinds of outputs it has."""
-    return [
-        [(one.output_type, sorted(one.get("data", ()))) for one in cell.outputs]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-    ]
+    """Of each cell of code what kinds of outputs it has. What is printed may come in one piece or in
+    several, and a library may warn beside it.
+    """
+    found = []
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        kinds = [
+            (one.output_type, sorted(one.get("data", ())))
+            for one in cell.outputs
+            if one.get("name") != "stderr"
+        ]
+        found.append([kind for kind, _ in itertools.groupby(kinds)])
+    return found
 
 
 def texts(notebook):
