@@ -53,10 +53,8 @@ class Keys:
         self._settings = settings
         self._limits = limits
         self._clock = clock
-        self._seen: dict[bytes, tuple[KeyRow, float]] = {}  # and when it was asked about
-        self._checked: dict[
-            bytes, tuple[KeyRow, int, float]
-        ] = {}  # at which stamp of keys, and when
+        # By digest: the key, the stamp of keys when it was read, and when that was.
+        self._seen: dict[bytes, tuple[KeyRow, int, float]] = {}
         self._origins: tuple[int, frozenset[str]] = (-1, frozenset())
 
     def require(
@@ -129,26 +127,23 @@ class Keys:
         the last SEEN_SECONDS, without stamps.
         """
         digest = hashlib.sha256(given.encode()).digest()
-        checked, stamp, checked_at = self._checked.get(digest, (None, -1, 0.0))
-        lately = checked is not None and self._clock() - checked_at < CHECKED_SECONDS
+        seen, stamp, read_at = self._seen.get(digest, (None, -1, 0.0))
+        lately = seen is not None and self._clock() - read_at < CHECKED_SECONDS
         try:
             with self._database.read() as connection:
                 if lately:  # the stamp is read anyway, and tells whether any key has changed
                     stamps = read_stamps(connection)
                     if stamps.keys == stamp:
-                        return checked, stamps
+                        return seen, stamps
                 key, stamps = find_key_and_stamps(connection, given)
         except StorageUnavailableError:
-            key, asked_at = self._seen.get(digest, (None, 0.0))
-            if key is None or self._clock() - asked_at > SEEN_SECONDS:
+            if seen is None or self._clock() - read_at > SEEN_SECONDS:
                 raise
-            return key, None
+            return seen, None
         if key is None:
             self._seen.pop(digest, None)
-            self._checked.pop(digest, None)
         elif digest in self._seen or len(self._seen) < MAX_SEEN:
-            self._seen[digest] = (key, self._clock())
-            self._checked[digest] = (key, stamps.keys, self._clock())
+            self._seen[digest] = (key, stamps.keys, self._clock())
         return key, stamps
 
     def _check_page(self, key: KeyRow, collect: bool) -> None:
