@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated
 
 import typer
@@ -15,9 +14,10 @@ from recsys.cli.read_options import (
     NullOption,
     QuoteOption,
     cell_rules,
+    import_each,
     text_options,
 )
-from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show
+from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of
 
 app = typer.Typer(name="items", help="The catalogue.", no_args_is_help=True)
 
@@ -49,7 +49,6 @@ def import_(
 
     Example: recsys items import films.parquet --map item=imdb_id,title=title,categories=genres
     """
-    from recsys.ingest.input_files import local_files
     from recsys.ingest.item_files import ItemMap, ItemOptions
     from recsys.pipeline import import_items
     from recsys.storage.engine.database import open_database
@@ -60,12 +59,4 @@ def import_(
         cells=cell_rules(null),
     )
     database = open_database(settings_of(config))
-    summary: Counter[str] = Counter()
-    with local_files(paths) as files:
-        for path in files:
-            summary.update(import_items(database, path, options, now()))
-    if summary["rejected"] and not as_json:
-        say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
-    show(dict(summary), as_json)
-    if summary["read"] and summary["rejected"] == summary["read"]:
-        raise typer.Exit(1)
+    import_each(paths, lambda path: import_items(database, path, options, now()), as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
 
@@ -17,9 +16,10 @@ from recsys.cli.read_options import (
     NullOption,
     QuoteOption,
     cell_rules,
+    import_each,
     text_options,
 )
-from recsys.cli.terminal import ConfigOption, JsonOption, now, say, settings_of, show, steering
+from recsys.cli.terminal import ConfigOption, JsonOption, now, settings_of, show, steering
 
 app = typer.Typer(name="users", help="Users' attributes; erasing users.", no_args_is_help=True)
 
@@ -91,7 +91,6 @@ def import_(
 
     Example: recsys users import customers.csv --map user=customer_no
     """
-    from recsys.ingest.input_files import local_files
     from recsys.ingest.user_files import UserMap, UserOptions
     from recsys.pipeline import import_users
     from recsys.storage.engine.database import open_database
@@ -102,15 +101,7 @@ def import_(
         cells=cell_rules(null),
     )
     database = open_database(settings_of(config))
-    summary: Counter[str] = Counter()
-    with local_files(paths) as files:
-        for path in files:
-            summary.update(import_users(database, path, options, now()))
-    if summary["rejected"] and not as_json:
-        say("Rejected rows wait in quarantine, with reasons: recsys events rejected")
-    show(dict(summary), as_json)
-    if summary["read"] and summary["rejected"] == summary["read"]:
-        raise typer.Exit(1)
+    import_each(paths, lambda path: import_users(database, path, options, now()), as_json)
 
 
 @app.command("delete")
