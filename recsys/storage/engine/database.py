@@ -249,6 +249,9 @@ class Database:
             )
             event.listen(engine, "connect", self._prepare_sqlite)
             return engine
+        # Where the database is SQLite, PostgreSQL's driver is not loaded.
+        from recsys.storage.engine.renewed_plans import RenewingCursor
+
         only = {"options": "-c default_transaction_read_only=on"} if self._read_only else {}
         engine = create_engine(
             self.url,
@@ -256,6 +259,7 @@ class Database:
             **pool,
             connect_args={
                 "connect_timeout": max(2, round(self._busy_timeout_seconds)),
+                "cursor_factory": RenewingCursor,
                 **only,
                 **self._connect_args,
             },

@@ -207,7 +207,9 @@ class ExternalDatabase:
                     arguments["read_timeout"] = max(1, round(timeout_seconds + 1))
                     arguments["charset"] = "utf8mb4"
                 else:
-                    arguments["client_encoding"] = "utf8"
+                    from recsys.storage.engine.renewed_plans import RenewingCursor
+
+                    arguments |= {"client_encoding": "utf8", "cursor_factory": RenewingCursor}
                 engine = create_engine(self.url, connect_args=arguments, **pool)
             except ModuleNotFoundError:
                 raise MissingExtraError("mysql", "to read from MySQL or MariaDB") from None

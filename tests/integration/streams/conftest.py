@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -102,19 +104,49 @@ class Feed:
     kind: str
     url: str
     send: Callable[..., None]  # send(topic, values), values being JSON-ready or bytes
-    partitions: int = 1
-    server: Server | None = None
+    partitions: int
+    server: Server | KafkaServer
     ready: Callable[[], bool] = lambda: True  # whether it takes messages, after a start
 
 
-class KafkaFeed:
-    """librdkafka's built-in broker, which lives as long as this producer; topics have 4 partitions."""
+KAFKA_BROKER = """
+import confluent_kafka, sys
+owner = confluent_kafka.Producer({"test.mock.num.brokers": 1, "log_level": 0})
+brokers = owner.list_topics(timeout=10).brokers.values()
+print(",".join(f"{one.host}:{one.port}" for one in brokers), flush=True)
+sys.stdin.read()
+"""
+
+
+class KafkaServer:
+    """librdkafka's built-in broker, in a process of its own. It keeps nothing on disk, so it is away while it
+    is frozen: connections stand, and nothing answers.
+    """
 
     def __init__(self) -> None:
-        self.owner = confluent_kafka.Producer({"test.mock.num.brokers": 1, "log_level": 0})
-        brokers = self.owner.list_topics(timeout=10).brokers.values()
-        self.url = ",".join(f"{one.host}:{one.port}" for one in brokers)
-        self.producer = confluent_kafka.Producer({"bootstrap.servers": self.url, "linger.ms": 2})
+        command = [sys.executable, "-c", KAFKA_BROKER]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().decode().strip()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def start(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class KafkaFeed:
+    """Topics have 4 partitions."""
+
+    def __init__(self, url: str) -> None:
+        self.producer = confluent_kafka.Producer(
+            {"bootstrap.servers": url, "linger.ms": 2, "log_level": 0}
+        )
 
     def send(self, topic: str, values: Sequence[Any], **_: Any) -> None:
         for number, value in enumerate(values):
@@ -180,6 +212,12 @@ class NatsFeed:
                 )
             )
 
+    def ready(self) -> bool:
+        """Whether it is connected again, and the streams are there."""
+        with suppress(Exception):
+            return self.client.is_connected and bool(self.run(self.context.streams_info()))
+        return False
+
     def close(self) -> None:
         self.run(self.client.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -192,9 +230,10 @@ def encoded(value: Any) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def kafka_feed() -> Feed:
-    feed = KafkaFeed()
-    return Feed("kafka", feed.url, feed.send, 4)
+def kafka_feed() -> Iterator[Feed]:
+    server = KafkaServer()
+    yield Feed("kafka", server.url, KafkaFeed(server.url).send, 4, server)
+    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +251,7 @@ def nats_feed(tmp_path_factory) -> Iterator[Feed]:
     server = nats_server(tmp_path_factory.mktemp("nats"))
     server.start()
     feed = NatsFeed(server.port)
-    yield Feed("nats", feed.url, feed.send, 1, server)
+    yield Feed("nats", feed.url, feed.send, 1, server, feed.ready)
     with suppress(Exception):
         feed.close()
     server.stop()

@@ -25,25 +25,35 @@ class Producer:
     def __init__(self, feed, topics):
         self.feed, self.topics = feed, topics
         self.sent, self.stopping = 0, threading.Event()
-        self.away = threading.Event()
+        self.sending = threading.Lock()  # held while the broker is away, too
+        self.error = None
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
         while not self.stopping.wait(0.05):
-            if self.away.is_set():
-                continue
-            numbers = range(self.sent, self.sent + 25)
-            for topic in self.topics:
-                self.feed.send(
-                    topic, [{"user_id": f"u{n % 9}", "item_id": f"{topic}-{n}"} for n in numbers]
-                )
-            self.sent += 25
+            with self.sending:
+                try:
+                    self.send()
+                except (
+                    Exception
+                ) as error:  # the drill fails by it, instead of going on with nobody sending
+                    self.error = error
+                    return
+
+    def send(self):
+        numbers = range(self.sent, self.sent + 25)
+        for topic in self.topics:
+            self.feed.send(
+                topic, [{"user_id": f"u{n % 9}", "item_id": f"{topic}-{n}"} for n in numbers]
+            )
+        self.sent += 25
 
     def stop(self):
         self.stopping.set()
         self.thread.join(60)
         assert not self.thread.is_alive()
+        assert self.error is None
 
 
 def start(feed, database_url, topics, folder):
@@ -63,6 +73,10 @@ def holds(running, process):
     return any(f":{process.pid}:" in (row.consumer or "") for row in running.partitions())
 
 
+def holds_all(running, process):
+    return all(f":{process.pid}:" in (row.consumer or "") for row in running.partitions())
+
+
 def drill(running, feed, url, folder, kills, outage_seconds):
     rng = random.Random(kills)
     topics = [f"k{n}-{rng.randrange(10**9)}" for n in range(TOPICS if feed.partitions == 1 else 1)]
@@ -80,14 +94,12 @@ def drill(running, feed, url, folder, kills, outage_seconds):
             chosen.send_signal(signal.SIGKILL)
             chosen.wait()
             processes.append(start(feed, url, topics, folder))
-            if number == kills // 2 and outage_seconds and feed.server is not None:
-                producer.away.set()
-                time.sleep(1.0)  # what is on its way arrives
-                feed.server.stop()
-                time.sleep(outage_seconds)
-                feed.server.start()
-                wait_for(feed.ready)
-                producer.away.clear()
+            if number == kills // 2 and outage_seconds:
+                with producer.sending:
+                    feed.server.stop()
+                    time.sleep(outage_seconds)
+                    feed.server.start()
+                    wait_for(feed.ready)
         ended = processes.pop(0)  # one ends by itself
         wait_for(lambda: holds(running, ended), 180)
         ended.terminate()
@@ -96,8 +108,14 @@ def drill(running, feed, url, folder, kills, outage_seconds):
         expected = TOPICS if feed.partitions == 1 else 1
         expected *= producer.sent + 1
         wait_for(lambda: running.total("messages") >= expected, 120)
+        # What a killed one held is taken over once its lease has run out, messages or none.
+        last = processes.pop()
+        wait_for(lambda: holds_all(running, last), 180)
+        last.terminate()
+        assert last.wait(60) == 0
+        assert {row.consumer for row in running.partitions()} == {None}
     finally:
-        producer.stop()
+        producer.stopping.set()
         for one in processes:
             one.terminate()
         for one in processes:
