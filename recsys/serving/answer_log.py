@@ -189,6 +189,7 @@ def _impression(answer: Answer) -> Impression:
         model_version=answer.model_version,
         arm=answer.arm,
         scenario=answer.scenario,
+        scenario_version=answer.scenario_version,
         items=tuple((item.item_id, item.source, round(item.score, 7)) for item in answer.items),
         page_of=answer.page_of,
         last_event_id=answer.last_event_id,

@@ -35,6 +35,8 @@ def recommend(
     request, where they were. Where the database cannot be reached, the request's own events and the
     last known popular items still give an answer, marked degraded.
     """
+    if request.scenario is not None:
+        request = recommender.scenarios.applied(request, stamps)
     model = recommender.choose_model(request)
     context = read_context(recommender, request, model, now_us, stamps)
     place = place_of(context, recommender.ranking.recent)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from recsys.config.exclude_seen import DEFAULT
 from recsys.events.fields import Event
 from recsys.ingest.row_conditions import Condition
+from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.entities.item_rows import StoredItem
 
 # Why an item of an answer is not of the model's ranking.
@@ -37,7 +38,10 @@ class Request:
     conditions: tuple[Condition, ...] = ()  # all of them must be met
     boosts: tuple[Boost, ...] = ()
     max_per_category: int | None = None
-    scenario: str | None = None
+    scenario: str | None = None  # of a stored scenario, or a label for reports
+    scenario_spec: ScenarioSpec | None = field(default=None, hash=False)  # what it says, if stored
+    scenario_version: int | None = None
+    left_open: frozenset[str] = frozenset()  # of k and exclude_seen: what a scenario may decide
     page_of: str | None = None  # the answer this one goes on from
     shown_before: tuple[str, ...] = ()  # what that one and those before it showed
     explain: bool = False
@@ -89,6 +93,7 @@ class Answer:
     arm: str | None = None  # 'champion', 'control' or 'page'; None without a model
     fallback: str | None = None  # why some item is not of the model's ranking: one of FALLBACKS
     scenario: str | None = None
+    scenario_version: int | None = None
     page_of: str | None = None
 
 

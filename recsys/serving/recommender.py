@@ -26,6 +26,7 @@ from recsys.serving.item_snapshot import Catalogue
 from recsys.serving.kept_answers import KeptAnswers
 from recsys.serving.live_state import LiveState
 from recsys.serving.popularity import FollowerTable, Popularity
+from recsys.serving.steering.scenarios import Scenarios
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import key_values, version_rows
@@ -63,6 +64,7 @@ class Recommender:
         self.popularity = Popularity(clock, self.source)
         self.followers = FollowerTable()
         self.catalogue = Catalogue()
+        self.scenarios = Scenarios(database)
         self.event_types = EventTypes(settings, clock)
         self.merged = MergedKeys()
         self.kept = KeptAnswers()

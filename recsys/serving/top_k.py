@@ -87,6 +87,7 @@ def make_answer(
         arm=context.model.arm,
         fallback=fallback_of(context, chosen),
         scenario=request.scenario,
+        scenario_version=request.scenario_version,
         page_of=request.page_of,
     )
 

@@ -21,6 +21,7 @@ Subject = Literal[
     "quarantine",
     "schema",
     "streams",
+    "scenarios",
 ]
 
 LOCK = 4_719_203_315_027_646_201  # one number that nothing else uses
@@ -28,7 +29,7 @@ WAIT_MS = 5_000
 
 _SUBJECTS: tuple[Subject, ...] = (
     *("accounts", "deployments", "job runs", "keys", "log-ins", "merges"),
-    *("quarantine", "schema", "streams"),
+    *("quarantine", "schema", "streams", "scenarios"),
 )
 _TURN = text("SELECT pg_advisory_xact_lock(:number)").bindparams(bindparam("number"))
 _LOCK_SHARED = text(f"SELECT pg_advisory_xact_lock_shared({LOCK})")

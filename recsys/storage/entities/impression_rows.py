@@ -34,6 +34,7 @@ class Impression:
     arm: str | None
     scenario: str | None
     items: tuple[tuple[str, str, float], ...]  # item id, source, score; best first
+    scenario_version: int | None = None  # None: the scenario is a label alone
     page_of: str | None = None
     last_event_id: str | None = None
     sequence_length: int | None = None
@@ -137,6 +138,7 @@ def get_impressions(connection: Connection, ids: Iterable[str]) -> dict[str, Imp
                 model_version=row.model_version,
                 arm=row.arm,
                 scenario=row.scenario,
+                scenario_version=row.scenario_version,
                 items=tuple((i, s, float(v)) for i, s, v in orjson.loads(row.items)),
                 page_of=row.page_of,
                 last_event_id=row.last_event_id,
@@ -155,6 +157,7 @@ def _row(one: Impression) -> dict[str, Any]:
         "session_id": one.session_id,
         "model_version": one.model_version,
         "scenario": one.scenario,
+        "scenario_version": one.scenario_version,
         "items": orjson.dumps(one.items).decode(),
         "arm": one.arm,
         "page_of": one.page_of,

@@ -23,6 +23,7 @@ class Stamps(NamedTuple):
     aliases: int
     tombstones: int
     followers: int
+    scenarios: int
 
 
 COLUMNS = tuple(tables.stamps.c[name] for name in Stamps._fields)
@@ -36,7 +37,9 @@ def read_stamps(connection: Connection) -> Stamps:
 
 def bump(
     connection: Connection,
-    name: Literal["items", "keys", "deployments", "aliases", "tombstones", "followers"],
+    name: Literal[
+        "items", "keys", "deployments", "aliases", "tombstones", "followers", "scenarios"
+    ],
 ) -> None:
     """Say that something of this kind changes in this transaction."""
     column = tables.stamps.c[name]

@@ -50,6 +50,7 @@ class RecommendationQuery(Strict):
 
     def request(self, serving: ServingSettings) -> Request:
         """What is asked for, where nothing is said as `serving` has it. Raises InputError."""
+        left_open = [name for name in ("k", "exclude_seen") if getattr(self, name) is None]
         return Request(
             k=self.k or serving.default_k,
             exclude_seen=chosen(self.exclude_seen, serving.exclude_seen),
@@ -59,6 +60,7 @@ class RecommendationQuery(Strict):
             boosts=tuple(_boost(text) for text in self.boost),
             max_per_category=self.max_per_category,
             scenario=self.scenario,
+            left_open=frozenset(left_open),
             page_of=self.page_of,
             explain=self.explain,
         )

@@ -46,6 +46,7 @@ from recsys.storage.schema.tables.model_tables import (
     model_files,
     model_versions,
 )
+from recsys.storage.schema.tables.steering_tables import scenario_versions, scenarios
 from recsys.storage.schema.tables.stream_tables import stream_consumers, stream_partitions
 from recsys.storage.schema.tables.table_types import metadata
 
@@ -81,6 +82,8 @@ __all__ = [
     "rejected_events",
     "removed_events",
     "removed_sequences",
+    "scenario_versions",
+    "scenarios",
     "service_counts",
     "stamps",
     "storage_sizes",

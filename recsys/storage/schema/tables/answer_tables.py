@@ -17,6 +17,7 @@ impressions = Table(
     Column("session_id", Text),
     Column("model_version", Text),
     Column("scenario", Text),
+    Column("scenario_version", Integer),  # null: the scenario is a label alone
     Column("items", Text, nullable=False),  # JSON list of [item_id, source, score]
     Column("arm", Text),  # 'champion', 'control', 'page' or null
     Column("page_of", Text),  # the answer that this one goes on from
@@ -74,7 +75,10 @@ stamps = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     *(
         Column(name, BigInteger, nullable=False, server_default=text("0"))
-        for name in ("items", "keys", "deployments", "aliases", "tombstones", "followers")
+        for name in (
+            *("items", "keys", "deployments", "aliases", "tombstones", "followers"),
+            "scenarios",
+        )
     ),
 )
 

@@ -1,0 +1,110 @@
+"""The stored scenarios of a process, and how one of them and a request become what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from recsys.config.exclude_seen import seen_types
+from recsys.errors import StorageUnavailableError
+from recsys.ingest.row_conditions import Condition
+from recsys.serving.answers import Boost, Request
+from recsys.steering.scenario_spec import ScenarioSpec
+from recsys.storage.engine.database import Database
+from recsys.storage.entities import scenario_rows
+from recsys.storage.entities.stamps import Stamps, read_stamps
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A version of a scenario with its rules understood. `version`: None of one that is not stored."""
+
+    spec: ScenarioSpec
+    version: int | None = None
+
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What every item must meet. Raises InputError."""
+        text = self.spec.filter
+        return () if text is None else (Condition.parse(text, "filter"),)
+
+    @cached_property
+    def boosts(self) -> tuple[Boost, ...]:
+        """Raises InputError."""
+        return tuple(
+            Boost(Condition.parse(one.when, f"boosts[{index}].when"), one.factor)
+            for index, one in enumerate(self.spec.boosts)
+        )
+
+    def applied(self, request: Request) -> Request:
+        """What is asked for: what the scenario says, narrowed by the request.
+
+        The smaller k and `max_per_category`, what either excludes, the filters of both.
+        """
+        spec = self.spec
+        k, exclude_seen, most = request.k, request.exclude_seen, request.max_per_category
+        if spec.k is not None:
+            k = spec.k if "k" in request.left_open else min(k, spec.k)
+        if spec.exclude_seen is not None:
+            given = None if "exclude_seen" in request.left_open else exclude_seen
+            exclude_seen = both_seen(spec.exclude_seen, given)
+        if spec.max_per_category is not None:
+            most = min(most or spec.max_per_category, spec.max_per_category)
+        return replace(
+            request,
+            k=k,
+            exclude_seen=exclude_seen,
+            exclude_items=request.exclude_items.union(spec.exclude_items),
+            conditions=self.conditions + request.conditions,
+            boosts=self.boosts + request.boosts,
+            max_per_category=most,
+            scenario_spec=spec,
+            scenario_version=self.version,
+        )
+
+
+def both_seen(one: str, other: str | None) -> str:
+    """The value of `exclude_seen` that leaves out what either leaves out.
+
+    >>> both_seen("cart", "purchase"), both_seen("none", "cart"), both_seen("all", "cart")
+    ('cart,purchase', 'cart', 'all')
+    """
+    if other is None:
+        return one
+    types, more = seen_types(one), seen_types(other)
+    if types is None or more is None:
+        return "all"
+    return ",".join(sorted(types | more)) or "none"
+
+
+class Scenarios:
+    """The scenarios that answer, held in memory under their stamp; safe to share between threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._held: tuple[int, Mapping[str, Scenario]] = (-1, {})
+
+    def applied(self, request: Request, stamps: Stamps | None) -> Request:
+        """The request as its scenario has it; as it is where `scenario` is a label alone.
+
+        `stamps`: as read from the database for this very request, where they were.
+        """
+        found = self._table(stamps).get(request.scenario or "")
+        return request if found is None else found.applied(request)
+
+    def _table(self, stamps: Stamps | None) -> Mapping[str, Scenario]:
+        """By name; with the database away, as they were read last."""
+        held = self._held
+        if stamps is not None and stamps.scenarios == held[0]:
+            return held[1]
+        try:
+            with self._database.connect() as connection:
+                stamp = read_stamps(connection).scenarios
+                if stamp != held[0]:
+                    rows = scenario_rows.list_scenarios(connection)
+                    held = stamp, {row.name: Scenario(row.spec, row.version) for row in rows}
+                    self._held = held
+        except StorageUnavailableError:
+            pass
+        return held[1]

@@ -1,0 +1,228 @@
+"""A scenario: how one place of the shop (home, product page, cart, mail) is answered.
+
+The dataclasses are the JSON that REST, the command line and the database hold; what is not given has its
+default, and an unknown name is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+
+from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
+from recsys.errors import InputError
+from recsys.ingest.event_body import id_text
+from recsys.text_rules import MAX_ID_LENGTH, text_problem
+
+Logic = Literal[
+    "for_you",
+    "similar",
+    "next",
+    "bought_together",
+    "trending",
+    "popular",
+    "latest",
+    "because_you_viewed",
+    "top_categories",
+]
+Fallback = Literal["popular", "trending", "latest", "none"]
+
+MAX_K = 1_000
+MAX_RULES = 16  # boosts of a scenario
+MAX_PINS = 50
+MAX_ROWS = 20
+MAX_EXCLUDED = 1_000
+MAX_FACTOR = 1_000
+MAX_EXPLORED = 0.3
+MAX_TITLE = 120
+MAX_EXPRESSION = 2_000
+_STRICT = ConfigDict(extra="forbid")
+
+
+def _text(limit: int) -> AfterValidator:
+    def check(value: str) -> str:
+        if problem := text_problem(value, limit):
+            raise ValueError(problem)
+        return value
+
+    return AfterValidator(check)
+
+
+_Id = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_ID_LENGTH),
+    _text(MAX_ID_LENGTH),
+    BeforeValidator(id_text),
+]
+_Rule = Annotated[str, Field(min_length=3, max_length=MAX_EXPRESSION), _text(MAX_EXPRESSION)]
+_K = Annotated[int, Field(ge=1, le=MAX_K)]
+_SeenTypes = Annotated[
+    str, Field(min_length=1, max_length=MAX_EXCLUDE_SEEN), AfterValidator(check_exclude_seen)
+]
+
+
+@dataclass(frozen=True)
+class BoostRule:
+    """Items that meet `when` have their score multiplied by `factor`."""
+
+    when: _Rule
+    factor: Annotated[float, Field(ge=0, le=MAX_FACTOR, allow_inf_nan=False)]
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True)
+class Pin:
+    """An item that stands at a position, as long as it may be shown."""
+
+    item_id: _Id
+    position: Annotated[int, Field(ge=1, le=MAX_K, description="1 is the first")]
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True)
+class Promote:
+    """At least `share` of the positions, from the first on, go to items that meet `when`."""
+
+    when: _Rule
+    share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """An item shown `shown` times to a visitor without a click sinks for `hours`."""
+
+    shown: Annotated[int, Field(ge=1, le=100)]
+    hours: Annotated[float, Field(gt=0, le=8_760, allow_inf_nan=False)]
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Each position shows, with the chance `share`, a new or uncertain item instead of its own."""
+
+    share: Annotated[float, Field(gt=0, le=MAX_EXPLORED, allow_inf_nan=False)]
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True)
+class Row:
+    """Titled rows of a page: each of `rows` last viewed items, or top categories, makes one.
+
+    In the title, {item} stands for the title of the item that the row is about, {category} for its
+    category. Other logics make one row.
+    """
+
+    logic: Logic
+    title: Annotated[str, Field(min_length=1, max_length=MAX_TITLE), _text(MAX_TITLE)]
+    k: _K = 10
+    rows: Annotated[int, Field(ge=1, le=MAX_ROWS)] = 1
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+
+@dataclass(frozen=True)
+class ScenarioSpec:
+    """One version of a scenario. Raises InputError where its parts do not go together.
+
+    >>> ScenarioSpec(logic="similar", k=8).fallback
+    'popular'
+    """
+
+    logic: Logic = "for_you"
+    k: _K | None = None  # None: as many as the request asks for
+    exclude_seen: _SeenTypes | None = None  # None: as the request or the configuration says
+    exclude_items: Annotated[tuple[_Id, ...], Field(max_length=MAX_EXCLUDED)] = ()
+    filter: _Rule | None = None
+    boosts: Annotated[tuple[BoostRule, ...], Field(max_length=MAX_RULES)] = ()
+    diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    max_per_category: Annotated[int, Field(ge=1, le=MAX_K)] | None = None
+    pins: Annotated[tuple[Pin, ...], Field(max_length=MAX_PINS)] = ()
+    promote: Promote | None = None
+    rotation: Rotation | None = None
+    explore: Explore | None = None
+    score_by: _Rule | None = None
+    fallback: Fallback = "popular"
+    rows: Annotated[tuple[Row, ...], Field(max_length=MAX_ROWS)] = ()
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    def __post_init__(self) -> None:
+        places: set[int] = set()
+        items: set[str] = set()
+        for index, pin in enumerate(self.pins):
+            where = f"pins[{index}]"
+            if pin.position in places:
+                raise InputError(f"{where}.position", pin.position, "expected one pin a position")
+            if self.k is not None and pin.position > self.k:
+                raise InputError(f"{where}.position", pin.position, f"expected 1 to k, {self.k}")
+            if pin.item_id in items:
+                raise InputError(f"{where}.item_id", pin.item_id, "expected each item once")
+            places.add(pin.position)
+            items.add(pin.item_id)
+        if not self.rows:
+            return
+        for name in ("pins", "explore", "k"):
+            if getattr(self, name):
+                expected = "expected none beside rows, each of which is a list of its own"
+                raise InputError(name, _plain(getattr(self, name)), expected)
+        if self.logic != "for_you":
+            raise InputError("logic", self.logic, "expected none beside rows, which have their own")
+        if sum(row.k * row.rows for row in self.rows) > MAX_K:
+            raise InputError("rows", len(self.rows), f"expected at most {MAX_K:,} items in all")
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """JSON-ready; what has its default is left out.
+
+        >>> ScenarioSpec(logic="popular", pins=(Pin("i1", 1),)).plain
+        {'logic': 'popular', 'pins': [{'item_id': 'i1', 'position': 1}]}
+        """
+        whole: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return {name: value for name, value in whole.items() if value != _DEFAULTS[name]}
+
+
+def read_spec(given: Mapping[str, Any]) -> ScenarioSpec:
+    """A scenario from JSON. Raises InputError, of the first field that is not as expected.
+
+    >>> read_spec({"logic": "popular", "k": 0})
+    Traceback (most recent call last):
+    recsys.errors.InputError: k = 0: Input should be greater than or equal to 1
+    """
+    try:
+        return _ADAPTER.validate_python(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        expected = str(first["msg"]).removeprefix("Value error, ")
+        raise InputError(_location(first["loc"]), first["input"], expected) from None
+
+
+def _location(parts: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part[:80]}"
+    return text.lstrip(".") or "scenario"
+
+
+def _plain(value: object) -> object:
+    return len(value) if isinstance(value, tuple) else value
+
+
+_ADAPTER = TypeAdapter(ScenarioSpec)
+_DEFAULTS: dict[str, Any] = _ADAPTER.dump_python(ScenarioSpec(), mode="json")
