@@ -120,7 +120,7 @@ class Shop:
         mean = self.size.events / self.size.shoppers / (1 + CART + CART * BUY)
         activity = np.exp(rng.normal(-0.32, 0.8, count))  # mean 1, skewed
         views = np.clip(np.round(mean * activity), 1, 40 * mean + 1).astype(np.int64)
-        walk = _Walk(self, views, rng)
+        walk = Walk(self, views, rng)
         steps = walk.run()
         shopper = np.concatenate([step[0] for step in steps])
         product = np.concatenate([step[1] for step in steps])
@@ -227,7 +227,7 @@ class Shop:
         return scores
 
 
-class _Walk:
+class Walk:
     """A block of n shoppers, one view of each at a time."""
 
     def __init__(self, shop: Shop, views: Int64Array, rng: np.random.Generator) -> None:
@@ -265,7 +265,7 @@ class _Walk:
                 self._advance(active, new)
                 active = active[self.clock[active] < self.shop.end_us - 60 * US]
             phase = self.shop.phase(self.clock[active])
-            chosen = self._choose(active, new[active], last[active], phase)
+            chosen = self.choose(active, new[active], last[active], phase)
             fresh = active[new[active]]
             self.memory[fresh] = -1
             self.memory[active, 1:] = self.memory[active, :-1]
@@ -283,7 +283,7 @@ class _Walk:
         due = self.starts[starting, np.minimum(self.session[starting], self.starts.shape[1] - 1)]
         self.clock[starting] = np.maximum(due, self.clock[starting] + 2_400 * US)
 
-    def _choose(
+    def choose(
         self, active: Int64Array, new: BoolArray, last: Int64Array, phase: Int64Array
     ) -> Int64Array:
         """The next product of each; drawn anew while it is the current one."""
