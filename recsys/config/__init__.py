@@ -4,6 +4,7 @@ Each key of `config.toml` may be overridden by `RECSYS_<SECTION>__<KEY>`. An unk
 value raises ConfigError with the key's name, the value and what was expected.
 """
 
+from recsys.config.attribution import AttributionSettings
 from recsys.config.display import effective, meanings, template
 from recsys.config.key_types import ENGINES, NETWORKS
 from recsys.config.loading import (
@@ -45,6 +46,7 @@ __all__ = [
     "ENGINES",
     "NETWORKS",
     "SECRET_KEYS",
+    "AttributionSettings",
     "AuthSettings",
     "DatabaseSettings",
     "EvaluationSettings",

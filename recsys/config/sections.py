@@ -17,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from recsys.config.attribution import AttributionSettings
 from recsys.config.exclude_seen import DEFAULT, seen_types
 from recsys.config.key_types import (
     ITEM_PATH,
@@ -335,6 +336,7 @@ class Settings(BaseSettings):
     promotion: PromotionSettings = PromotionSettings()
     registry: RegistrySettings = RegistrySettings()
     serving: ServingSettings = ServingSettings()
+    attribution: AttributionSettings = AttributionSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     consume: ConsumeSettings = ConsumeSettings()
     auth: AuthSettings = AuthSettings()
