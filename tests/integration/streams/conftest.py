@@ -38,6 +38,7 @@ from recsys.storage.schema.tables import events
 from tests.conftest import unavailable
 
 LEASE_SECONDS = 1.0
+QUICK = ConsumeSettings(batch_seconds=0.05)
 
 
 def free_port() -> int:
@@ -156,9 +157,9 @@ class KafkaFeed:
 
 
 class RedisFeed:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, **options: Any) -> None:
         self.url = f"redis://127.0.0.1:{port}/0"
-        self.client = redis.Redis(port=port)
+        self.client = redis.Redis(host="127.0.0.1", port=port, **options)
 
     def send(self, topic: str, values: Sequence[Any], **_: Any) -> None:
         pipe = self.client.pipeline(transaction=False)
@@ -181,12 +182,12 @@ class FlatEntry(dict):
 class NatsFeed:
     """Publishes from an event loop in a thread of its own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, **options: Any) -> None:
         self.url = f"nats://127.0.0.1:{port}"
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        self.client = self.run(nats.connect(self.url, max_reconnect_attempts=-1))
+        self.client = self.run(nats.connect(self.url, max_reconnect_attempts=-1, **options))
         self.context = self.client.jetstream()
         self.made: set[str] = set()
 
@@ -294,8 +295,8 @@ class Running:
         first: str = "earliest",
         name: str = "broker",
         lease: float = LEASE_SECONDS,
+        settings: ConsumeSettings = QUICK,
     ) -> Consumer:
-        settings = ConsumeSettings(lease_seconds=lease, batch_seconds=0.05)
         broker = open_broker(parse_address(feed.kind, feed.url, settings), topics)
         shares = Shares(self.database, name, topics, lease, time.monotonic)
         store = MessageStore(self.database, MessageParser(options))
