@@ -11,6 +11,7 @@ from bench.engine_training import compare_scheduled
 from recsys.demo.simulation import ShopSize
 
 
+@pytest.mark.slow
 def test_a_scheduled_training_under_torchrun_makes_the_version_of_a_local_one():
     tiny = ShopSize(products=40, shoppers=60, events=1_500)
     found = compare_scheduled(["torchrun"], tiny, epochs=1, width=8)

@@ -31,6 +31,7 @@ def test_postgresql_slow_and_out_of_connections(stage_at, held):
         held(fault_database.postgres_out_of_connections(stage, 3.0))
 
 
+@pytest.mark.slow
 def test_sqlite_locked_full_and_read_only(stage_at, tmp_path, held):
     stage = stage_at(fault_database.sqlite_file(tmp_path))
     for fault in (

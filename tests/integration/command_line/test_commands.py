@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+import pytest
 
 from recsys.cli import app
 from recsys.cli.register import register
@@ -83,6 +84,7 @@ def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path, usu
     assert open_files(tmp_path) == []  # configuration, database, models, exports
 
 
+@pytest.mark.slow
 def test_networks_are_compared_on_the_window_of_a_training(lone_shell, log_file):
     shell = lone_shell
     shell.run("events", "import", log_file)
@@ -199,6 +201,7 @@ def test_help_shows_an_example_everywhere():
     assert typer
 
 
+@pytest.mark.slow
 def test_bench_quality_on_tab_separated_files(lone_shell, tmp_path, tiny_shop):
     views = tiny_shop.events.filter(pa.compute.equal(tiny_shop.events["event_type"], "view"))
     table = pa.table(

@@ -111,6 +111,7 @@ def wait_for(path, seconds=150):
     return path.read_text()
 
 
+@pytest.mark.slow
 def test_ranks_learn_what_one_learns(script, tmp_path):
     started = []
     for ranks in (1, 2, 3):
@@ -127,7 +128,11 @@ def test_ranks_learn_what_one_learns(script, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "how", ["killed", pytest.param("stopped", marks=pytest.mark.slow), "rank 0 killed"]
+    "how",
+    [
+        *(pytest.param(how, marks=pytest.mark.slow) for how in ("killed", "stopped")),
+        "rank 0 killed",
+    ],
 )
 def test_a_lost_rank_ends_the_training_on_all_and_it_goes_on_later(script, tmp_path, how):
     out = tmp_path / "out"
