@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := tests/node/node_modules/.ready
+SITE := recsys/web/help/index.html
 
-.PHONY: setup demo test check drills release-check format lint types imports docs client screenshots lock audit build clean
+.PHONY: setup demo test check drills release-check format lint types imports docs site client timings screenshots lock audit build clean
 
 setup: $(READY)
 
@@ -21,7 +22,7 @@ $(NODE_READY): tests/node/package-lock.json
 	! command -v npm > /dev/null || npm ci --prefix tests/node --no-audit --no-fund --loglevel=error
 	mkdir -p $(dir $(NODE_READY)) && touch $(NODE_READY)
 
-demo: setup
+demo: setup $(SITE)
 	$(BIN)/recsys demo $(DEMO_ARGS)
 
 # Three processes, for two cores: some tests wait for servers and clocks. One thread of torch each.
@@ -53,8 +54,18 @@ imports:
 	$(BIN)/lint-imports
 
 # What the documents say is held against the code; doctests run with the tests.
-docs:
+docs: site
 	$(BIN)/python -m pytest tests/docs
+
+# The documents as a site, for /help; a warning, such as a link that leads nowhere, ends it. The reference
+# is made of the code, so it is built from scratch each time; the demo builds it where it is missing or older than the documents.
+site: setup
+	rm -rf var/help && mkdir -p var
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -E -n -W --keep-going -j auto -d var/help/doctrees docs var/help/site
+	rm -rf recsys/web/help && mv var/help/site recsys/web/help
+
+$(SITE): $(wildcard docs/*.md) docs/conf.py tools/reference_pages.py | setup
+	$(MAKE) site
 
 # Builds the pages' client to where the service serves it, after the types that the API's document gives.
 client: setup $(NODE_READY)
@@ -81,7 +92,7 @@ audit:
 	test -s $(VENV)-audit/torch.txt
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)-audit/torch.txt
 
-build: setup
+build: site
 	$(BIN)/python -m build --no-isolation --outdir dist
 
 clean:

@@ -33,6 +33,7 @@ from recsys.web import (
     admin,
     front_door,
     gorse,
+    help_pages,
     page_client,
     parameters,
     problem_details,
@@ -122,6 +123,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     admin.register(app)
     front_door.register(app)
     page_client.register(app)
+    help_pages.register(app)
     problem_details.register(app)
     wrapped: Any = SlashKeeper(app.wsgi_app)
     if hops := serving.trusted_proxies:

@@ -24,6 +24,7 @@ PLACES = {
         "A simulated shop: click a few products and watch the recommendations follow.",
     ),
     "/admin/": ("Dashboard", "Models, jobs, data quality, users and items. Asks for a log-in."),
+    "/help/": ("Help", "A tutorial, how-to guides and the reference, with a search."),
     "/docs": ("API", "Every address of the REST API, to read and to try."),
     "/health/ready": ("Health", "Whether the service can answer."),
 }
@@ -39,7 +40,7 @@ def register(application: Flask) -> None:
 def front_door() -> AnyResponse:
     """A page with the ways in; the same as JSON for programs."""
     places = _places()
-    if not _wants_html():
+    if not wants_html():
         links = {name.lower(): address for address, (name, _) in places.items()}
         return _json({"service": "recsys", "version": __version__, "rest": REST, **links})
     page = render_template("front_door.html", places=places, asset=pages.address)
@@ -51,7 +52,7 @@ def front_door() -> AnyResponse:
 
 def api_index() -> AnyResponse:
     """Where to read of the REST API; a browser is led to its page."""
-    if _wants_html():
+    if wants_html():
         return Response(status=302, headers={"Location": "/docs", "Vary": "Accept"})
     return _json({"version": __version__, "docs": "/docs", "openapi": "/openapi.json"})
 
@@ -67,7 +68,7 @@ def _places() -> dict[str, tuple[str, str]]:
     return {address: place for address, place in PLACES.items() if address in there}
 
 
-def _wants_html() -> bool:
+def wants_html() -> bool:
     """Whether a browser asks: it names HTML, and no program does so by itself."""
     return "text/html" in request.headers.get("Accept", "")
 

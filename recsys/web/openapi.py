@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from recsys import __version__
+from recsys.web.field_meanings import explain
 from recsys.web.operations import CATALOGUE, Operation, is_list
 from recsys.web.problem_details import Problem
 
@@ -73,6 +74,8 @@ def document() -> dict[str, Any]:
     for one in CATALOGUE:
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", one.path)
         paths.setdefault(path, {})[one.method.lower()] = _operation(one, schemas)
+    for schema in schemas.values():
+        explain(schema.get("properties", {}))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -94,11 +97,16 @@ def document() -> dict[str, Any]:
 
 
 def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
+    parameters = [*_path_parameters(one), *_query_parameters(one)]
+    for parameter in parameters:
+        explain({parameter["name"]: parameter["schema"]})
+        if "description" in parameter["schema"]:  # where pages that show the document look for it
+            parameter["description"] = parameter["schema"].pop("description")
     described: dict[str, Any] = {
         "operationId": one.name,
         "summary": one.summary,
         "tags": [one.tag],
-        "parameters": [*_path_parameters(one), *_query_parameters(one)],
+        "parameters": parameters,
         "responses": _responses(one),
     }
     if one.scope is not None:
@@ -125,10 +133,15 @@ def _operation(one: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _path_parameters(one: Operation) -> list[dict[str, Any]]:
-    text = {"type": "string", "minLength": 1, "maxLength": 256}
-    number = {"type": "integer", "minimum": 0}
+    text: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 256}
+    number: dict[str, Any] = {"type": "integer", "minimum": 0}
     return [
-        {"name": name, "in": "path", "required": True, "schema": number if kind == "int" else text}
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": dict(number if kind == "int" else text),
+        }
         for kind, name in re.findall(r"<(?:(\w+):)?(\w+)>", one.path)
     ]
 

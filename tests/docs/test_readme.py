@@ -10,7 +10,7 @@ from recsys.web.operations import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-PAGES = ("rest", "operation", "dashboard", "training")  # that go on where it ends
+PAGES = ("rest", "operation", "dashboard", "training", "tutorial")  # that go on where it ends
 TEXT = "\n".join([README, *((ROOT / "docs" / f"{name}.md").read_text() for name in PAGES)])
 
 

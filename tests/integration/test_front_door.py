@@ -27,6 +27,7 @@ def test_a_browser_is_shown_the_ways_in(client):
     page = client.get("/", headers=HTML)
     assert page.status_code == 200 and page.mimetype == "text/html"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert 'href="/help/"' in page.text  # test_help.py says what is there
     for address in ("/admin/", "/docs", "/health/ready"):
         assert f'href="{address}"' in page.text
         assert client.get(address).status_code in (200, 302, 303)
@@ -40,6 +41,7 @@ def test_a_program_is_told_the_same_as_json(client):
         "version": __version__,
         "rest": "/api/v1",
         "dashboard": "/admin/",
+        "help": "/help/",
         "api": "/docs",
         "health": "/health/ready",
     }

@@ -136,7 +136,9 @@ class ImpressionIn(Strict):
     A page reports items of an answer to its session, with recommendation_id and session_id.
     """
 
-    items: Annotated[list[Id], Field(min_length=1, max_length=MAX_LIST)]
+    items: Annotated[list[Id], Field(min_length=1, max_length=MAX_LIST)] = Field(
+        description="IDs of the items that were shown, in order"
+    )
     recommendation_id: Id | None = None
     user_id: Id | None = None
     session_id: Id | None = None
