@@ -159,7 +159,6 @@ class OwnFollower:
         self._late = CompiledSelect(_rows_in_gaps(rows))
         self._last: int | None = None  # the largest id that was read
         self._gaps: list[_Gap] = []  # ascending
-        self._behind = True  # ids that are missing are looked for once it is not
 
     @property
     def bytes(self) -> int:
@@ -176,20 +175,17 @@ class OwnFollower:
             gaps = self._settled(connection, now_us) if waits else []
             fresh = self._newest(connection, last=last)
             late: list[tuple[Any, ...]] = []
-            if gaps and not self._behind:  # after the newest: so an event follows the one before it
+            if gaps:  # after the newest: so an event follows the one before it
                 firsts, lasts = [gap.first for gap in gaps], [gap.last for gap in gaps]
                 late = sorted(self._late(connection, firsts=firsts, lasts=lasts))
-        if not self._behind:
-            gaps = [one for gap in gaps for one in _rest(gap, late)]
-            gaps = [gap for gap in gaps if not _is_over(gap, now_us)]
+        gaps = [one for gap in gaps for one in _rest(gap, late) if not _is_over(one, now_us)]
         if waits and fresh:
             gaps += _rest(_Gap(last + 1, fresh[-1][0]), fresh)
         self._gaps = gaps[-MAX_GAPS:]
         self._last = fresh[-1][0] if fresh else last
-        self._behind = len(fresh) >= self._rows
         found = [LiveRow(*row[1:]) for row in (*late, *fresh)]
         newer = [row for row in found if row.timestamp_us > self._since_us]
-        return newer, self._behind or len(late) >= self._rows
+        return newer, max(len(fresh), len(late)) >= self._rows
 
     def _start(self, connection: Connection) -> int:
         """The id after which reading begins."""

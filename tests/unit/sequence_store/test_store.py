@@ -261,6 +261,7 @@ def test_a_killed_build_goes_on(database, database_url, load, tmp_path):
     agree(store, database)
 
 
+@pytest.mark.slow
 def test_a_killed_reader_ends_the_build_and_the_next_one_goes_on(
     database, database_url, load, tmp_path
 ):
