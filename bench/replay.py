@@ -58,7 +58,7 @@ def run_replay(
     end_us = int(log.sequences.timestamps_us.max()) + 1
     step_us = options.retrain_us or end_us - options.cut_us
     for from_us in range(options.cut_us, end_us, max(1, step_us)):
-        champion = _trained(log, settings, from_us, champion, run)
+        champion = trained_version(log, settings, from_us, champion, run)
         until_us = min(end_us, from_us + step_us)
         played.add(log, champion, from_us, until_us, options)
         run.say(f"played {played.positions:,} positions")
@@ -72,7 +72,7 @@ def run_replay(
     }
 
 
-def _trained(
+def trained_version(
     log: EventLog, settings: Settings, until_us: int, champion: Bundle | None, run: Run
 ) -> Bundle:
     """The version that a training at `until_us` would make of what came before."""

@@ -13,9 +13,23 @@ from bench.commands.server_commands import (
     soak,
     swap,
 )
-from bench.commands.training_commands import replay, train
+from bench.commands.training_commands import replay, rerank, train
 
 COMMANDS = (
-    *(train, replay, ingest, consume, sequences, table, scale, serve, intake, soak, beside, pages),
+    *(
+        train,
+        replay,
+        rerank,
+        ingest,
+        consume,
+        sequences,
+        table,
+        scale,
+        serve,
+        intake,
+        soak,
+        beside,
+        pages,
+    ),
     *(chaos, instances, swap, freshness, faults),
 )

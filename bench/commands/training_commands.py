@@ -1,4 +1,4 @@
-"""recsys bench train, replay: how fast a network learns; a log played as it would have been served."""
+"""recsys bench train, replay, rerank: how fast a network learns; a log played as it would have been served."""
 
 from __future__ import annotations
 
@@ -123,3 +123,49 @@ def replay(
     chosen = ReplayOptions(cut_us, round(delay * 1e6), hours_us("--retrain", retrain), peers)
     with training_run(started) as run:
         show(run_replay(found, settings, chosen, run), as_json)
+
+
+@reading_options
+def rerank(
+    log: Annotated[Path | None, typer.Option(help="The log to play; simulated without.")] = None,
+    cut: Annotated[
+        str | None,
+        typer.Option(help="With --log, where playing begins: RFC 3339, or a number in --unit."),
+    ] = None,
+    positions: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Positions that are played at most.")
+    ] = 5_000,
+    events: Annotated[
+        int, typer.Option(min=1_000, max=10_000_000, help="Events of the simulated shop.")
+    ] = 200_000,
+    *,
+    reading: ReadOptions,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what diversity, rotation, exploration and value cost in recall, and what each brings.
+
+    Example: recsys bench rerank --log clicks.parquet --cut 2026-11-01T00:00:00Z --map item=sku
+    """
+    from bench.reranking_costs import run_reranking
+    from recsys.demo.oracle_log import SHOP_END_US, SHOP_SEED, simulated_shop
+    from recsys.demo.simulation import Shop, ShopSize
+    from recsys.ingest.input_files import local_files
+    from recsys.training.file_logs import cut_log
+
+    settings, started = settings_of(config), now()
+    options, items = in_seconds(reading), {}
+    if (log is None) != (cut is None):
+        raise InputError("--cut", cut, "expected --log with --cut, or neither")
+    if log is None or cut is None:
+        refuse_reading(reading, "is of a file; expected --log with --cut")
+        size = ShopSize(events=events)
+        data = simulated_shop(settings, size)[0]
+        items = {item.item_id: item for item in Shop(size, SHOP_SEED, SHOP_END_US).items}
+    else:
+        with local_files([str(log)]) as files:
+            data = cut_log(
+                files, moment(cut, options.unit or "s"), options, settings, to_us(started)
+            )
+    with training_run(started) as run:
+        show(run_reranking(data.log, data.cut_us, settings, items, positions, run), as_json)

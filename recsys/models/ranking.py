@@ -161,6 +161,15 @@ def network_state(bundle: Bundle, history: Histories) -> NetworkState:
     return bundle.scorer.state(history, None if bundle.live is None else bundle.live.view.vectors)
 
 
+def item_vectors(bundle: Bundle, rows: Int64Array) -> Float32Array:
+    """The network's vectors (n, D) of `rows` (n,); zero where it knows nothing of an item, or is none."""
+    if bundle.scorer is None:
+        return np.zeros((len(rows), 1), np.float32)
+    found = bundle.scorer.vectors(rows, None if bundle.live is None else bundle.live.view.vectors)
+    found[rows < FIRST_ITEM] = 0
+    return found
+
+
 def best(
     bundle: Bundle,
     history: Histories,

@@ -68,7 +68,7 @@ class HistoryEncoder:
         items = inputs.items[0]
         table, rows = self.table, items
         if beyond is not None and items.max() >= len(table):
-            table, rows = self._gathered(items, beyond), np.arange(length)
+            table, rows = self.vectors(items, beyond), np.arange(length)
         x = kernels.embed(
             rows, table, self._codes(inputs), self._channels, *self._input_norm
         )  # (T, D)
@@ -84,8 +84,8 @@ class HistoryEncoder:
         shares = kernels.point(x, state, excluded, *self._pointer)
         return NetworkState(state, items, shares, float(weight @ state) + bias)
 
-    def _gathered(self, items: Int64Array, beyond: VectorsOf) -> Float32Array:
-        """The vectors (T, D) of items (T,), some of them newer than the network."""
+    def vectors(self, items: Int64Array, beyond: VectorsOf) -> Float32Array:
+        """The vectors (T, D) of items (T,), of which some may be newer than the network."""
         newer = items >= len(self.table)
         vectors: Float32Array = self.table[np.where(newer, UNKNOWN, items)]
         vectors[newer] = beyond(items[newer])

@@ -52,6 +52,13 @@ class NetworkScorer:
         """Exact scores (N,) of some items (N,) for one state (D,)."""
         return self._encoder.score(state, items)
 
+    def vectors(self, rows: Int64Array, beyond: VectorsOf | None = None) -> Float32Array:
+        """The vectors (N, D) of rows (N,); those at and beyond V come from `beyond`."""
+        if beyond is None:
+            found: Float32Array = self._encoder.table[rows]
+            return found
+        return self._encoder.vectors(rows, beyond)
+
     def similar(self, item: int, new: Float32Array | None = None) -> Float32Array:
         """Cosines (V + N,) of every item's vector with that of row `item`.
 
