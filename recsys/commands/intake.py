@@ -31,7 +31,7 @@ from recsys.storage.entities import (
 )
 from recsys.storage.entities.audit_rows import Actor
 from recsys.storage.entities.event_rows import PostedEvent
-from recsys.storage.entities.impression_rows import Impression
+from recsys.storage.entities.impression_rows import Impression, ImpressionItem
 
 SEGMENT = "segment"  # the source, in quarantine and where names are counted
 
@@ -153,7 +153,7 @@ def _note_shown(connection: Connection, listing: Listing, from_page: bool) -> bo
         found = impression_rows.get_impression(connection, answer_id)
         shown = list(listing.item_ids)
         if found is not None and from_page:  # of an answer to its session, items of it
-            given = {item_id for item_id, _, _ in found.items}
+            given = {one.item_id for one in found.items}
             own = found.session_id == listing.session_id
             shown = [item_id for item_id in shown if own and item_id in given]
         if found is not None and shown:
@@ -167,7 +167,7 @@ def _note_shown(connection: Connection, listing: Listing, from_page: bool) -> bo
         model_version=None,
         arm=None,
         scenario=listing.scenario,
-        items=tuple((item_id, "own", 0.0) for item_id in listing.item_ids),
+        items=tuple(ImpressionItem(item_id, "own", 0.0) for item_id in listing.item_ids),
         shown=listing.item_ids,
     )
     kept = tombstone_rows.without_erased(connection, [one])

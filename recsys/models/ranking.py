@@ -17,7 +17,13 @@ from operator import ne
 
 import numpy as np
 
-from recsys.events.array_types import BoolArray, Float32Array, Int32Array, Int64Array
+from recsys.events.array_types import (
+    BoolArray,
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+)
 from recsys.events.sequences import Histories
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.blend import (
@@ -42,6 +48,7 @@ from recsys.models.catalogue_scan import (
     exact_scores,
 )
 from recsys.models.lstm.inference import NetworkState
+from recsys.models.popular import Popular
 from recsys.models.ranker import NO_VOTES, Votes
 
 NO_MASK: BoolArray = np.empty(0, np.bool_)
@@ -168,6 +175,14 @@ def item_vectors(bundle: Bundle, rows: Int64Array) -> Float32Array:
     found = bundle.scorer.vectors(rows, None if bundle.live is None else bundle.live.view.vectors)
     found[rows < FIRST_ITEM] = 0
     return found
+
+
+def owners_of(bundle: Bundle, rows: Int64Array) -> Float64Array:
+    """Users and sessions (n,) that had each of `rows` (n,) in the training's data; 0 for newer items."""
+    popular = bundle.rankers["popular"]
+    assert isinstance(popular, Popular)
+    known = rows < len(popular.counts)
+    return np.where(known, popular.counts[np.where(known, rows, 0)], 0.0).astype(np.float64)
 
 
 def best(

@@ -19,7 +19,7 @@ from recsys.serving.answers import Answer
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import impression_rows, tombstone_rows
-from recsys.storage.entities.impression_rows import Impression
+from recsys.storage.entities.impression_rows import Impression, ImpressionItem
 
 log = structlog.get_logger(__name__)
 
@@ -190,7 +190,10 @@ def _impression(answer: Answer) -> Impression:
         arm=answer.arm,
         scenario=answer.scenario,
         scenario_version=answer.scenario_version,
-        items=tuple((item.item_id, item.source, round(item.score, 7)) for item in answer.items),
+        items=tuple(
+            ImpressionItem(item.item_id, item.source, round(item.score, 7), item.propensity)
+            for item in answer.items
+        ),
         page_of=answer.page_of,
         last_event_id=answer.last_event_id,
         sequence_length=answer.sequence_length,

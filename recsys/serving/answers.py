@@ -54,6 +54,7 @@ class Candidate(NamedTuple):
     item_id: str
     score: float
     source: str  # the component that ranked it, or where else it came from
+    propensity: float | None = None  # the chance to stand where it does, of an answer that explores
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class RankedItem(NamedTuple):
     source: str
     item: StoredItem | None
     reason: tuple[Reason, ...] | None = None  # None where no explanation was asked for
+    propensity: float | None = None  # the chance it had to stand here, where the scenario explores
 
 
 @dataclass(frozen=True)

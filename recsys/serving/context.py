@@ -14,6 +14,7 @@ from recsys.serving.filters import Filters, filters_of, filters_without_database
 from recsys.serving.history import encoded, given_events, past_events
 from recsys.serving.popularity import Followers
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.rotation import sunk_for
 from recsys.storage.entities.history_rows import HistoryEvent
 from recsys.storage.entities.stamps import Stamps, read_stamps
 
@@ -34,6 +35,9 @@ class RankingContext:
     now_us: int
     degraded: str | None  # why the answer is less than it should be
     note: str | None = None  # what else is to be told of it
+    sunk: frozenset[str] = (
+        frozenset()
+    )  # items that were shown too often, where the scenario rotates
 
     @property
     def bundle(self) -> Bundle | None:
@@ -90,6 +94,7 @@ def stored_context(
         )
         note = recommender.event_types.check(connection, request, model.bundle)
         filters = filters_of(connection, request, stored, snapshot, recommender.source)
+        sunk = sunk_for(connection, request, stored.events, now_us)
         followers = recommender.followers.at(connection, stamps.followers)
     if model.bundle is None and degraded is None:
         degraded = NO_MODEL
@@ -98,7 +103,9 @@ def stored_context(
         model = _with_live(recommender, request, model, past, now_us)
         note = note or recommender.live.degraded
     history = _encoded(model.bundle, past)
-    return RankingContext(request, model, past, history, filters, followers, now_us, degraded, note)
+    return RankingContext(
+        request, model, past, history, filters, followers, now_us, degraded, note, sunk
+    )
 
 
 def _with_live(

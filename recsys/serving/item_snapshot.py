@@ -33,6 +33,7 @@ SET_BYTES = 32 * 2**20  # of answers to filters that are kept, and as much of th
 LOOK_AHEAD = 50  # items whose metadata is read at once where one after another is looked at
 ITEM_BYTES = 800  # of an item's metadata, beside what its texts, categories and properties take
 NOTHING_BYTES = 70  # of the note that an item has none
+NEWEST = 200  # items added last that exploration tries
 NO_ROWS: Int64Array = np.empty(0, np.int64)
 
 
@@ -69,6 +70,7 @@ class ItemSnapshot:
         default_factory=lambda: ByteCache(SET_BYTES)
     )
     _properties: frozenset[str] | None = None  # names, once they were asked for
+    _newest: Sequence[str] | None = None  # once they were asked for
 
     def items(self, connection: Connection, item_ids: Sequence[str]) -> dict[str, StoredItem]:
         """Metadata by id; ids without any are absent."""
@@ -166,6 +168,13 @@ class ItemSnapshot:
             return found
         rows = live.vocabulary.new_rows(items.item_ids)
         return np.concatenate((found, rows)) if len(rows) else found
+
+    def newest(self, database: Database) -> Sequence[str]:
+        """Ids of the NEWEST items that were added last, newest first; none while the database is away."""
+        if self._newest is None:
+            with suppress(StorageUnavailableError), database.read() as connection:
+                self._newest = item_rows.latest_items(connection, NEWEST)
+        return self._newest or ()
 
     def cached_bytes(self) -> dict[str, int]:
         """What the caches hold, in bytes."""

@@ -81,8 +81,11 @@ def make_answer(
                 source,
                 items.get(item_id),
                 None if reasons is None else reasons.get(item_id, ()),
+                propensity,
             )
-            for rank, (item_id, score, source) in enumerate(chosen, 1 + len(request.shown_before))
+            for rank, (item_id, score, source, propensity) in enumerate(
+                chosen, 1 + len(request.shown_before)
+            )
         ],
         arm=context.model.arm,
         fallback=fallback_of(context, chosen),

@@ -119,6 +119,7 @@ def _answers(database: Database, keys: list[str]) -> Iterator[list[Any]]:
             page = []
             for _, name in found:
                 one = asdict(rows[name])
+                one["items"] = list(map(impression_rows.plain_item, rows[name].items))
                 one["created_at"] = rfc3339(one.pop("created_at_us"))
                 clicks = click_rows.clicks_of(connection, name)
                 page.append({**one, "clicks": [_click(click) for click in clicks]})

@@ -11,7 +11,7 @@ Legend: C candidates beyond the answer, K positions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -37,18 +37,22 @@ def most_uncertain(events: Float64Array, count: int) -> Int64Array:
     return np.argsort(-(relevance + 1 / np.sqrt(1 + events)), kind="stable")[:count]
 
 
-def pools_of(tried: Sequence[int], positions: Sequence[int]) -> dict[int, list[int]]:
-    """The pool of each of `positions`: `tried` is dealt out to them in turn, POOL to each at most.
+def pools_of(
+    tried: Iterable[int],
+    positions: Sequence[int],
+    fits: Callable[[int, int], bool] = lambda _, position: True,
+) -> dict[int, list[int]]:
+    """The pool of each of `positions`, POOL at most: each of `tried` goes where fewest are and it `fits`.
 
-    >>> pools_of([7, 3, 9], [0, 2])
-    {0: [7, 9], 2: [3]}
+    >>> pools_of([7, 3, 9], [0, 2]), pools_of([7, 3], [0, 2], lambda tried, position: position == 2)
+    ({0: [7, 9], 2: [3]}, {0: [], 2: [7, 3]})
     """
-    most = POOL * len(positions)
-    return {
-        position: pool
-        for turn, position in enumerate(positions)
-        if (pool := list(tried[turn : most : len(positions)]))
-    }
+    pools: dict[int, list[int]] = {position: [] for position in positions}
+    for one in tried:
+        open_to = [at for at in positions if len(pools[at]) < POOL and fits(one, at)]
+        if open_to:
+            pools[min(open_to, key=lambda at: len(pools[at]))].append(one)
+    return pools
 
 
 def drawn_places(recommendation_id: str, sizes: Int64Array, share: float) -> Int64Array:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from recsys.events.times import HOUR_US
+from recsys.serving.answers import Request
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import impression_rows
+from recsys.storage.entities.history_rows import HistoryEvent
+
+ANSWERS = 200  # newest ones of a visitor that are looked at
 
 
 class Showing(NamedTuple):
@@ -11,6 +19,25 @@ class Showing(NamedTuple):
 
     item_id: str
     at_us: int
+
+
+def sunk_for(
+    connection: Connection, request: Request, past: Sequence[HistoryEvent], now_us: int
+) -> frozenset[str]:
+    """The items that sink for the user, or else the session, of a request whose scenario rotates; else none.
+
+    Showings are those of all scenarios, as the answers' log has them. `past`: the visitor's events, oldest first.
+    """
+    rule = request.scenario_spec.rotation if request.scenario_spec else None
+    if rule is None or (request.user_id is None and request.session_id is None):
+        return frozenset()
+    span_us = round(rule.hours * HOUR_US)
+    answers = impression_rows.answers_to(
+        connection, request.user_id, request.session_id, now_us - 2 * span_us, ANSWERS
+    )
+    showings = [Showing(item_id, at_us) for at_us, shown in answers for item_id in shown]
+    touched_us = {event.item_id: event.timestamp_us for event in past}
+    return sunk_items(showings, touched_us, rule.shown, span_us, now_us)
 
 
 def sunk_items(

@@ -96,7 +96,7 @@ def _clicks(connection: Connection, since_us: int) -> PageEvent | None:
     answers = get_impressions(connection, {row.recommendation_id for row in rows})
     for row in reversed(rows):
         answer = answers.get(row.recommendation_id)
-        if answer is not None and row.item_id in {item_id for item_id, _, _ in answer.items}:
+        if answer is not None and row.item_id in {one.item_id for one in answer.items}:
             return PageEvent(row.event_type, row.item_id, row.received_at_us)
     return None
 

@@ -83,7 +83,7 @@ def attribute_clicks(
         is_trusted = not event.event_id.startswith(PAGE_ID_PREFIX)
         if answer is None or (pair in kept and (kept[pair] or not is_trusted)):
             continue
-        places = {item: (rank, source) for rank, (item, source, _) in enumerate(answer.items, 1)}
+        places = {one.item_id: (rank, one.source) for rank, one in enumerate(answer.items, 1)}
         if event.item_id not in places:
             continue
         rank, source = places[event.item_id]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Column, Connection, bindparam, delete, select
 
 from recsys.events.times import HOUR_US
 from recsys.storage.engine.database import upsert
+from recsys.storage.engine.short_selects import CompiledSelect
 from recsys.storage.entities.answer_count_rows import EMPTY, WHOLE, CountKey, add_counts
 from recsys.storage.schema.tables import (
     attributed_clicks,
@@ -20,6 +21,32 @@ from recsys.storage.schema.tables import (
 
 MAX_PAGES = 100  # of one answer that can be followed back
 CHUNK = 500  # ids a statement
+
+
+class ImpressionItem(NamedTuple):
+    """An item of an answer as it is stored."""
+
+    item_id: str
+    source: str
+    score: float
+    propensity: float | None = (
+        None  # the chance to stand here, of an answer that explores; else None
+    )
+
+
+def _newest_of(owner: Column[str]) -> CompiledSelect:
+    """Reads the newest answers to `owner`, by its index."""
+    columns = impressions.c
+    limit: Any = bindparam("row_limit")
+    return CompiledSelect(
+        select(columns.created_at_us, columns["items"], columns.shown)
+        .where(owner == bindparam("owner"), columns.created_at_us > bindparam("since"))
+        .order_by(columns.created_at_us.desc())
+        .limit(limit)
+    )
+
+
+_OF_USER, _OF_SESSION = _newest_of(impressions.c.user_id), _newest_of(impressions.c.session_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +60,7 @@ class Impression:
     model_version: str | None
     arm: str | None
     scenario: str | None
-    items: tuple[tuple[str, str, float], ...]  # item id, source, score; best first
+    items: tuple[ImpressionItem, ...]  # best first
     scenario_version: int | None = None  # None: the scenario is a label alone
     page_of: str | None = None
     last_event_id: str | None = None
@@ -64,7 +91,7 @@ def insert_impressions(connection: Connection, given: Sequence[Impression]) -> N
         shown[one.key(WHOLE)] += 1
         if not one.items:
             shown[one.key(EMPTY)] += 1
-        for _, source, _ in one.items:
+        for _, source, *_ in one.items:
             shown[one.key(source)] += 1
     add_counts(connection, shown, "shown")
 
@@ -85,9 +112,26 @@ def shown_up_to(connection: Connection, recommendation_id: str) -> list[str] | N
         found = get_impression(connection, wanted) if wanted else None
         if found is None:
             break
-        pages.append([item_id for item_id, _, _ in found.items])
+        pages.append([one.item_id for one in found.items])
         wanted = found.page_of
     return [item_id for page in reversed(pages) for item_id in page] if pages else None
+
+
+def answers_to(
+    connection: Connection, user_id: str | None, session_id: str | None, since_us: int, limit: int
+) -> list[tuple[int, list[str]]]:
+    """When a user, or else a session, was answered after `since_us`, and the items: those really shown
+    where the caller said so. Of the newest `limit` answers, the newest first.
+    """
+    read = _OF_SESSION if user_id is None else _OF_USER
+    rows = read(connection, owner=user_id or session_id, since=since_us, row_limit=limit)
+    return [
+        (
+            int(at_us),
+            orjson.loads(shown) if shown else [item[0] for item in orjson.loads(items)],
+        )
+        for at_us, items, shown in rows
+    ]
 
 
 def note_shown(connection: Connection, recommendation_id: str, items: Sequence[str]) -> bool:
@@ -139,7 +183,7 @@ def get_impressions(connection: Connection, ids: Iterable[str]) -> dict[str, Imp
                 arm=row.arm,
                 scenario=row.scenario,
                 scenario_version=row.scenario_version,
-                items=tuple((i, s, float(v)) for i, s, v in orjson.loads(row.items)),
+                items=tuple(ImpressionItem(*one) for one in orjson.loads(row.items)),
                 page_of=row.page_of,
                 last_event_id=row.last_event_id,
                 sequence_length=row.sequence_length,
@@ -158,7 +202,7 @@ def _row(one: Impression) -> dict[str, Any]:
         "model_version": one.model_version,
         "scenario": one.scenario,
         "scenario_version": one.scenario_version,
-        "items": orjson.dumps(one.items).decode(),
+        "items": orjson.dumps(list(map(plain_item, one.items))).decode(),
         "arm": one.arm,
         "page_of": one.page_of,
         "last_event_id": one.last_event_id,
@@ -166,3 +210,8 @@ def _row(one: Impression) -> dict[str, Any]:
         "reasons": orjson.dumps(one.reasons).decode() if one.reasons else None,
         "shown": orjson.dumps(list(one.shown)).decode() if one.shown is not None else None,
     }
+
+
+def plain_item(item: ImpressionItem) -> tuple[object, ...]:
+    """As JSON holds it: without a propensity that is none."""
+    return item[:3] if item[3:] == (None,) else tuple(item)

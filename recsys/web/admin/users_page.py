@@ -166,7 +166,7 @@ def answer() -> str:
         clicks: dict[str, list[dict[str, Any]]] = {}
         for click in click_rows.clicks_of(connection, given):
             clicks.setdefault(click["item_id"], []).append(click)
-        ids = {item_id for item_id, _, _ in found.items}
+        ids = {one.item_id for one in found.items}
         ids.update(why["item_id"] for each in (found.reasons or {}).values() for why in each)
         items = item_rows.get_items(connection, ids)
     return render_template("admin/answer.html", answer=found, clicks=clicks, items=items)

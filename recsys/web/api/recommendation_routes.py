@@ -18,7 +18,7 @@ from recsys.serving.answer_log import stored_bytes
 from recsys.serving.answers import Request
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import click_rows, impression_rows, tombstone_rows
-from recsys.storage.entities.impression_rows import Impression
+from recsys.storage.entities.impression_rows import Impression, ImpressionItem
 from recsys.storage.entities.stamps import Stamps
 from recsys.web.api.answer_schemas import RecommendationAnswer, answer_out
 from recsys.web.api.recommendation_schemas import (
@@ -170,14 +170,15 @@ def replay(recommendation_id: str) -> dict[str, Any]:
         "last_event_id": found.last_event_id,
         "items": [
             {
-                "item_id": item_id,
+                "item_id": one.item_id,
                 "rank": rank,
-                "source": source,
-                "score": score,
-                "clicked": item_id in clicked,
-                "reason": reasons.get(item_id),
+                "source": one.source,
+                "score": one.score,
+                "propensity": one.propensity,
+                "clicked": one.item_id in clicked,
+                "reason": reasons.get(one.item_id),
             }
-            for rank, (item_id, source, score) in enumerate(found.items, 1)
+            for rank, one in enumerate(found.items, 1)
         ],
         "shown": None if found.shown is None else list(found.shown),
     }
@@ -213,7 +214,7 @@ def post_impressions(body: ImpressionIn) -> dict[str, Any]:
         model_version=None,
         arm=None,
         scenario=body.scenario,
-        items=tuple((item_id, "own", 0.0) for item_id in body.items),
+        items=tuple(ImpressionItem(item_id, "own", 0.0) for item_id in body.items),
         shown=tuple(body.items),
     )
     with shared.database.begin() as connection:
@@ -237,7 +238,7 @@ def _page_impressions(body: ImpressionIn) -> dict[str, Any]:
         found = impression_rows.get_impression(connection, wanted) if wanted else None
         if found is None or found.session_id != body.session_id:
             raise NotFoundError("stored answer to this session", wanted)
-        given = {item_id for item_id, _, _ in found.items}
+        given = {one.item_id for one in found.items}
         other = next((item_id for item_id in body.items if item_id not in given), None)
         if other is not None:
             raise InputError("items", other, "expected items of the answer")

@@ -109,6 +109,9 @@ class ShownItem(BaseModel):
     rank: int
     source: str
     score: float
+    propensity: float | None = Field(
+        description="The chance the item had to stand at its rank, where the scenario explores"
+    )
     clicked: bool
     reason: list[dict[str, Any]] | None
 

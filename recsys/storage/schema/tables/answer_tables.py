@@ -18,7 +18,8 @@ impressions = Table(
     Column("model_version", Text),
     Column("scenario", Text),
     Column("scenario_version", Integer),  # null: the scenario is a label alone
-    Column("items", Text, nullable=False),  # JSON list of [item_id, source, score]
+    # JSON list of [item_id, source, score], with the propensity behind them where the answer explored
+    Column("items", Text, nullable=False),
     Column("arm", Text),  # 'champion', 'control', 'page' or null
     Column("page_of", Text),  # the answer that this one goes on from
     Column("last_event_id", Text),
@@ -30,12 +31,14 @@ Index("ix_impressions_created", impressions.c.created_at_us)
 Index(
     "ix_impressions_user",
     impressions.c.user_id,
+    impressions.c.created_at_us,
     postgresql_where=impressions.c.user_id.is_not(None),
     sqlite_where=impressions.c.user_id.is_not(None),
 )
 Index(
     "ix_impressions_session",
     impressions.c.session_id,
+    impressions.c.created_at_us,
     postgresql_where=impressions.c.session_id.is_not(None),
     sqlite_where=impressions.c.session_id.is_not(None),
 )

@@ -84,7 +84,7 @@ def test_pools_hold_what_is_uncertain_and_have_nothing_in_common():
     pools = pools_of(tried, [0, 1, 3])
     dealt = [place for pool in pools.values() for place in pool]
     assert pools.keys() == {0, 1, 3} and len(dealt) == len(set(dealt)) == 3 * POOL
-    assert pools_of([], [0]) == {} and len(most_uncertain(np.empty(0), 5)) == 0
+    assert pools_of([], [0]) == {0: []} and len(most_uncertain(np.empty(0), 5)) == 0
 
 
 def test_value_orders_what_the_ranking_gave_and_then_what_is_popular():
