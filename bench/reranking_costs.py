@@ -109,7 +109,7 @@ def exploration(share: float) -> Order:
         chosen = np.arange(min(K, len(window.rows)))
         tried = K + most_uncertain(window.events[K:], POOL * K)
         pools = pools_of(tried.tolist(), chosen.tolist())
-        sizes = np.array([len(pools.get(at, ())) for at in chosen], np.int64)
+        sizes = np.array([len(pools[at]) for at in chosen.tolist()], np.int64)
         drawn = drawn_places(str(window.moment.number), sizes, share)
         for at in np.flatnonzero(drawn >= 0):
             chosen[at] = pools[int(at)][drawn[at]]
@@ -169,7 +169,7 @@ def run_reranking(
             run.say(f"played {number + 1:,} positions")
     bootstrap = Bootstrap(np.array(owners), DRAWS, settings.training.seed)
     base = np.array(shown["ranking"].values)
-    catalogue = bundle.vocabulary.item_count
+    catalogue = len(log.item_ids)
     return rounded(
         {
             "positions": len(positions),

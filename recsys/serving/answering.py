@@ -17,6 +17,7 @@ from recsys.serving.context import read_context
 from recsys.serving.explain import explain
 from recsys.serving.kept_answers import place_of
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.reranking import explored, reordered, widened
 from recsys.serving.top_k import fallback_of, make_answer, take_top_k
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.stamps import Stamps
@@ -39,14 +40,21 @@ def recommend(
         request = recommender.scenarios.applied(request, stamps)
     model = recommender.choose_model(request)
     context = read_context(recommender, request, model, now_us, stamps)
+    recommendation_id = recommender.new_id()
     place = place_of(context, recommender.ranking.recent)
     chosen = recommender.kept.find(place)
     if chosen is None:
-        chosen = take_top_k(recommender, context, rank_candidates(recommender, context))
+        spec = request.scenario_spec
+        ranked = rank_candidates(recommender, widened(context, spec))
+        if spec is not None:
+            ranked = reordered(context, spec, ranked)
+        chosen = take_top_k(recommender, context, ranked)
+        if spec is not None:
+            chosen = explored(recommender, context, spec, chosen, ranked, recommendation_id)
         if fallback_of(context, chosen) is None:
             recommender.kept.keep(place, chosen)
     reasons = explain(recommender, context, chosen)
-    return make_answer(recommender, context, chosen, reasons)
+    return make_answer(recommender, context, chosen, reasons, recommendation_id)
 
 
 def recommend_all(settings: Settings, database: Database, k: int, path: Path, now: datetime) -> int:

@@ -15,6 +15,7 @@ from recsys.serving.filters import Filters
 from recsys.serving.history import past_read
 from recsys.serving.item_snapshot import EMPTY
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.exploration import EXPLORED
 
 LOOK_AHEAD = 200  # candidates whose categories are fetched together
 
@@ -60,12 +61,13 @@ def make_answer(
     context: RankingContext,
     chosen: list[Candidate],
     reasons: Mapping[str, tuple[Reason, ...]] | None,
+    recommendation_id: str | None = None,
 ) -> Answer:
-    """The answer of the chosen candidates, with metadata, under an id of its own."""
+    """The answer of the chosen candidates, with metadata, under its id or a new one."""
     request, bundle, past = context.request, context.bundle, context.past
     items = context.filters.snapshot.look_up(recommender.database, [one.item_id for one in chosen])
     return Answer(
-        recommendation_id=recommender.new_id(),
+        recommendation_id=recommendation_id or recommender.new_id(),
         user_id=request.user_id,
         session_id=request.session_id,
         model_version=bundle.version if bundle else None,
@@ -102,7 +104,7 @@ def fallback_of(context: RankingContext, chosen: Iterable[Candidate]) -> str | N
         return "no_model" if context.degraded in (None, NO_MODEL) else "database"
     if context.degraded:
         return "database"
-    ranked = {*sources_of(bundle)} - {"popular"}
+    ranked = {*sources_of(bundle), EXPLORED} - {"popular"}
     if all(one.source in ranked for one in chosen):
         return None
     if not past:

@@ -32,9 +32,9 @@ MOST_DIVERSE = 100  # places of a list that diversity chooses one by one
 MOST_SUNK = 500  # more items than these sink below so many others at most
 
 
-def widened(context: RankingContext, spec: ScenarioSpec) -> RankingContext:
+def widened(context: RankingContext, spec: ScenarioSpec | None) -> RankingContext:
     """The context to rank candidates by: of more of them, where the scenario orders them anew."""
-    if not (spec.diversity or spec.explore or context.sunk):
+    if spec is None or not (spec.diversity or spec.explore or context.sunk):
         return context
     wide = context.request.k + BEYOND + min(len(context.sunk), MOST_SUNK)
     return replace(context, request=replace(context.request, k=wide))
@@ -48,7 +48,9 @@ def reordered(
         yield from ranked
         return
     sunk, k = context.sunk, context.request.k
-    best = itertools.islice(ranked, k + BEYOND + min(len(sunk), MOST_SUNK))
+    keeps = context.filters.keeps
+    shown = (one for one in ranked if keeps(one.item_id))
+    best = itertools.islice(shown, k + BEYOND + min(len(sunk), MOST_SUNK))
     window = list({one.item_id: one for one in best}.values())
     fresh = [one for one in window if one.item_id not in sunk]
     if spec.diversity and context.bundle is not None:
@@ -64,6 +66,7 @@ def reordered(
 def explored(
     recommender: Recommender,
     context: RankingContext,
+    spec: ScenarioSpec,
     chosen: list[Candidate],
     ranked: Iterator[Candidate],
     recommendation_id: str,
@@ -73,24 +76,23 @@ def explored(
     `ranked`: what would come after them. Pinned and promoted items stay. Under `max_per_category` an item
     stands in only for one of the same categories, so that the list keeps to it whatever is drawn.
     """
-    spec = context.request.scenario_spec
-    if spec is None or spec.explore is None:
+    if spec.explore is None:
         return chosen
     share = spec.explore.share
     tried = _tried(recommender, context, chosen, ranked)
     positions = [at for at, one in enumerate(chosen) if one.source not in FIXED]
     pools = pools_of(range(len(tried)), positions, _fits(recommender, context, tried, chosen))
     sizes = np.array([len(pools.get(at, ())) for at in range(len(chosen))], np.int64)
-    drawn = drawn_places(recommendation_id, sizes, share)
+    drawn = drawn_places(recommendation_id, sizes, share).tolist()
     found = []
-    for one, pool, place in zip(
-        chosen, (pools.get(at, []) for at in range(len(chosen))), drawn.tolist(), strict=True
-    ):
-        if place < 0:
-            found.append(one._replace(propensity=1 - share if pool else 1.0))
+    for at, one in enumerate(chosen):
+        if sizes[at] == 0:
+            found.append(one._replace(propensity=1.0))
+        elif drawn[at] < 0:
+            found.append(one._replace(propensity=1 - share))
         else:
-            drawn_one = tried[pool[place]]
-            found.append(drawn_one._replace(source=EXPLORED, propensity=share / len(pool)))
+            shown, chance = tried[pools[at][drawn[at]]], share / len(pools[at])
+            found.append(shown._replace(source=EXPLORED, propensity=chance))
     return found
 
 
@@ -102,12 +104,15 @@ def _tried(
 ) -> list[Candidate]:
     """The items that are most worth a try: of the next candidates, and of the catalogue's newest."""
     out = {one.item_id for one in chosen} | context.sunk
-    open_ = {one.item_id: one for one in itertools.islice(ranked, BEYOND) if one.item_id not in out}
-    filters = context.filters
-    for item_id in filters.snapshot.newest(recommender.database):
-        if item_id not in out and item_id not in open_ and filters.keeps(item_id):
-            open_[item_id] = Candidate(item_id, 0.0, "latest")
-    candidates = list(open_.values())
+    newest = context.filters.snapshot.newest(recommender.database)
+    following = itertools.chain(
+        itertools.islice(ranked, BEYOND), (Candidate(name, 0.0, "latest") for name in newest)
+    )
+    found: dict[str, Candidate] = {}
+    for one in following:
+        if one.item_id not in out and context.filters.keeps(one.item_id):
+            found.setdefault(one.item_id, one)
+    candidates = list(found.values())
     events = _events_of(recommender, context, candidates)
     return [candidates[place] for place in most_uncertain(events, POOL * len(chosen))]
 
