@@ -22,7 +22,7 @@ from recsys.config import load_settings
 from recsys.events.times import to_us
 
 if TYPE_CHECKING:
-    from recsys.demo.demo_run import FinishedDemo
+    from recsys.demo.demo_run import Bustle, FinishedDemo
 
 FOLDER = Path("var/demo")
 
@@ -43,6 +43,12 @@ def demo(
     launch_seconds: Annotated[
         int, typer.Option(min=0, max=86_400, help="Seconds between new products; 0 = none.")
     ] = 20,
+    visitors: Annotated[
+        int,
+        typer.Option(
+            min=0, max=6_000, help="Simulated visitors a minute while it serves; 0 = none."
+        ),
+    ] = 240,
     folder: Annotated[Path, typer.Option(help="The folder for all files of the demo.")] = FOLDER,
     new: Annotated[
         bool, typer.Option("--new", help="Simulate and train again, whatever the folder holds.")
@@ -61,12 +67,13 @@ def demo(
     from recsys.storage.entities.audit_rows import Actor
 
     host, chosen = "127.0.0.1", (products, shoppers, events, seed)
+    bustle = demo_run.Bustle(launch_seconds, visitors)
     if serve:
         port = demo_run.free_port(host, port)
         found = None if new else demo_run.finished_demo(folder)
         if found and (found.products, found.shoppers, found.events, found.seed) == chosen:
             say(f"the demo in {folder} goes on (--new: simulate and train again)")
-            _serve(demo_run.brought_back(folder, port), found, launch_seconds, folder)
+            _serve(demo_run.brought_back(folder, port), found, bustle, folder)
             return
     started = time.perf_counter()
     config = demo_run.prepare_folder(folder, port)
@@ -92,12 +99,13 @@ def demo(
     if not serve:
         show(result, as_json, f"everything is in {folder}; took {result['seconds']} s")
         return
-    _serve(config, finished, launch_seconds, folder)
+    _serve(config, finished, bustle, folder)
 
 
-def _serve(config: Path, finished: FinishedDemo, launch_seconds: int, folder: Path) -> None:
+def _serve(config: Path, finished: FinishedDemo, bustle: Bustle, folder: Path) -> None:
     """Give out keys, say what there is to see, and serve until Ctrl-C."""
     from recsys.demo import demo_run
+    from recsys.demo.visitors import Visitors, http_post
 
     settings = load_settings(config)
     set_up_logging(settings)
@@ -106,15 +114,19 @@ def _serve(config: Path, finished: FinishedDemo, launch_seconds: int, folder: Pa
     key, user = access.admin_key, finished.example_user
     say("")
     say(f"Shop      {address}/shop   (click a few products and watch the recommendations follow)")
-    if launch_seconds:
+    if bustle.launch_seconds:
         say(
-            f"          every {launch_seconds} s a product is launched, and other visitors go to it from your last click"
+            f"          every {bustle.launch_seconds} s a product is launched, and other visitors go to it from your last click"
         )
     say(f"Dashboard {address}/admin   (log in as admin with {access.password})")
+    if bustle.visitors_a_minute:
+        say(f"          {bustle.visitors_a_minute} simulated visitors a minute click and buy")
     say(f"REST      {address}/api/v1   (try it: {address}/docs)")
     say(f"API key   {key}")
     say("Try       a shopper's recommendations, which follow each event you post for them:")
     say(f"  curl -s -H 'X-API-Key: {key}' '{address}/api/v1/users/{user}/recommendations?k=5'")
     say("Stop with Ctrl-C.")
-    demo_run.serve_until_stopped(config, finished.shop(), launch_seconds)
+    shop = finished.shop()
+    guests = Visitors(shop, http_post(settings.serving.port, key), finished.seed)
+    demo_run.serve_until_stopped(config, shop, bustle, guests)
     say(f"Stopped. The same command goes on with what is in {folder}; --new begins again.")

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from recsys.commands import credentials
 from recsys.config import Settings, load_settings
 from recsys.demo.launches import launch
 from recsys.demo.simulation import Shop, ShopSize
+from recsys.demo.visitors import Visitors
 from recsys.errors import ConflictError, InputError, RecsysError, StorageUnavailableError
 from recsys.events.export_files import writing
 from recsys.events.times import to_us
@@ -57,9 +59,6 @@ final_epochs = 1
 
 [evaluation]
 max_positions = 10000
-
-[promotion]
-learn_window = false
 
 [serving]
 host = "127.0.0.1"
@@ -234,11 +233,16 @@ def give_access(settings: Settings, config: Path, now: datetime) -> Access:
     return Access(admin, password)
 
 
-def serve_until_stopped(config: Path, shop: Shop, launch_seconds: int) -> None:
-    """The scheduler and the service, until Ctrl-C. Raises RecsysError where one of them ends by itself.
+@dataclass(frozen=True)
+class Bustle:
+    """What happens in the shop while it is open."""
 
-    Every `launch_seconds` (0 = never) a new product comes that goes with what was clicked meanwhile.
-    """
+    launch_seconds: int = 0  # between new products that go with what was clicked meanwhile; 0: none
+    visitors_a_minute: int = 0  # simulated ones
+
+
+def serve_until_stopped(config: Path, shop: Shop, bustle: Bustle, visitors: Visitors) -> None:
+    """The scheduler and the service, until Ctrl-C. Raises RecsysError where one of them ends by itself."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.default_int_handler)
     own = [sys.executable, "-m"]
@@ -246,6 +250,13 @@ def serve_until_stopped(config: Path, shop: Shop, launch_seconds: int) -> None:
     server = subprocess.Popen([*own, "recsys", "serve", "--config", str(config)])  # noqa: S603
     database, launched = open_database(load_settings(config)), time.time()
     products = {item.item_id: item for item in shop.items}
+    launch_seconds, a_minute, stopped = (
+        bustle.launch_seconds,
+        bustle.visitors_a_minute,
+        threading.Event(),
+    )
+    if a_minute:
+        threading.Thread(target=visitors.come, args=(a_minute, stopped), daemon=True).start()
     try:
         while server.poll() is None and scheduler.poll() is None:
             time.sleep(0.5)
@@ -258,6 +269,7 @@ def serve_until_stopped(config: Path, shop: Shop, launch_seconds: int) -> None:
     except KeyboardInterrupt:
         pass
     finally:
+        stopped.set()
         database.close()
         for process in (server, scheduler):
             process.terminate()

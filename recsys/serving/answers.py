@@ -46,6 +46,9 @@ class Request:
     shown_before: tuple[str, ...] = ()  # what that one and those before it showed
     explain: bool = False
     from_page: bool = False  # asked with a key that anyone can read
+    as_of_us: int | None = (
+        None  # stored events after it are left out of the history; None: all count
+    )
 
 
 class Candidate(NamedTuple):

@@ -71,6 +71,9 @@ def past_events(
                 stored = _with_older(stored, source.history(connection, owner, most, inputs))
         except SourceUnavailableError as error:
             degraded = f"{error}: stored history is left out"
+    if request.as_of_us is not None:
+        before = [one for one in stored.events if one.timestamp_us <= request.as_of_us]
+        stored = replace(stored, events=before)
     if not request.events:
         return stored, degraded
     known = {event.event_id for event in stored.events}

@@ -61,8 +61,8 @@ class RewardEstimate:
     """What a reward comes to an answer: of the candidate, and of the ranking as it was without exploration."""
 
     candidate: Interval
-    present: Interval
-    lift: Interval  # candidate / present - 1
+    current: Interval
+    lift: Interval  # candidate / current - 1
 
 
 @dataclass(frozen=True)
@@ -112,18 +112,18 @@ def estimate(logged: LoggedPositions) -> OffPolicyEstimate:
     for column in range(logged.rewards.shape[1]):
         reward = logged.rewards[:, column]
         candidate, errors = _ratio(logged, reward, weighted, units)
-        present, present_errors = _ratio(logged, reward, _present_weights(logged, decay), units)
+        current, current_errors = _ratio(logged, reward, _current_weights(logged, decay), units)
         rewarded = np.count_nonzero(reward[weighted.rewards > 0])
-        if rewarded < MIN_REWARDS or candidate <= 0 or present <= 0:
+        if rewarded < MIN_REWARDS or candidate <= 0 or current <= 0:
             found.append(None)
             continue
-        relative, present_relative = errors / candidate, present_errors / present
+        relative, current_relative = errors / candidate, current_errors / current
         ends = _with_decay(logged, reward, decay, candidate, relative)
-        lift = _interval(candidate / present, *(end - present_relative for end in ends))
+        lift = _interval(candidate / current, *(end - current_relative for end in ends))
         found.append(
             RewardEstimate(
                 _interval(candidate, *ends),
-                _interval(present, present_relative, present_relative),
+                _interval(current, current_relative, current_relative),
                 Interval(*(each - 1 for each in lift)),
             )
         )
@@ -172,7 +172,7 @@ def _candidate_weights(logged: LoggedPositions, decay: float | None) -> _Weighte
     return _Weighted(inverse * examined / _examined(ranks, decay or 0.0), inverse * examined, whole)
 
 
-def _present_weights(logged: LoggedPositions, decay: _Decay | None) -> _Weighted:
+def _current_weights(logged: LoggedPositions, decay: _Decay | None) -> _Weighted:
     """Of the ranking as it was, without exploration: every rank has its own item again."""
     inverse = np.where(logged.explored, 0.0, 1.0 / logged.propensities)
     examined = _examined(logged.ranks, decay.value if decay else 0.0)

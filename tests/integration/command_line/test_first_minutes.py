@@ -70,7 +70,7 @@ def test_the_demo_goes_on_where_it_stopped(bare_shell, tmp_path, monkeypatch):
 
     served = []
     monkeypatch.setattr(
-        demo_run, "serve_until_stopped", lambda config, shop, _: served.append((config, shop))
+        demo_run, "serve_until_stopped", lambda config, shop, *_: served.append((config, shop))
     )
     keys = []
     for _ in range(2):
@@ -111,7 +111,7 @@ def test_a_demo_that_ends_by_itself_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_run.signal, "signal", lambda *_: None)
     shop = demo_run.FinishedDemo(30, 10, 1_000, 7, 0, "u").shop()
     with pytest.raises(demo_run.RecsysError, match="ended"):
-        demo_run.serve_until_stopped(config, shop, 0)
+        demo_run.serve_until_stopped(config, shop, demo_run.Bustle(), None)
 
 
 def test_progress_is_told_by_lines_where_no_terminal_shows_a_bar(monkeypatch):

@@ -12,7 +12,7 @@ K, POOL, SHARE, DECAY = 4, 3, 0.3, 0.8
 ITEMS = K + K * POOL  # the best K, then the pools, dealt to the positions in turn
 ATTRACTION = np.linspace(0.6, 0.15, ITEMS)
 ATTRACTION[K:] = 0.3  # of explored items: the same at every rank on average
-REORDERED = np.array([3, 1, 0, 2])  # the candidate's answer: of the present one's items
+REORDERED = np.array([3, 1, 0, 2])  # the candidate's answer: of the current one's items
 WITH_NEW = np.array([0, K + 1, 1, 2])  # a pool's item of position 2, and three that stood already
 
 
@@ -50,15 +50,15 @@ def truth(items):
 @pytest.mark.parametrize("candidate", [REORDERED, WITH_NEW], ids=["reordered", "with a new item"])
 def test_intervals_hold_the_truth_19_times_of_20(candidate):
     draws, missed = 200, np.zeros(5)
-    clicks, present = truth(candidate), truth(np.arange(K))
+    clicks, current = truth(candidate), truth(np.arange(K))
     for seed in range(draws):
         found = estimate(logged(np.random.default_rng(seed), candidate=candidate))
         first, second = found.rewards
         for at, (interval, true) in enumerate(
             [
-                *((first.candidate, clicks), (first.present, present)),
-                *((first.lift, clicks / present - 1), (second.candidate, 5 * clicks)),
-                (second.lift, clicks / present - 1),
+                *((first.candidate, clicks), (first.current, current)),
+                *((first.lift, clicks / current - 1), (second.candidate, 5 * clicks)),
+                (second.lift, clicks / current - 1),
             ]
         ):
             missed[at] += not interval.low <= true <= interval.high

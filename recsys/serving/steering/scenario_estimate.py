@@ -1,0 +1,174 @@
+"""What another version of a scenario would have earned, from the answers that the current one gave.
+
+Each logged answer's visitor is answered once more, as their history stood then, by the other version; what
+others did meanwhile, the catalogue and the model are those of now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from recsys.errors import NotEnoughDataError, NotFoundError
+from recsys.events.times import DAY_US, rfc3339
+from recsys.serving.answering import recommend
+from recsys.serving.answers import Request
+from recsys.serving.recommender import Recommender
+from recsys.serving.steering.exploration import EXPLORED
+from recsys.serving.steering.scenarios import Scenario
+from recsys.steering.off_policy import LoggedPositions, OffPolicyEstimate, estimate
+from recsys.steering.scenario_spec import ScenarioSpec
+from recsys.storage.entities import logged_answers, scenario_rows
+from recsys.storage.entities.logged_answers import REWARDS, LoggedAnswer
+
+
+@dataclass(frozen=True)
+class EstimateLimits:
+    """How much of the log is asked again."""
+
+    answers: int = 2_000  # the newest ones
+    days: int = 14
+    seconds: float = 20.0  # after which the answers that were not asked again are left out
+
+
+@dataclass(frozen=True)
+class ScenarioEstimate:
+    """What the log says of a version that nobody was shown."""
+
+    scenario: str
+    version: int  # whose answers they are
+    since_us: int  # of the oldest of them
+    until_us: int
+    found: OffPolicyEstimate  # its rewards are those of REWARDS
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """JSON-ready; figures are those of one answer, None where too few positions had them."""
+        found = self.found
+        figures = {
+            name: None
+            if one is None
+            else {part: getattr(one, part)._asdict() for part in ("candidate", "current", "lift")}
+            for name, one in zip(REWARDS, found.rewards, strict=True)
+        }
+        return {
+            "scenario": self.scenario,
+            "version": self.version,
+            "since": rfc3339(self.since_us),
+            "until": rfc3339(self.until_us),
+            "answers": found.answers,
+            "visitors": found.units,
+            "effective_visitors": round(found.effective_units, 1),
+            "overlap": round(found.overlap, 4),
+            "examination_decay": None if found.decay is None else round(found.decay, 4),
+            **figures,
+        }
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        found = self.found
+        lines = [
+            f"{found.answers:,} answers of version {self.version} to {found.units:,} visitors; "
+            f"{found.overlap:.0%} of what this version would show is among what was shown"
+        ]
+        for name, one in zip(REWARDS, found.rewards, strict=True):
+            if one is None:
+                lines.append(f"{name}: too few to say")
+                continue
+            lines.append(
+                f"{name} per answer: {one.candidate.mean:.4g} "
+                f"({one.candidate.low:.4g} to {one.candidate.high:.4g}), now {one.current.mean:.4g}: "
+                f"{one.lift.mean:+.1%} ({one.lift.low:+.1%} to {one.lift.high:+.1%})"
+            )
+        return "\n".join(lines)
+
+
+def estimate_scenario(
+    recommender: Recommender,
+    name: str,
+    spec: ScenarioSpec,
+    limits: EstimateLimits,
+    now_us: int,
+    clock: Callable[[], float] = time.monotonic,
+) -> ScenarioEstimate:
+    """What `spec` would have earned in the place of the version of `name` that answers.
+
+    Its own exploration and rotation are left out. Raises NotFoundError without such a scenario,
+    InputError for a rule that names what is not there, NotEnoughDataError where the log cannot tell.
+    """
+    with recommender.database.connect() as connection:
+        current = scenario_rows.get_scenario(connection, name)
+        if current is None:
+            raise NotFoundError("scenario", name)
+        since_us = now_us - limits.days * DAY_US
+        answers = logged_answers.logged_answers(
+            connection, name, current.version, since_us, limits.answers
+        )
+    if spec.rows or current.spec.rows:
+        raise NotEnoughDataError("the log cannot tell of titled rows: try an experiment")
+    scenario = Scenario(replace(spec, explore=None, rotation=None))
+    ends, shown = clock() + limits.seconds, []
+    for answer in answers:
+        if clock() > ends:
+            break
+        shown.append(_shown(recommender, scenario, answer, now_us))
+    answers = answers[: len(shown)]
+    if not answers:
+        raise NotEnoughDataError(f"version {current.version} of {name} has answered nobody yet")
+    with recommender.database.connect() as connection:
+        rewards = logged_answers.rewards_of(connection, [one.recommendation_id for one in answers])
+    found = estimate(positions_of(answers, shown, rewards))
+    times = [one.created_at_us for one in answers]
+    return ScenarioEstimate(name, current.version, min(times), max(times), found)
+
+
+def _shown(
+    recommender: Recommender, scenario: Scenario, answer: LoggedAnswer, now_us: int
+) -> list[str]:
+    """What the scenario would have shown in the place of a logged answer."""
+    request = Request(
+        user_id=answer.user_id,
+        session_id=answer.session_id,
+        k=len(answer.items),
+        exclude_seen=recommender.settings.serving.exclude_seen,
+        left_open=frozenset({"k", "exclude_seen"}),
+        as_of_us=answer.created_at_us,
+    )
+    found = recommend(recommender, scenario.applied(request), now_us)
+    return [one.item_id for one in found.items]
+
+
+def positions_of(
+    answers: Sequence[LoggedAnswer],
+    shown: Sequence[Sequence[str]],
+    rewards: logged_answers.Rewards,
+) -> LoggedPositions:
+    """The positions of logged answers, beside what another version would have shown in their place."""
+    rows, ranks, propensities, explored, candidate, earned = [], [], [], [], [], []
+    for row, (answer, items) in enumerate(zip(answers, shown, strict=True)):
+        places = {item_id: rank for rank, item_id in enumerate(items, 1)}
+        for rank, one in enumerate(answer.items, 1):
+            rows.append(row)
+            ranks.append(rank)
+            propensities.append(one.propensity)
+            explored.append(one.source == EXPLORED)
+            candidate.append(places.get(one.item_id, 0))
+            earned.append(
+                rewards.get((answer.recommendation_id, one.item_id), (0.0,) * len(REWARDS))
+            )
+    _, units = np.unique([one.unit for one in answers], return_inverse=True)
+    return LoggedPositions(
+        answers=np.array(rows, np.int64),
+        units=units.astype(np.int64),
+        ranks=np.array(ranks, np.int64),
+        propensities=np.array(propensities),
+        explored=np.array(explored, np.bool_),
+        candidate_ranks=np.array(candidate, np.int64),
+        candidate_sizes=np.array([len(items) for items in shown], np.int64),
+        rewards=np.array(earned, np.float64),
+    )

@@ -1,0 +1,92 @@
+"""Answers of a scenario with what came of each item, for estimates of what another version would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import Connection, select
+
+from recsys.storage.entities.impression_rows import CHUNK
+from recsys.storage.schema.tables import attributed_clicks, impressions
+
+CLICKS = 0  # the first of an item's rewards
+REWARDS = ("clicks", "conversions", "value")
+Rewards = Mapping[tuple[str, str], Sequence[float]]  # answer and item -> REWARDS
+
+
+class LoggedItem(NamedTuple):
+    """An item as an answer showed it, first to last."""
+
+    item_id: str
+    source: str
+    propensity: float  # the chance that it stood there, above 0
+
+
+class LoggedAnswer(NamedTuple):
+    """An answer to somebody, and its first page alone."""
+
+    recommendation_id: str
+    created_at_us: int
+    user_id: str | None
+    session_id: str | None
+    items: tuple[LoggedItem, ...]
+
+    @property
+    def unit(self) -> str:
+        """Whose it is: the user, or else the session."""
+        return f"u:{self.user_id}" if self.user_id is not None else f"s:{self.session_id}"
+
+
+def logged_answers(
+    connection: Connection, scenario: str, version: int, since_us: int, limit: int
+) -> list[LoggedAnswer]:
+    """The newest `limit` answers that a version of a scenario gave to somebody since, newest first.
+
+    Of an answer whose caller said what was really shown, that alone.
+    """
+    columns = impressions.c
+    named = (columns.recommendation_id, columns.created_at_us, columns.user_id, columns.session_id)
+    rows = connection.execute(
+        select(*named, columns["items"], columns.shown)
+        .where(
+            columns.created_at_us >= since_us,
+            columns.scenario == scenario,
+            columns.scenario_version == version,
+            columns.page_of.is_(None),
+            columns.user_id.is_not(None) | columns.session_id.is_not(None),
+        )
+        .order_by(columns.created_at_us.desc())
+        .limit(limit)
+    )
+    return [
+        LoggedAnswer(*row[:4], items=found)
+        for row in rows
+        if (found := _items(orjson.loads(row.items), row.shown))
+    ]
+
+
+def _items(stored: Sequence[Sequence[Any]], shown: str | None) -> tuple[LoggedItem, ...]:
+    items = {
+        str(item_id): LoggedItem(str(item_id), str(source), float(chance[0]) if chance else 1.0)
+        for item_id, source, _, *chance in stored
+    }
+    order = list(items) if shown is None else orjson.loads(shown)
+    return tuple(items[item_id] for item_id in order if item_id in items)
+
+
+def rewards_of(connection: Connection, recommendation_ids: Sequence[str]) -> Rewards:
+    """REWARDS by answer and item; what is not there had none."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for at in range(0, len(recommendation_ids), CHUNK):
+        clicks = attributed_clicks.c
+        chunk = recommendation_ids[at : at + CHUNK]
+        rows = connection.execute(
+            select(clicks.recommendation_id, clicks.item_id).where(
+                clicks.recommendation_id.in_(chunk)
+            )
+        )
+        for answer, item_id in rows:
+            found.setdefault((answer, item_id), [0.0] * len(REWARDS))[CLICKS] = 1.0
+    return found

@@ -1,0 +1,111 @@
+"""What another version of a scenario would have earned, from logged answers in a real database."""
+
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from recsys.errors import NotEnoughDataError, NotFoundError
+from recsys.events.fields import Event
+from recsys.serving.answering import recommend
+from recsys.serving.answers import Request
+from recsys.serving.recommender import Recommender
+from recsys.serving.steering.scenario_estimate import EstimateLimits, estimate_scenario
+from recsys.steering.scenario_spec import Explore, Rotation, ScenarioSpec
+from recsys.storage.entities import event_rows, item_rows, scenario_rows
+from recsys.storage.schema.tables import attributed_clicks, impressions
+
+NOW_US = 1_740_800_000_000_000
+VISITORS, K, EACH_US = 130, 5, 1_000_000
+PRESENT = ScenarioSpec(logic="for_you", k=K)
+
+
+@pytest.fixture
+def shop(database, tmp_path, live_shop, publish, settings_for):
+    """A recommender, and a log of VISITORS answers by version 2 of `home`, of which every third was clicked."""
+    publish(live_shop, database, tmp_path / "models")
+    ids = [item.item_id for item in live_shop.shop.items]
+    with database.begin() as connection:
+        item_rows.put_items(connection, live_shop.shop.items, 1)
+        scenario_rows.add_version(connection, "home", ScenarioSpec(logic="latest"), "ada", 1)
+        scenario_rows.add_version(connection, "home", PRESENT, "ada", 2)
+        event_rows.insert_events(
+            connection,
+            [
+                Event(f"u{n}", None, ids[(n + step) % len(ids)], "view", _asked_at(n) - 9 + step)
+                for n in range(VISITORS)
+                for step in range(3)
+            ],
+            NOW_US,
+        )
+    with closing(
+        Recommender(settings_for(tmp_path / "models", live_seconds=0.0), database, time.monotonic)
+    ) as recommender:
+        for n in range(VISITORS):
+            answer = recommend(recommender, Request(user_id=f"u{n}", scenario="home"), NOW_US)
+            _log(database, f"a{n}", n, 2, [one.item_id for one in answer.items])
+        with database.begin() as connection:
+            # What visitors did after their answers would turn the lists, if it were read.
+            later = [
+                Event(f"u{n}", None, ids[(7 * n + 31) % len(ids)], "view", _asked_at(n) + 500)
+                for n in range(VISITORS)
+            ]
+            event_rows.insert_events(connection, later, NOW_US)
+        yield recommender
+
+
+def _asked_at(n):
+    return NOW_US - (n + 1) * EACH_US
+
+
+def _log(database, name, n, version, items):
+    with database.begin() as connection:
+        connection.execute(
+            impressions.insert().values(
+                recommendation_id=name,
+                created_at_us=_asked_at(n),
+                user_id=f"u{n}",
+                scenario="home",
+                scenario_version=version,
+                items=orjson.dumps([[item_id, "lstm", 0.5] for item_id in items]).decode(),
+            )
+        )
+        if n % 3 == 0:
+            connection.execute(
+                attributed_clicks.insert().values(
+                    event_row_id=10_000 * version + n,
+                    recommendation_id=name,
+                    item_id=items[1],
+                    rank=2,
+                    source="lstm",
+                    attributed_at_us=NOW_US,
+                )
+            )
+
+
+def test_the_present_version_is_estimated_as_what_it_was(shop, database):
+    _log(database, "of another version", 3, 1, ["P0001", "P0002"])
+    exploring = replace(PRESENT, explore=Explore(0.1), rotation=Rotation(3, 2.0))
+    found = estimate_scenario(shop, "home", exploring, EstimateLimits(), NOW_US)
+    clicks = -(-VISITORS // 3) / VISITORS
+    assert (found.version, found.found.answers, found.found.units) == (2, VISITORS, VISITORS)
+    assert found.found.overlap == 1 and found.found.decay is None
+    first = found.found.rewards[0]
+    assert first.candidate.mean == pytest.approx(clicks) and first.lift == (0, 0, 0)
+    assert found.since_us == _asked_at(VISITORS - 1) and found.until_us == _asked_at(0)
+
+
+def test_where_the_log_cannot_tell_it_says_so(shop):
+    limits = EstimateLimits()
+    with pytest.raises(NotEnoughDataError, match="never shown there"):
+        estimate_scenario(shop, "home", replace(PRESENT, filter="price>30"), limits, NOW_US)
+    with pytest.raises(NotFoundError, match="nowhere"):
+        estimate_scenario(shop, "nowhere", PRESENT, limits, NOW_US)
+    ticks = iter(range(1_000))
+    with pytest.raises(NotEnoughDataError, match="worth 20 visitors"):  # 20 seconds of one each
+        estimate_scenario(shop, "home", PRESENT, limits, NOW_US, lambda: float(next(ticks)))
+    after = NOW_US + 15 * 86_400_000_000
+    with pytest.raises(NotEnoughDataError, match="version 2 of home has answered nobody"):
+        estimate_scenario(shop, "home", PRESENT, limits, after)
