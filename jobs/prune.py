@@ -9,6 +9,7 @@ from typing import Any
 from jobs.run_log import RunLog
 from recsys.config import Settings
 from recsys.ops import upkeep
+from recsys.ops.conversions import forget_owners
 from recsys.storage.engine.database import Database
 
 
@@ -30,6 +31,7 @@ def run(settings: Settings, database: Database, log: RunLog) -> PruneOutcome:
     """Delete what is past its time."""
     log.at("events", 0.0)
     events = upkeep.prune_events(settings, database, datetime.now(UTC), log.at)
+    forget_owners(settings, database, datetime.now(UTC))
     log.at("attributes", 0.7)
     attributes = upkeep.prune_attributes(settings, database, datetime.now(UTC))
     log.at("answers", 0.8)

@@ -9,6 +9,7 @@ from recsys.cli import (
     backup_restore,
     bench,
     consume,
+    conversions,
     db,
     demo,
     doctor,
@@ -30,7 +31,18 @@ def register(app: typer.Typer) -> None:
     """Add all commands to `app`, once."""
     if app.registered_commands:
         return
-    for module in (init, train, recommend, serve, consume, demo, backup_restore, doctor, plan):
+    for module in (
+        init,
+        train,
+        recommend,
+        serve,
+        consume,
+        conversions,
+        demo,
+        backup_restore,
+        doctor,
+        plan,
+    ):
         module.register(app)
     for module in (db, imports, items, users, models, jobs, keys, admin):
         app.add_typer(module.app)

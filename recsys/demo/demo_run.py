@@ -53,6 +53,9 @@ target_event_types = ["view"]
 [model]
 embedding_dropout = 0.2
 
+[attribution]
+currency = "EUR"
+
 [training]
 epochs = 6
 final_epochs = 1

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, tuple_
 
 from recsys.errors import InputError, NotFoundError
 from recsys.events.fields import Event
@@ -19,7 +19,7 @@ from recsys.events.times import rfc3339
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import attribute_rows, click_rows, erasure_rows, impression_rows
 from recsys.storage.events_source import EventsSource
-from recsys.storage.schema.tables import deferred_events, impressions, rejected_events
+from recsys.storage.schema.tables import conversions, deferred_events, impressions, rejected_events
 
 PAGE = 1_000
 FORMAT = 1  # of the object; raised where a key changes its meaning
@@ -56,6 +56,7 @@ def _written(
         "events": _events(source, database, keys[0][2:]),
         "deferred": _deferred(database, keys),
         "answers": _answers(database, keys),
+        "conversions": _conversions(database, keys),
         "quarantine": _quarantine(database, keys[0][2:]),
     }
     for name, pages in lists.items():
@@ -133,6 +134,30 @@ def _answers(database: Database, keys: list[str]) -> Iterator[list[Any]]:
 def _click(click: dict[str, Any]) -> dict[str, Any]:
     values = dict(click)
     values["timestamp"] = rfc3339(values.pop("timestamp_us"))
+    return values
+
+
+def _conversions(database: Database, keys: list[str]) -> Iterator[list[Any]]:
+    """Pages of what was bought and taken back, by the answers that it counts for."""
+    columns = conversions.c
+    after, number = ("", 0, ""), PAGE
+    order = (columns.owner_key, columns.event_row_id, columns.recommendation_id)
+    while number == PAGE:
+        statement = select(conversions).where(columns.owner_key.in_(keys), tuple_(*order) > after)
+        with database.connect() as connection:
+            page = connection.execute(statement.order_by(*order).limit(PAGE)).all()
+        number = len(page)
+        if page:
+            after = (page[-1].owner_key, page[-1].event_row_id, page[-1].recommendation_id)
+            yield [
+                _conversion({str(name): one for name, one in row._mapping.items()}) for row in page
+            ]
+
+
+def _conversion(values: dict[str, Any]) -> dict[str, Any]:
+    del values["event_row_id"]
+    for name in ("event_at", "answered_at"):
+        values[name] = rfc3339(values.pop(f"{name}_us"))
     return values
 
 

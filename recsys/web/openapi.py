@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from recsys import __version__
 from recsys.web.field_meanings import explain
-from recsys.web.operations import CATALOGUE, Operation, is_list
+from recsys.web.operations import CATALOGUE, Operation, is_list, parameter_fields
 from recsys.web.problem_details import Problem
 
 REF = "#/components/schemas/{model}"
@@ -160,7 +160,7 @@ def _query_parameters(one: Operation) -> list[dict[str, Any]]:
             described = {**{k: v for k, v in described.items() if k != "anyOf"}, **kept[0]}
             described.pop("default", None)
         parameter["schema"] = described
-        if is_list(one.query.model_fields[name].annotation):
+        if is_list(parameter_fields(one.query)[name].annotation):
             parameter["style"], parameter["explode"] = "form", True
         parameters.append(parameter)
     return parameters

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, TypeVar, get_origin
 
 import orjson
 from flask import Blueprint, Response, current_app, request
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from werkzeug.datastructures import MultiDict
 
 from recsys.web.api_keys import KEY_PARAMETER, from_page
@@ -174,10 +175,11 @@ def query_of(model: type[Query], args: MultiDict[str, str]) -> Query:
     NOT_SPLIT. Raises InvalidRequestError.
     """
     given: dict[str, Any] = {}
+    fields = parameter_fields(model)
     for name in args:
         if name == KEY_PARAMETER:  # where a route takes it, it is looked at already
             continue
-        known = model.model_fields.get(name)
+        known = fields.get(name)
         values = args.getlist(name)
         if known is not None and is_list(known.annotation):
             whole = name in NOT_SPLIT
@@ -194,9 +196,15 @@ def query_of(model: type[Query], args: MultiDict[str, str]) -> Query:
 
 def parameters_of(model: type[BaseModel] | None) -> tuple[list[str], list[str]]:
     """The names of a query's parameters: those given once, and lists, which may be repeated."""
-    fields = {} if model is None else model.model_fields
+    fields = {} if model is None else parameter_fields(model)
     repeated = [name for name, field in fields.items() if is_list(field.annotation)]
     return [name for name in fields if name not in repeated], repeated
+
+
+@lru_cache
+def parameter_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """A query's fields by the names of their parameters."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def is_list(annotation: Any) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, text
 
 Subject = Literal[
     "accounts",
+    "conversions",
     "deployments",
     "job runs",
     "keys",
@@ -30,6 +31,7 @@ WAIT_MS = 5_000
 _SUBJECTS: tuple[Subject, ...] = (
     *("accounts", "deployments", "job runs", "keys", "log-ins", "merges"),
     *("quarantine", "schema", "streams", "scenarios"),
+    "conversions",
 )
 _TURN = text("SELECT pg_advisory_xact_lock(:number)").bindparams(bindparam("number"))
 _LOCK_SHARED = text(f"SELECT pg_advisory_xact_lock_shared({LOCK})")

@@ -18,6 +18,7 @@ from recsys.ingest.row_owners import owner_keys
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
+    conversion_rows,
     event_rows,
     history_rows,
     impression_rows,
@@ -32,6 +33,7 @@ from recsys.storage.entities.tombstone_rows import (
 )
 from recsys.storage.schema.tables import (
     aliases,
+    conversions,
     deferred_events,
     events,
     impressions,
@@ -125,7 +127,9 @@ def erase_keys(
     answers = connection.execute(
         select(impressions.c.recommendation_id).where(given_to(ids, sessions))
     )
-    gone["impressions"] = impression_rows.forget(connection, list(answers.scalars()))
+    names = list(answers.scalars())
+    conversion_rows.erase(connection, keys, names)
+    gone["impressions"] = impression_rows.forget(connection, names)
     wanted = frozenset(keys)
     known = scan if scan is not None and scan.keys == wanted else QuarantineScan(wanted)
     gone["quarantine"] = _delete_rejected(connection, _scan_on(connection, known).found)
@@ -155,7 +159,7 @@ def erase_again(connection: Connection, now_us: int) -> int:
             select(aliases.c.user_id),
         ),
         "s:": (sessions, asked),
-        "": (select(aliases.c.alias_key),),
+        "": (select(aliases.c.alias_key), select(conversions.c.owner_key)),
     }
     keys: set[str] = set()
     for kind, statements in named.items():

@@ -21,6 +21,7 @@ from recsys.events.identity import user_bucket
 from recsys.events.times import SECOND_US
 from recsys.ingest.gorse_objects import ADDED, put_id
 from recsys.storage.engine import advisory_lock
+from recsys.storage.entities import conversion_rows
 from recsys.storage.entities.event_rows import insert_events
 from recsys.storage.entities.feedback_views import Key, feedback_of, key_of, of_pair
 from recsys.storage.entities.tombstone_rows import is_erased
@@ -190,6 +191,7 @@ def _delete_events(connection: Connection, condition: Any, now_us: int) -> int:
             events.c.id.in_([row.id for row in some]),
             events.c.user_bucket.in_({row.user_bucket for row in some}),
         )
+        conversion_rows.take_back(connection, chosen)
         connection.execute(delete(events).where(chosen))
     if rows:
         gone = [{"event_row": row.id, "removed_at_us": now_us} for row in rows]

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from recsys.errors import ConflictError, NotFoundError
 from recsys.events.times import DAY_US
-from recsys.storage.entities import click_rows
+from recsys.storage.entities import click_rows, conversion_rows
 from recsys.storage.schema.tables import events, imports, rejected_events, removed_sequences
 
 UNDO_ROWS = 50_000  # row numbers a transaction
@@ -129,11 +129,13 @@ def check_undoable(one: ImportRow) -> None:
 
 
 def undo_rows(connection: Connection, one: ImportRow, first: int) -> tuple[int, set[int]]:
-    """Delete the import's events among UNDO_ROWS row numbers from `first` on, and their clicks.
+    """Delete the import's events among UNDO_ROWS row numbers from `first` on, with what was
+    attributed of them.
 
     How many went, and the days (in µs) that they were of.
     """
     of_import = _span(one, first)
+    conversion_rows.take_back(connection, of_import)
     click_rows.take_back(connection, of_import)
     day = events.c.timestamp_us - events.c.timestamp_us % DAY_US
     days = set(connection.execute(select(day).where(of_import).distinct()).scalars())

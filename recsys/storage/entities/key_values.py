@@ -21,6 +21,10 @@ class InstallationKey(StrEnum):
     TOMBSTONE_KEY = "tombstone_key"  # of the keyed hash of those who were erased (hex)
     ARM_KEY = "arm_key"  # of the keyed hash that draws users into the control arm (hex)
     ATTRIBUTED_UNTIL_US = "attributed_until_us"  # receipt time up to which clicks are attributed
+    CONVERSIONS_SINCE_US = (
+        "conversions_since_us"  # time of the oldest event that may be a conversion
+    )
+    CONVERSIONS_SETTLED = "conversions_settled"  # row id up to which none needs a second look
     EVENTS_COUNTED_TO = "events_counted_to"  # row id up to which events need no second look
     EVENTS_COUNTED_NEWEST = "events_counted_newest"  # the newest row id that was counted
     QUARANTINE_COLUMNS = "quarantine_columns"  # source -> columns its owners stand in (JSON)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, select
 from recsys.errors import ConflictError
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
-from recsys.storage.entities import attribute_rows, event_rows, history_rows
+from recsys.storage.entities import attribute_rows, conversion_rows, event_rows, history_rows
 from recsys.storage.entities.stamps import bump
 from recsys.storage.entities.tombstone_rows import is_erased
 from recsys.storage.schema.tables import (
@@ -88,5 +88,6 @@ def merge(connection: Connection, user_id: str, other: str, now_us: int) -> Merg
             aliases.update().where(aliases.c.user_id == other[2:]).values(user_id=target)
         )
         left_out = attribute_rows.merge_attributes(connection, target, other[2:], now_us)
+    conversion_rows.note_due(connection, [f"u:{target}"])
     bump(connection, "aliases")
     return Merged(target, left_out)

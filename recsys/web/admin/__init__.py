@@ -12,6 +12,7 @@ from recsys.web import problem_details
 from recsys.web.admin import access, formats, login_page, pages, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.terms import TERMS
+from recsys.web.services import services
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -34,6 +35,7 @@ def register(app: Flask) -> None:
     app.add_template_filter(svg.chart_json, "chart_json")
     for name, function in formats.FILTERS.items():
         app.add_template_filter(function, name)
+    app.add_template_filter(_money, "money")
 
     @app.before_request
     def check() -> AnyResponse | None:
@@ -109,3 +111,8 @@ def _way_on() -> tuple[str, str] | None:
 
 def _is_here() -> bool:
     return request.path == PREFIX or request.path.startswith(PREFIX + "/")
+
+
+def _money(value: float | None) -> str:
+    """An amount in the configured currency."""
+    return formats.money(value, services().settings.attribution.currency)

@@ -11,6 +11,13 @@ from markupsafe import Markup
 from recsys.events.times import from_us, rfc3339
 
 NONE = "–"
+# Currencies without a smaller unit (ISO 4217).
+WHOLE_CURRENCIES = frozenset(
+    (
+        *("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI"),
+        *("VND", "VUV", "XAF", "XOF", "XPF"),
+    )
+)
 
 
 def number(value: float | None) -> str:
@@ -35,6 +42,18 @@ def compact(value: float | None) -> str:
         if abs(value) >= limit:
             return f"{value / (1e3 if sign == 'k' else limit):.1f}{sign}"
     return number(value)
+
+
+def money(value: float | None, currency: str = "") -> str:
+    """An amount, with the code of its currency where that is configured.
+
+    >>> money(1234.5, "EUR"), money(-1980.0, "JPY"), money(3), money(None, "EUR")
+    ('1,234.50 EUR', '-1,980 JPY', '3.00', '–')
+    """
+    if value is None:
+        return NONE
+    amount = f"{value:,.{0 if currency in WHOLE_CURRENCIES else 2}f}"
+    return f"{amount} {currency}".rstrip()
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -15,6 +15,7 @@ from recsys.events.times import DAY_US, HOUR_US
 from recsys.serving.answers import RankedItem
 from recsys.storage.dashboard import catalogue_views
 from recsys.storage.dashboard.catalogue_views import ItemEvents, ItemQuery, Position
+from recsys.storage.dashboard.revenue import item_revenue
 from recsys.storage.entities import item_rows
 from recsys.text_rules import stored_text_problem
 from recsys.web.admin import exposures, figures, tiles
@@ -34,6 +35,7 @@ AVAILABILITY = {"shown": True, "hidden": False}
 CATEGORIES = 300  # offered in the filter
 NEIGHBOURS = 8
 UNLISTED = 8  # ids found that only the model knows
+SOLD_DAYS = 30  # of what was sold of an item
 
 
 @view(blueprint, "", role="viewer", query=(*NARROWED_BY, "sort", "cursor"))
@@ -105,6 +107,8 @@ def show() -> str:
         item = item_rows.get_items(connection, [item_id]).get(item_id)
         exposure = exposures.exposure(connection)
         counted = shared.event_views.item_events(connection, item_id, HOUR_US, now_us=now)
+        currency = shared.settings.attribution.currency
+        sold = item_revenue(connection, item_id, now - SOLD_DAYS * DAY_US, now, currency)
     if item is None and not known and not counted.steps:
         raise NotFoundError("item", item_id)
     places, clicks = exposure.shown.total(), exposure.clicked.total()
@@ -116,6 +120,7 @@ def show() -> str:
         version=bundle.version if bundle is not None else None,
         chart=_chart(counted, now),
         counted=counted,
+        sold=sold,
         events=sum(number for _, _, number in counted.steps),
         exposure=exposure,
         shown_share=exposure.shown[item_id] / places if places else None,

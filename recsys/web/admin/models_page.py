@@ -9,6 +9,8 @@ from werkzeug.wrappers import Response
 
 from recsys.commands import deployments
 from recsys.errors import InputError
+from recsys.events.times import DAY_US
+from recsys.storage.dashboard.revenue import revenue
 from recsys.storage.entities import version_rows
 from recsys.web.admin import evaluations
 from recsys.web.admin.access import PREFIX, done, flash, view
@@ -21,6 +23,7 @@ blueprint = Blueprint("admin_models", __name__, url_prefix=f"{PREFIX}/models")
 
 STATES = ("candidate", "refused", "promoted", "deleted")
 MAX_REASON = 500
+MONEY_DAYS = 30  # of what a version's answers brought
 
 
 @view(blueprint, "", role="viewer", query=("cursor", "state", "ranking"))
@@ -76,10 +79,13 @@ def show(version: str) -> str:
         champion = version_rows.champion_name(connection)
         target = version_rows.rollback_target(connection)
         deployed = version_rows.list_deployments(connection, 50, version)
+        now, currency = now_us(), services().settings.attribution.currency
+        money = revenue(connection, now - MONEY_DAYS * DAY_US, now, currency, version)
     one = Version.of(row)
     return render_template(
         "admin/model.html",
         row=row,
+        money=money,
         verdict=one.verdict,
         facts=one.facts,
         champion=champion and champion[0],

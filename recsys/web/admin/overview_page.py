@@ -18,7 +18,7 @@ from recsys.storage.entities.live_quality_rows import SYSTEMS, LiveQuality, Syst
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.formats import duration, percent, points
-from recsys.web.admin.overview_summary import headlines, opening
+from recsys.web.admin.overview_summary import headlines, money_headline, opening
 from recsys.web.admin.problems import find_problems, scheduler_silence_us
 from recsys.web.admin.queries import RANGE, TimeRange, time_range
 from recsys.web.admin.svg import Chart, Series
@@ -57,7 +57,10 @@ def index() -> str:
             now=now,
             problems=problems,
             opening=opening(champion, schedule_rows.list_schedules(connection), len(problems), now),
-            headlines=headlines(connection, chosen, counter, users[1], events, hours[1]),
+            headlines=[
+                *headlines(connection, chosen, counter, users[1], events, hours[1]),
+                *money_headline(connection, chosen, settings.attribution.currency),
+            ],
             champion=champion,
             coverage=_coverage(champion),
             silence=scheduler_silence_us(lease),

@@ -9,11 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from recsys.events.times import DAY_US, HOUR_US
+from recsys.storage.dashboard.revenue import revenue
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import answer_count_rows, schedule_rows, version_rows
 from recsys.storage.entities.live_quality_rows import LiveQuality
 from recsys.web.admin import figures, svg
-from recsys.web.admin.formats import compact, duration, number, percent, points
+from recsys.web.admin.formats import compact, duration, money, number, percent, points
 from recsys.web.admin.queries import TimeRange
 
 SERVED, POPULAR, RECALL = "served", "popular_recent", "recall@20"
@@ -129,6 +130,27 @@ def headlines(
             svg.sparkline([hour.recall("live") or 0.0 for hour in hours], "Live recall@20"),
             "recall@20",
         ),
+    ]
+
+
+def money_headline(connection: Connection, chosen: TimeRange, currency: str) -> list[Headline]:
+    """What answers brought in this range; nothing where nothing was sold in it or before."""
+    found, earlier = (
+        revenue(connection, one.since_us, one.until_us, currency) for one in (chosen, chosen.before)
+    )
+    if not (found.total or earlier.total):
+        return []
+    note = "nothing was sold" if found.share is None else f"{percent(found.share)} of all value"
+    return [
+        Headline(
+            "Value from recommendations",
+            money(found.attributed, currency),
+            *_grown(found.attributed, earlier.attributed, note),
+            svg.sparkline(
+                [max(0.0, day) for day in found.by_day], "Value from recommendations by day"
+            ),
+            "conversion",
+        )
     ]
 
 

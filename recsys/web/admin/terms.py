@@ -14,6 +14,8 @@ TERMS = {
     "version before it, for comparison.",
     "uplift": "The click-through of the champion arm minus that of the control arm, in the same hours.",
     "click-through": "The share of answers with at least one click.",
+    "conversion": "An event such as a purchase, of the types in [attribution]. It counts for the answer "
+    "that it names, or for answers that showed its item before.",
     "coverage": "The share of the catalogue that is recommended to anyone in the evaluation.",
     "fallback": "What fills an answer where the model has nothing more to recommend, such as popular "
     "items.",

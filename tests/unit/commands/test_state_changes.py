@@ -33,6 +33,7 @@ DATA = {
     "what is counted and derived from them": {
         *("click_rows.attribute_clicks", "item_rows.replace_followers"),
         "live_quality_rows.put_hour",
+        *("conversion_attribution.attribute_batch", "conversion_attribution.attribute_due"),
     },
     "an installation's own name and key, made when they are first asked for": {
         *(
@@ -45,7 +46,7 @@ DATA = {
     "what time takes": {
         *("event_rows.delete_before", "impression_rows.delete_impressions_before"),
         *("job_rows.delete_runs_before", "account_rows.delete_old_sessions"),
-        *("version_rows.retire", "attribute_rows.delete_idle"),
+        *("version_rows.retire", "attribute_rows.delete_idle", "conversion_rows.forget_owners"),
     },
     "runs and schedules as the scheduler keeps them": {
         *("job_rows.claim_slot", "job_rows.assign_run", "job_rows.start_run", "job_rows.beat"),

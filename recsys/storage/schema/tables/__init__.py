@@ -26,6 +26,7 @@ from recsys.storage.schema.tables.answer_tables import (
     stamps,
     storage_sizes,
 )
+from recsys.storage.schema.tables.conversion_tables import conversions, conversions_due
 from recsys.storage.schema.tables.event_tables import (
     aliases,
     deferred_events,
@@ -59,6 +60,8 @@ __all__ = [
     "api_keys",
     "attributed_clicks",
     "audit_log",
+    "conversions",
+    "conversions_due",
     "deferred_events",
     "deployments",
     "event_counts",
