@@ -35,17 +35,22 @@ def names(answer):
 def test_diversity_and_rotation(service, asked):
     plain = names(service.get("/users/u/recommendations?k=8"))
     assert names(asked(ScenarioSpec())) == names(asked(ScenarioSpec(diversity=0))) == plain
-    diverse = names(asked(ScenarioSpec(diversity=0.8)))
+    told = asked(ScenarioSpec(diversity=0.8))
+    given = service.get("/users/u/recommendations?k=59")["items"]
+    scores = {item["item_id"]: (item["score"], item["source"]) for item in given}
+    for item in told["items"]:
+        assert (item["score"], item["source"]) == scores[item["item_id"]]
+    diverse = names(told)
     assert diverse[0] == plain[0] and set(diverse) != set(plain) and len(set(diverse)) == 8
     assert names(asked()) == diverse
 
-    rotates = ScenarioSpec(rotation=Rotation(shown=9, hours=1))
+    rotates = ScenarioSpec(rotation=Rotation(shown=10, hours=1))
     before = asked(rotates)
-    assert names(before) == plain  # each was shown at most six times so far
+    assert names(before) == plain  # each was shown at most seven times so far
     for answer in (before, asked(), asked()):  # said to have shown the first of them alone
         told = {"recommendation_id": answer["recommendation_id"], "items": plain[:1]}
         service.post("/impressions", told)
-    sinks = asked(ScenarioSpec(rotation=Rotation(shown=6, hours=1)))
+    sinks = asked(ScenarioSpec(rotation=Rotation(shown=7, hours=1)))
     assert names(sinks)[:7] == plain[1:] and plain[0] not in names(sinks)
     assert names(service.get("/users/u/recommendations?k=8")) == plain  # elsewhere as before
 

@@ -48,10 +48,13 @@ def reordered(
         yield from ranked
         return
     sunk, k = context.sunk, context.request.k
-    keeps = context.filters.keeps
-    shown = (one for one in ranked if keeps(one.item_id))
-    best = itertools.islice(shown, k + BEYOND + min(len(sunk), MOST_SUNK))
-    window = list({one.item_id: one for one in best}.values())
+    best: dict[str, Candidate] = {}  # an item may come twice: from the first that has it
+    for one in ranked:
+        if context.filters.keeps(one.item_id):
+            best.setdefault(one.item_id, one)
+        if len(best) == k + BEYOND + min(len(sunk), MOST_SUNK):
+            break
+    window = list(best.values())
     fresh = [one for one in window if one.item_id not in sunk]
     if spec.diversity and context.bundle is not None:
         rows = context.bundle.vocabulary.encode(one.item_id for one in fresh).astype(np.int64)
