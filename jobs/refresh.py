@@ -1,6 +1,6 @@
 """Keep fresh what needs no training: enter events whose time has come, attribute clicks and conversions to
-answers, guard the champion, copy items and users, count what follows items newer than the model, count
-activity for the dashboard, report on the events' quality, rank a finished hour's positions as they were
+answers, follow experiments, guard the champion, copy items and users, count what follows items newer than the
+model, count activity for the dashboard, report on the events' quality, rank a finished hour's positions as they were
 served, delete uploaded files that nobody imported, and refresh the planner statistics of a request's queries.
 
 Popular items are counted by the serving processes themselves, at most once a minute.
@@ -17,7 +17,7 @@ from recsys.config import Settings
 from recsys.errors import ConfigError, SourceUnavailableError
 from recsys.events.times import to_us
 from recsys.ingest.uploads import open_uploads
-from recsys.ops import upkeep
+from recsys.ops import experiment_upkeep, upkeep
 from recsys.ops.conversions import attribute_conversions
 from recsys.ops.guard import guard_champion
 from recsys.storage.engine.database import Database
@@ -31,6 +31,7 @@ class RefreshOutcome:
     deferred_events: int = 0  # whose time has come
     clicks_looked_at: int = 0
     conversions_looked_at: int = 0
+    experiment_events: int = 0  # conversions and returns that were looked at
     items_copied: int = 0
     users_copied: int = 0
     followers: int = 0
@@ -53,6 +54,8 @@ def run(settings: Settings, database: Database, log: RunLog) -> RefreshOutcome:
     done.clicks_looked_at = upkeep.attribute_clicks(database, datetime.now(UTC))
     log.at("conversions", 0.1)
     done.conversions_looked_at = attribute_conversions(settings, database, datetime.now(UTC))
+    log.at("experiments", 0.15)
+    done.experiment_events = experiment_upkeep.follow(settings, database, datetime.now(UTC))
     log.at("champion", 0.2)
     done.rolled_back = guard_champion(settings, database, datetime.now(UTC), log.fence)
     if done.rolled_back is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.commands.drill_commands import chaos, faults, instances
+from bench.commands.experiment_commands import experiments
 from bench.commands.log_commands import consume, ingest, scale, sequences, table
 from bench.commands.server_commands import (
     beside,
@@ -31,5 +32,5 @@ COMMANDS = (
         beside,
         pages,
     ),
-    *(chaos, instances, swap, freshness, faults),
+    *(chaos, instances, swap, freshness, faults, experiments),
 )

@@ -13,6 +13,7 @@ from recsys.cli import (
     db,
     demo,
     doctor,
+    experiments,
     imports,
     init,
     items,
@@ -44,6 +45,6 @@ def register(app: typer.Typer) -> None:
         plan,
     ):
         module.register(app)
-    for module in (db, imports, items, users, models, jobs, keys, admin):
+    for module in (db, imports, items, users, models, experiments, jobs, keys, admin):
         app.add_typer(module.app)
     bench.register(app)

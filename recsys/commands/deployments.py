@@ -25,7 +25,14 @@ def promote(database: Database, actor: Actor, version: str, reason: str, now_us:
     Raises NotFoundError, or ConflictError where its files were deleted.
     """
     with database.begin() as connection:
-        _deploy(connection, actor, "model.promote", version, reason, now_us)
+        promote_in(connection, actor, version, reason, now_us)
+
+
+def promote_in(
+    connection: Connection, actor: Actor, version: str, reason: str, now_us: int
+) -> None:
+    """`promote` in a transaction that does more, as an experiment's does."""
+    _deploy(connection, actor, "model.promote", version, reason, now_us)
 
 
 def roll_back(database: Database, actor: Actor, reason: str, now_us: int) -> str:

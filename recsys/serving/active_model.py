@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from recsys.storage.entities.model_files import ModelFiles
 
 log = structlog.get_logger(__name__)
 CHAMPION, CONTROL = "champion", "control"
+EXPERIMENT = "experiment"  # answers that an experiment changes: in the report of that one alone
 PAGE = "page"  # the champion's answers to pages: in no comparison, since anyone can have them made
 REFUSED_LOOKS = 10  # after how many looks a refused version is read again
 
@@ -44,13 +46,14 @@ class Models(NamedTuple):
 
     champion: Bundle | None = None
     control: Bundle | None = None
+    arms: Mapping[str, Bundle] = MappingProxyType({})  # by version: those of experiments' arms
 
 
 class ChosenModel(NamedTuple):
     """The model that answers a request, and the arm that it is."""
 
     bundle: Bundle | None
-    arm: str | None  # CHAMPION, CONTROL or PAGE; None without a model
+    arm: str | None  # CHAMPION, CONTROL, EXPERIMENT or PAGE; None without a model
 
 
 # The champion and then the one it replaced; either may be missing.
@@ -69,15 +72,18 @@ class ActiveModel:
         *,
         control: bool = False,
         files: ModelFiles | None = None,
+        arms: Look = tuple,
     ) -> None:
         """`clock` gives seconds that never go back, such as time.monotonic; `matrix` is how the
         catalogue is scanned (`recsys.models.lstm.item_matrix.KINDS`); with `control` the champion before
-        the present one is held too. What is not in the folder `root` is fetched from `files`.
+        the present one is held too, and those that `arms` names. What is not in the folder `root` is
+        fetched from `files`.
         """
         self._root = root
         self._files = files
         self._matrix = matrix
         self._control = control
+        self._arms = arms
         self._reload_seconds = reload_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -137,12 +143,18 @@ class ActiveModel:
 
     def _take(self, names: Sequence[tuple[str, str]]) -> None:
         wanted = [Deployed(*name) for name in names]
-        names_wanted = {one.version for one in wanted}
+        of_arms = [Deployed(*name) for name in self._arms()]
+        names_wanted = {one.version for one in (*wanted, *of_arms)}
         self._failed = {one: at for one, at in self._failed.items() if one in names_wanted}
         if not wanted:
             self._models, self._refused = Models(), None
             return
-        held = {bundle.version: bundle for bundle in self._models if bundle is not None}
+        before = self._models
+        held = {
+            bundle.version: bundle
+            for bundle in (before.champion, before.control, *before.arms.values())
+            if bundle is not None
+        }
 
         def found(one: Deployed) -> Bundle | None:
             bundle = held.get(one.version) or self._load(one)
@@ -153,15 +165,14 @@ class ActiveModel:
         champion = found(wanted[0])
         self._refused = None if champion is not None else wanted[0].version
         # A process that has just begun holds none; it serves what a roll back would.
-        champion = (
-            champion or self._models.champion or next(filter(None, map(found, wanted[1:])), None)
-        )
+        champion = champion or before.champion or next(filter(None, map(found, wanted[1:])), None)
         control = found(wanted[1]) if self._control and len(wanted) > 1 else None
         if control is champion:
             control = None
-        if (champion, control) != self._models:
-            # One assignment, so that a request sees both old or both new.
-            self._models = Models(champion, control)
+        arms = {one.version: bundle for one in of_arms if (bundle := found(one)) is not None}
+        if (champion, control, arms) != before:
+            # One assignment, so that a request sees all old or all new.
+            self._models = Models(champion, control, arms)
 
     def _load(self, wanted: Deployed) -> Bundle | None:
         """The version, ready to answer; None where it is refused or was a moment ago."""

@@ -59,8 +59,8 @@ class Impressions:
         return self._bytes
 
     def record(self, answer: Answer) -> None:
-        """Take an answer; costs some microseconds."""
-        if not self._sampled(answer.recommendation_id):
+        """Take an answer; costs some microseconds. One that counts in an experiment is kept whatever the share."""
+        if not (answer.experiments or self._sampled(answer.recommendation_id)):
             return
         with self._lock:
             impression = _impression(answer)
@@ -195,6 +195,7 @@ def _impression(answer: Answer) -> Impression:
             for item in answer.items
         ),
         page_of=answer.page_of,
+        experiments={one.experiment: one.arm for one in answer.experiments if one.counted} or None,
         last_event_id=answer.last_event_id,
         sequence_length=answer.sequence_length,
         reasons=reasons or None,

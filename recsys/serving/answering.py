@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from recsys.config import Settings
 from recsys.events.export_files import writing
 from recsys.events.times import to_us
 from recsys.serving.all_users import ANSWERS, answer_rows, users_of
-from recsys.serving.answers import Answer, Request
+from recsys.serving.answers import Answer, Request, ShadowArm
 from recsys.serving.candidates import rank_candidates
 from recsys.serving.context import read_context
 from recsys.serving.explain import explain
 from recsys.serving.kept_answers import place_of
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.experiments import Assigned
 from recsys.serving.steering.reranking import explored, reordered, widened
 from recsys.serving.top_k import fallback_of, make_answer, take_top_k
 from recsys.storage.engine.database import Database
@@ -36,15 +38,30 @@ def recommend(
     request, where they were. Where the database cannot be reached, the request's own events and the
     last known popular items still give an answer, marked degraded.
     """
-    if request.scenario is not None:
-        request = recommender.scenarios.applied(request, stamps)
-    model = recommender.choose_model(request)
-    context = read_context(recommender, request, model, now_us, stamps)
+    stamps = stamps or recommender.stamps()
+    assigned = recommender.assigned(request, stamps)
+    answer = _answered(recommender, assigned, now_us, stamps)
+    if assigned.arms:
+        answer = replace(answer, experiments=assigned.arms, shadows=assigned.shadows)
+    return answer
+
+
+def rank_shadow(recommender: Recommender, arm: ShadowArm, now_us: int) -> Answer:
+    """What a shadow arm would have answered."""
+    assigned = Assigned(arm.request, arm.model_version, is_changed=True)
+    return _answered(recommender, assigned, now_us, None)
+
+
+def _answered(
+    recommender: Recommender, assigned: Assigned, now_us: int, stamps: Stamps | None
+) -> Answer:
+    model = recommender.choose_model(assigned)
+    context = read_context(recommender, assigned.request, model, now_us, stamps)
     recommendation_id = recommender.new_id()
     place = place_of(context, recommender.ranking.recent)
     chosen = recommender.kept.find(place)
     if chosen is None:
-        spec = request.scenario_spec
+        spec = assigned.request.scenario_spec
         ranked = rank_candidates(recommender, widened(context, spec))
         if spec is not None:
             ranked = reordered(context, spec, ranked)

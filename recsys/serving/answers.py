@@ -51,6 +51,23 @@ class Request:
     )
 
 
+class InArm(NamedTuple):
+    """An experiment that whoever asks is in. `counted`: False of who tests it."""
+
+    experiment: str
+    arm: str
+    counted: bool
+
+
+class ShadowArm(NamedTuple):
+    """An arm whose answer is logged and not shown: what it would be asked for."""
+
+    experiment: str
+    arm: str
+    request: Request
+    model_version: str | None  # that would answer; None: the usual one
+
+
 class Candidate(NamedTuple):
     """An item that may be answered. A tuple: a request may look at thousands."""
 
@@ -95,11 +112,13 @@ class Answer:
     last_event_id: str | None
     degraded: str | None
     items: list[RankedItem] = field(default_factory=list)
-    arm: str | None = None  # 'champion', 'control' or 'page'; None without a model
+    arm: str | None = None  # 'champion', 'control', 'experiment' or 'page'; None without a model
     fallback: str | None = None  # why some item is not of the model's ranking: one of FALLBACKS
     scenario: str | None = None
     scenario_version: int | None = None
     page_of: str | None = None
+    experiments: tuple[InArm, ...] = ()
+    shadows: tuple[ShadowArm, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from recsys.errors import (
 from recsys.events.identity import RandomIds
 from recsys.models.bundle import Bundle
 from recsys.registry import sweep_parts, sweep_unregistered
-from recsys.serving.active_model import PAGE, ActiveModel, ChosenModel, Models, choose_model
+from recsys.serving.active_model import (
+    EXPERIMENT,
+    PAGE,
+    ActiveModel,
+    ChosenModel,
+    Models,
+    choose_model,
+)
 from recsys.serving.answers import Request
 from recsys.serving.event_types import EventTypes
 from recsys.serving.history import MergedKeys
@@ -26,11 +33,14 @@ from recsys.serving.item_snapshot import Catalogue
 from recsys.serving.kept_answers import KeptAnswers
 from recsys.serving.live_state import LiveState
 from recsys.serving.popularity import FollowerTable, Popularity
+from recsys.serving.steering.experiments import Assigned, Experiments
 from recsys.serving.steering.scenarios import Scenarios
+from recsys.serving.steering.shadow_answers import ShadowAnswers
 from recsys.serving.version_ranking import VersionRanking
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import key_values, version_rows
+from recsys.storage.entities import experiment_rows, key_values, version_rows
 from recsys.storage.entities.model_files import open_model_files
+from recsys.storage.entities.stamps import Stamps, read_stamps
 from recsys.storage.events_source import open_events_source
 
 ARM_RETRY_SECONDS = 10.0
@@ -56,6 +66,7 @@ class Recommender:
             serving.item_matrix,
             control=serving.control_share > 0,
             files=self._files,
+            arms=self._models_of_arms,
         )
         self.source = open_events_source(settings, database)
         self.live = (
@@ -65,6 +76,8 @@ class Recommender:
         self.followers = FollowerTable()
         self.catalogue = Catalogue()
         self.scenarios = Scenarios(database)
+        self.experiments = Experiments(database, self._arm_key)
+        self.shadows = ShadowAnswers(database)
         self.event_types = EventTypes(settings, clock)
         self.merged = MergedKeys()
         self.kept = KeptAnswers()
@@ -112,13 +125,36 @@ class Recommender:
         """The champion."""
         return self.models().champion
 
-    def choose_model(self, request: Request) -> ChosenModel:
-        """The model for whoever asks, and the arm that it is. Pages are in no arm of the comparison."""
-        models = self.models()
+    def stamps(self) -> Stamps | None:
+        """The stamps, for a request whose key was not looked up with them; None with the database away."""
+        try:
+            with self.database.read() as connection:
+                return read_stamps(connection)
+        except StorageUnavailableError:
+            return None
+
+    def assigned(self, request: Request, stamps: Stamps | None) -> Assigned:
+        """The request as the scenario that it names and the arms of whoever asks have it."""
+        scenario = None
+        if request.scenario is not None:
+            scenario = self.scenarios.find(request.scenario, stamps)
+        return self.experiments.assigned(request, scenario, stamps)
+
+    def choose_model(self, assigned: Assigned) -> ChosenModel:
+        """The model for whoever asks, and the arm that it is. Pages are in no arm of the comparison of
+        champion and control, nor is whatever an experiment changes.
+        """
+        request, models = assigned.request, self.models()
+        if assigned.is_changed and models.champion is not None:
+            return ChosenModel(_bundle_of(models, assigned.model_version), EXPERIMENT)
         if request.from_page:
             return ChosenModel(models.champion, PAGE if models.champion is not None else None)
         asker = request.user_id or request.session_id
         return choose_model(models, asker, self.settings.serving.control_share, self._arm_key)
+
+    def _models_of_arms(self) -> list[tuple[str, str]]:
+        with self.database.connect() as connection:
+            return experiment_rows.models_wanted(connection)
 
     def _arm_key(self) -> bytes | None:
         """What arms are drawn with; None where it cannot be had, which is tried once in a while."""
@@ -163,4 +199,13 @@ class Recommender:
         """Stop following events, and close the connections to where they come from."""
         if self.live is not None:
             self.live.stop()
+        self.shadows.close()
         self.source.close()
+
+
+def _bundle_of(models: Models, version: str | None) -> Bundle | None:
+    """The model of an arm's version; the champion where it names none, or is not loaded."""
+    control = models.control
+    if control is not None and control.version == version:
+        return control
+    return models.arms.get(version or "", models.champion)

@@ -119,7 +119,12 @@ def filtered_items(recommender: Recommender, request: Request, now_us: int) -> l
 
     Raises StorageUnavailableError.
     """
-    context = stored_context(recommender, request, recommender.choose_model(request), now_us)
+    stamps = recommender.stamps()
+    assigned = recommender.assigned(request, stamps)
+    request = assigned.request
+    context = stored_context(
+        recommender, request, recommender.choose_model(assigned), now_us, stamps
+    )
     filters = context.filters
     unfiltered = replace(
         context,

@@ -1,12 +1,20 @@
-"""Click-through with its interval, and the champion's uplift over the control."""
+"""Click-through with its interval, and the champion's uplift over the control, which is an experiment that is
+always on.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from recsys.events.times import DAY_US, HOUR_US
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import answer_count_rows, version_rows
+
+CONTROL_DAYS = 7  # that are looked back
 Z = 1.959964  # two-sided 95%
 
 
@@ -61,3 +69,35 @@ def uplift(hourly: Iterable[Mapping[str, Any]], z: float = Z) -> dict[str, float
         "high": round(difference + half, 6),
         "hours": count,
     }
+
+
+@dataclass(frozen=True)
+class ControlArm:
+    """How the champion does beside the one before it, which a share of the users keeps getting."""
+
+    share: float
+    champion: str | None
+    control: str | None
+    answers: dict[str, int]  # by arm
+    uplift: dict[str, float] | None
+
+
+def control_arm(connection: Connection, share: float, now_us: int) -> ControlArm:
+    """Over the last CONTROL_DAYS, but not before the champion was deployed."""
+    versions = [name for name, _ in version_rows.deployed_names(connection)]
+    latest = version_rows.list_deployments(connection, 1)
+    since_us = now_us - now_us % HOUR_US - CONTROL_DAYS * DAY_US
+    if latest:
+        since_us = max(since_us, (latest[0]["deployed_at_us"] // HOUR_US + 1) * HOUR_US)
+    hourly = answer_count_rows.counts(connection, since_us, now_us, ("hour_us", "arm"))
+    answers: dict[str, int] = defaultdict(int)
+    for row in hourly:
+        if row["arm"] in ("champion", "control"):
+            answers[row["arm"]] += row["shown"]
+    return ControlArm(
+        share=share,
+        champion=versions[0] if versions else None,
+        control=versions[1] if len(versions) > 1 and share else None,
+        answers=dict(answers),
+        uplift=uplift(hourly),
+    )

@@ -17,7 +17,13 @@ from recsys.events.fields import Event
 from recsys.events.identity import users_and_sessions
 from recsys.events.times import rfc3339
 from recsys.storage.engine.database import Database
-from recsys.storage.entities import attribute_rows, click_rows, erasure_rows, impression_rows
+from recsys.storage.entities import (
+    attribute_rows,
+    click_rows,
+    erasure_rows,
+    experiment_unit_rows,
+    impression_rows,
+)
 from recsys.storage.events_source import EventsSource
 from recsys.storage.schema.tables import conversions, deferred_events, impressions, rejected_events
 
@@ -31,6 +37,7 @@ def user_json(
     """The object's bytes. Raises NotFoundError at once where nothing is stored of the user."""
     with database.connect() as connection:
         keys = erasure_rows.person_keys(connection, user_id)
+        tried = experiment_unit_rows.units_of(connection, keys)
         attributes = attribute_rows.get_attributes(connection, user_id)
         merged, sessions = users_and_sessions(keys[1:])
         first = source.user_events(connection, keys[0][2:], 1).events
@@ -44,6 +51,7 @@ def user_json(
         "merged_users": merged,
         "merged_sessions": sessions,
         "attributes": None if attributes is None else attributes.attributes,
+        "experiments": [_experiment(one) for one in tried],
     }
     return _written(head, source, database, keys)
 
@@ -67,6 +75,10 @@ def _written(
             before = b","
         yield b"]"
     yield b"}\n"
+
+
+def _experiment(one: dict[str, Any]) -> dict[str, Any]:
+    return {**one, "first_at": rfc3339(one.pop("first_at_us"))}
 
 
 def _events(source: EventsSource, database: Database, user_id: str) -> Iterator[list[Any]]:

@@ -41,6 +41,7 @@ from recsys.web import (
 )
 from recsys.web.api import (
     event_routes,
+    experiment_routes,
     health_routes,
     item_routes,
     job_routes,
@@ -112,6 +113,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
         report_routes,
         user_routes,
         item_routes,
+        experiment_routes,
         model_routes,
         job_routes,
         health_routes,

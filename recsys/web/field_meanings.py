@@ -47,6 +47,7 @@ MEANINGS = {
     "merged_users": "Users whose events count as this user's",
     "message": "What is wrong with it",
     "model_version": "The model version that answered",
+    "name": "Its name",
     "next_cursor": "Pass it as cursor for the next page; null on the last",
     "next_run_at": "The next scheduled time, in UTC",
     "outcome": "What the run came to, such as the version it made",

@@ -224,7 +224,8 @@ class _Ages(Collector):
             "Since the newest event a model has learned",
             labels=["version", "arm"],
         )
-        for arm, bundle in zip(("champion", "control"), self._models, strict=True):
+        models = self._models
+        for arm, bundle in (("champion", models.champion), ("control", models.control)):
             if bundle is not None:
                 family.add_metric([bundle.version, arm], _age(bundle))
         yield family

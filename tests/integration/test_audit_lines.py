@@ -33,7 +33,16 @@ FIRST, SECOND = "20250101-000000-aaaaaa", "20250102-000000-aaaaaa"
 ORIGIN = "https://shop.example"
 ROLES = {"cli": "cli", "rest": "key", "dashboard": "admin"}
 NOTHING = dict.fromkeys(
-    ("events", "impressions", "aliases", "attributes", "quarantine", "quality_reports"), 0
+    (
+        "events",
+        "impressions",
+        "aliases",
+        "attributes",
+        "experiments",
+        "quarantine",
+        "quality_reports",
+    ),
+    0,
 )
 
 

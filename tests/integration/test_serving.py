@@ -204,6 +204,7 @@ def test_erasure_takes_everything_and_nothing_brings_it_back(service, tmp_path):
         "attributes": 0,
         "quarantine": 1,
         "quality_reports": 0,
+        "experiments": 0,
     }
     assert (receipt["merged_users"], receipt["merged_sessions"]) == ([], ["s9"])
     notes = {"kNN index", "exports", "trained weights", "caches", "sequence files", "backups"}

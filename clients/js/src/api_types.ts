@@ -112,6 +112,7 @@ export interface RecommendationAnswer {
   last_event_id: string | null;
   degraded: string | null;
   arm: string | null;
+  experiments: Record<string, string>;
   items: RankedItemOut[];
 }
 

@@ -121,6 +121,7 @@ class RecommendationAnswer(TypedDict):
     last_event_id: str | None
     degraded: str | None
     arm: str | None
+    experiments: dict[str, str]
     items: list[RankedItemOut]
 
 

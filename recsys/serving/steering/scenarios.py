@@ -90,8 +90,12 @@ class Scenarios:
 
         `stamps`: as read from the database for this very request, where they were.
         """
-        found = self._table(stamps).get(request.scenario or "")
+        found = self.find(request.scenario or "", stamps)
         return request if found is None else found.applied(request)
+
+    def find(self, name: str, stamps: Stamps | None) -> Scenario | None:
+        """The scenario of that name; None where it is a label alone. `stamps` as in `applied`."""
+        return self._table(stamps).get(name)
 
     def _table(self, stamps: Stamps | None) -> Mapping[str, Scenario]:
         """By name; with the database away, as they were read last."""

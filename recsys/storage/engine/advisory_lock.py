@@ -15,6 +15,7 @@ Subject = Literal[
     "accounts",
     "conversions",
     "deployments",
+    "experiments",
     "job runs",
     "keys",
     "log-ins",
@@ -31,7 +32,7 @@ WAIT_MS = 5_000
 _SUBJECTS: tuple[Subject, ...] = (
     *("accounts", "deployments", "job runs", "keys", "log-ins", "merges"),
     *("quarantine", "schema", "streams", "scenarios"),
-    "conversions",
+    *("conversions", "experiments"),
 )
 _TURN = text("SELECT pg_advisory_xact_lock(:number)").bindparams(bindparam("number"))
 _LOCK_SHARED = text(f"SELECT pg_advisory_xact_lock_shared({LOCK})")

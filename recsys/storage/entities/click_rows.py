@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select, update
 
 from recsys.events.identity import PAGE_ID_PREFIX
-from recsys.storage.entities import key_values
+from recsys.storage.entities import experiment_unit_rows, key_values
 from recsys.storage.entities.answer_count_rows import TRUSTED, WHOLE, CountKey, add_counts
-from recsys.storage.entities.impression_rows import CHUNK, get_impressions
+from recsys.storage.entities.experiment_unit_rows import UnitKey
+from recsys.storage.entities.impression_rows import CHUNK, Impression, get_impressions
 from recsys.storage.entities.key_values import InstallationKey
 from recsys.storage.schema.tables import attributed_clicks, events
 
@@ -76,6 +77,7 @@ def attribute_clicks(
     clicked = {answer for answer, _ in kept}
     trusted = _trusted(kept)
     clicks: Counter[CountKey] = Counter()
+    of_units: Counter[UnitKey] = Counter()
     rows, replaced = [], []
     for event in pending:
         answer = answers.get(event.recommendation_id)
@@ -102,6 +104,8 @@ def attribute_clicks(
             )
             clicks[answer.key(source)] += 1
             clicks[answer.key(WHOLE)] += answer.recommendation_id not in clicked
+            if answer.recommendation_id not in clicked:
+                of_units.update(_experiment_units(answer))
             clicked.add(answer.recommendation_id)
         if is_trusted:
             clicks[answer.key(TRUSTED)] += answer.recommendation_id not in trusted
@@ -112,6 +116,7 @@ def attribute_clicks(
     if replaced:
         connection.execute(_REPLACE, replaced)
     add_counts(connection, clicks, "clicks")
+    experiment_unit_rows.add_clicks(connection, of_units)
     more = len(pending) == limit
     reached = pending[-1].received_at_us if more else now_us
     key_values.put(
@@ -142,13 +147,16 @@ def take_back(connection: Connection, chosen: ColumnElement[bool]) -> None:
     for row in rows:
         if row.recommendation_id in answers:
             clicks[answers[row.recommendation_id].key(row.source)] -= 1
+    of_units: Counter[UnitKey] = Counter()
     for name in names - {answer for answer, _ in left}:
         if name in answers:
             clicks[answers[name].key(WHOLE)] -= 1
+            of_units.subtract(_experiment_units(answers[name]))
     for name in _trusted(before) - _trusted(left):
         if name in answers:
             clicks[answers[name].key(TRUSTED)] -= 1
     add_counts(connection, clicks, "clicks")
+    experiment_unit_rows.add_clicks(connection, of_units)
 
 
 def clicks_of(connection: Connection, recommendation_id: str) -> list[dict[str, Any]]:
@@ -185,6 +193,12 @@ def _attributed(connection: Connection, ids: Iterable[str]) -> dict[tuple[str, s
         for answer, item_id, event_id in connection.execute(statement):
             found[answer, item_id] = not (event_id or "").startswith(PAGE_ID_PREFIX)
     return found
+
+
+def _experiment_units(answer: Impression) -> list[UnitKey]:
+    """The experiments' units that an answer counts for."""
+    unit = answer.unit
+    return [] if unit is None else [(name, unit) for name in answer.experiments or ()]
 
 
 def _trusted(clicked: Mapping[tuple[str, str], bool]) -> set[str]:

@@ -20,6 +20,7 @@ from recsys.storage.engine.database import Database
 from recsys.storage.entities import (
     conversion_rows,
     event_rows,
+    experiment_unit_rows,
     history_rows,
     impression_rows,
     rejected_rows,
@@ -36,6 +37,8 @@ from recsys.storage.schema.tables import (
     conversions,
     deferred_events,
     events,
+    experiment_testers,
+    experiment_units,
     impressions,
     quality_reports,
     rejected_events,
@@ -110,6 +113,7 @@ def erase_keys(
     """`erase` of those that 'u:<user_id>' and 's:<session_id>' name, under the lock that it takes."""
     ids, sessions = users_and_sessions(keys)
     gone = {"events": 0, "impressions": 0, "aliases": 0, "attributes": 0}
+    gone["experiments"] = experiment_unit_rows.forget_units(connection, keys)
     for at in range(0, len(keys), CHUNK):
         some = keys[at : at + CHUNK]
         own = delete(events).where(event_rows.owned_by(some))
@@ -130,6 +134,7 @@ def erase_keys(
     names = list(answers.scalars())
     conversion_rows.erase(connection, keys, names)
     gone["impressions"] = impression_rows.forget(connection, names)
+    experiment_unit_rows.read_again_from(connection)
     wanted = frozenset(keys)
     known = scan if scan is not None and scan.keys == wanted else QuarantineScan(wanted)
     gone["quarantine"] = _delete_rejected(connection, _scan_on(connection, known).found)
@@ -159,7 +164,12 @@ def erase_again(connection: Connection, now_us: int) -> int:
             select(aliases.c.user_id),
         ),
         "s:": (sessions, asked),
-        "": (select(aliases.c.alias_key), select(conversions.c.owner_key)),
+        "": (
+            select(aliases.c.alias_key),
+            select(conversions.c.owner_key),
+            select(experiment_units.c.unit),
+            select(experiment_testers.c.unit),
+        ),
     }
     keys: set[str] = set()
     for kind, statements in named.items():

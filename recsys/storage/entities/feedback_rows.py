@@ -21,7 +21,7 @@ from recsys.events.identity import user_bucket
 from recsys.events.times import SECOND_US
 from recsys.ingest.gorse_objects import ADDED, put_id
 from recsys.storage.engine import advisory_lock
-from recsys.storage.entities import conversion_rows
+from recsys.storage.entities import conversion_rows, experiment_unit_rows
 from recsys.storage.entities.event_rows import insert_events
 from recsys.storage.entities.feedback_views import Key, feedback_of, key_of, of_pair
 from recsys.storage.entities.tombstone_rows import is_erased
@@ -192,8 +192,10 @@ def _delete_events(connection: Connection, condition: Any, now_us: int) -> int:
             events.c.user_bucket.in_({row.user_bucket for row in some}),
         )
         conversion_rows.take_back(connection, chosen)
+        experiment_unit_rows.take_back(connection, chosen)
         connection.execute(delete(events).where(chosen))
     if rows:
+        experiment_unit_rows.read_again_from(connection)
         gone = [{"event_row": row.id, "removed_at_us": now_us} for row in rows]
         connection.execute(removed_events.insert(), gone)
     return len(rows)

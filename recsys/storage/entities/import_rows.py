@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 
 from recsys.errors import ConflictError, NotFoundError
 from recsys.events.times import DAY_US
-from recsys.storage.entities import click_rows, conversion_rows
+from recsys.storage.entities import click_rows, conversion_rows, experiment_unit_rows
 from recsys.storage.schema.tables import events, imports, rejected_events, removed_sequences
 
 UNDO_ROWS = 50_000  # row numbers a transaction
@@ -137,9 +137,11 @@ def undo_rows(connection: Connection, one: ImportRow, first: int) -> tuple[int, 
     of_import = _span(one, first)
     conversion_rows.take_back(connection, of_import)
     click_rows.take_back(connection, of_import)
+    experiment_unit_rows.take_back(connection, of_import)
     day = events.c.timestamp_us - events.c.timestamp_us % DAY_US
     days = set(connection.execute(select(day).where(of_import).distinct()).scalars())
     gone = connection.execute(delete(events).where(of_import)).rowcount
+    experiment_unit_rows.read_again_from(connection)
     return gone, {int(one) for one in days}
 
 

@@ -13,10 +13,13 @@ from sqlalchemy import Column, Connection, bindparam, delete, select
 from recsys.events.times import HOUR_US
 from recsys.storage.engine.database import upsert
 from recsys.storage.engine.short_selects import CompiledSelect
+from recsys.storage.entities import experiment_unit_rows
 from recsys.storage.entities.answer_count_rows import EMPTY, WHOLE, CountKey, add_counts
+from recsys.storage.entities.experiment_unit_rows import Exposure
 from recsys.storage.schema.tables import (
     attributed_clicks,
     impressions,
+    shadow_answers,
 )
 
 MAX_PAGES = 100  # of one answer that can be followed back
@@ -67,6 +70,14 @@ class Impression:
     sequence_length: int | None = None
     reasons: dict[str, Any] | None = None  # by item id
     shown: tuple[str, ...] | None = None  # what was really shown, where the caller said so
+    experiments: dict[str, str] | None = None  # experiment -> arm, of those it counts in
+
+    @property
+    def unit(self) -> str | None:
+        """Who is in an experiment's arm: 'u:<user_id>', or 's:<session_id>' of who is not known."""
+        if self.user_id is not None:
+            return f"u:{self.user_id}"
+        return None if self.session_id is None else f"s:{self.session_id}"
 
     def key(self, source: str) -> CountKey:
         """Where it is counted."""
@@ -94,6 +105,15 @@ def insert_impressions(connection: Connection, given: Sequence[Impression]) -> N
         for _, source, *_ in one.items:
             shown[one.key(source)] += 1
     add_counts(connection, shown, "shown")
+    experiment_unit_rows.add_exposures(
+        connection,
+        [
+            Exposure(name, one.unit, arm, one.created_at_us)
+            for one in given
+            if one.experiments and one.unit is not None and one.recommendation_id in fresh
+            for name, arm in one.experiments.items()
+        ],
+    )
 
 
 def get_impression(connection: Connection, recommendation_id: str) -> Impression | None:
@@ -162,6 +182,8 @@ def forget(connection: Connection, recommendation_ids: Sequence[str]) -> int:
         chunk = list(recommendation_ids[at : at + CHUNK])
         clicks = attributed_clicks.c.recommendation_id.in_(chunk)
         connection.execute(delete(attributed_clicks).where(clicks))
+        shadows = shadow_answers.c.recommendation_id.in_(chunk)
+        connection.execute(delete(shadow_answers).where(shadows))
         answers = impressions.c.recommendation_id.in_(chunk)
         gone += connection.execute(delete(impressions).where(answers)).rowcount
     return gone
@@ -189,6 +211,7 @@ def get_impressions(connection: Connection, ids: Iterable[str]) -> dict[str, Imp
                 sequence_length=row.sequence_length,
                 reasons=orjson.loads(row.reasons) if row.reasons else None,
                 shown=tuple(orjson.loads(row.shown)) if row.shown else None,
+                experiments=orjson.loads(row.experiments) if row.experiments else None,
             )
     return found
 
@@ -209,6 +232,7 @@ def _row(one: Impression) -> dict[str, Any]:
         "sequence_length": one.sequence_length,
         "reasons": orjson.dumps(one.reasons).decode() if one.reasons else None,
         "shown": orjson.dumps(list(one.shown)).decode() if one.shown is not None else None,
+        "experiments": orjson.dumps(one.experiments).decode() if one.experiments else None,
     }
 
 

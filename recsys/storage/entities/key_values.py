@@ -27,6 +27,7 @@ class InstallationKey(StrEnum):
     CONVERSIONS_SETTLED = "conversions_settled"  # row id up to which none needs a second look
     EVENTS_COUNTED_TO = "events_counted_to"  # row id up to which events need no second look
     EVENTS_COUNTED_NEWEST = "events_counted_newest"  # the newest row id that was counted
+    OUTCOMES_COUNTED = "outcomes_counted"  # how far experiments' events are counted (JSON)
     QUARANTINE_COLUMNS = "quarantine_columns"  # source -> columns its owners stand in (JSON)
     EXTERNAL_COUNTED = "mapped_counted"  # how far an external table's events are counted (JSON)
 

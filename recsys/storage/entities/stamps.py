@@ -24,6 +24,7 @@ class Stamps(NamedTuple):
     tombstones: int
     followers: int
     scenarios: int
+    experiments: int
 
 
 COLUMNS = tuple(tables.stamps.c[name] for name in Stamps._fields)
@@ -38,7 +39,14 @@ def read_stamps(connection: Connection) -> Stamps:
 def bump(
     connection: Connection,
     name: Literal[
-        "items", "keys", "deployments", "aliases", "tombstones", "followers", "scenarios"
+        "items",
+        "keys",
+        "deployments",
+        "aliases",
+        "tombstones",
+        "followers",
+        "scenarios",
+        "experiments",
     ],
 ) -> None:
     """Say that something of this kind changes in this transaction."""

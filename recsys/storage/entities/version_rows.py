@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select, update
 
 from recsys.errors import ConflictError, NotFoundError
 from recsys.storage.engine import advisory_lock
+from recsys.storage.entities import experiment_rows
 from recsys.storage.entities.stamps import bump
 from recsys.storage.schema.tables import deployments, model_versions
 
@@ -130,10 +131,13 @@ def deploy(connection: Connection, version: str, now_us: int, by: str, reason: s
 
 
 def retire(connection: Connection, version: str) -> bool:
-    """Mark a version as deleted; False where it is deployed, could be rolled back to, or is gone."""
+    """Mark a version as deleted; False where it is deployed, could be rolled back to, answers in an
+    experiment that runs, or is gone.
+    """
     if _lock(connection, version) == "deleted":
         return False
-    if version in dict(deployed_names(connection)):  # by someone who held the lock before
+    wanted = [*deployed_names(connection), *experiment_rows.models_wanted(connection)]
+    if version in dict(wanted):  # by someone who held the lock before
         return False
     set_state(connection, version, "deleted")
     return True

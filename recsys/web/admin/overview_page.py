@@ -171,7 +171,7 @@ def _click_through(connection: Connection, chosen: TimeRange) -> dict[str, Any]:
         if share is None or low is None or high is None:
             continue
         name = row["model_version"] or "no model"
-        arm = f" ({row['arm']})" if row["arm"] == "control" else ""
+        arm = f" ({row['arm']})" if row["arm"] in ("control", "experiment") else ""
         text = f"{percent(share, 2)}  of {row['shown']:,}"
         mark = "diamond" if row["arm"] == "champion" else "ring"
         plotted.append(

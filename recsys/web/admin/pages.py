@@ -49,6 +49,7 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
             Page("jobs", "Jobs", "jobs"),
         ),
     ),
+    ("Steer", (Page("experiments", "Experiments", "experiments"),)),
     (
         "Explore",
         (

@@ -16,6 +16,8 @@ TERMS = {
     "click-through": "The share of answers with at least one click.",
     "conversion": "An event such as a purchase, of the types in [attribution]. It counts for the answer "
     "that it names, or for answers that showed its item before.",
+    "minimum detectable effect": "The least difference that an experiment of this size finds with a "
+    "probability of 80%.",
     "coverage": "The share of the catalogue that is recommended to anyone in the evaluation.",
     "fallback": "What fills an answer where the model has nothing more to recommend, such as popular "
     "items.",

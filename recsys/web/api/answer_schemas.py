@@ -52,7 +52,10 @@ class RecommendationAnswer(BaseModel):
     sequence_length: int
     last_event_id: str | None
     degraded: str | None = Field(description="Why the answer is a fallback or incomplete, or null")
-    arm: str | None = Field(description="champion, control, or null without a model")
+    arm: str | None = Field(
+        description="champion, control, experiment (an arm changed the answer), page, or null"
+    )
+    experiments: dict[str, str] = Field(description="Experiment -> arm, of those it is part of")
     items: list[RankedItemOut]
 
 
@@ -100,5 +103,6 @@ def answer_out(answer: Answer) -> dict[str, Any]:
         "last_event_id": answer.last_event_id,
         "degraded": answer.degraded,
         "arm": answer.arm,
+        "experiments": {one.experiment: one.arm for one in answer.experiments},
         "items": [ranked_out(ranked) for ranked in answer.items],
     }

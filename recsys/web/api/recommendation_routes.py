@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from flask import Blueprint
@@ -49,6 +50,9 @@ def given_answer(shared: Services, request: Request, stamps: Stamps | None) -> d
     ):  # what it has stored costs as what it sends does; raised before it is stored
         shared.keys.spend_bytes(stored_bytes(answer))
     shared.impressions.record(answer)
+    if answer.shadows:
+        rank = partial(answering.rank_shadow, shared.recommender)
+        shared.recommender.shadows.take(answer, rank)
     shared.usage.answered(answer)
     told = answer_out(answer)
     if request.from_page and answer.last_event_id is not None:
@@ -164,6 +168,7 @@ def replay(recommendation_id: str) -> dict[str, Any]:
         "session_id": found.session_id,
         "model_version": found.model_version,
         "arm": found.arm,
+        "experiments": found.experiments or {},
         "scenario": found.scenario,
         "page_of": found.page_of,
         "sequence_length": found.sequence_length,

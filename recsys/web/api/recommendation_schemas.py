@@ -125,6 +125,7 @@ class ReplayAnswer(BaseModel):
     session_id: str | None
     model_version: str | None
     arm: str | None
+    experiments: dict[str, str] = Field(description="Experiment -> arm, of those it counts in")
     scenario: str | None
     page_of: str | None
     sequence_length: int | None

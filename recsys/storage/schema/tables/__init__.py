@@ -41,6 +41,14 @@ from recsys.storage.schema.tables.event_tables import (
     unmapped_names,
     users,
 )
+from recsys.storage.schema.tables.experiment_tables import (
+    experiment_looks,
+    experiment_outcomes,
+    experiment_testers,
+    experiment_units,
+    experiments,
+    shadow_answers,
+)
 from recsys.storage.schema.tables.model_tables import (
     deployments,
     followers,
@@ -66,6 +74,11 @@ __all__ = [
     "deployments",
     "event_counts",
     "events",
+    "experiment_looks",
+    "experiment_outcomes",
+    "experiment_testers",
+    "experiment_units",
+    "experiments",
     "followers",
     "imports",
     "impressions",
@@ -88,6 +101,7 @@ __all__ = [
     "scenario_versions",
     "scenarios",
     "service_counts",
+    "shadow_answers",
     "stamps",
     "storage_sizes",
     "stream_consumers",

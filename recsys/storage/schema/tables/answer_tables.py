@@ -26,6 +26,7 @@ impressions = Table(
     Column("sequence_length", Integer),
     Column("reasons", Text),  # JSON object: item_id -> past events, where asked for
     Column("shown", Text),  # JSON list of the items really shown, where the caller said so
+    Column("experiments", Text),  # JSON object: experiment -> arm, of those it counts in
 )
 Index("ix_impressions_created", impressions.c.created_at_us)
 Index(
@@ -80,7 +81,7 @@ stamps = Table(
         Column(name, BigInteger, nullable=False, server_default=text("0"))
         for name in (
             *("items", "keys", "deployments", "aliases", "tombstones", "followers"),
-            "scenarios",
+            *("scenarios", "experiments"),
         )
     ),
 )
