@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.commands.drill_commands import chaos, faults, instances
 from bench.commands.experiment_commands import experiments
-from bench.commands.log_commands import consume, ingest, scale, sequences, table
+from bench.commands.log_commands import consume, expressions, ingest, scale, sequences, table
 from bench.commands.server_commands import (
     beside,
     freshness,
@@ -24,6 +24,7 @@ COMMANDS = (
         ingest,
         consume,
         sequences,
+        expressions,
         table,
         scale,
         serve,

@@ -1,4 +1,6 @@
-"""recsys bench ingest, consume, sequences, table, scale: from events to sequence files, and on several workers."""
+"""recsys bench ingest, consume, sequences, expressions, table, scale: events and items at size, without a
+server.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import typer
 
 from bench.commands.options import PostgresOption, whole
 from recsys.cli.terminal import JsonOption, now, say, show
+from recsys.config.process import limit_threads
 from recsys.errors import InputError
 from recsys.events.times import to_us
 
@@ -56,6 +59,21 @@ def sequences(
     from bench.sequence_building import run_sequences
 
     show(run_sequences(events, seed, to_us(now()), postgresql, train), as_json)
+
+
+def expressions(
+    items: Annotated[int, typer.Option(min=1_000, max=10_000_000)] = 1_000_000,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Filter a catalogue by expressions of three conditions, new ones and one that was asked before.
+
+    Example: recsys bench expressions --items 100000
+    """
+    limit_threads()
+    from bench.expression_speed import run_expressions
+
+    show(run_expressions(items, seed, to_us(now()), say), as_json)
 
 
 def table(

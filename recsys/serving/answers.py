@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from recsys.config.exclude_seen import DEFAULT
 from recsys.events.fields import Event
-from recsys.ingest.row_conditions import Condition
+from recsys.steering.expressions.expression import Expression
+from recsys.steering.expressions.reading import ItemCondition
 from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.entities.item_rows import StoredItem
 
@@ -19,7 +20,7 @@ FALLBACKS = ("database", "no_model", "no_history", "unknown_items", "too_few")
 class Boost:
     """Items that meet `condition` have their score multiplied."""
 
-    condition: Condition
+    condition: ItemCondition
     factor: float
 
 
@@ -35,7 +36,7 @@ class Request:
     exclude_items: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()  # any of them; empty = all
     candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue
-    conditions: tuple[Condition, ...] = ()  # all of them must be met
+    conditions: tuple[ItemCondition, ...] = ()  # all of them must be met
     boosts: tuple[Boost, ...] = ()
     max_per_category: int | None = None
     scenario: str | None = None  # of a stored scenario, or a label for reports
@@ -49,6 +50,12 @@ class Request:
     as_of_us: int | None = (
         None  # stored events after it are left out of the history; None: all count
     )
+
+    @property
+    def names_user(self) -> bool:
+        """Whether a filter or boost names an attribute of the user."""
+        asked = (*self.conditions, *(boost.condition for boost in self.boosts))
+        return any(isinstance(one, Expression) and one.user_names for one in asked)
 
 
 class InArm(NamedTuple):

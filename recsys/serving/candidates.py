@@ -54,7 +54,8 @@ def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterat
     # What was asked for and nothing above knows still belongs into the answer.
     asked: Sequence[str] = request.candidates
     if filters.allowed and not asked:
-        asked = sorted(frozenset.intersection(*(one.item_ids for one in filters.allowed)))
+        first, *others = sorted((one.item_ids for one in filters.allowed), key=len)
+        asked = sorted(one for one in first if all(one in other for other in others))
     for item_id in asked:
         yield Candidate(item_id, 0.0, "latest")
 

@@ -93,7 +93,7 @@ def stored_context(
             stamps.aliases,
         )
         note = recommender.event_types.check(connection, request, model.bundle)
-        filters = filters_of(connection, request, stored, snapshot, recommender.source)
+        filters = filters_of(connection, request, stored, snapshot, recommender.source, now_us)
         sunk = sunk_for(connection, request, stored.events, now_us)
         followers = recommender.followers.at(connection, stamps.followers)
     if model.bundle is None and degraded is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -11,13 +11,21 @@ import numpy as np
 from recsys.config.exclude_seen import seen_types
 from recsys.errors import SourceUnavailableError
 from recsys.events.identity import Owner
+from recsys.events.times import MINUTE_US, from_us
 from recsys.events.vocabulary import FIRST_ITEM
+from recsys.ingest.row_conditions import Condition
 from recsys.models.bundle import Bundle
 from recsys.models.catalogue_scan import Mask
 from recsys.serving.answers import Request
+from recsys.serving.item_columns import CREATED
 from recsys.serving.item_snapshot import ItemSet, ItemSnapshot
+from recsys.steering.expressions.evaluation import Bindings
+from recsys.steering.expressions.expression import Expression
+from recsys.steering.expressions.reading import ItemCondition
 from recsys.storage.engine.database import Connection
+from recsys.storage.entities import attribute_rows
 from recsys.storage.entities.history_rows import History
+from recsys.storage.entities.item_values import values_of
 from recsys.storage.events_source import EventsSource
 
 
@@ -74,6 +82,7 @@ def filters_of(
     history: History,
     snapshot: ItemSnapshot,
     source: EventsSource,
+    now_us: int,
 ) -> Filters:
     """The filters that the request asks for, with the items seen in its history."""
     excluded = set(request.exclude_items).union(request.shown_before)
@@ -89,11 +98,58 @@ def filters_of(
     allowed = [ItemSet(frozenset(request.candidates))] if request.candidates else []
     if request.categories:
         allowed.append(snapshot.within(connection, request.categories))
-    allowed += [snapshot.meeting(connection, condition) for condition in request.conditions]
-    factors = tuple(
-        (snapshot.meeting(connection, boost.condition), boost.factor) for boost in request.boosts
-    )
+    meeting = _conditions_met(connection, request, history, snapshot, now_us)
+    allowed += [meeting(condition) for condition in request.conditions]
+    factors = tuple((meeting(boost.condition), boost.factor) for boost in request.boosts)
     return Filters(snapshot, frozenset(excluded), tuple(allowed), factors)
+
+
+def _conditions_met(
+    connection: Connection,
+    request: Request,
+    history: History,
+    snapshot: ItemSnapshot,
+    now_us: int,
+) -> Callable[[ItemCondition], ItemSet]:
+    """What gives the items that meet a condition of the request."""
+    asked = [*request.conditions, *(boost.condition for boost in request.boosts)]
+    expressions = [one for one in asked if isinstance(one, Expression)]
+    bindings = None
+    if expressions:
+        bindings = bindings_of(connection, expressions, request.user_id, history, snapshot, now_us)
+
+    def meeting(condition: ItemCondition) -> ItemSet:
+        if isinstance(condition, Expression) and bindings is not None:
+            return snapshot.meeting_expression(connection, condition, bindings)
+        assert isinstance(condition, Condition)
+        return snapshot.meeting(connection, condition)
+
+    return meeting
+
+
+def bindings_of(
+    connection: Connection,
+    expressions: Iterable[Expression],
+    user_id: str | None,
+    history: History,
+    snapshot: ItemSnapshot,
+    now_us: int,
+) -> Bindings:
+    """What the names of `expressions` stand for; of the user and the last item as far as any names them.
+
+    `now()` is cut to the minute, so that what rests on it is kept for one.
+    """
+    user: Mapping[str, object] = {}
+    last: Mapping[str, object] = {}
+    if user_id is not None and any(one.user_names for one in expressions):
+        found = attribute_rows.get_attributes(connection, user_id)
+        user = found.attributes if found is not None else {}
+    if history.events and any(one.last_names for one in expressions):
+        item_id = history.events[-1].item_id
+        item = snapshot.items(connection, [item_id]).get(item_id)
+        values = {"item_id": item_id} if item is None else values_of(item).values
+        last = values if item is None else {**values, CREATED: from_us(item.created_at_us)}
+    return Bindings(now_us - now_us % MINUTE_US, user, last)
 
 
 def filters_without_database(request: Request, snapshot: ItemSnapshot) -> Filters:

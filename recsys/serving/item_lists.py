@@ -1,4 +1,5 @@
-"""Item lists that are not personal: similar items, following items, popular items.
+"""Item lists that are not personal: similar, following, popular and trending items, and those bought
+together.
 
 Those of the model go by the live log too, where it is followed: an item newer than the model has
 neighbours and followers as soon as others have gone from or to it.
@@ -6,7 +7,7 @@ neighbours and followers as soon as others have gone from or to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,12 +17,17 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import top_k, votes_of
 from recsys.serving.answers import RankedItem
-from recsys.serving.item_snapshot import Catalogue, ItemSet
+from recsys.serving.bought_together import BasketTable
+from recsys.serving.item_snapshot import Catalogue, ItemSet, ItemSnapshot
 from recsys.serving.live_state import LiveState
 from recsys.serving.popularity import Popularity
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.stamps import read_stamps
+
+LOOKED_AT = (
+    4  # items that are looked up for each that is asked for, where some may be of no catalogue
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class ItemLists:
     popularity: Popularity
     popular_days: int
     live: LiveState | None
+    baskets: BasketTable
 
     def similar(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
         """Items whose vectors point the same way (cosine).
@@ -96,13 +103,49 @@ class ItemLists:
             if category is not None:
                 snapshot.within(connection, frozenset([category]), "category")
         counts = self.popularity.counts(self.database, now_us, days, category)
-        shown = [(item_id, count) for item_id, count in counts if item_id not in snapshot.hidden][
-            :k
-        ]
-        found = snapshot.look_up(self.database, [item_id for item_id, _ in shown])
+        return self._shown(snapshot, counts, k, "popular")
+
+    def trending(self, hours: int, k: int, now_us: int) -> list[RankedItem]:
+        """The items that most users and sessions had an event of in the last `hours`."""
+        snapshot = self._snapshot()
+        counts = self.popularity.trending(self.database, now_us, hours)
+        return self._shown(snapshot, counts, k, "trending")
+
+    def bought_together(self, item_ids: Sequence[str], k: int, now_us: int) -> list[RankedItem]:
+        """What was bought or carted together with `item_ids`, none of those among it.
+
+        Where none of them was, as `similar` of the last. Raises NotFoundError where the catalogue does
+        not know that one either.
+        """
+        found = self.baskets.at(now_us).together(item_ids)
+        if not found:
+            similar = self.similar(item_ids[-1], k + len(item_ids), now_us)
+            others = [one for one in similar if one.item_id not in set(item_ids)][:k]
+            return [one._replace(rank=rank) for rank, one in enumerate(others, 1)]
+        snapshot = self._snapshot()
+        if snapshot.stocked:  # a page's sessions may cart any text
+            first = found[: LOOKED_AT * k]
+            known = snapshot.look_up(self.database, [one for one, _ in first])
+            found = [one for one in first if one[0] in known]
+        return self._shown(snapshot, found, k, "bought_together")
+
+    def _snapshot(self) -> ItemSnapshot:
+        with self.database.connect() as connection:
+            return self.catalogue.at(connection, read_stamps(connection).items)
+
+    def _shown(
+        self,
+        snapshot: ItemSnapshot,
+        counts: Iterable[tuple[str, float]],
+        k: int,
+        source: str,
+    ) -> list[RankedItem]:
+        """The first k of `counts` that may be shown."""
+        shown = [(item_id, count) for item_id, count in counts if item_id not in snapshot.hidden]
+        found = snapshot.look_up(self.database, [item_id for item_id, _ in shown[:k]])
         return [
-            RankedItem(item_id, rank, float(count), "popular", found.get(item_id))
-            for rank, (item_id, count) in enumerate(shown, 1)
+            RankedItem(item_id, rank, float(count), source, found.get(item_id))
+            for rank, (item_id, count) in enumerate(shown[:k], 1)
         ]
 
     def _popular_in_category(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:

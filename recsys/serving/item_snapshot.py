@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -18,10 +18,15 @@ import orjson
 import pyarrow as pa
 
 from recsys.errors import InputError, StorageUnavailableError, unknown
-from recsys.events.array_types import Int64Array
+from recsys.events.array_types import Float64Array, Int64Array
+from recsys.events.vocabulary import FIRST_ITEM
 from recsys.ingest.row_conditions import ORDER, Condition, is_number
 from recsys.models.bundle import Bundle
+from recsys.serving.attribute_names import AttributeNames
 from recsys.serving.byte_cache import ByteCache, bytes_of
+from recsys.serving.item_columns import CatalogueColumns, ColumnStore, MaskedIds
+from recsys.steering.expressions.evaluation import Bindings
+from recsys.steering.expressions.expression import Expression
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.item_rows import StoredItem
@@ -30,6 +35,7 @@ METADATA = (*item_rows.FIELDS, "category")
 _Looked = tuple[StoredItem | None]  # what was found of an item; None: it has no metadata
 METADATA_BYTES = 64 * 2**20  # of items' metadata that is kept
 SET_BYTES = 32 * 2**20  # of answers to filters that are kept, and as much of their rows
+SET_ENTRY_BYTES = 500  # of an expression's answer, beside its mask
 LOOK_AHEAD = 50  # items whose metadata is read at once where one after another is looked at
 ITEM_BYTES = 800  # of an item's metadata, beside what its texts, categories and properties take
 NOTHING_BYTES = 70  # of the note that an item has none
@@ -51,8 +57,13 @@ def _looked_bytes(looked: _Looked) -> int:
 class ItemSet:
     """Items that a filter lets through."""
 
-    item_ids: frozenset[str]
+    item_ids: frozenset[str] | MaskedIds
     key: object = None  # under which their rows are kept; None: a client's own list, never kept
+
+
+def _set_bytes(held: ItemSet) -> int:
+    ids = held.item_ids
+    return ids.mask.nbytes + SET_ENTRY_BYTES if isinstance(ids, MaskedIds) else bytes_of(held)
 
 
 @dataclass
@@ -62,10 +73,14 @@ class ItemSnapshot:
     stamp: int
     hidden: frozenset[str]  # not available
     stocked: bool = False  # whether there is a catalogue
+    store: ColumnStore = field(default_factory=ColumnStore)
+    attributes: AttributeNames = field(default_factory=AttributeNames)
     _items: ByteCache[str, _Looked] = field(
         default_factory=lambda: ByteCache(METADATA_BYTES, _looked_bytes)
     )
-    _sets: ByteCache[object, ItemSet] = field(default_factory=lambda: ByteCache(SET_BYTES))
+    _sets: ByteCache[object, ItemSet] = field(
+        default_factory=lambda: ByteCache(SET_BYTES, _set_bytes)
+    )
     _rows: ByteCache[tuple[str, object], Int64Array] = field(
         default_factory=lambda: ByteCache(SET_BYTES)
     )
@@ -133,6 +148,59 @@ class ItemSnapshot:
             self._check_property(condition)  # before all items are looked through once more
         return self._set(condition, lambda: self._meeting(connection, condition))
 
+    def meeting_expression(
+        self, connection: Connection, expression: Expression, bindings: Bindings
+    ) -> ItemSet:
+        """The items for which the expression holds. Raises InputError where it names what no item or
+        user has.
+
+        Kept by what it says and by the values of what it names beside the item.
+        """
+        key = (
+            expression.text,
+            bindings.now_us if expression.names_now else None,
+            *(repr(bindings.user.get(name)) for name in expression.user_names),
+            *(repr(bindings.last.get(name)) for name in expression.last_names),
+        )
+        found = self._sets.get(key)
+        if found is None:
+            columns = self.columns(connection, expression, bindings)
+            mask = expression.evaluate(columns.columns, bindings)
+            found = ItemSet(columns.masked(np.ascontiguousarray(mask)), key)
+            self._sets.put(key, found)
+        return found
+
+    def scores(
+        self,
+        connection: Connection,
+        expression: Expression,
+        item_ids: Sequence[str],
+        bindings: Bindings,
+    ) -> Float64Array:
+        """The value (C,) of a score expression for C items, whose chances are `bindings.chance` (C,); NaN
+        where a part of it is missing. Raises InputError as `meeting_expression`.
+        """
+        found = self.columns(connection, expression, bindings)
+        rows = np.array([found.ids.rows.get(one, -1) for one in item_ids], np.int64)
+        known = np.flatnonzero((rows >= 0) & (rows < found.count))
+        chance = None if bindings.chance is None else bindings.chance[known]
+        columns = found.columns.take(expression.item_names, rows[known])
+        values = np.full(len(item_ids), np.nan)
+        values[known] = expression.values(columns, replace(bindings, chance=chance))
+        return values
+
+    def columns(
+        self, connection: Connection, expression: Expression, bindings: Bindings
+    ) -> CatalogueColumns:
+        """The columns that an expression names. Raises InputError as `meeting_expression`."""
+        found = self.store.at(connection, self.stamp, expression.item_names, bindings.now_us)
+        known = frozenset(bindings.user)
+        others = [name for name in expression.user_names if name not in known]
+        if others:
+            known |= self.attributes.known(connection, others, bindings.now_us)
+        expression.check(found.kinds, known)
+        return found
+
     def _meeting(self, connection: Connection, condition: Condition) -> frozenset[str]:
         _check_value(condition)
         ids, texts, is_known = [], [], condition.column in METADATA
@@ -160,8 +228,12 @@ class ItemSnapshot:
         whole = (bundle.version, items.key)
         found = None if items.key is None else self._rows.get(whole)
         if found is None:
-            encoded = vocabulary.encode(items.item_ids).astype(np.int64)
-            found = encoded[encoded > 1]
+            ids = items.item_ids
+            if isinstance(ids, MaskedIds):
+                encoded = ids.rows_in(bundle.version, vocabulary)
+            else:
+                encoded = vocabulary.encode(ids).astype(np.int64)
+            found = encoded[encoded >= FIRST_ITEM]
             if items.key is not None:
                 self._rows.put(whole, found)
         if live is None:
@@ -178,7 +250,11 @@ class ItemSnapshot:
 
     def cached_bytes(self) -> dict[str, int]:
         """What the caches hold, in bytes."""
-        return {"items": self._items.bytes, "filters": self._sets.bytes + self._rows.bytes}
+        return {
+            "items": self._items.bytes,
+            "filters": self._sets.bytes + self._rows.bytes,
+            "columns": self.store.bytes,
+        }
 
     def _set(self, key: object, build: Callable[[], frozenset[str]]) -> ItemSet:
         found = self._sets.get(key)
@@ -196,7 +272,8 @@ class Catalogue:
     """The newest item snapshot of a process."""
 
     def __init__(self) -> None:
-        self._latest = EMPTY
+        self._store, self._attributes = ColumnStore(), AttributeNames()
+        self._latest = ItemSnapshot(-1, frozenset())
         self._lock = threading.Lock()
 
     @property
@@ -210,7 +287,8 @@ class Catalogue:
         if latest.stamp == stamp:
             return latest
         hidden = frozenset(item_rows.unavailable_items(connection))
-        found = ItemSnapshot(stamp, hidden, item_rows.has_items(connection))
+        stocked = item_rows.has_items(connection)
+        found = ItemSnapshot(stamp, hidden, stocked, self._store, self._attributes)
         with self._lock:
             if found.stamp >= self._latest.stamp:
                 self._latest = found

@@ -76,13 +76,15 @@ class KeptAnswers:
 
 def place_of(context: RankingContext, recent: Recent) -> Place | None:
     """None where an answer is not kept: without a model or past, degraded, for events that are given, or
-    where the scenario wants a new one each time.
+    where the scenario wants a new one each time, or an expression names the user's attributes.
     """
     request, bundle, past = context.request, context.bundle, context.past
     if bundle is None or not past or context.degraded or request.explain or request.events:
         return None
     spec = request.scenario_spec
     if spec is not None and (spec.rotation is not None or spec.explore is not None):
+        return None
+    if request.names_user:
         return None
     key = _Key(bundle.version, request, len(past), past[-1].event_id, hash(tuple(past)))
     shared = context.filters.snapshot, context.followers, recent(bundle, context.now_us)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from recsys.errors import StorageUnavailableError
-from recsys.events.times import DAY_US, MINUTE_US
+from recsys.events.times import DAY_US, HOUR_US, MINUTE_US
 from recsys.serving.byte_cache import ByteCache, bytes_of
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
@@ -59,13 +59,21 @@ class Popularity:
         Raises StorageUnavailableError where there is no last count and none can be had.
         """
 
+        return self._since(database, (days, category), now_us - days * DAY_US, category)
+
+    def trending(self, database: Database, now_us: int, hours: int) -> ItemCounts:
+        """As `counts`, in the last `hours`."""
+        return self._since(database, ("hours", hours), now_us - hours * HOUR_US, None)
+
+    def _since(
+        self, database: Database, name: object, since_us: int, category: str | None
+    ) -> ItemCounts:
         def count() -> ItemCounts:
-            since_us = max(0, now_us - days * DAY_US)
-            query = PopularityQuery(since_us, None, category, LONGEST, known_only=True)
+            query = PopularityQuery(max(0, since_us), None, category, LONGEST, known_only=True)
             with database.connect() as connection:
                 return self._source.popular_items(connection, query)
 
-        return self._latest((days, category), self._clock(), KEEP_SECONDS, count)
+        return self._latest(name, self._clock(), KEEP_SECONDS, count)
 
     def recent(self, database: Database, now_us: int, days: int) -> ItemCounts:
         """(item id, users and sessions) of the `days` before the last whole minute, up to LONGEST.

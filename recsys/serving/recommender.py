@@ -26,6 +26,7 @@ from recsys.serving.active_model import (
     choose_model,
 )
 from recsys.serving.answers import Request
+from recsys.serving.bought_together import BasketTable
 from recsys.serving.event_types import EventTypes
 from recsys.serving.history import MergedKeys
 from recsys.serving.item_lists import ItemLists
@@ -89,6 +90,7 @@ class Recommender:
             self.popularity,
             serving.popular_days,
             self.live,
+            BasketTable(database, self.source, settings.attribution.types, clock),
         )
         self.new_id = RandomIds()
         self._clock = clock
@@ -180,6 +182,7 @@ class Recommender:
             "answers": self.kept.bytes,
             "popular": self.popularity.windows.bytes,
             "merged": self.merged.bytes,
+            "baskets": self.item_lists.baskets.bytes,
             "live": self.live.bytes if self.live is not None else 0,
             **self.catalogue.latest.cached_bytes(),
         }

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
 from recsys.ingest.event_body import id_text
+from recsys.steering.expressions import MAX_LENGTH
 from recsys.text_rules import MAX_ID_LENGTH, stored_text_problem
 
 MAX_ROWS = 10_000  # of a bulk post
@@ -27,7 +28,8 @@ Text = AfterValidator(_check_text)
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH), Text, BeforeValidator(id_text)]
 TypeName = Annotated[str, Field(min_length=1, max_length=64), Text]
 K = Annotated[int, Field(ge=1, le=1_000, description="Number of items")]
-Expression = Annotated[str, Field(min_length=3, max_length=512), Text]
+# A condition of items, behind which a boost has its factor.
+Condition = Annotated[str, Field(min_length=3, max_length=MAX_LENGTH + 20), Text]
 Search = Annotated[str, Field(max_length=200), Text]
 Cursor = Annotated[str, Field(max_length=1_000), Text]
 Reason = Annotated[str, Field(min_length=1, max_length=500), Text]

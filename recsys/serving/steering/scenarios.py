@@ -8,8 +8,8 @@ from functools import cached_property
 
 from recsys.config.exclude_seen import seen_types
 from recsys.errors import StorageUnavailableError
-from recsys.ingest.row_conditions import Condition
 from recsys.serving.answers import Boost, Request
+from recsys.steering.expressions.reading import ItemCondition, read_condition
 from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import scenario_rows
@@ -24,16 +24,16 @@ class Scenario:
     version: int | None = None
 
     @cached_property
-    def conditions(self) -> tuple[Condition, ...]:
+    def conditions(self) -> tuple[ItemCondition, ...]:
         """What every item must meet. Raises InputError."""
         text = self.spec.filter
-        return () if text is None else (Condition.parse(text, "filter"),)
+        return () if text is None else (read_condition(text, "filter"),)
 
     @cached_property
     def boosts(self) -> tuple[Boost, ...]:
         """Raises InputError."""
         return tuple(
-            Boost(Condition.parse(one.when, f"boosts[{index}].when"), one.factor)
+            Boost(read_condition(one.when, f"boosts[{index}].when"), one.factor)
             for index, one in enumerate(self.spec.boosts)
         )
 

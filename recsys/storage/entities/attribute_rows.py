@@ -20,6 +20,7 @@ from recsys.storage.entities.tombstone_rows import is_erased
 from recsys.storage.schema.tables import aliases, events, users
 
 CHUNK = 500  # ids a statement
+PART = 10_000  # users of a read
 ERASED = "the user was erased"
 
 
@@ -58,6 +59,18 @@ def list_attributes(
     if after is not None:
         statement = statement.where(users.c.user_id > after)
     return [_stored(row) for row in connection.execute(statement)]
+
+
+def attribute_names(connection: Connection) -> set[str]:
+    """The names of all users' attributes. Every user with attributes is read."""
+    found: set[str] = set()
+    statement = select(users.c.user_id, users.c.properties).order_by(users.c.user_id).limit(PART)
+    rows = connection.execute(statement).all()
+    while rows:
+        for row in rows:
+            found.update(orjson.loads(row.properties))
+        rows = connection.execute(statement.where(users.c.user_id > rows[-1].user_id)).all()
+    return found
 
 
 def put_attributes(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from recsys.errors import InputError, NotFoundError
 from recsys.ingest.item_body import Item, check_item
 from recsys.serving.answers import RankedItem
+from recsys.serving.bought_together import MAX_BASKET
 from recsys.storage.entities import item_rows
 from recsys.web.api.answer_schemas import ItemOut, RankedItemOut, item_out, ranked_out
 from recsys.web.api_keys import from_page
@@ -64,6 +65,24 @@ class KByIdQuery(KQuery):
 class PopularQuery(KQuery):
     window: Annotated[int, Field(ge=1, le=3_650, description="Days")] = 7
     category: Id | None = None
+
+
+class TrendingQuery(KQuery):
+    hours: Annotated[int, Field(ge=1, le=720, description="How many hours back")] = 24
+
+
+class BasketBody(Strict):
+    """Items whose companions are asked for."""
+
+    items: Annotated[
+        list[Id],
+        Field(
+            min_length=1,
+            max_length=MAX_BASKET,
+            description="What stands in the basket, or one item",
+        ),
+    ]
+    k: K = 20
 
 
 class ItemResult(BaseModel):
@@ -160,6 +179,40 @@ def popular(query: PopularQuery) -> dict[str, Any]:
     """Items with the most events in the last `window` days."""
     lists = services().recommender.item_lists
     return _list(lists.popular(query.window, query.category, query.k, now_us()))
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/items/trending",
+    scope="read",
+    query=TrendingQuery,
+    answer=ItemListAnswer,
+    collect=True,
+)
+def trending(query: TrendingQuery) -> dict[str, Any]:
+    """Items with the most events in the last `hours`."""
+    lists = services().recommender.item_lists
+    return _list(lists.trending(query.hours, query.k, now_us()))
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/items/bought-together",
+    scope="read",
+    body=BasketBody,
+    answer=ItemListAnswer,
+    statuses=(200, 404),
+    collect=True,
+    example={"items": ["i1", "i2"], "k": 10},
+)
+def bought_together(body: BasketBody) -> dict[str, Any]:
+    """Items that were carted or bought together with these, in one session or on one day."""
+    for item_id in body.items if from_page() else ():
+        _check_page(item_id)
+    lists = services().recommender.item_lists
+    return _list(lists.bought_together(body.items, body.k, now_us()))
 
 
 @operation(

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 from recsys.config import ServingSettings
 from recsys.config.exclude_seen import chosen
 from recsys.errors import InputError
-from recsys.ingest.row_conditions import Condition
 from recsys.serving.answers import Boost, Request
+from recsys.steering.expressions.reading import read_condition
 from recsys.web.api.answer_schemas import RecommendationAnswer
-from recsys.web.fields import MAX_LIST, Expression, Id, K, SeenTypes, Strict, TypeName
+from recsys.web.fields import MAX_LIST, Condition, Id, K, SeenTypes, Strict, TypeName
 
 MAX_CONDITIONS = 16
 MAX_FACTOR = 1_000
@@ -31,13 +31,13 @@ class RecommendationQuery(Strict):
     categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(
         [], description="Only items in any of these"
     )
-    filter: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
+    filter: Annotated[list[Condition], Field(max_length=MAX_CONDITIONS)] = Field(
         [],
-        description="NAME OP VALUE, such as price<50 or brand=Acme; all must hold. Order compares "
-        "numbers or ISO dates; a NAME that no item has is refused",
+        description="NAME OP VALUE, such as price<50 or brand=Acme, or an expression, such as "
+        "item.price < 50 && item.brand == last.brand; all must hold. A name that no item has is refused",
     )
-    boost: Annotated[list[Expression], Field(max_length=MAX_CONDITIONS)] = Field(
-        [], description="NAME OP VALUE^FACTOR, such as brand=Acme^1.5: multiplies scores"
+    boost: Annotated[list[Condition], Field(max_length=MAX_CONDITIONS)] = Field(
+        [], description="CONDITION^FACTOR, such as brand=Acme^1.5: multiplies scores"
     )
     max_per_category: Annotated[int, Field(ge=1, le=1_000)] | None = None
     scenario: TypeName | None = Field(
@@ -56,7 +56,7 @@ class RecommendationQuery(Strict):
             exclude_seen=chosen(self.exclude_seen, serving.exclude_seen),
             exclude_items=frozenset(self.exclude_items),
             categories=frozenset(self.categories),
-            conditions=tuple(Condition.parse(text, "filter") for text in self.filter),
+            conditions=tuple(read_condition(text, "filter") for text in self.filter),
             boosts=tuple(_boost(text) for text in self.boost),
             max_per_category=self.max_per_category,
             scenario=self.scenario,
@@ -73,8 +73,8 @@ def _boost(text: str) -> Boost:
     except ValueError:
         number = math.nan
     if not 0 <= number <= MAX_FACTOR:
-        raise InputError("boost", text, f"expected NAME OP VALUE^FACTOR, FACTOR 0..{MAX_FACTOR}")
-    return Boost(Condition.parse(condition, "boost"), number)
+        raise InputError("boost", text, f"expected CONDITION^FACTOR, FACTOR 0..{MAX_FACTOR}")
+    return Boost(read_condition(condition, "boost"), number)
 
 
 class RecommendationByIdQuery(RecommendationQuery):

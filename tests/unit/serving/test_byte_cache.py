@@ -81,7 +81,7 @@ def test_categories_are_kept_one_by_one_however_they_are_listed_together(databas
         for mixed in range(1, 32):
             wanted = frozenset(f"c{n}" for n in range(5) if mixed >> n & 1)
             request = Request(categories=wanted, exclude_seen="none")
-            filters = filters_of(connection, request, History([], True), snapshot, source)
+            filters = filters_of(connection, request, History([], True), snapshot, source, 0)
             assert filters.mask(bundle).allowed.sum() == 10 * len(wanted)
             sizes.append(snapshot.cached_bytes()["filters"])
     assert sizes[-1] < 5 * 10_000 and sizes[-1] == sizes[15]

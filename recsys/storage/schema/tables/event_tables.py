@@ -163,6 +163,7 @@ items = Table(
     Column("updated_at_us", Micros, nullable=False),
 )
 Index("ix_items_created", items.c.created_at_us)
+Index("ix_items_updated", items.c.updated_at_us)
 Index(
     "ix_items_unavailable",
     items.c.item_id,
