@@ -94,6 +94,7 @@ class Demo:
         answer = self.ask("GET", f"/api/v1/users/{self.user}/recommendations?k=10&explain=true")
         time.sleep(2)  # until the answer is stored
         return {
+            "experiment": self.experiment(),
             "version": versions[0],
             "versions": [*versions, *versions],
             "item_id": items[0],
@@ -103,6 +104,14 @@ class Demo:
             "key": f"u:{self.user}",
             "recommendation_id": answer["recommendation_id"],
         }
+
+    def experiment(self) -> str:
+        """The newest experiment; a draft where there is none."""
+        known = self.ask("GET", "/api/v1/experiments?limit=1")["experiments"]
+        if not known:
+            arms = [{"name": "now"}, {"name": "popular", "hold_out": True}]
+            known = [self.ask("POST", "/api/v1/experiments", {"name": "hold-out", "arms": arms})]
+        return str(known[0]["name"])
 
 
 def main() -> int:

@@ -74,17 +74,17 @@ def create() -> AnyResponse:
     except RecsysError as error:
         status = 422 if isinstance(error, InputError) else 409
         return _form(error.field if isinstance(error, InputError) else "name", str(error), status)
-    return done(f"Experiment {row.name} is drafted.", "admin_experiments.show", name=row.name)
+    return done(f"Experiment {row.name} is drafted.", "admin_experiments.show", experiment=row.name)
 
 
-@view(blueprint, "/<id:name>", role="viewer")
-def show(name: str) -> str:
+@view(blueprint, "/<id:experiment>", role="viewer")
+def show(experiment: str) -> str:
     """One experiment and its report."""
     shared = services()
     with shared.database.connect() as connection:
-        row = experiment_rows.get_experiment(connection, name)
+        row = experiment_rows.get_experiment(connection, experiment)
         found = experiment_views.view(connection, row)
-        testers = experiment_rows.testers(connection).get(name, {})
+        testers = experiment_rows.testers(connection).get(experiment, {})
         plan = []
         if row.state == "draft":
             rules = ConversionRules.of(shared.settings.attribution)
@@ -104,39 +104,39 @@ def show(name: str) -> str:
     )
 
 
-@view(blueprint, "/<id:name>/start", role="operator", methods=("POST",))
-def start(name: str) -> AnyResponse:
+@view(blueprint, "/<id:experiment>/start", role="operator", methods=("POST",))
+def start(experiment: str) -> AnyResponse:
     """Start a draft, or widen a running experiment."""
     share = _percent("allocation")
-    row = experiments.start(services().database, actor(), name, share, now_us())
+    row = experiments.start(services().database, actor(), experiment, share, now_us())
     text = f"{row.name} runs on {row.spec.allocation:.2%} of the users."
-    return done(text, "admin_experiments.show", name=name)
+    return done(text, "admin_experiments.show", experiment=experiment)
 
 
-@view(blueprint, "/<id:name>/stop", role="operator", methods=("POST",))
-def stop(name: str) -> AnyResponse:
+@view(blueprint, "/<id:experiment>/stop", role="operator", methods=("POST",))
+def stop(experiment: str) -> AnyResponse:
     """Stop an experiment."""
-    experiments.stop(services().database, actor(), name, now_us())
-    return done(f"{name} is stopped.", "admin_experiments.show", name=name)
+    experiments.stop(services().database, actor(), experiment, now_us())
+    return done(f"{experiment} is stopped.", "admin_experiments.show", experiment=experiment)
 
 
-@view(blueprint, "/<id:name>/promote", role="operator", methods=("POST",))
-def promote(name: str) -> AnyResponse:
+@view(blueprint, "/<id:experiment>/promote", role="operator", methods=("POST",))
+def promote(experiment: str) -> AnyResponse:
     """Give an arm to everyone."""
     arm = request.form.get("arm", "")
-    _, promoted = experiments.promote(services().database, actor(), name, arm, now_us())
-    return done(f"Everyone gets {promoted} now.", "admin_experiments.show", name=name)
+    _, promoted = experiments.promote(services().database, actor(), experiment, arm, now_us())
+    return done(f"Everyone gets {promoted} now.", "admin_experiments.show", experiment=experiment)
 
 
-@view(blueprint, "/<id:name>/delete", role="operator", methods=("POST",))
-def delete(name: str) -> AnyResponse:
+@view(blueprint, "/<id:experiment>/delete", role="operator", methods=("POST",))
+def delete(experiment: str) -> AnyResponse:
     """Delete a draft."""
-    experiments.delete_draft(services().database, actor(), name, now_us())
-    return done(f"The draft {name} is deleted.", "admin_experiments.index")
+    experiments.delete_draft(services().database, actor(), experiment, now_us())
+    return done(f"The draft {experiment} is deleted.", "admin_experiments.index")
 
 
-@view(blueprint, "/<id:name>/testers", role="operator", methods=("POST",))
-def tester(name: str) -> AnyResponse:
+@view(blueprint, "/<id:experiment>/testers", role="operator", methods=("POST",))
+def tester(experiment: str) -> AnyResponse:
     """Show an arm to one user or session, or no more."""
     form = request.form
     unit = form.get("unit", "")
@@ -146,11 +146,11 @@ def tester(name: str) -> AnyResponse:
             raise InputError("user", user, "expected 1 to 256 characters")
         unit = f"u:{user}"
     arm = form.get("arm") or None
-    experiments.set_tester(services().database, actor(), name, unit, arm, now_us())
+    experiments.set_tester(services().database, actor(), experiment, unit, arm, now_us())
     text = (
         "Not a tester any more." if arm is None else f"{unit[2:]} sees {arm}, and is not counted."
     )
-    return done(text, "admin_experiments.show", name=name)
+    return done(text, "admin_experiments.show", experiment=experiment)
 
 
 def _given() -> dict[str, Any]:
