@@ -73,9 +73,14 @@ client: setup $(NODE_READY)
 	NODE_PATH=tests/node/node_modules node clients/js/build.cjs
 	cp clients/js/dist/client.js recsys/web/static/client.js
 
-# Pictures of every page, on a demo's data; fails on a console error or a request to another host.
+# Pictures of every page, on a demo's data; fails on a console error, a request to another host, or a
+# fault of layout, words or accessibility.
 screenshots: setup
 	$(BIN)/python tools/screenshots.py $(or $(SCREENSHOTS),var/screenshots)
+
+# How long the commands of the README take on a fresh clone, which is left in TIMINGS.
+timings:
+	$(PYTHON) tools/timings.py $(or $(TIMINGS),var/timings) $(TIMINGS_ARGS)
 
 # Rewrites requirements.lock. torch is left out: it is pinned in pyproject.toml alone, without a
 # hash, so that the build for the machine at hand is taken.

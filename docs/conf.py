@@ -59,8 +59,15 @@ INCLUDED = {
     "../../docs/": "",
 }
 OTHER_PAGES = "<!-- pages of docs/ that no list above or below names -->"
-# As attributes and classes: the policy forbids styles in the markup.
-STYLES = {' style="display: none;"': ' class="sprites"', ' style="opacity: 50%"': ' opacity="0.5"'}
+# As attributes and classes: the policy forbids styles in the markup. A heading says its
+# level, and a landmark its name.
+REPLACED = {
+    ' style="display: none;"': ' class="sprites"',
+    ' style="opacity: 50%"': ' opacity="0.5"',
+    ' role="heading">': ' role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer': '<aside aria-label="Pages" class="sidebar-drawer',
+    '<aside class="toc-drawer': '<aside aria-label="On this page" class="toc-drawer',
+}
 INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.S)
 
 
@@ -98,7 +105,7 @@ def move_inline_code(app: Sphinx, error: Exception | None) -> None:
                 return f'<script src="{up}{name}"></script>'
             return f'<link rel="stylesheet" href="{up}{name}">'
 
-        for style, instead in STYLES.items():
+        for style, instead in REPLACED.items():
             page = page.replace(style, instead)
         path.write_text(INLINE.sub(to_file, page))
 

@@ -9,7 +9,6 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,12 +19,11 @@ from typer.main import get_command
 
 from recsys.cli import app as program
 from recsys.cli.register import register
-from recsys.config import Settings, meanings
+from recsys.config import Settings, meanings, template
 from recsys.storage.engine.database import Database
 from recsys.web.app import create_app
 from recsys.web.openapi import document
 
-CONFIG = Path(__file__).parents[1] / "config.toml"
 MODEL = "#/components/schemas/"
 BOUNDS = {
     "minimum": "at least {}",
@@ -145,7 +143,7 @@ def _command(command: Any, path: str) -> Iterator[str]:
 def configuration() -> str:
     """Every section of config.toml."""
     said, parts = meanings(), []
-    for section, keys in tomllib.loads(CONFIG.read_text()).items():
+    for section, keys in tomllib.loads(template().read_text()).items():
         rows = [
             (f"`{key}`", f"`{json.dumps(value)}`", said[f"{section}.{key}"])
             for key, value in keys.items()

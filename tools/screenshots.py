@@ -1,8 +1,10 @@
 """Pictures of every page of the dashboard, and of /shop where it is served, on a demo shop's data.
 
-Each at 1440 and 390 px, light and dark: DIR/<page>-<width>-<theme>.png. The pages are read off the
+Each at 1280 and 390 px, light and dark: DIR/<page>-<width>-<theme>.png. The pages are read off the
 application's own routes, so that a new one is not forgotten. Ends with 1 where a page writes an error
-to the console, asks another host, or cannot be shown. Run with: make screenshots SCREENSHOTS=DIR
+to the console, asks another host, cannot be shown, or has a fault that `tools/page_checks.py` finds: what
+is clipped, cut or too wide, another style of date, a word that is ruled out, unseen focus, or whatever axe
+finds. Run with: make screenshots SCREENSHOTS=DIR
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ from recsys.storage.engine.database import Database
 from recsys.storage.entities import item_rows, job_rows, version_rows
 from recsys.web.app import create_app
 
-WIDTHS = {1440: 900, 390: 844}  # width -> height, px
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tools import page_checks
+
+WIDTHS = {1280: 900, 390: 844}  # width -> height, px
 THEMES = ("light", "dark")
 SMALL = ("--products", "400", "--shoppers", "1500", "--events", "40000")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -231,8 +236,8 @@ def addresses(demo: Demo, only: str) -> dict[str, str]:
         if name.strip("-") and only in name:
             found[name.strip("-")] = f"{path}?{query}" if query else path
     app.extensions["recsys"].close()
-    if demo.serves("/shop") and only in "shop":
-        found["shop"] = "/shop"
+    open_to_all = {"shop": "/shop", "start": "/", "help": "/help/", "api": "/docs"}
+    found |= {n: path for n, path in open_to_all.items() if only in n and demo.serves(path)}
     return dict(sorted(found.items()))
 
 
@@ -246,6 +251,7 @@ def take(
         color_scheme=theme,
         reduced_motion="reduce",
     )
+    page_checks.watch(context)
     page = context.new_page()
     where = ["login"]
     page.on("console", lambda m: m.type == "error" and wrong.append(f"{where[0]}: {m.text}"))
@@ -264,7 +270,8 @@ def take(
     page.wait_for_url(f"{demo.base}/admin/**")
     for name, path in pages.items():
         where[0] = name
-        first = context.request.get(demo.base + path, max_redirects=0)
+        html = {"Accept": "text/html"}
+        first = context.request.get(demo.base + path, headers=html, max_redirects=0)
         if first.status in (302, 303) or "text/html" not in first.headers.get("content-type", ""):
             continue  # a way to another page, or something to download
         if first.status != 200:
@@ -276,6 +283,8 @@ def take(
         if name == "shop":
             browse(page)
         shoot(page, folder / f"{name}-{width}-{theme}.png")
+        faults = page_checks.faults(page) + page_checks.axe_faults(page)
+        wrong += [f"{name} at {width} px, {theme}: {fault}" for fault in faults]
     context.close()
     return wrong
 

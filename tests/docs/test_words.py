@@ -12,25 +12,12 @@ from recsys.config import Settings
 from recsys.storage.engine.database import Database
 from recsys.web.admin.terms import TERMS
 from recsys.web.app import create_app
+from tools.glossary import HELD
+from tools.glossary import ruled_out as found
 
 ROOT = Path(__file__).parents[2]
-GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
-HELD, TABLE = GLOSSARY.split("## Words to use")
-RULED_OUT = {
-    word.strip(): use
-    for use, words in re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", TABLE, re.M)
-    if use not in ("use", "---")
-    for word in words.split(";")
-}
-ANY = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, RULED_OUT))})(?![\w-])", re.IGNORECASE)
-FILE_NAME = re.compile(r"[\w./-]+\.(?:md|py)\b")
 # Messages and labels of these; other texts in the code are for programmers.
 SPEAKING = ("recsys/web", "recsys/cli", "recsys/ops", "recsys/demo/storefront", "jobs")
-
-
-def found(text: str) -> list[str]:
-    """The words of `text` that are ruled out."""
-    return ANY.findall(re.sub(r"\s+", " ", FILE_NAME.sub("", text)))
 
 
 def pages() -> Iterator[tuple[str, str]]:

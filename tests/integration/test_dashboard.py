@@ -350,18 +350,6 @@ def test_by_keyboard_and_on_a_phone(dashboard):
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_is_accessible_and_fits(dashboard, theme):
-    """axe finds nothing serious, and nothing is wider than a phone."""
-    with dashboard.database.connect() as connection:
-        version = version_rows.list_versions(connection, 1)[0].version
-        runs = job_rows.list_runs(connection, 1)
-    paths = ["overview", "models", f"models/{version}", "jobs", "account"]
-    paths += [f"jobs/runs/{runs[0].id}"] if runs else []
-    page = dashboard.log_in(color_scheme=theme, viewport={"width": 390, "height": 844})
-    assert faults_of_pages(page, dashboard.base, paths) == []
-
-
 def test_the_first_page_is_small(dashboard):
     page = dashboard.log_in()
     page.wait_for_load_state("networkidle")

@@ -6,7 +6,6 @@ No page may write an error to the console or ask another host for anything.
 import re
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
@@ -20,7 +19,6 @@ from recsys.storage.schema import migrate
 from recsys.web.app import create_app
 from tests.integration.test_dashboard import used
 
-AXE = Path(__file__).parents[1] / "assets" / "axe.min.js"
 NOW = 1_760_000_000_000_000
 
 # A browser that leaves a page leaves files half sent.
@@ -249,32 +247,3 @@ def test_markup_in_ids_is_shown_and_not_run(desk):
     page.get_by_role("combobox", name="Add an item").fill(name)
     expect(page.get_by_role("option").first).to_contain_text("No matches for")
     assert page.locator("main img").count() == 0
-
-
-def test_pages_are_accessible_and_fit(desk, tiny_shop):
-    """axe finds nothing serious in light and dark, and nothing is wider than a phone."""
-    items = [item.item_id for item in tiny_shop.shop.items[:4]]
-    answer = desk.api("GET", "/users/shopper-000005/recommendations?k=4&explain=true")
-    desk.app.extensions["recsys"].impressions.flush()
-    sequence = "&".join(f"item={item_id}" for item_id in items)
-    paths = ["users", "users/one?user_id=shopper-000005", "items", f"items/one?item_id={items[0]}",
-             f"users/answer?recommendation_id={answer['recommendation_id']}", "items/exposure",
-             f"what-if?{sequence}"]  # fmt: skip
-    page = desk.log_in(color_scheme="light", viewport={"width": 390, "height": 844})
-    found = []
-    for path in paths:
-        page.goto(f"{desk.base}/admin/{path}")
-        if "user_id" in path:
-            expect(page.get_by_role("list", name="Recommended now")).to_be_visible()
-        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        found += [f"{path} is {wide} px too wide"] if wide > 0 else []
-        page.evaluate(AXE.read_text() + "; undefined")
-        for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
-            problems = page.evaluate("axe.run().then(result => result.violations)")
-            found += [
-                f"{path} in {theme}: {one['id']} {[n['html'][:120] for n in one['nodes'][:3]]}"
-                for one in problems
-                if one["impact"] in ("serious", "critical")
-            ]
-    assert found == []

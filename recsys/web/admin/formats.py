@@ -130,13 +130,15 @@ def days(start_us: int, end_us: int) -> Markup:
     )  # fmt: skip
 
 
-def utc_day(time_us: int) -> str:
+def utc_day(time_us: int) -> Markup:
     """A day that is one of UTC, whatever the viewer's zone.
 
-    >>> utc_day(0)
-    'Thu 1970-01-01'
+    >>> str(utc_day(0))
+    '<time datetime="1970-01-01T00:00:00.000000Z" data-day data-utc>1970-01-01</time>'
     """
-    return f"{from_us(time_us):%a %Y-%m-%d}"
+    return Markup('<time datetime="{}" data-day data-utc>{}</time>').format(
+        rfc3339(time_us), f"{from_us(time_us):%Y-%m-%d}"
+    )
 
 
 def metric_name(metric: str) -> str:

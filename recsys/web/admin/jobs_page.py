@@ -8,11 +8,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response, g, render_template, request, url_for
+from markupsafe import Markup
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.commands import job_control
 from recsys.errors import ConflictError
-from recsys.events.times import from_us
+from recsys.events.times import from_us, rfc3339
 from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 from recsys.storage.entities.job_rows import ENDED, FILE_JOBS, JOBS, RunRow
 from recsys.storage.entities.schedule_rows import ScheduleRow
@@ -204,12 +205,14 @@ def _seconds(row: RunRow, now: int | None = None) -> float | None:
     return None if not row.started_at_us or not end_us else (end_us - row.started_at_us) / 1e6
 
 
-def _in_zone(row: ScheduleRow | None, zone: ZoneInfo) -> str:
-    """The next run as the schedule's own zone says it."""
+def _in_zone(row: ScheduleRow | None, zone: ZoneInfo) -> str | Markup:
+    """The next run; the page's script shows it in the schedule's own zone."""
     if row is None or row.next_run_us is None:
         return ""
     moment: datetime = from_us(row.next_run_us).astimezone(zone)
-    return f"{moment:%a %Y-%m-%d %H:%M}"
+    return Markup('<time datetime="{}" data-zone="{}">{}</time>').format(
+        rfc3339(row.next_run_us), zone.key, f"{moment:%Y-%m-%d %H:%M}"
+    )
 
 
 def _fingerprint(values: object) -> str:

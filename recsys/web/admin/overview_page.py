@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
 
-from recsys.events.times import HOUR_US, from_us
+from recsys.events.times import DAY_US, HOUR_US
 from recsys.serving.uplift import rate, uplift
 from recsys.storage.dashboard import activity_rows, quality_rows
 from recsys.storage.dashboard.quality_rows import Growth
@@ -17,7 +16,7 @@ from recsys.storage.entities import answer_count_rows, lease_rows, schedule_rows
 from recsys.storage.entities.live_quality_rows import SYSTEMS, LiveQuality, System
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
-from recsys.web.admin.formats import duration, percent, points
+from recsys.web.admin.formats import duration, percent, points, utc_day
 from recsys.web.admin.overview_summary import headlines, money_headline, opening
 from recsys.web.admin.problems import find_problems, scheduler_silence_us
 from recsys.web.admin.queries import RANGE, TimeRange, time_range
@@ -223,9 +222,8 @@ def _disk(growth: Growth | None) -> dict[str, Any]:
         return {"value": "never", "note": "the disk does not fill up", **sizes}
     if left > 3_650:
         return {"value": "> 10 years", "note": "the disk lasts for more than 10 years", **sizes}
-    day = from_us(newest.day_us) + timedelta(days=left)
     return {
-        "value": f"{day:%Y-%m-%d}",
+        "value": utc_day(newest.day_us + int(left * DAY_US)),
         "note": f"in {duration(left * 86_400)}",
         **sizes,
         "known": True,

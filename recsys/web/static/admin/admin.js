@@ -4,6 +4,7 @@
 (() => {
   const root = document.documentElement;
   const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+  const utcDay = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
   const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
   const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
@@ -16,6 +17,13 @@
     const text = `${Math.floor(size / length)} ${name}`;
     return seconds >= 0 ? `${text} ago` : `in ${text}`;
   }
+  function inZone(zone, at) {
+    try {
+      return new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", timeZone: zone }).format(at);
+    } catch {
+      return moment.format(at); // a zone that the browser does not know
+    }
+  }
   function showTimes(within) {
     for (const element of within.querySelectorAll("time[datetime]")) {
       const at = new Date(element.dateTime);
@@ -23,6 +31,8 @@
       element.title = exact.format(at);
       if ("ago" in element.dataset) element.textContent = ago((Date.now() - at) / 1000);
       else if ("clock" in element.dataset) element.textContent = at.toLocaleTimeString();
+      else if ("zone" in element.dataset) element.textContent = inZone(element.dataset.zone, at);
+      else if ("utc" in element.dataset) element.textContent = utcDay.format(at);
       else element.textContent = ("day" in element.dataset ? day : moment).format(at);
     }
   }

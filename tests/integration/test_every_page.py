@@ -1,0 +1,129 @@
+"""Every page that links lead to, as a browser shows it: nothing clipped, one date style, accessible.
+
+The quick form of `make screenshots`: one browser, a tiny shop, each page loaded once, at two widths and in
+two themes.
+"""
+
+from datetime import UTC, datetime
+
+import pytest
+from playwright.sync_api import expect
+
+from recsys.config import load_settings
+from recsys.events.times import HOUR_US, to_us
+from recsys.ops import upkeep
+from recsys.storage.dashboard import activity_rows
+from recsys.storage.entities import live_quality_rows
+from recsys.storage.entities.live_quality_rows import LiveQuality
+from recsys.web.app import create_app
+from tests.integration.test_dashboard import running, used
+
+__all__ = ["running"]
+# A browser that leaves a page leaves files half sent.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+USER = "shopper-000005"
+
+
+@pytest.fixture
+def dashboard(running):
+    yield from used(running)
+
+
+@pytest.fixture
+def shop(dashboard):
+    """The dashboard, with figures for every chart."""
+    now = datetime.now(UTC)
+    now_us = to_us(now)
+    activity_rows.count_events(dashboard.database, now_us)
+    settings = load_settings(dashboard.folder / "config.toml")
+    upkeep.report_quality(settings, dashboard.database, now, lambda line: None)
+    with dashboard.database.begin() as connection:
+        for back in range(1, 60):
+            at_us = (now_us // HOUR_US - back) * HOUR_US
+            found = LiveQuality(at_us, 500, 60, 300, 150.0, 250, 110.0, 25, 8.0)
+            live_quality_rows.put_hour(connection, found)
+    return dashboard
+
+
+def test_nothing_is_clipped_cut_or_out_of_reach_on_any_page(shop):
+    from tools import page_checks
+
+    page = shop.log_in(viewport=DESK, reduced_motion="reduce")
+    page_checks.watch(page.context)
+    app = create_app(load_settings(shop.folder / "config.toml"), shop.database)
+    app.extensions["recsys"].close()
+    first = ["/", "/admin/overview?range=7d", f"/admin/users/one?user_id={USER}", "/admin/what-if"]
+    crawl = page_checks.Crawl(app, shop.base, first)
+    found, visited = [], []
+    for path in crawl.visit(page):
+        visited.append(path.partition("?")[0])
+        if "/users/one" in path:
+            expect(page.get_by_role("list", name="Recommended now")).to_be_visible()
+        faults = page_checks.faults(page) + page_checks.axe_faults(page)
+        page.emulate_media(color_scheme="dark")
+        faults += [f"dark: {one}" for one in page_checks.axe_faults(page, colours_alone=True)]
+        page.set_viewport_size(PHONE)
+        faults += [f"at 390 px: {one}" for one in page_checks.faults(page, looks=False)]
+        page.set_viewport_size(DESK)
+        page.emulate_media(color_scheme="light")
+        found += [f"{path}: {one}" for one in faults]
+    for name in ("overview", "models", "jobs", "users", "items", "what-if", "data-quality", "keys"):
+        assert f"/admin/{name}" in visited
+    assert len(visited) > 20 and len(set(visited)) == len(visited)
+    assert found == [], "\n".join(found)
+
+
+def test_faults_are_found(shop):
+    from tools import page_checks
+
+    page = shop.page(viewport=PHONE)
+    page_checks.watch(page.context)
+    page.goto(f"{shop.base}/")
+    page.evaluate(
+        """document.querySelector("main").innerHTML = `
+          <p class="a">a long line that is cut</p>
+          <div class="b"><table><td class="c">wide</table></div>
+          <svg class="d" viewBox="0 0 100 20" width="100"><text x="90">beyond</text></svg>
+          <canvas width="100" height="20"></canvas><p>on 2025-03-01, begun anew</p>
+          <button class="e">unseen</button><img src="/favicon.ico">`
+        const looks = {
+          a: "width: 50px; overflow: hidden; white-space: nowrap", b: "width: 200px; overflow-x: auto",
+          c: "min-width: 300px", d: "overflow: visible", e: "outline: none; border: 0; box-shadow: none",
+        }
+        for (const [name, style] of Object.entries(looks)) document.querySelector("." + name).style.cssText = style
+        document.querySelector("canvas").getContext("2d").fillText("a label", 90, 10)"""
+    )
+    said = " / ".join(page_checks.faults(page) + page_checks.axe_faults(page))
+    for fault in (
+        'text is cut: "a long line that is cut"',
+        'px wider than its window: "wide"',
+        'text lies outside its box: "beyond"',
+        'a chart\'s label is clipped: "a label"',
+        'another style of date: "2025-03-01"',
+        "ruled out: begun anew",
+        'focus cannot be seen: <button class="e"> "unseen"',
+        "axe: image-alt",
+    ):
+        assert fault in said, said
+
+
+def test_the_keyboard_reaches_everything_in_the_order_of_the_page(shop):
+    page = shop.log_in(viewport=DESK)
+    page.goto(f"{shop.base}/admin/models")
+    wanted = page.evaluate(
+        """[...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, summary, [tabindex='0']")]
+           .filter(one => one.checkVisibility({visibilityProperty: true}) && !one.disabled && one.tabIndex >= 0)
+           .map((one, at) => one.dataset.stop = String(at))"""
+    )
+    reached = []
+    for _ in wanted:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.dataset.stop"))
+    assert len(wanted) > 15 and reached == wanted
+    page.evaluate("document.activeElement.blur()")
+    page.goto(f"{shop.base}/admin/models")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
