@@ -11,7 +11,7 @@ const readable = {
     DeepLink: (_, { React }) => ({ text }) => React.createElement("span", null, text),
     operations: (Operations, { React }) => (given) =>
       React.createElement(React.Fragment, null, React.createElement("h2", { className: "title" }, "Operations"), React.createElement(Operations, given)),
-    InfoContainer: (Info, { React }) => (given) => React.createElement("header", null, React.createElement(Info, given)),
+    InfoContainer: (Info, { React }) => (given) => React.createElement("section", { "aria-label": "About this API" }, React.createElement(Info, given)),
     SchemesContainer: (Schemes, { React }) => (given) =>
       React.createElement("section", { "aria-label": "Access" }, React.createElement(Schemes, given)),
     ServersContainer: () => () => null,
