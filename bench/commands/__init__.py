@@ -14,6 +14,7 @@ from bench.commands.server_commands import (
     soak,
     swap,
 )
+from bench.commands.steering_commands import steering
 from bench.commands.training_commands import replay, rerank, train
 
 COMMANDS = (
@@ -21,6 +22,7 @@ COMMANDS = (
         train,
         replay,
         rerank,
+        steering,
         ingest,
         consume,
         sequences,

@@ -1,0 +1,34 @@
+"""bench steering: its parts by name, and the keys that they promise."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from bench.steering import SteeringOptions, run_steering
+from recsys.errors import InputError
+from recsys.progress import quiet
+
+
+def test_a_part_that_is_none_is_refused_with_the_nearest():
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(InputError, match="nearest: off_policy"):
+        run_steering(("offpolicy",), SteeringOptions(), now, quiet)
+
+
+@pytest.mark.slow
+def test_off_policy_intervals_are_held_against_the_truth(measure):
+    found = measure("steering", "--only", "off_policy", "--draws", 5, "--visitors", 300)
+    cheap = found["off_policy"]["cheap_first"]
+    assert cheap["draws"] == 5 and cheap["refused"] + cheap["estimates"].get("clicks", 0) == 5
+    assert all(0 <= share <= 1 for share in cheap["coverage"].values())
+    assert cheap["true_lift"].keys() == {"clicks", "conversions", "value"}
+    assert found["off_policy"]["dear_only"]["refused"] == 5
+    assert "never shown there" in found["off_policy"]["dear_only"]["reason"]
+
+
+@pytest.mark.slow
+def test_rotation_is_worth_something_to_who_tires(measure):
+    found = measure("steering", "--only", "effects", "--visitors", 100)["effects"]
+    assert [row["diversity"] for row in found["diversity"]] == [0.0, 0.3, 0.6, 0.9]
+    assert found["diversity"][-1]["categories"] > found["diversity"][0]["categories"]
+    assert found["rotation"]["click_lift"] > 0
