@@ -15,7 +15,7 @@ from recsys.serving.recommender import Recommender
 from recsys.serving.steering.scenario_estimate import EstimateLimits, estimate_scenario
 from recsys.steering.scenario_spec import Explore, Rotation, ScenarioSpec
 from recsys.storage.entities import event_rows, item_rows, scenario_rows
-from recsys.storage.schema.tables import attributed_clicks, impressions
+from recsys.storage.schema.tables import attributed_clicks, conversions, impressions
 
 NOW_US = 1_740_800_000_000_000
 VISITORS, K, EACH_US = 130, 5, 1_000_000
@@ -83,6 +83,16 @@ def _log(database, name, n, version, items):
                     attributed_at_us=NOW_US,
                 )
             )
+            sold = {
+                **dict.fromkeys(("source", "model_version", "arm", "currency"), ""),
+                **{"item_id": items[1], "event_type": "purchase", "event_at_us": NOW_US},
+                **{"share": 0.5, "via": "shown", "answered_at_us": _asked_at(n), "rank": 2},
+                **{"recommendation_id": name, "scenario": "home"},
+            }
+            row = 10_000 * version + n
+            for is_return, value in ((False, 12.5), (True, -2.5)):
+                event = {"event_row_id": row + 5_000 * is_return, "is_return": is_return}
+                connection.execute(conversions.insert().values(**sold, **event, value=value))
 
 
 def test_the_present_version_is_estimated_as_what_it_was(shop, database):
@@ -94,6 +104,11 @@ def test_the_present_version_is_estimated_as_what_it_was(shop, database):
     assert found.found.overlap == 1 and found.found.decay is None
     first = found.found.rewards[0]
     assert first.candidate.mean == pytest.approx(clicks) and first.lift == (0, 0, 0)
+    sold, value = found.found.rewards[1:]
+    assert sold.candidate.mean == pytest.approx(clicks / 2)
+    assert value.current.mean == pytest.approx(10 * clicks)
+    assert found.plain["value"]["lift"] == {"mean": 0, "low": 0, "high": 0}
+    assert "conversions per answer: " in found.text
     assert found.since_us == _asked_at(VISITORS - 1) and found.until_us == _asked_at(0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,9 +10,9 @@ import orjson
 from sqlalchemy import Connection, select
 
 from recsys.storage.entities.impression_rows import CHUNK
-from recsys.storage.schema.tables import attributed_clicks, impressions
+from recsys.storage.schema.tables import attributed_clicks, conversions, impressions
 
-CLICKS = 0  # the first of an item's rewards
+CLICKS, CONVERSIONS, VALUE = range(3)  # places of an item's rewards
 REWARDS = ("clicks", "conversions", "value")
 Rewards = Mapping[tuple[str, str], Sequence[float]]  # answer and item -> REWARDS
 
@@ -77,16 +78,22 @@ def _items(stored: Sequence[Sequence[Any]], shown: str | None) -> tuple[LoggedIt
 
 
 def rewards_of(connection: Connection, recommendation_ids: Sequence[str]) -> Rewards:
-    """REWARDS by answer and item; what is not there had none."""
-    found: dict[tuple[str, str], list[float]] = {}
+    """REWARDS by answer and item; what is not there had none. Of a conversion it is the answer's share."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * len(REWARDS))
+    clicks, bought = attributed_clicks.c, conversions.c
     for at in range(0, len(recommendation_ids), CHUNK):
-        clicks = attributed_clicks.c
         chunk = recommendation_ids[at : at + CHUNK]
-        rows = connection.execute(
-            select(clicks.recommendation_id, clicks.item_id).where(
-                clicks.recommendation_id.in_(chunk)
-            )
+        clicked = select(clicks.recommendation_id, clicks.item_id)
+        for answer, item_id in connection.execute(
+            clicked.where(clicks.recommendation_id.in_(chunk))
+        ):
+            found[answer, item_id][CLICKS] = 1.0
+        sold = select(
+            bought.recommendation_id, bought.item_id, bought.is_return, bought.share, bought.value
         )
-        for answer, item_id in rows:
-            found.setdefault((answer, item_id), [0.0] * len(REWARDS))[CLICKS] = 1.0
-    return found
+        for answer, item_id, is_return, share, value in connection.execute(
+            sold.where(bought.recommendation_id.in_(chunk), bought.answered_at_us.is_not(None))
+        ):
+            found[answer, item_id][CONVERSIONS] += 0.0 if is_return else share
+            found[answer, item_id][VALUE] += value
+    return dict(found)
