@@ -1,9 +1,12 @@
 """The demo's simulated visitors, over the service's own REST."""
 
+from collections import Counter
 from contextlib import closing
 
+import orjson
 from sqlalchemy import func, select
 
+from recsys.demo.demo_experiment import NAME, start_experiment
 from recsys.demo.visitors import HOME, PRODUCT, Visitors
 from recsys.errors import RecsysError
 from recsys.storage.entities import key_rows
@@ -25,6 +28,8 @@ def test_visitors_ask_two_scenarios_click_what_they_were_shown_and_buy(
         assert answer.status_code == 200, answer.text
         return answer.json
 
+    for _ in range(2):  # the second run of a demo starts nothing anew
+        start_experiment(database, 1)
     with closing(app.extensions["recsys"]):
         guests = Visitors(live_shop.shop, post, 4)
         for guest in range(40):
@@ -46,10 +51,15 @@ def test_visitors_ask_two_scenarios_click_what_they_were_shown_and_buy(
         bought = connection.execute(
             select(events.c.item_id, events.c.value).where(events.c.event_type == "purchase")
         ).all()
+        tried = connection.execute(select(impressions.c.scenario, impressions.c.experiments)).all()
     assert asked[HOME] == 80 and asked[PRODUCT] > 20
     assert done["view"] > done["purchase"] > 0
     prices = {item.item_id: item.price for item in live_shop.shop.items}
     assert all(value == prices[item_id] for item_id, value in bought)
+    arms = Counter(
+        orjson.loads(given)[NAME] for scenario, given in tried if scenario == HOME and given
+    )
+    assert arms.keys() == {"as-it-is", "varied"} and arms.total() == 80
 
 
 def test_nobody_comes_while_the_service_is_away_and_they_stop_when_told(tiny_shop, monkeypatch):
