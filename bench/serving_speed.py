@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,23 @@ from bench.servers import (
     training,
     workers_mib,
 )
+from recsys.commands.scenarios import put_scenario
+from recsys.ingest.item_body import Item, check_item
 from recsys.progress import Say, quiet
+from recsys.steering.scenario_spec import BoostRule, Pin, ScenarioSpec
 from recsys.storage.engine.database import Database
+from recsys.storage.entities import item_rows
+from recsys.storage.entities.audit_rows import CLI
 
 CONNECTIONS = (1, 8, 32)
 K = 20
 WIDTH = 128
 WARM_ANSWERS = 1_000
 RETURNING = 500  # visitors
+SCENARIO_TURNS = 5
+THREE_RULES = ScenarioSpec(
+    filter="price<90", boosts=(BoostRule("brand=brand-7", 1.5),), pins=(Pin("item-1", 3),)
+)
 
 
 def run_serving(
@@ -150,6 +159,42 @@ class _Visitors(Sequence[bytes]):
             "k": K,
         }
         return request_bytes("/api/v1/recommendations", self.key, orjson.dumps(body))
+
+
+def run_scenario(
+    items: int, seconds: float, workers: int, now_us: int, postgresql_url: str | None
+) -> dict[str, Any]:
+    """Requests with a scenario of three rules and the same without, by turns on one server.
+
+    `ratio`: the median over the turns of requests per second with the scenario, of those without.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        url, registry, _, plain = _shop(postgresql_url, Path(folder), items, now_us)
+        database = Database(url)
+        with database.begin() as connection:
+            item_rows.put_items(connection, _priced(items), now_us)
+        put_scenario(database, CLI, "bench", THREE_RULES, now_us)
+        database.close()
+        steered = [one.replace(b"k=20 ", b"k=20&scenario=bench ", 1) for one in plain]
+        turns = []
+        with running(url, registry, workers=workers) as (port, _):
+            for asked in (plain, steered):
+                closed_loop(port, asked, 8, min(seconds, 5.0))  # warm
+            for _ in range(SCENARIO_TURNS):
+                without = closed_loop(port, plain, 8, seconds).plain()
+                having = closed_loop(port, steered, 8, seconds).plain()
+                turns.append({"without": without, "with_scenario": having})
+    ratios = [
+        one["with_scenario"]["requests_per_second"] / one["without"]["requests_per_second"]
+        for one in turns
+    ]
+    return {"items": items, "turns": turns, "ratio": round(float(np.median(ratios)), 3)}
+
+
+def _priced(items: int) -> Iterator[Item]:
+    for number in range(items):
+        given = {"price": float(number % 100), "properties": {"brand": f"brand-{number % 50}"}}
+        yield check_item({"item_id": f"item-{number}", **given})
 
 
 def run_soak(

@@ -29,6 +29,10 @@ def serve(
     returning: Annotated[
         bool, typer.Option("--returning", help="The same 500 visitors ask again and again.")
     ] = False,
+    scenario: Annotated[
+        bool,
+        typer.Option("--scenario", help="With a scenario of three rules and without, by turns."),
+    ] = False,
     log: Annotated[
         Path | None,
         typer.Option(
@@ -48,7 +52,7 @@ def serve(
     """
     limit_threads()
     from bench.log_answers import LogOptions, run_log_answers
-    from bench.serving_speed import run_memory, run_serving
+    from bench.serving_speed import run_memory, run_scenario, run_serving
 
     if log is not None:
         options = LogOptions(log, map_, unit)
@@ -58,6 +62,9 @@ def serve(
         if given:
             raise InputError(name, str(given), "expected together with --log alone")
 
+    if scenario:
+        show(run_scenario(items, seconds, workers, to_us(now()), postgresql), as_json)
+        return
     if memory is not None:
         show(run_memory(items, memory, workers, to_us(now()), postgresql), as_json)
         return

@@ -22,6 +22,7 @@ from recsys.cli import (
     models,
     plan,
     recommend,
+    scenarios,
     serve,
     train,
     users,
@@ -45,6 +46,6 @@ def register(app: typer.Typer) -> None:
         plan,
     ):
         module.register(app)
-    for module in (db, imports, items, users, models, experiments, jobs, keys, admin):
+    for module in (db, imports, items, users, models, scenarios, experiments, jobs, keys, admin):
         app.add_typer(module.app)
     bench.register(app)

@@ -5,6 +5,7 @@
     credentials.py  API keys, accounts of the dashboard, logging in and out
     user_data.py    a user's attributes, merge users, erase one, take an erased one back
     imports.py      take back what an import of a file brought
+    scenarios.py    change, delete and roll back how places of the shop are answered
     catalogue.py    switch an item's availability
     intake.py       events and tracked messages as they arrive
 

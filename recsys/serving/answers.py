@@ -25,6 +25,15 @@ class Boost:
 
 
 @dataclass(frozen=True)
+class ScenarioRules:
+    """The rules of a scenario. One that names what no item has any more meets nothing."""
+
+    conditions: tuple[ItemCondition, ...] = ()  # all of them must be met
+    boosts: tuple[Boost, ...] = ()
+    promoted: ItemCondition | None = None  # what is to have a share of the positions
+
+
+@dataclass(frozen=True)
 class Request:
     """What is asked for. `events` come after what is stored of the user or session."""
 
@@ -39,9 +48,11 @@ class Request:
     conditions: tuple[ItemCondition, ...] = ()  # all of them must be met
     boosts: tuple[Boost, ...] = ()
     max_per_category: int | None = None
+    for_items: tuple[str, ...] = ()  # what the page is about; not in the answer
     scenario: str | None = None  # of a stored scenario, or a label for reports
     scenario_spec: ScenarioSpec | None = field(default=None, hash=False)  # what it says, if stored
     scenario_version: int | None = None
+    scenario_rules: ScenarioRules = ScenarioRules()
     left_open: frozenset[str] = frozenset()  # of k and exclude_seen: what a scenario may decide
     page_of: str | None = None  # the answer this one goes on from
     shown_before: tuple[str, ...] = ()  # what that one and those before it showed
@@ -54,8 +65,18 @@ class Request:
     @property
     def names_user(self) -> bool:
         """Whether a filter or boost names an attribute of the user."""
-        asked = (*self.conditions, *(boost.condition for boost in self.boosts))
-        return any(isinstance(one, Expression) and one.user_names for one in asked)
+        return any(
+            isinstance(one, Expression) and one.user_names for one in self.every_condition
+        )
+
+    @property
+    def every_condition(self) -> list[ItemCondition]:
+        """Those of filters and boosts, and of the scenario's rules."""
+        rules = self.scenario_rules
+        boosts = (*self.boosts, *rules.boosts)
+        promoted = [] if rules.promoted is None else [rules.promoted]
+        filters = (*self.conditions, *rules.conditions)
+        return [*filters, *(boost.condition for boost in boosts), *promoted]
 
 
 class InArm(NamedTuple):
@@ -107,6 +128,17 @@ class RankedItem(NamedTuple):
 
 
 @dataclass(frozen=True)
+class AnswerRow:
+    """A titled part of an answer, whose items are among the answer's."""
+
+    title: str
+    logic: str
+    item_ids: tuple[str, ...]
+    about_item: str | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
     """What goes out. `degraded` says why the answer is less than it should be, or is None."""
 
@@ -126,6 +158,7 @@ class Answer:
     page_of: str | None = None
     experiments: tuple[InArm, ...] = ()
     shadows: tuple[ShadowArm, ...] = ()
+    rows: tuple[AnswerRow, ...] | None = None  # None: the scenario has none
 
 
 @dataclass(frozen=True)

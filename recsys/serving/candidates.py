@@ -31,6 +31,12 @@ LOOK_BACK = 100  # events of an item in the live log that are looked at for what
 
 def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
     """Candidates, best first and lazily; an item may come twice, and some may not be shown."""
+    yield from personal_candidates(recommender, context)
+    yield from filling_candidates(recommender, context)
+
+
+def personal_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
+    """What the history says, best first; nothing where it says nothing."""
     request, bundle, filters = context.request, context.bundle, context.filters
     new: list[Candidate] = []
     if bundle is None or bundle.live is None or bundle.live.events == 0:
@@ -44,6 +50,11 @@ def rank_candidates(recommender: Recommender, context: RankingContext) -> Iterat
         yield from transition_candidates(bundle, context.history)
     else:
         yield from new
+
+
+def filling_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
+    """What an answer is filled up with: what is popular, then what is newest."""
+    request, bundle, filters = context.request, context.bundle, context.filters
     yield from popular_candidates(recommender, context.now_us, request.categories)
     if bundle is not None:
         yield from in_catalogue(recommender, filters.snapshot, learned_popular(bundle))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from recsys.errors import StorageUnavailableError
 from recsys.events.identity import sequence_key
@@ -15,11 +16,20 @@ from recsys.serving.history import encoded, given_events, past_events
 from recsys.serving.popularity import Followers
 from recsys.serving.recommender import Recommender
 from recsys.serving.steering.rotation import sunk_for
-from recsys.storage.entities.history_rows import HistoryEvent
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities.history_rows import History, HistoryEvent
 from recsys.storage.entities.stamps import Stamps, read_stamps
 
 DATABASE_AWAY = "the database cannot be reached: stored history and filters are left out"
 NO_MODEL = "no model has been promoted yet: popular items are shown"
+
+
+class PastRead(NamedTuple):
+    """The past events of whoever asks, read once for several answers."""
+
+    bundle: Bundle | None  # whose length and types they were read for
+    stored: History
+    degraded: str | None  # why some may be missing
 
 
 @dataclass(frozen=True)
@@ -50,22 +60,23 @@ def read_context(
     model: ChosenModel,
     now_us: int,
     stamps: Stamps | None = None,
+    past: PastRead | None = None,
 ) -> RankingContext:
     """Read history and filters as they stand in the database at this moment.
 
-    `stamps`: as read from the database for this very request, where they were. Where the database
-    cannot be reached, the context holds the request's own events alone, and says so.
+    `stamps`, `past`: as read from the database for this very request, where they were. Where the
+    database cannot be reached, the context holds the request's own events alone, and says so.
     """
     try:
-        return stored_context(recommender, request, model, now_us, stamps)
+        return stored_context(recommender, request, model, now_us, stamps, past)
     except StorageUnavailableError:
-        past = given_events(request.events)
-        model = _with_live(recommender, request, model, past, now_us)
+        events = given_events(request.events)
+        model = _with_live(recommender, request, model, events, now_us)
         return RankingContext(
             request,
             model,
-            past,
-            _encoded(model.bundle, past),
+            events,
+            _encoded(model.bundle, events),
             filters_without_database(request, recommender.catalogue.latest),
             recommender.followers.latest,
             now_us,
@@ -79,33 +90,43 @@ def stored_context(
     model: ChosenModel,
     now_us: int,
     stamps: Stamps | None = None,
+    past: PastRead | None = None,
 ) -> RankingContext:
     """As `read_context`; raises StorageUnavailableError where the database cannot be reached."""
     with recommender.database.read() as connection:
         stamps = stamps or read_stamps(connection)
         snapshot = recommender.catalogue.at(connection, stamps.items)
-        stored, degraded = past_events(
-            connection,
-            request,
-            model.bundle,
-            recommender.source,
-            recommender.merged,
-            stamps.aliases,
-        )
+        if past is None or past.bundle is not model.bundle:
+            past = read_past(connection, recommender, request, model, stamps)
+        stored, degraded = past.stored, past.degraded
         note = recommender.event_types.check(connection, request, model.bundle)
         filters = filters_of(connection, request, stored, snapshot, recommender.source, now_us)
         sunk = sunk_for(connection, request, stored.events, now_us)
         followers = recommender.followers.at(connection, stamps.followers)
     if model.bundle is None and degraded is None:
         degraded = NO_MODEL
-    past = stored.events
+    events = stored.events
     if model.bundle is not None and recommender.live is not None:
-        model = _with_live(recommender, request, model, past, now_us)
+        model = _with_live(recommender, request, model, events, now_us)
         note = note or recommender.live.degraded
-    history = _encoded(model.bundle, past)
+    history = _encoded(model.bundle, events)
     return RankingContext(
-        request, model, past, history, filters, followers, now_us, degraded, note, sunk
+        request, model, events, history, filters, followers, now_us, degraded, note, sunk
     )
+
+
+def read_past(
+    connection: Connection,
+    recommender: Recommender,
+    request: Request,
+    model: ChosenModel,
+    stamps: Stamps,
+) -> PastRead:
+    """The past events of whoever asks. Raises StorageUnavailableError."""
+    stored, degraded = past_events(
+        connection, request, model.bundle, recommender.source, recommender.merged, stamps.aliases
+    )
+    return PastRead(model.bundle, stored, degraded)
 
 
 def _with_live(

@@ -30,7 +30,7 @@ class EventTypes:
     def check(self, connection: Connection, request: Request, bundle: Bundle | None) -> str | None:
         """What is to be told of the types that a request names in `exclude_seen`; None: nothing.
 
-        A type that is configured may have no events yet. Raises InputError for any other that no
+        A type that is configured, or that a scenario names, may have no events yet. Raises InputError for any other that no
         event is of, unless nothing is known of the log.
         """
         named = seen_types(request.exclude_seen)
@@ -48,7 +48,7 @@ class EventTypes:
         written = {
             name.lower() for name in known
         }  # of a type that there is, another spelling is none
-        for name in missing:
+        for name in missing if request.scenario_spec is None else ():
             if name not in self._configured or name.lower() in written:
                 expected = "true, all, none or types of events"
                 raise unknown("exclude_seen", name, expected, sorted(known))

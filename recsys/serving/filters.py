@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.config.exclude_seen import seen_types
-from recsys.errors import SourceUnavailableError
+from recsys.errors import InputError, SourceUnavailableError
 from recsys.events.identity import Owner
 from recsys.events.times import MINUTE_US, from_us
 from recsys.events.vocabulary import FIRST_ITEM
@@ -37,6 +37,7 @@ class Filters:
     excluded: frozenset[str]
     allowed: tuple[ItemSet, ...]  # an item must be in each
     factors: tuple[tuple[ItemSet, float], ...] = ()  # boosted items, and by how much
+    promoted: ItemSet | None = None  # what a scenario gives a share of the positions
 
     def keeps(self, item_id: str) -> bool:
         """Whether an item may be shown."""
@@ -51,7 +52,12 @@ class Filters:
             return "not available"
         if item_id in seen:
             return f"already seen ({seen[item_id]})"
-        return "left out by the request" if item_id in self.excluded else "not what was asked for"
+        if item_id in self.excluded:
+            return "left out by the request"
+        missed = next(
+            (one.asked for one in self.allowed if one.asked and item_id not in one.item_ids), None
+        )
+        return "not what was asked for" if missed is None else f"does not meet {missed}"
 
     def mask(self, bundle: Bundle) -> Mask:
         """The mask over a bundle's vocabulary rows."""
@@ -85,7 +91,7 @@ def filters_of(
     now_us: int,
 ) -> Filters:
     """The filters that the request asks for, with the items seen in its history."""
-    excluded = set(request.exclude_items).union(request.shown_before)
+    excluded = set(request.exclude_items).union(request.shown_before, request.for_items)
     types = seen_types(request.exclude_seen)
     if types is None or types:
         excluded.update(
@@ -101,7 +107,21 @@ def filters_of(
     meeting = _conditions_met(connection, request, history, snapshot, now_us)
     allowed += [meeting(condition) for condition in request.conditions]
     factors = tuple((meeting(boost.condition), boost.factor) for boost in request.boosts)
-    return Filters(snapshot, frozenset(excluded), tuple(allowed), factors)
+    promoted = None
+    if request.scenario_spec is not None:
+
+        def still_meeting(condition: ItemCondition) -> ItemSet:
+            """None where a scenario's rule names what no item has any more."""
+            try:
+                return meeting(condition)
+            except InputError:
+                return ItemSet(frozenset())
+
+        rules = request.scenario_rules
+        allowed += [still_meeting(one) for one in rules.conditions]
+        factors += tuple((still_meeting(one.condition), one.factor) for one in rules.boosts)
+        promoted = None if rules.promoted is None else still_meeting(rules.promoted)
+    return Filters(snapshot, frozenset(excluded), tuple(allowed), factors, promoted)
 
 
 def _conditions_met(
@@ -112,7 +132,7 @@ def _conditions_met(
     now_us: int,
 ) -> Callable[[ItemCondition], ItemSet]:
     """What gives the items that meet a condition of the request."""
-    asked = [*request.conditions, *(boost.condition for boost in request.boosts)]
+    asked = request.every_condition
     expressions = [one for one in asked if isinstance(one, Expression)]
     bindings = None
     if expressions:
@@ -154,6 +174,6 @@ def bindings_of(
 
 def filters_without_database(request: Request, snapshot: ItemSnapshot) -> Filters:
     """The filters that need no database: seen items and metadata are left out."""
-    excluded = frozenset(request.exclude_items).union(request.shown_before)
+    excluded = request.exclude_items.union(request.shown_before, request.for_items)
     allowed = (ItemSet(frozenset(request.candidates)),) if request.candidates else ()
     return Filters(snapshot, excluded, allowed)

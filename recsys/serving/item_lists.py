@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from recsys.errors import NotFoundError
+from recsys.events.array_types import Float32Array
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import top_k, votes_of
@@ -28,6 +30,51 @@ from recsys.storage.entities.stamps import read_stamps
 LOOKED_AT = (
     4  # items that are looked up for each that is asked for, where some may be of no catalogue
 )
+
+
+class ItemScores(NamedTuple):
+    """A score (V,) for each item of a vocabulary, -inf for none, and the component it is of."""
+
+    scores: Float32Array
+    source: str
+
+
+def similarity(bundle: Bundle, item_id: str) -> ItemScores | None:
+    """The cosine of every item's vector with that of `item_id`; without a network, what followed it.
+
+    None where neither the model nor the live log tells anything of it.
+    """
+    if bundle.scorer is None or bundle.network_name is None:
+        return followed_by(bundle, item_id)
+    if item_id not in bundle.vocabulary:
+        return None
+    index, rows = bundle.vocabulary.index(item_id), bundle.scorer.rows
+    new = None
+    if bundle.live is not None:
+        new = bundle.live.view.vectors(np.arange(rows, len(bundle.vocabulary), dtype=np.int64))
+        if index >= rows and not new[index - rows].any():
+            return None
+    cosines = bundle.scorer.similar(index, new)
+    if new is not None:
+        cosines[rows:][~new.any(axis=1)] = -np.inf
+    cosines[:FIRST_ITEM] = -np.inf
+    cosines[index] = -np.inf
+    return ItemScores(cosines, bundle.network_name)
+
+
+def followed_by(bundle: Bundle, item_id: str) -> ItemScores | None:
+    """How often every item came right after `item_id`; None where nothing is known of it."""
+    if item_id not in bundle.vocabulary:
+        return None
+    index = bundle.vocabulary.index(item_id)
+    places, votes = votes_of(bundle, np.array([index], np.int32), ["transitions"])["transitions"]
+    is_new = bundle.live is not None and index >= len(bundle.live.vocabulary.base)
+    if is_new and len(places) == 0:
+        return None
+    row = np.full(len(bundle.vocabulary), -np.inf, np.float32)
+    row[places] = votes
+    row[:FIRST_ITEM] = -np.inf
+    return ItemScores(row, "transitions")
 
 
 @dataclass(frozen=True)
@@ -49,29 +96,18 @@ class ItemLists:
         category. Raises NotFoundError where the catalogue does not know it either.
         """
         bundle = self._bundle(now_us)
-        if bundle is None or item_id not in bundle.vocabulary:
+        found = None if bundle is None else similarity(bundle, item_id)
+        if bundle is None or found is None:
             return self._popular_in_category(item_id, k, now_us)
-        if bundle.scorer is None or bundle.network_name is None:
-            return self._transitions(bundle, item_id, k, now_us)
-        index, rows = bundle.vocabulary.index(item_id), bundle.scorer.rows
-        new = None
-        if bundle.live is not None:
-            new = bundle.live.view.vectors(np.arange(rows, len(bundle.vocabulary), dtype=np.int64))
-            if index >= rows and not new[index - rows].any():
-                return self._popular_in_category(item_id, k, now_us)
-        cosines = bundle.scorer.similar(index, new)
-        if new is not None:
-            cosines[rows:][~new.any(axis=1)] = -np.inf
-        cosines[:FIRST_ITEM] = -np.inf
-        cosines[index] = -np.inf
-        return self._ranked(bundle, cosines, k, bundle.network_name)
+        return self._ranked(bundle, found.scores, k, found.source)
 
     def following(self, item_id: str, k: int, now_us: int) -> list[RankedItem]:
         """What most often came right after the item; for an item of which nothing is known as `similar`."""
         bundle = self._bundle(now_us)
-        if bundle is None or item_id not in bundle.vocabulary:
+        found = None if bundle is None else followed_by(bundle, item_id)
+        if bundle is None or found is None:
             return self._popular_in_category(item_id, k, now_us)
-        return self._transitions(bundle, item_id, k, now_us)
+        return self._ranked(bundle, found.scores, k, found.source)
 
     def _bundle(self, now_us: int) -> Bundle | None:
         """The champion with the live log as it stands now, for no visitor in particular."""
@@ -79,19 +115,6 @@ class ItemLists:
         if bundle is None or self.live is None:
             return bundle
         return self.live.at_moment(bundle, None, (), now_us)
-
-    def _transitions(self, bundle: Bundle, item_id: str, k: int, now_us: int) -> list[RankedItem]:
-        index = bundle.vocabulary.index(item_id)
-        places, votes = votes_of(bundle, np.array([index], np.int32), ["transitions"])[
-            "transitions"
-        ]
-        is_new = bundle.live is not None and index >= len(bundle.live.vocabulary.base)
-        if is_new and len(places) == 0:
-            return self._popular_in_category(item_id, k, now_us)
-        row = np.full(len(bundle.vocabulary), -np.inf, np.float32)
-        row[places] = votes
-        row[:FIRST_ITEM] = -np.inf
-        return self._ranked(bundle, row, k, "transitions")
 
     def popular(self, days: int, category: str | None, k: int, now_us: int) -> list[RankedItem]:
         """The items that most users and sessions had an event of in the last `days`.

@@ -60,6 +60,13 @@ class ItemSet:
     item_ids: frozenset[str] | MaskedIds
     key: object = None  # under which their rows are kept; None: a client's own list, never kept
 
+    @property
+    def asked(self) -> str | None:
+        """What they meet, in words; None of a client's own list."""
+        if isinstance(self.key, Condition):
+            return f"{self.key.column}{self.key.operator}{self.key.literal}"
+        return None if self.key is None else str(self.key)
+
 
 def _set_bytes(held: ItemSet) -> int:
     ids = held.item_ids

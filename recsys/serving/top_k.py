@@ -133,8 +133,17 @@ def filtered_items(recommender: Recommender, request: Request, now_us: int) -> l
     )
     best = take_top_k(recommender, unfiltered, rank_candidates(recommender, unfiltered))
     gone = [(rank, one) for rank, one in enumerate(best, 1) if not filters.keeps(one.item_id)]
+    return filtered_of(recommender, context, gone)
+
+
+def filtered_of(
+    recommender: Recommender, context: RankingContext, gone: Iterable[tuple[int, Candidate]]
+) -> list[FilteredItem]:
+    """Why the filters leave out each of `gone`, which stand beside the ranks they would have."""
+    filters = context.filters
+    gone = list(gone)
     items = filters.snapshot.look_up(recommender.database, [one.item_id for _, one in gone])
-    types = seen_types(request.exclude_seen)
+    types = seen_types(context.request.exclude_seen)
     seen = {
         event.item_id: event.event_type
         for event in context.past

@@ -145,21 +145,59 @@ class ScenarioSpec:
     'popular'
     """
 
-    logic: Logic = "for_you"
-    k: _K | None = None  # None: as many as the request asks for
-    exclude_seen: _SeenTypes | None = None  # None: as the request or the configuration says
-    exclude_items: Annotated[tuple[_Id, ...], Field(max_length=MAX_EXCLUDED)] = ()
-    filter: _Rule | None = None
-    boosts: Annotated[tuple[BoostRule, ...], Field(max_length=MAX_RULES)] = ()
-    diversity: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
-    max_per_category: Annotated[int, Field(ge=1, le=MAX_K)] | None = None
-    pins: Annotated[tuple[Pin, ...], Field(max_length=MAX_PINS)] = ()
-    promote: Promote | None = None
-    rotation: Rotation | None = None
-    explore: Explore | None = None
-    score_by: _Rule | None = None
-    fallback: Fallback = "popular"
-    rows: Annotated[tuple[Row, ...], Field(max_length=MAX_ROWS)] = ()
+    logic: Annotated[Logic, Field(description="What ranks the items")] = "for_you"
+    k: Annotated[
+        _K | None,
+        Field(description="Number of items; null: as many as the request asks for"),
+    ] = None
+    exclude_seen: Annotated[
+        _SeenTypes | None,
+        Field(description="Event types whose items are left out; null: as the request says"),
+    ] = None
+    exclude_items: Annotated[
+        tuple[_Id, ...],
+        Field(max_length=MAX_EXCLUDED, description="Items that are never shown here"),
+    ] = ()
+    filter: Annotated[
+        _Rule | None, Field(description="What every item must meet, such as price<50")
+    ] = None
+    boosts: Annotated[
+        tuple[BoostRule, ...],
+        Field(max_length=MAX_RULES, description="What multiplies the scores of some items"),
+    ] = ()
+    diversity: Annotated[
+        float,
+        Field(
+            ge=0, le=1, allow_inf_nan=False, description="0: by score alone; 1: as varied as can be"
+        ),
+    ] = 0.0
+    max_per_category: Annotated[
+        int | None, Field(ge=1, le=MAX_K, description="At most so many items of one category")
+    ] = None
+    pins: Annotated[
+        tuple[Pin, ...], Field(max_length=MAX_PINS, description="Items at fixed positions")
+    ] = ()
+    promote: Annotated[
+        Promote | None, Field(description="What has at least a share of the positions")
+    ] = None
+    rotation: Annotated[
+        Rotation | None, Field(description="When an item shown without a click sinks, and how long")
+    ] = None
+    explore: Annotated[
+        Explore | None, Field(description="The share of positions that try new or uncertain items")
+    ] = None
+    score_by: Annotated[
+        _Rule | None, Field(description="What orders the items, such as chance * item.margin")
+    ] = None
+    fallback: Annotated[
+        Fallback, Field(description="What fills the list where the logic gives too little")
+    ] = "popular"
+    rows: Annotated[
+        tuple[Row, ...],
+        Field(
+            max_length=MAX_ROWS, description="Titled lists one below another, instead of one list"
+        ),
+    ] = ()
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 

@@ -48,6 +48,7 @@ from recsys.web.api import (
     model_routes,
     recommendation_routes,
     report_routes,
+    scenario_routes,
     segment_routes,
     user_routes,
 )
@@ -110,6 +111,7 @@ def create_app(settings: Settings, database: Database, limits: Limits | None = N
     for module in (
         event_routes,
         recommendation_routes,
+        scenario_routes,
         report_routes,
         user_routes,
         item_routes,

@@ -64,7 +64,7 @@ def is_heavy(scope: Message, body: bytes) -> bool:
     if b"/recommendations" not in path:
         return False
     if scope["method"] == "POST":
-        batch = path.endswith(b"/batch")
+        batch = path.endswith((b"/batch", b"/page"))
         return batch or len(body) > HEAVY_BODY or HEAVY_FIELDS.search(body) is not None
     return HEAVY_QUERY.search(scope["query_string"]) is not None
 

@@ -99,6 +99,7 @@ def test_every_operation_is_for_the_scope_it_declares_and_no_other(running, oper
     assert for_readers == {  # a POST, as what is asked for stands in the body
         "POST /api/v1/recommendations",
         "POST /api/v1/recommendations/batch",
+        "POST /api/v1/recommendations/page",
     }
     page = {"X-API-Key": running.keys["collect"], "Origin": "https://shop.example"}
     callers = {scope: {"X-API-Key": running.keys[scope]} for scope in ("read", "write", "admin")}

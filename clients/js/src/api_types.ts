@@ -30,6 +30,7 @@ export interface RecommendationBody {
   filter?: string[];
   boost?: string[];
   max_per_category?: number;
+  for_items?: string[];
   scenario?: string;
   page_of?: string;
   explain?: boolean;
@@ -102,6 +103,14 @@ export interface RankedItemOut {
   reason: ReasonOut[] | null;
 }
 
+export interface AnswerRowOut {
+  title: string;
+  logic: string;
+  about_item: string | null;
+  category: string | null;
+  item_ids: string[];
+}
+
 export interface RecommendationAnswer {
   recommendation_id: string;
   user_id: string | null;
@@ -114,6 +123,9 @@ export interface RecommendationAnswer {
   arm: string | null;
   experiments: Record<string, string>;
   items: RankedItemOut[];
+  scenario?: string | null;
+  scenario_version?: number | null;
+  rows?: AnswerRowOut[] | null;
 }
 
 export interface BatchAnswer {

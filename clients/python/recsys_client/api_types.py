@@ -35,6 +35,7 @@ class RecommendationBody(TypedDict):
     filter: NotRequired[list[str]]
     boost: NotRequired[list[str]]
     max_per_category: NotRequired[int]
+    for_items: NotRequired[list[str]]
     scenario: NotRequired[str]
     page_of: NotRequired[str]
     explain: NotRequired[bool]
@@ -111,6 +112,14 @@ class RankedItemOut(TypedDict):
     reason: list[ReasonOut] | None
 
 
+class AnswerRowOut(TypedDict):
+    title: str
+    logic: str
+    about_item: str | None
+    category: str | None
+    item_ids: list[str]
+
+
 class RecommendationAnswer(TypedDict):
     recommendation_id: str
     user_id: str | None
@@ -123,6 +132,9 @@ class RecommendationAnswer(TypedDict):
     arm: str | None
     experiments: dict[str, str]
     items: list[RankedItemOut]
+    scenario: NotRequired[str | None]
+    scenario_version: NotRequired[int | None]
+    rows: NotRequired[list[AnswerRowOut] | None]
 
 
 class BatchAnswer(TypedDict):

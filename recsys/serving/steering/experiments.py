@@ -149,7 +149,7 @@ def _varied(base: Scenario, arm: Arm, name: str) -> Scenario:
     try:
         spec = read_spec({**base.spec.plain, **(arm.settings or {})})
         made = Scenario(spec, base.version)
-        _ = made.conditions, made.boosts
+        _ = made.rules
     except InputError as error:
         log.warning("an arm cannot be shown", experiment=name, arm=arm.name, reason=str(error))
         return base

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from recsys.config.exclude_seen import seen_types
 from recsys.errors import StorageUnavailableError
-from recsys.serving.answers import Boost, Request
-from recsys.steering.expressions.reading import ItemCondition, read_condition
+from recsys.serving.answers import Boost, Request, ScenarioRules
+from recsys.steering.expressions.reading import read_condition
 from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import scenario_rows
@@ -24,17 +24,17 @@ class Scenario:
     version: int | None = None
 
     @cached_property
-    def conditions(self) -> tuple[ItemCondition, ...]:
-        """What every item must meet. Raises InputError."""
-        text = self.spec.filter
-        return () if text is None else (read_condition(text, "filter"),)
-
-    @cached_property
-    def boosts(self) -> tuple[Boost, ...]:
-        """Raises InputError."""
-        return tuple(
-            Boost(read_condition(one.when, f"boosts[{index}].when"), one.factor)
-            for index, one in enumerate(self.spec.boosts)
+    def rules(self) -> ScenarioRules:
+        """The filter, the boosts and what is promoted. Raises InputError where one is no condition."""
+        spec = self.spec
+        promote = spec.promote
+        return ScenarioRules(
+            () if spec.filter is None else (read_condition(spec.filter, "filter"),),
+            tuple(
+                Boost(read_condition(one.when, f"boosts[{index}].when"), one.factor)
+                for index, one in enumerate(spec.boosts)
+            ),
+            None if promote is None else read_condition(promote.when, "promote.when"),
         )
 
     def applied(self, request: Request) -> Request:
@@ -56,11 +56,10 @@ class Scenario:
             k=k,
             exclude_seen=exclude_seen,
             exclude_items=request.exclude_items.union(spec.exclude_items),
-            conditions=self.conditions + request.conditions,
-            boosts=self.boosts + request.boosts,
             max_per_category=most,
             scenario_spec=spec,
             scenario_version=self.version,
+            scenario_rules=self.rules,
         )
 
 

@@ -39,10 +39,19 @@ def get_scenario(connection: Connection, name: str) -> StoredScenario | None:
     return next(iter(_read(connection, _current().where(scenarios.c.name == name))), None)
 
 
-def list_versions(connection: Connection, name: str) -> list[StoredScenario]:
-    """Every version of `name`, newest first; those of one that was deleted too."""
+def list_versions(
+    connection: Connection, name: str, limit: int, before: int | None = None
+) -> list[StoredScenario]:
+    """Versions of `name`, newest first; those of one that was deleted too. `before`: older than that."""
     statement = select(scenario_versions).where(_versions.name == name)
-    return _read(connection, statement.order_by(_versions.version.desc()))
+    if before is not None:
+        statement = statement.where(_versions.version < before)
+    return _read(connection, statement.order_by(_versions.version.desc()).limit(limit))
+
+
+def count_scenarios(connection: Connection) -> int:
+    """How many answer."""
+    return connection.execute(select(func.count()).select_from(scenarios)).scalar_one()
 
 
 def get_version(connection: Connection, name: str, version: int) -> StoredScenario:
@@ -63,7 +72,7 @@ def add_version(
     note: str | None = None,
 ) -> StoredScenario:
     """Store the next version of `name` and let it answer from the next request on."""
-    advisory_lock.take_turns(connection, "scenarios")
+    take_turns(connection)
     newest = select(func.max(_versions.version)).where(_versions.name == name)
     stored = StoredScenario(
         name, (connection.execute(newest).scalar() or 0) + 1, author, now_us, note, spec
@@ -76,6 +85,11 @@ def add_version(
     )
     bump(connection, "scenarios")
     return stored
+
+
+def take_turns(connection: Connection) -> None:
+    """Let no other transaction change a scenario until this one ends."""
+    advisory_lock.take_turns(connection, "scenarios")
 
 
 def delete_scenario(connection: Connection, name: str) -> None:

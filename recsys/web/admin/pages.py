@@ -49,7 +49,13 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
             Page("jobs", "Jobs", "jobs"),
         ),
     ),
-    ("Steer", (Page("experiments", "Experiments", "experiments"),)),
+    (
+        "Steer",
+        (
+            Page("scenarios", "Scenarios", "scenarios"),
+            Page("experiments", "Experiments", "experiments"),
+        ),
+    ),
     (
         "Explore",
         (

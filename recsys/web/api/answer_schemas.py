@@ -35,12 +35,22 @@ class RankedItemOut(BaseModel):
     rank: int
     score: float
     source: str = Field(
-        description="lstm, gru or sasrec, session_knn, transitions, popular, latest, …"
+        description="lstm, gru or sasrec, session_knn, transitions, popular, latest, pinned, promoted, …"
     )
     item: ItemOut | None
     reason: list[ReasonOut] | None = Field(
         description="With explain: the past events that raised the item most"
     )
+
+
+class AnswerRowOut(BaseModel):
+    """A titled part of an answer."""
+
+    title: str
+    logic: str
+    about_item: str | None = Field(description="The item that the row is about")
+    category: str | None
+    item_ids: list[str] = Field(description="Its items, which are among the answer's")
 
 
 class RecommendationAnswer(BaseModel):
@@ -57,6 +67,9 @@ class RecommendationAnswer(BaseModel):
     )
     experiments: dict[str, str] = Field(description="Experiment -> arm, of those it is part of")
     items: list[RankedItemOut]
+    scenario: str | None = Field(None, description="The stored scenario that was applied")
+    scenario_version: int | None = None
+    rows: list[AnswerRowOut] | None = Field(None, description="Of a scenario with titled rows")
 
 
 def item_out(item: StoredItem) -> dict[str, Any]:
@@ -93,7 +106,7 @@ def ranked_out(ranked: RankedItem) -> dict[str, Any]:
 
 
 def answer_out(answer: Answer) -> dict[str, Any]:
-    return {
+    told = {
         "recommendation_id": answer.recommendation_id,
         "user_id": answer.user_id,
         "session_id": answer.session_id,
@@ -106,3 +119,8 @@ def answer_out(answer: Answer) -> dict[str, Any]:
         "experiments": {one.experiment: one.arm for one in answer.experiments},
         "items": [ranked_out(ranked) for ranked in answer.items],
     }
+    if answer.scenario_version is not None:
+        told["scenario"], told["scenario_version"] = answer.scenario, answer.scenario_version
+    if answer.rows is not None:
+        told["rows"] = [vars(row) for row in answer.rows]
+    return told

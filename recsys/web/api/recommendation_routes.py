@@ -16,7 +16,7 @@ from recsys.events.times import rfc3339
 from recsys.ingest.event_body import check_event
 from recsys.serving import answering
 from recsys.serving.answer_log import stored_bytes
-from recsys.serving.answers import Request
+from recsys.serving.answers import Answer, Request
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import click_rows, impression_rows, tombstone_rows
 from recsys.storage.entities.impression_rows import Impression, ImpressionItem
@@ -27,6 +27,7 @@ from recsys.web.api.recommendation_schemas import (
     BatchBody,
     ImpressionAnswer,
     ImpressionIn,
+    PageBody,
     RecommendationBody,
     RecommendationByIdQuery,
     RecommendationQuery,
@@ -44,7 +45,13 @@ ANYONE = "anyone"  # stands in for the owner of events that need none
 
 def given_answer(shared: Services, request: Request, stamps: Stamps | None) -> dict[str, Any]:
     """Recommend, log and count; the answer as it goes out. Raises RecsysError."""
-    answer = answering.recommend(shared.recommender, request, now_us(), stamps)
+    return told_answer(
+        shared, request, answering.recommend(shared.recommender, request, now_us(), stamps)
+    )
+
+
+def told_answer(shared: Services, request: Request, answer: Answer) -> dict[str, Any]:
+    """Log and count an answer; as it goes out. Raises RecsysError."""
     if (
         request.from_page
     ):  # what it has stored costs as what it sends does; raised before it is stored
@@ -62,6 +69,11 @@ def given_answer(shared: Services, request: Request, stamps: Stamps | None) -> d
 
 def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
     shared = services()
+    return given_answer(shared, _asked(shared, query, **more), stamps())
+
+
+def _asked(shared: Services, query: RecommendationQuery, **more: Any) -> Request:
+    """What a query asks for. Raises NotFoundError where it goes on from an answer that is not known."""
     before: tuple[str, ...] = ()
     if query.page_of is not None:
         # Nobody who holds a published key may keep a thread waiting.
@@ -70,8 +82,7 @@ def _answer(query: RecommendationQuery, **more: Any) -> dict[str, Any]:
             raise NotFoundError("stored answer", query.page_of)
         before = tuple(dict.fromkeys(shown))
     asked = query.request(shared.settings.serving)
-    request = replace(asked, shown_before=before, from_page=from_page(), **more)
-    return given_answer(shared, request, stamps())
+    return replace(asked, shown_before=before, from_page=from_page(), **more)
 
 
 @operation(
@@ -105,11 +116,43 @@ def user_recommendations(user_id: str, query: RecommendationQuery) -> dict[str, 
 def post_recommendations(body: RecommendationBody) -> dict[str, Any]:
     """Recommend items for events in the body, after those stored of a session or user."""
     if from_page():
-        if body.user_id is not None or body.session_id is None:
-            raise AccessError("a page asks for its own session_id, without user_id")
-        if body.explain or body.filter or body.boost:
-            raise AccessError("a page may not use explain, filter and boost")
+        _check_page(body, body)
     return _for_body(body)
+
+
+def _check_page(owner: RecommendationBody | PageBody, asked: RecommendationQuery) -> None:
+    """Raises AccessError where a page asks for what is not its own to ask."""
+    if owner.user_id is not None or owner.session_id is None:
+        raise AccessError("a page asks for its own session_id, without user_id")
+    if asked.explain or asked.filter or asked.boost:
+        raise AccessError("a page may not use explain, filter and boost")
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/recommendations/page",
+    scope="read",
+    body=PageBody,
+    answer=BatchAnswer,
+    statuses=(200, 404),
+    collect=True,
+    example={"user_id": "u1", "scenarios": [{"scenario": "home"}, {"scenario": "new", "k": 5}]},
+)
+def post_page(body: PageBody) -> dict[str, Any]:
+    """Several scenarios of one page in one answer, without showing an item twice."""
+    if from_page():
+        for one in body.scenarios:
+            _check_page(body, one)
+    shared = services()
+    owner = _owner_in(body, page=from_page())
+    requests = [_asked(shared, one, **owner) for one in body.scenarios]
+    answers = answering.recommend_page(shared.recommender, requests, now_us(), stamps())
+    told = [
+        told_answer(shared, request, answer)
+        for request, answer in zip(requests, answers, strict=True)
+    ]
+    return {"answers": told}
 
 
 @operation(
@@ -133,11 +176,14 @@ def _for_body(body: RecommendationBody) -> dict[str, Any]:
 
 def asked_in(body: RecommendationBody, *, page: bool) -> dict[str, Any]:
     """The fields of a `Request` that a body alone has. Raises InvalidRequestError."""
+    return {**_owner_in(body, page=page), "candidates": tuple(body.candidates)}
+
+
+def _owner_in(body: RecommendationBody | PageBody, *, page: bool) -> dict[str, Any]:
     return {
         "user_id": body.user_id,
         "session_id": body.session_id,
         "events": tuple(_events(body, page)) if body.events else (),
-        "candidates": tuple(body.candidates),
     }
 
 
@@ -170,6 +216,7 @@ def replay(recommendation_id: str) -> dict[str, Any]:
         "arm": found.arm,
         "experiments": found.experiments or {},
         "scenario": found.scenario,
+        "scenario_version": found.scenario_version,
         "page_of": found.page_of,
         "sequence_length": found.sequence_length,
         "last_event_id": found.last_event_id,
@@ -251,7 +298,7 @@ def _page_impressions(body: ImpressionIn) -> dict[str, Any]:
     return {"recommendation_id": found.recommendation_id}
 
 
-def _events(body: RecommendationBody, page: bool) -> list[Event]:
+def _events(body: RecommendationBody | PageBody, page: bool) -> list[Event]:
     """The body's events; one without an owner is the body's, one without a time is of now."""
     now = now_us()
     owner: dict[str, object] = {}

@@ -18,6 +18,8 @@ from recsys.web.fields import MAX_LIST, Condition, Id, K, SeenTypes, Strict, Typ
 MAX_CONDITIONS = 16
 MAX_FACTOR = 1_000
 MAX_BATCH = 100
+MAX_FOR_ITEMS = 50
+MAX_SCENARIOS = 20  # of one page
 
 
 class RecommendationQuery(Strict):
@@ -40,8 +42,15 @@ class RecommendationQuery(Strict):
         [], description="CONDITION^FACTOR, such as brand=Acme^1.5: multiplies scores"
     )
     max_per_category: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    for_items: Annotated[list[Id], Field(max_length=MAX_FOR_ITEMS)] = Field(
+        [],
+        description="The items that the page is about, such as those of the cart: they are left out, and "
+        "a scenario of similar, next or bought-together items ranks by them",
+    )
     scenario: TypeName | None = Field(
-        None, description="The placement, such as home or basket, for reports"
+        None,
+        description="A stored scenario, which says how to answer and which the other parameters narrow; "
+        "any other name, such as home or basket, is a label for reports",
     )
     page_of: Id | None = Field(
         None, description="A recommendation_id: return the next k items after it"
@@ -59,6 +68,7 @@ class RecommendationQuery(Strict):
             conditions=tuple(read_condition(text, "filter") for text in self.filter),
             boosts=tuple(_boost(text) for text in self.boost),
             max_per_category=self.max_per_category,
+            for_items=tuple(self.for_items),
             scenario=self.scenario,
             left_open=frozenset(left_open),
             page_of=self.page_of,
@@ -94,6 +104,26 @@ class RecommendationBody(RecommendationQuery):
     )
 
 
+class PageScenario(RecommendationQuery):
+    """One scenario of a page, narrowed as a request of its own would narrow it."""
+
+    scenario: TypeName = Field(description="A stored scenario, or a label for reports")
+
+
+class PageBody(Strict):
+    """Several scenarios of one page, for one visitor. Those that come first choose first."""
+
+    scenarios: Annotated[
+        list[PageScenario],
+        Field(min_length=1, max_length=MAX_SCENARIOS, description="In the order they are answered"),
+    ]
+    events: Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)] = Field(
+        [], description="Events, oldest first; they need no user or session of their own"
+    )
+    user_id: Id | None = None
+    session_id: Id | None = None
+
+
 class BatchBody(Strict):
     """Several requests; each is answered as if sent alone."""
 
@@ -127,6 +157,7 @@ class ReplayAnswer(BaseModel):
     arm: str | None
     experiments: dict[str, str] = Field(description="Experiment -> arm, of those it counts in")
     scenario: str | None
+    scenario_version: int | None
     page_of: str | None
     sequence_length: int | None
     last_event_id: str | None

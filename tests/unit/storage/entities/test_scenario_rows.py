@@ -57,8 +57,9 @@ def test_a_process_answers_by_the_newest_version_and_narrows_it(database):
     made = applied(asked)
     assert (made.k, made.exclude_seen, made.max_per_category) == (30, "cart", 4)
     assert (made.scenario_version, made.scenario_spec) == (1, first)
-    assert [one.column for one in made.conditions] == ["price"]
-    assert [(one.condition.literal, one.factor) for one in made.boosts] == [("Acme", 2.0)]
+    assert [one.column for one in made.scenario_rules.conditions] == ["price"]
+    boosts = made.scenario_rules.boosts
+    assert [(one.condition.literal, one.factor) for one in boosts] == [("Acme", 2.0)]
     narrowed = Request(
         k=10, scenario="home", exclude_seen="purchase", exclude_items=frozenset({"x"})
     )

@@ -1,0 +1,141 @@
+"""recsys scenarios list | show | set | delete | rollback"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recsys.cli.terminal import (
+    ConfigOption,
+    JsonOption,
+    named_as_given,
+    settings_of,
+    show,
+    steering,
+)
+
+if TYPE_CHECKING:
+    from recsys.storage.entities.scenario_rows import StoredScenario
+
+app = typer.Typer(
+    name="scenarios", help="How places of the shop are answered.", no_args_is_help=True
+)
+NameArgument = Annotated[str, typer.Argument(help="The scenario, such as home.")]
+MAX_BYTES = 1_000_000  # of a file
+SHOWN = 50  # versions
+
+
+@app.command("list")
+def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the scenarios that answer."""
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import scenario_rows
+
+    with open_database(settings_of(config)).connect() as connection:
+        found = scenario_rows.list_scenarios(connection)
+    lines = [f"{one.name}  version {one.version}  {_kind(one)}" for one in found]
+    text = "\n".join(lines) or "no scenario is stored"
+    show({"scenarios": [_out(one) for one in found]}, as_json, text)
+
+
+@app.command("show")
+def show_(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what a scenario says, and its versions."""
+    from recsys.errors import NotFoundError
+    from recsys.storage.engine.database import open_database
+    from recsys.storage.entities import scenario_rows
+
+    with open_database(settings_of(config)).connect() as connection:
+        found = scenario_rows.get_scenario(connection, name)
+        versions = scenario_rows.list_versions(connection, name, SHOWN)
+    if not versions:
+        raise NotFoundError("scenario", name)
+    state = "deleted" if found is None else f"version {found.version} answers"
+    told = json.dumps((found or versions[0]).spec.plain, indent=2, ensure_ascii=False)
+    lines = [f"{name}: {state}", told]
+    lines += [
+        f"  {one.version}  by {one.author}" + (f", {one.note}" if one.note else "")
+        for one in versions
+    ]
+    current = None if found is None else _out(found)
+    shown = {"name": name, "current": current, "versions": [_out(one) for one in versions]}
+    show(shown, as_json, "\n".join(lines))
+
+
+@app.command("set")
+def set_(
+    name: NameArgument,
+    file: Annotated[Path, typer.Argument(help="A JSON file of what it says.", metavar="FILE")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a scenario or its next version.
+
+    Example: recsys scenarios set home home.json
+    """
+    from recsys.commands import scenarios
+    from recsys.errors import InputError
+    from recsys.steering.scenario_spec import read_spec
+
+    with file.open("rb") as opened:
+        text = opened.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise InputError("FILE", file.name, f"expected at most {MAX_BYTES:,} bytes")
+    try:
+        given = json.loads(text)
+    except ValueError as error:
+        raise InputError("FILE", file.name, f"expected JSON: {error}") from None
+    database, actor, now_us = steering(config)
+    with named_as_given(name="NAME"):
+        stored = scenarios.put_scenario(database, actor, name, read_spec(given), now_us)
+    show(_out(stored), as_json, f"{name}: version {stored.version} answers")
+
+
+@app.command("delete")
+def delete(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Delete a scenario: its name is a label for reports again, its versions stay."""
+    from recsys.commands import scenarios
+
+    database, actor, now_us = steering(config)
+    stored = scenarios.delete_scenario(database, actor, name, now_us)
+    show(_out(stored), as_json, f"{name}: deleted")
+
+
+@app.command("rollback")
+def rollback(
+    name: NameArgument,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Default: the one before the present.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to an earlier version, which gets a new number.
+
+    Example: recsys scenarios rollback home --version 3
+    """
+    from recsys.commands import scenarios
+
+    database, actor, now_us = steering(config)
+    stored = scenarios.roll_back(database, actor, name, version, now_us)
+    show(_out(stored), as_json, f"{name}: version {stored.version} answers ({stored.note})")
+
+
+def _kind(one: StoredScenario) -> str:
+    return f"{len(one.spec.rows)} rows" if one.spec.rows else one.spec.logic
+
+
+def _out(one: StoredScenario) -> dict[str, Any]:
+    from recsys.events.times import rfc3339
+
+    return {
+        "name": one.name,
+        "version": one.version,
+        "author": one.author,
+        "created_at": rfc3339(one.created_at_us),
+        "note": one.note,
+        "spec": one.spec.plain,
+    }
