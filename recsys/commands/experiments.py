@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recsys.commands import deployments
-from recsys.errors import ConflictError, InputError, unknown
+from recsys.errors import ConflictError, InputError, NotFoundError, unknown
 from recsys.steering.assignment import widened
 from recsys.steering.experiment_report import make_report
 from recsys.steering.experiment_spec import Arm, ExperimentSpec, check_name
@@ -190,10 +190,12 @@ def _check_arms(connection: Connection, spec: ExperimentSpec) -> None:
         if spec.scenario is not None and arm.settings is not None:
             _varied(connection, spec.scenario, arm)
         if spec.scenario is not None and arm.scenario_version is not None:
-            known = [row.version for row in scenario_rows.list_versions(connection, spec.scenario)]
-            if arm.scenario_version not in known:
+            try:
+                scenario_rows.get_version(connection, spec.scenario, arm.scenario_version)
+            except NotFoundError:
+                where = f"arms[{place}].scenario_version"
                 expected = f"expected a version of scenario {spec.scenario}"
-                raise InputError(f"arms[{place}].scenario_version", arm.scenario_version, expected)
+                raise InputError(where, arm.scenario_version, expected) from None
     named = {arm.model_version for arm in spec.arms if arm.model_version is not None}
     if not named:
         return

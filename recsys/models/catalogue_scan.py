@@ -24,6 +24,7 @@ from recsys.models.lstm.kernels import add_scaled, largest
 from recsys.models.ranker import Votes
 
 SLACK = 56  # candidates beyond k: a compact item matrix may misplace some at the edge
+MOST_FACTORS = 32  # different ones that are looked at one by one
 NO_ROWS: Int64Array = np.empty(0, np.int64)
 
 
@@ -66,9 +67,10 @@ def candidate_rows(
     mask: Mask,
     state: HistoryState,
     asked: Int64Array = NO_ROWS,
+    factors: Float32Array | None = None,
 ) -> Int64Array:
     """Rows (C,), ascending: the best by the network, those of the copy head and of the rankers, and
-    `asked` (n,).
+    `asked` (n,). With `factors` (V,), which multiply what they come to, the best of each factor.
     """
     assert bundle.scorer is not None
     size, live = bundle.scorer.rows, bundle.live
@@ -88,11 +90,31 @@ def candidate_rows(
     ]
     if not mask.allows_all:
         mask.apply(scan)
-        chosen.append(largest(scan, k + SLACK))
-    elif k > SHARPEST:
+    if factors is not None:
+        chosen += _best_by_factor(scan, factors, k + SLACK)
+    elif not mask.allows_all or k > SHARPEST:
         chosen.append(largest(scan, k + SLACK))
     rows = distinct(np.concatenate(chosen))
     return rows[np.searchsorted(rows, FIRST_ITEM) :]
+
+
+def _best_by_factor(scan: Float32Array, factors: Float32Array, count: int) -> list[Int64Array]:
+    """Rows of the `count` largest of `scan` (V,) among those of each factor (V,): within one, their order
+    is that of the scan. `scan` is changed.
+    """
+    boosted = np.flatnonzero(factors != 1)
+    left: Int64Array = boosted
+    found: list[Int64Array] = []
+    while len(left):
+        if len(found) == MOST_FACTORS:
+            found.append(left)
+            break
+        same = factors[left] == factors[left[0]]
+        rows = left[same]
+        found.append(rows[largest(scan[rows], count)])
+        left = left[~same]
+    scan[boosted] = -np.inf
+    return [*found, largest(scan, count)]
 
 
 def exact_scores(

@@ -209,7 +209,7 @@ def best(
         if factors is None:
             return _best_blended(bundle, blend, history, k, recent, mask, state)
         rows, components = candidates(
-            bundle, blend, history, k, recent, mask, state, everything=True
+            bundle, blend, history, k, recent, mask, state, factors=factors
         )
         parts = blended_by_source(blend, components)
     if factors is not None:
@@ -292,10 +292,12 @@ def candidates(
     state: HistoryState,
     everything: bool = False,
     asked: Int64Array = NO_ROWS,
+    factors: Float32Array | None = None,
 ) -> tuple[Int64Array, Components]:
     """Candidate rows (C,), ascending, and the component scores of one history's (B = 1).
 
-    With `everything` all rows are candidates; `asked` (n,) are candidates in any case.
+    With `everything` all rows are candidates; `asked` (n,) are candidates in any case. `factors`: as in
+    `candidate_rows`.
     """
     assert bundle.network_name is not None
     network, votes = state.network, state.votes
@@ -304,7 +306,7 @@ def candidates(
     if everything:
         rows = np.arange(FIRST_ITEM, len(bundle.vocabulary))
     else:
-        rows = candidate_rows(bundle, blend, history, k, recent, mask, state, asked)
+        rows = candidate_rows(bundle, blend, history, k, recent, mask, state, asked, factors)
     pointed = network.pointed >= FIRST_ITEM
     return rows, Components(
         network=bundle.network_name,

@@ -63,8 +63,7 @@ class Filters:
         """The mask over a bundle's vocabulary rows."""
         allowed = None
         for one in self.allowed:
-            inside = np.zeros(len(bundle.vocabulary), np.bool_)
-            inside[self.snapshot.rows(bundle, one)] = True
+            inside = self.snapshot.inside(bundle, one)
             allowed = inside if allowed is None else allowed & inside
         excluded_rows = self.snapshot.rows(bundle, ItemSet(self.snapshot.hidden, "hidden"))
         if self.excluded:

@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 
 from recsys.errors import InputError, StorageUnavailableError, unknown
-from recsys.events.array_types import Float64Array, Int64Array
+from recsys.events.array_types import BoolArray, Float64Array, Int64Array
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.ingest.row_conditions import ORDER, Condition, is_number
 from recsys.models.bundle import Bundle
@@ -65,7 +65,9 @@ class ItemSet:
         """What they meet, in words; None of a client's own list."""
         if isinstance(self.key, Condition):
             return f"{self.key.column}{self.key.operator}{self.key.literal}"
-        return None if self.key is None else str(self.key)
+        if isinstance(self.key, tuple):  # a category, or an expression and what it rests on
+            return f"category={self.key[1]}" if self.key[0] == "category" else str(self.key[0])
+        return None
 
 
 def _set_bytes(held: ItemSet) -> int:
@@ -89,6 +91,9 @@ class ItemSnapshot:
         default_factory=lambda: ByteCache(SET_BYTES, _set_bytes)
     )
     _rows: ByteCache[tuple[str, object], Int64Array] = field(
+        default_factory=lambda: ByteCache(SET_BYTES)
+    )
+    _masks: ByteCache[tuple[str, object], BoolArray] = field(
         default_factory=lambda: ByteCache(SET_BYTES)
     )
     _properties: frozenset[str] | None = None  # names, once they were asked for
@@ -255,13 +260,29 @@ class ItemSnapshot:
                 self._newest = item_rows.latest_items(connection, NEWEST)
         return self._newest or ()
 
+    def inside(self, bundle: Bundle, items: ItemSet) -> BoolArray:
+        """Which rows of a bundle's vocabulary are `items`; not to be changed."""
+        live = bundle.live
+        whole = (bundle.version, items.key)
+        found = None if items.key is None else self._masks.get(whole)
+        if found is None:
+            known = bundle.vocabulary if live is None else live.vocabulary.base
+            found = np.zeros(len(known), np.bool_)
+            rows = self.rows(bundle, items)
+            found[rows[rows < len(found)]] = True
+            if items.key is not None:
+                self._masks.put(whole, found)
+        if live is None:
+            return found
+        extended = np.zeros(len(bundle.vocabulary), np.bool_)
+        extended[: len(found)] = found
+        extended[live.vocabulary.new_rows(items.item_ids)] = True
+        return extended
+
     def cached_bytes(self) -> dict[str, int]:
         """What the caches hold, in bytes."""
-        return {
-            "items": self._items.bytes,
-            "filters": self._sets.bytes + self._rows.bytes,
-            "columns": self.store.bytes,
-        }
+        filters = self._sets.bytes + self._rows.bytes + self._masks.bytes
+        return {"items": self._items.bytes, "filters": filters, "columns": self.store.bytes}
 
     def _set(self, key: object, build: Callable[[], frozenset[str]]) -> ItemSet:
         found = self._sets.get(key)
