@@ -7,6 +7,7 @@ import re
 from recsys.errors import ConflictError, InputError, NotFoundError
 from recsys.serving.item_snapshot import Catalogue, ItemSnapshot
 from recsys.serving.steering.scenarios import Scenario
+from recsys.steering.expressions.evaluation import Bindings
 from recsys.steering.expressions.expression import Expression
 from recsys.steering.expressions.reading import ItemCondition
 from recsys.steering.scenario_spec import ScenarioSpec
@@ -123,7 +124,7 @@ def _check_rule(
     connection: Connection, snapshot: ItemSnapshot, condition: ItemCondition, now_us: int
 ) -> None:
     if isinstance(condition, Expression):
-        snapshot.columns(connection, condition, now_us)
+        snapshot.columns(connection, condition, Bindings(now_us, {}, {}))
     else:
         snapshot.meeting(connection, condition)
 

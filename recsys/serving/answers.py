@@ -65,9 +65,7 @@ class Request:
     @property
     def names_user(self) -> bool:
         """Whether a filter or boost names an attribute of the user."""
-        return any(
-            isinstance(one, Expression) and one.user_names for one in self.every_condition
-        )
+        return any(isinstance(one, Expression) and one.user_names for one in self.every_condition)
 
     @property
     def every_condition(self) -> list[ItemCondition]:

@@ -30,7 +30,7 @@ def test_numbers_of_versions_are_never_given_twice(database):
         with pytest.raises(NotFoundError):
             scenario_rows.get_version(connection, "home", 3)
         assert scenario_rows.add_version(connection, "home", home, "ann", 4).version == 3
-        numbers = [one.version for one in scenario_rows.list_versions(connection, "home")]
+        numbers = [one.version for one in scenario_rows.list_versions(connection, "home", 9)]
         assert numbers == [3, 2, 1]
 
 
