@@ -44,6 +44,11 @@ ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data"))
 
 
+# For what is the same on both and takes long: PostgreSQL's turn comes with `make drills`.
+postgresql_in_drills = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)], indirect=True
+)
+
 collect_rarely()  # a quarter of what it takes to load all tests
 
 

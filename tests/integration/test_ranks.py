@@ -59,6 +59,7 @@ def versions(database):
         return version_rows.list_versions(connection, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_two_ranks_publish_one_version(environment, database, tmp_path):
     process = run(environment, tmp_path, TRAINING__EPOCHS="2")
@@ -70,6 +71,7 @@ def test_two_ranks_publish_one_version(environment, database, tmp_path):
     assert lines[0]["metrics"]["lstm"]["mrr@20"] > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_killed_rank_registers_nothing(environment, database, tmp_path):
     process = run(environment, tmp_path, **LONG)

@@ -28,6 +28,7 @@ from recsys.storage.entities import (
 )
 from recsys.storage.schema import table_copy
 from recsys.storage.schema.tables import events, tombstones
+from tests.conftest import postgresql_in_drills
 from tests.integration.backup.conftest import NOW
 
 # SQLite's listing says too little of an index on an expression.
@@ -118,6 +119,7 @@ def test_the_newest_are_kept_and_parts_swept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, *names]
 
 
+@postgresql_in_drills
 def test_from_the_command_line_and_by_the_clock(filled, tmp_path, capsys, monkeypatch):
     from recsys.cli import main
 

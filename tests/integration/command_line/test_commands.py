@@ -10,6 +10,7 @@ from recsys.cli.register import register
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, audit_rows, schedule_rows
 from recsys.storage.entities.passwords import is_password
+from tests.conftest import postgresql_in_drills
 from tests.integration.command_line.conftest import Shell, open_files
 
 
@@ -40,6 +41,7 @@ def test_accounts_of_the_dashboard(shell, tmp_path):
     assert made["admin_password"] not in str(lines)
 
 
+@postgresql_in_drills
 def test_from_an_empty_folder_to_a_recommendation(shell, log_file, tmp_path, usual_umask):
     log_file.chmod(0o600)
     made = shell.json("init")
@@ -100,6 +102,7 @@ def test_networks_are_compared_on_the_window_of_a_training(lone_shell, log_file)
     assert "--networks" in shell.run("evaluate", "x", "--networks", "gru", status=2)
 
 
+@pytest.mark.slow
 def test_settings_are_tuned_used_exported_and_explained(lone_shell, log_file, tmp_path):
     lone_shell.run("events", "import", log_file)
     tuned = lone_shell.json("tune", "--trials", 2)

@@ -33,6 +33,7 @@ from recsys.training.evaluate import window_positions
 from recsys.training.event_log import make_log
 from recsys.training.fit import fit_model
 from recsys.training.run import Run
+from tests.conftest import postgresql_in_drills
 from tests.unit.sequence_store.conftest import NOW, agree
 
 
@@ -142,6 +143,7 @@ def test_feedback_that_was_deleted_leaves_the_files(store, database, load):
     agree(store, database)
 
 
+@postgresql_in_drills
 def test_damaged_and_foreign_files_are_built_anew(store, database, load, tmp_path, subtests):
     load(0, 1_500)
     store.update(database)
@@ -206,6 +208,7 @@ def test_many_updates_are_compacted_and_leave_nothing_behind(
     assert left == named | {"manifest.json", "lock", f"items-{manifest.item_count}.json"}
 
 
+@postgresql_in_drills
 def test_two_processes_make_the_same_files_as_one(database, load, tmp_path, monkeypatch):
     monkeypatch.setattr(store_module, "CHUNK_IDS", 500)
     load(0, 2_000)
