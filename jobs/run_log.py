@@ -11,6 +11,7 @@ import structlog
 
 from jobs.lease import now_us
 from recsys.errors import LostLeaseError, RecsysError, StorageUnavailableError
+from recsys.progress import BEGINS, LossPoint
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import job_rows, lease_rows
 from recsys.storage.entities.audit_rows import SCHEDULE
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from recsys.models.lstm.checkpoint import Progress
 
 log = structlog.get_logger(__name__)
+
+LOSS_POINTS = 24  # of each part of a fitting, that its run's log tells
 
 
 class JobOutcome(Protocol):
@@ -67,12 +70,37 @@ class RunLog:
             raise LostLeaseError("the run was ended meanwhile")
 
     def training_run(self, now: datetime, first: float = 0.0) -> Run:
-        """A training that reports here; its own progress takes this run's from `first` to 1."""
+        """A training that reports here: its stages, its epochs, and the loss as it falls.
+
+        Its own progress takes this run's from `first` to 1.
+        """
+        told: dict[str, int] = {}  # part of the fitting -> steps of its loss that were told
+        fitting, after = BEGINS["fitting"], BEGINS["evaluating"]
+
+        def at_share(stage: str, share: float) -> None:
+            self.at(stage, first + (1.0 - first) * share)
 
         def on_progress(at: Progress) -> None:
-            self.at(f"{at.stage} {at.epoch}/{at.epochs}", first + (1.0 - first) * at.done)
+            if at.stage == "final pass":  # at the end of whichever stage it belongs to
+                self.at(f"{self._stage.partition(':')[0]}: final pass", self._progress)
+            else:
+                half = (0.0 if at.stage == "train" else 0.5) + 0.5 * at.done
+                epochs = f"fitting: {at.stage}, epoch {at.epoch} of {at.epochs}"
+                at_share(epochs, fitting + half * (after - fitting))
+            step = int(at.done * LOSS_POINTS)
+            if step > told.get(at.stage, 0):
+                told[at.stage] = step
+                self.say(LossPoint(at.stage, at.done * at.epochs, at.loss).line())
 
-        return Run(now, SCHEDULE, self.run_id, self.say, on_progress, self.fence)
+        return Run(
+            now,
+            SCHEDULE,
+            self.run_id,
+            self.say,
+            on_progress,
+            lambda stage: at_share(stage, BEGINS[stage]),
+            self.fence,
+        )
 
     def beat(self) -> None:
         """Write heartbeat, stage and progress, and note where the run is to be cancelled."""

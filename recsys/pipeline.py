@@ -242,6 +242,7 @@ def train(
     adopted = adoption(settings, tuned, champion)
     settings = with_adopted(settings, adopted)
 
+    run.on_stage("reading")
     with opened_engine(settings) as engine:
         frame = events_so_far(settings, database, run.now, run.say, engine.read_ranges)
         run.say(f"{len(frame):,} events of {len(frame.user_keys):,} users")
@@ -252,13 +253,17 @@ def train(
 
         start = warm_champion(settings, champion, run.now)
         checkpoints = settings.registry.path / ".training"
+        run.on_stage("fitting")
         fitted = fit_model(log, settings, new_version(run.now), cut_us, run, start, checkpoints)
         if fitted.warm:
             run.say("started from the champion's weights")
         run.say(f"ranks with: {fitted.summary()}")
+        run.say(f"items seen before, from how often they return: {fitted.bundle.repeats.said()}")
 
+        run.on_stage("evaluating")
         others = extra(fitted.bundle.vocabulary)
         evaluation = evaluate_on_window(log, fitted.bundle, champion, cut_us, settings, others)
+        run.on_stage("comparing")
         verdict = judge(evaluation, fitted, champion, settings)
         run.say(verdict.reason)
         bundle, window = learn_window(log, fitted, settings, run)
@@ -278,6 +283,7 @@ def train(
         bundle=bundle,
         window=window,
     )
+    run.on_stage("publishing")
     row, facts = write_files(result, run)
     keep_version(settings.registry.path, row.version, files)
     promotion: deployments.Promotion = "never"
@@ -328,6 +334,7 @@ def compare(
 
     Raises NotEnoughDataError where the window or what precedes it holds too little.
     """
+    run.on_stage("reading")
     with opened_engine(settings) as engine:
         frame = events_so_far(settings, database, run.now, run.say, engine.read_ranges)
         log = read_log(database, frame, settings)
@@ -344,6 +351,7 @@ def tune(
     on_trial: Callable[[TrialResult], None] = lambda result: None,
 ) -> TuningResult:
     """Search for settings that rank validation better; resumes where an earlier search stopped."""
+    run.on_stage("reading")
     with opened_engine(settings) as engine:
         frame = events_so_far(settings, database, run.now, run.say, engine.read_ranges)
         log = read_log(database, frame, settings)

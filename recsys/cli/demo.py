@@ -91,7 +91,9 @@ def demo(
     with training_run(moment, Actor("demo", "cli")) as run:
         trained = demo_run.train_beside_oracle(settings, database, shop, summary.accepted, run)
     demo_run.count_figures(settings, database, now(), say)
-    finished = demo_run.FinishedDemo(*chosen, to_us(moment), trained.example_user)
+    finished = demo_run.FinishedDemo(
+        *chosen, to_us(moment), trained.example_user, demo_run.SIMULATION
+    )
     finished.keep(folder)
     result = {**asdict(trained), "seconds": round(time.perf_counter() - started, 1)}
     table = result.pop("table")

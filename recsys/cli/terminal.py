@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from recsys.cli.visible_output import visible
 from recsys.config import Settings, load_settings
 from recsys.errors import InputError
-from recsys.progress import OnRows
+from recsys.progress import OnRows, Stage
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from recsys.models.lstm.checkpoint import Progress as TrainingProgress
@@ -190,4 +190,9 @@ def training_run(moment: datetime, actor: Actor | None = None) -> Iterator[Run]:
             label = f"{at.stage} {at.epoch}/{at.epochs}"
             progress.update(task, description=label, completed=at.done, note=note)
 
-        yield Run(moment, actor or CLI, say=say, on_progress=on_progress)
+        def on_stage(stage: Stage) -> None:
+            progress.update(task, description=stage, completed=0.0, note="")
+            if not errors.is_terminal:
+                say(stage)
+
+        yield Run(moment, actor or CLI, say=say, on_progress=on_progress, on_stage=on_stage)

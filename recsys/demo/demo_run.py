@@ -37,6 +37,7 @@ from recsys.storage.schema import migrate
 from recsys.training.run import Run
 
 FINISHED = "demo.json"  # written once a demo is trained
+SIMULATION = 2  # raised where the same size and seed make another shop
 KEYS = ("demo", "storefront")  # names of the keys that it is given
 
 CONFIG = """\
@@ -108,6 +109,7 @@ class FinishedDemo:
     seed: int
     made_at_us: int
     example_user: str
+    simulation: int
 
     def shop(self) -> Shop:
         """The shop that was simulated."""
@@ -122,9 +124,10 @@ class FinishedDemo:
 def finished_demo(folder: Path) -> FinishedDemo | None:
     """The demo that was made in `folder`; None where none was finished by this release."""
     try:
-        return FinishedDemo(**orjson.loads((folder / FINISHED).read_bytes()))
+        found = FinishedDemo(**orjson.loads((folder / FINISHED).read_bytes()))
     except (OSError, TypeError, orjson.JSONDecodeError):
         return None
+    return found if found.simulation == SIMULATION else None
 
 
 def free_port(host: str, port: int) -> int:

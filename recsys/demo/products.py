@@ -3,28 +3,71 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from recsys.demo.storefront.pictures import PATTERNS, picture_address
 from recsys.events.array_types import Float64Array, Int64Array
 from recsys.ingest.item_body import Item
 
 CELL = 5  # products of one category in one style, at least
 
-NOUNS = (
-    *("Teapot", "Mug", "Kettle", "Carafe", "Coffee Grinder", "Cutting Board", "Chef's Knife"),
-    *("Skillet", "Casserole", "Mixing Bowl", "Apron", "Tablecloth", "Napkin Set", "Candle Holder"),
-    *("Vase", "Picture Frame", "Wall Clock", "Table Lamp", "Floor Lamp", "Pendant Light", "Rug"),
-    *("Cushion", "Throw", "Duvet Cover", "Pillow", "Towel Set", "Bath Mat", "Soap Dispenser"),
-    *("Laundry Basket", "Storage Box", "Bookshelf", "Side Table", "Armchair", "Desk", "Desk Chair"),
-    *("Notebook", "Fountain Pen", "Backpack", "Umbrella", "Plant Pot"),
-)
-DEPARTMENTS = ("Kitchen", "Dining", "Living", "Bedroom and Bath", "Storage", "Study")
+
+class Kind(NamedTuple):
+    """A kind of product: where it stands in the shop, and what shoppers look at after it."""
+
+    department: str
+    next_kinds: tuple[str, str, str]  # the likeliest first
+
+
+KINDS = {
+    "Teapot": Kind("Kitchen", ("Mug", "Kettle", "Tea Towel")),
+    "Mug": Kind("Kitchen", ("Kettle", "Coffee Grinder", "Tea Towel")),
+    "Kettle": Kind("Kitchen", ("Tea Towel", "Mug", "Coffee Grinder")),
+    "Tea Towel": Kind("Kitchen", ("Apron", "Mixing Bowl", "Napkin Set")),
+    "Coffee Grinder": Kind("Kitchen", ("Carafe", "Mug", "Kettle")),
+    "Carafe": Kind("Kitchen", ("Tablecloth", "Mug", "Napkin Set")),
+    "Apron": Kind("Kitchen", ("Mixing Bowl", "Cutting Board", "Tea Towel")),
+    "Mixing Bowl": Kind("Kitchen", ("Casserole", "Skillet", "Apron")),
+    "Casserole": Kind("Kitchen", ("Skillet", "Cutting Board", "Tablecloth")),
+    "Skillet": Kind("Kitchen", ("Cutting Board", "Chef's Knife", "Casserole")),
+    "Cutting Board": Kind("Kitchen", ("Chef's Knife", "Mixing Bowl", "Apron")),
+    "Chef's Knife": Kind("Kitchen", ("Teapot", "Cutting Board", "Skillet")),
+    "Tablecloth": Kind("Dining", ("Napkin Set", "Candle Holder", "Vase")),
+    "Napkin Set": Kind("Dining", ("Candle Holder", "Carafe", "Tablecloth")),
+    "Candle Holder": Kind("Dining", ("Vase", "Table Lamp", "Picture Frame")),
+    "Vase": Kind("Living", ("Plant Pot", "Picture Frame", "Side Table")),
+    "Plant Pot": Kind("Living", ("Side Table", "Vase", "Floor Lamp")),
+    "Picture Frame": Kind("Living", ("Wall Clock", "Vase", "Bookshelf")),
+    "Wall Clock": Kind("Living", ("Pendant Light", "Picture Frame", "Armchair")),
+    "Pendant Light": Kind("Living", ("Table Lamp", "Floor Lamp", "Rug")),
+    "Table Lamp": Kind("Living", ("Floor Lamp", "Side Table", "Desk")),
+    "Floor Lamp": Kind("Living", ("Rug", "Armchair", "Table Lamp")),
+    "Side Table": Kind("Living", ("Armchair", "Table Lamp", "Rug")),
+    "Armchair": Kind("Living", ("Cushion", "Throw", "Rug")),
+    "Rug": Kind("Living", ("Picture Frame", "Cushion", "Armchair")),
+    "Cushion": Kind("Living", ("Throw", "Rug", "Pillow")),
+    "Throw": Kind("Living", ("Duvet Cover", "Armchair", "Cushion")),
+    "Duvet Cover": Kind("Bedroom and Bath", ("Pillow", "Throw", "Table Lamp")),
+    "Pillow": Kind("Bedroom and Bath", ("Towel Set", "Duvet Cover", "Throw")),
+    "Towel Set": Kind("Bedroom and Bath", ("Bath Mat", "Soap Dispenser", "Laundry Basket")),
+    "Bath Mat": Kind("Bedroom and Bath", ("Soap Dispenser", "Towel Set", "Laundry Basket")),
+    "Soap Dispenser": Kind("Bedroom and Bath", ("Laundry Basket", "Towel Set", "Bath Mat")),
+    "Laundry Basket": Kind("Bedroom and Bath", ("Storage Box", "Towel Set", "Bath Mat")),
+    "Storage Box": Kind("Storage", ("Bookshelf", "Laundry Basket", "Desk")),
+    "Bookshelf": Kind("Storage", ("Desk", "Picture Frame", "Notebook")),
+    "Desk": Kind("Study", ("Desk Chair", "Table Lamp", "Bookshelf")),
+    "Desk Chair": Kind("Study", ("Notebook", "Desk", "Rug")),
+    "Notebook": Kind("Study", ("Fountain Pen", "Backpack", "Desk")),
+    "Fountain Pen": Kind("Study", ("Backpack", "Notebook", "Desk")),
+    "Backpack": Kind("Study", ("Storage Box", "Notebook", "Fountain Pen")),
+}
+NOUNS = tuple(KINDS)
 STYLES = (
     *("Nordic", "Rustic", "Coastal", "Urban", "Botanical"),
     *("Classic", "Terracotta", "Midnight", "Linen", "Copper"),
 )
-NAMES = ("Alva", "Bruno", "Clara", "Dorian", "Elin", "Felix", "Greta", "Hugo", "Ida", "Jonas")
 
 
 @dataclass(frozen=True)
@@ -49,23 +92,41 @@ class Catalogue:
         """All products as items."""
         return [self._item(product) for product in range(self.size)]
 
+    def next_categories(self) -> Int64Array:
+        """What is looked at after each category, the likeliest first; (category, 3).
+
+        A large shop has several series of each kind, and shoppers stay in theirs where it has the next
+        kind. All KINDS are in the shop.
+        """
+        found = []
+        for category in range(self.category_count):
+            first = category - category % len(NOUNS)  # of the series
+            places = [NOUNS.index(one) for one in KINDS[_noun(category)].next_kinds]
+            found.append([at + first if at + first < self.category_count else at for at in places])
+        return np.array(found)
+
     def _item(self, product: int) -> Item:
-        category, style = int(self.categories[product]), int(self.styles[product])
-        noun = NOUNS[category % len(NOUNS)]
-        series = category // len(NOUNS)
-        noun = f"{noun} {series + 1}" if series else noun
-        department = DEPARTMENTS[category % len(NOUNS) * len(DEPARTMENTS) // len(NOUNS)]
-        place = int(np.flatnonzero(self.cells[category, style] == product)[0])
-        name = NAMES[place % len(NAMES)] + (f" {place // len(NAMES) + 1}" * (place >= len(NAMES)))
+        category, style = int(self.categories[product]), STYLES[self.styles[product]]
+        noun, series = _noun(category), category // len(NOUNS)
+        kind = f"{noun} {series + 1}" if series else noun
+        cell = self.cells[category, self.styles[product]]
+        variant = int(np.flatnonzero(cell == product)[0])
+        pattern = tuple(PATTERNS)[variant % len(PATTERNS)]
+        more = f" No. {variant // len(PATTERNS) + 1}" if variant >= len(PATTERNS) else ""
+        look = "" if pattern == "plain" else f" {pattern.title()}"
         return Item(
             item_id=self.item_id(product),
-            title=f"{STYLES[style]} {noun} {name}",
-            categories=(department, noun),
+            title=f"{style}{look} {kind}{more}",
+            categories=(KINDS[noun].department, kind),
             price=round(float(self.prices[product]), 2),
-            image=None,
+            image=picture_address(noun, style, pattern),
             available=True,
-            properties=f'{{"style":"{STYLES[style]}"}}',
+            properties=f'{{"style":"{style}"}}',
         )
+
+
+def _noun(category: int) -> str:
+    return NOUNS[category % len(NOUNS)]
 
 
 def make_catalogue(products: int, rng: np.random.Generator) -> Catalogue:

@@ -4,14 +4,16 @@ Legend: P products, n shoppers of a block, K products of a cell, B histories, V 
 
 A shopper who has just viewed an item goes on:
 
-    session ends (SESSION_END)     and the next one starts from the last view's category and style
-    plan (PLAN of the rest)        to a category that goes with the current one, in the style of one
+    session ends (SESSION_END)     and the next one starts in the last view's kind, or one that goes
+                                   with it, and in its style
+    plan (PLAN of the rest)        to a kind that goes with the current one, in the style of one
                                    of the last three views, mostly of the one before the current:
                                    shoppers go to and fro between two looks; of the products that
                                    fit, by popularity
     return (RETURN)                to an earlier item of the session, the nearer the likelier
     browse (what is left)          by popularity in the whole shop
 
+What goes with a kind is written down in `products.KINDS`; a shop that lacks some of them draws it.
 Popularity drifts over the weeks and a tenth of the products arrive late. The current item is never
 viewed again at once. Every probability is a function of what a log shows, so `oracle_scores` is
 exact, but for the log's end and for what a next session finds popular by the time it starts, which
@@ -26,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from recsys.demo.products import make_catalogue
+from recsys.demo.products import KINDS, make_catalogue
 from recsys.events.array_types import BoolArray, Float32Array, Float64Array, Int64Array
 from recsys.events.fields import event_table
 from recsys.events.sequences import Histories
@@ -64,8 +66,13 @@ class Shop:
         rng = np.random.default_rng([seed, 0])
         self.catalogue = make_catalogue(size.products, rng)
         categories = self.catalogue.category_count
-        self.grammar = _choices(rng, (categories,), categories)
+        self.grammar = _choices(rng, (categories,), categories)  # (category, options)
         self.restart = _choices(rng, (categories,), categories)
+        if categories >= len(KINDS):  # with all kinds in the shop, what follows what makes sense
+            self.grammar = self.catalogue.next_categories()
+            # A shopper comes back to the kind that they left, or to what goes with it.
+            left = np.arange(categories)[:, None]
+            self.restart = np.hstack((left, self.grammar[:, :-1]))
         self.popularity = self._popularity(rng)  # (phases, P), each row sums to 1
         cumulative = np.cumsum(self.popularity, axis=1)
         self._cumulative = cumulative / cumulative[:, -1:]

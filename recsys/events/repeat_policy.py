@@ -54,6 +54,20 @@ class RepeatPolicy:
         barred = np.isin(items, history)
         return ~(barred & ~current) if self.current_may_recur else ~barred
 
+    def said(self) -> str:
+        """What the log says of items seen before, for people.
+
+        >>> RepeatPolicy(False, True).said()
+        'an earlier item may be recommended again, the current one not'
+        """
+        if self.current_may_recur and self.seen_may_recur:
+            return "the current item and earlier ones may be recommended again"
+        if self.seen_may_recur:
+            return "an earlier item may be recommended again, the current one not"
+        if self.current_may_recur:
+            return "the current item may be recommended again, an earlier one not"
+        return "no item seen before is recommended again"
+
     def plain(self) -> dict[str, bool]:
         return asdict(self)
 

@@ -153,6 +153,7 @@ class VersionFacts:
     blends: Mapping[str, Blend] = field(default_factory=dict)  # by ranking
     cold_started_us: int = 0  # when its weights, or its champion's, were last started from nothing
     content_explained: float | None = None  # of held-out items' vectors; None: no map is kept
+    seen_items: str = ""  # whether items seen before are recommended again, as the log has it
     network_bytes: int | None = None
     item_matrix: Figures = field(default_factory=dict)  # cost of each form of the item table
     peak_mib: float | None = None  # memory of the training's process

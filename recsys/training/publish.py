@@ -60,6 +60,7 @@ class TrainingResult:
             blends=self.bundle.blends,
             cold_started_us=champion.facts.cold_started_us if champion and warm else to_us(now),
             content_explained=content.explained if content is not None else None,
+            seen_items=self.bundle.repeats.said(),
             network_bytes=self.bundle.network_bytes,
             item_matrix=matrix_costs(self.log, fitted.bundle, from_us),
             peak_mib=peak_mib(),

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys.progress import Say, quiet
+from recsys.progress import OnStage, Say, quiet
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.audit_rows import CLI, Actor
 
@@ -31,6 +31,7 @@ class Run:
     run_id: int | None = None  # of the job's row; None = not a job
     say: Say = quiet  # a line for people
     on_progress: Callable[[Progress], None] = quiet
+    on_stage: OnStage = quiet  # each of progress.STAGES as it begins; may raise, too
     fence: Callable[[Connection], None] = quiet
 
 

@@ -64,6 +64,21 @@ LINKS: dict[tuple[str, int], dict[str, dict[str, str]]] = {
 }
 
 
+# The groups, in the order in which someone who begins needs them.
+TAGS = {
+    "recommendations": "What to show a user or a session.",
+    "events": "What users and sessions did.",
+    "items": "The catalogue, and lists of items that need no user.",
+    "users": "One user's events and attributes; merging and erasing.",
+    "scenarios": "What each place of a site shows.",
+    "experiments": "Comparisons of versions and scenarios.",
+    "reports": "Clicks and conversions.",
+    "models": "The trained versions; promote one, or roll back.",
+    "jobs": "Trainings and other runs.",
+    "health": "Whether the service can answer.",
+}
+
+
 def document() -> dict[str, Any]:
     """The whole document, JSON-ready."""
     models: list[tuple[type[BaseModel], Any]] = [(Problem, "serialization")]
@@ -76,6 +91,7 @@ def document() -> dict[str, Any]:
         paths.setdefault(path, {})[one.method.lower()] = _operation(one, schemas)
     for schema in schemas.values():
         explain(schema.get("properties", {}))
+    used = {one.tag for one in CATALOGUE}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -85,6 +101,9 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
+        "tags": [
+            {"name": name, "description": said} for name, said in TAGS.items() if name in used
+        ],
         "paths": paths,
         "components": {
             "schemas": schemas,

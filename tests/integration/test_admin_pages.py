@@ -54,7 +54,7 @@ def test_the_overview_shows_what_happened(service, visitor):
     upkeep.count_activity(settings, service.database, from_us(now_us()))
     for name in ("24h", "7d", "30d", "90d"):
         page = text_of(visitor.get(f"/admin/overview?range={name}"))
-        assert "Click-through by version" in page and "100.00 %" in page
+        assert "Click-through by version" in page and "100.00%" in page
         assert '"label":"view","values":[' in page and '"label":"p99"' in page
         assert "unsafe-inline" not in page and " style=" not in page
         assert re.search(r"<script(?![^>]*(src=|application/json))", page) is None
@@ -78,7 +78,7 @@ def test_the_overview_opens_with_how_things_stand(service, visitor):
     page = text_of(visitor.get("/admin/overview"))
     assert "The next training starts in 1 h 59 min" in page
     assert re.search(
-        r'class="tile change up".{0,600}in this range, \+\d+ % vs. previous period', page, re.S
+        r'class="tile change up".{0,600}in this range, \+\d+% vs. previous period', page, re.S
     )
     with service.database.begin() as connection:
         schedule_rows.set_paused(connection, "retrain", True, now)
@@ -227,13 +227,13 @@ def test_live_quality_is_shown_and_a_problem_where_popular_items_are_better(serv
         live_quality_rows.put_hour(connection, found)
     for name in ("24h", "7d", "90d"):
         page = text_of(visitor.get(f"/admin/overview?range={name}"))
-        assert "400 clicks in this range" in page and "25.0 % of the items were new" in page
+        assert "400 clicks in this range" in page and "25.0% of the items were new" in page
         assert '{"label":"as served","values":[' in page and "0.2" in page
         assert "would find more" not in page
     with service.database.begin() as connection:
         live_quality_rows.put_hour(connection, replace(found, popular_hits=100))
     page = text_of(visitor.get("/admin/overview"))
-    assert "Popular items alone would find more of what comes next: 25.0 %, not 20.0 %" in page
+    assert "Popular items alone would find more of what comes next: 25.0%, not 20.0%" in page
 
 
 def test_nothing_is_counted_on_the_way_of_a_page(service, visitor):

@@ -256,7 +256,7 @@ def test_exposure_tells_its_window_and_what_was_never_shown(desk, tiny_shop):
     rest = desk.clients["viewer"].get(links(unseen, "cursor=")[0]).get_data(as_text=True)
     assert len(links(rest.partition('aria-labelledby="never"')[2], "item_id=")) == 25
     item = desk.get("items/one", item_id=shown[0]["item_id"])
-    assert "20.00 %" in item and "1 of 5 item impressions" in item
+    assert "20.00%" in item and "1 of 5 item impressions" in item
 
 
 def test_what_if_ranks_as_the_api_does_and_tells_what_moved(desk):

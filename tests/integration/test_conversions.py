@@ -109,7 +109,7 @@ def test_money_stands_on_the_pages(shop, add_account):
     client = log_in(shop, "ada")[0]
     overview = client.get("/admin/overview").get_data(as_text=True)
     assert "Value from recommendations" in overview and "12.00 EUR" in overview
-    assert "75.0 % of all value" in overview  # cid's four euros came from elsewhere
+    assert "75.0% of all value" in overview  # cid's four euros came from elsewhere
     item = client.get("/admin/items/one?item_id=tea").get_data(as_text=True)
     assert "4.50 EUR" in item and "16.00 EUR in 30 days" in item and "2 of 3 conversions" in item
     assert "4.50 EUR" in client.get("/admin/items").get_data(as_text=True)

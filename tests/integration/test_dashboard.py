@@ -327,7 +327,7 @@ def test_live_quality_is_drawn_with_its_number_of_clicks(dashboard, width):
             expect(figure.get_by_text(label).first).to_be_visible()
     section = page.get_by_role("region", name="Live quality").first
     expect(section).to_contain_text("29,500 clicks in this range")
-    expect(section).to_contain_text("12.0 % of the items were new to the model")
+    expect(section).to_contain_text("12.0% of the items were new to the model")
     row = section.get_by_role("row").filter(has_text="popular items")
     expect(row).to_contain_text("0.050")
     expect(row).to_contain_text("0.016")

@@ -93,10 +93,10 @@ def test_what_stands_out_is_shown(service, client):
     odd = page.partition('id="odd"')[2].partition("</section>")[0]
     days = re.findall(r"\w{3} (\d{4}-\d\d-\d\d)", odd)
     assert days == [f"{NOW - timedelta(days=ago):%Y-%m-%d}" for ago in (5, 12)]
-    assert "+400 %" in odd and "-92 %" in odd
+    assert "+400%" in odd and "-92%" in odd
     silences = page.partition('id="silences"')[2].partition("</section>")[0]
     assert silences.count("<tr><td") >= 4  # of the thin day
-    assert "100.0 %" in page.partition("Unknown items")[2][:200]  # none is of the model's shop
+    assert "100.0%" in page.partition("Unknown items")[2][:200]  # none is of the model's shop
     assert client.get("/admin/data-quality/report.json").get_json()["newest"]["unknown"] == 1.0
 
 

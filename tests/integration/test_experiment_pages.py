@@ -63,7 +63,7 @@ def test_an_experiment_from_the_form_to_its_end(bare, visitor):
     assert "What it can find" in page and "too few clicks or conversions" in page
     post(visitor, "/varied/start", allocation="25")
     post(visitor, "/varied/start", 409, allocation="5")
-    assert "25.0 % of all" in text_of(visitor.get("/admin/experiments/varied"))
+    assert "25.0% of all" in text_of(visitor.get("/admin/experiments/varied"))
     post(visitor, "/varied/testers", user="<b>eve</b>", arm="short")
     page = text_of(visitor.get("/admin/experiments/varied"))
     assert "&lt;b&gt;eve&lt;/b&gt;" in page and "<b>eve</b>" not in page

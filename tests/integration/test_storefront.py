@@ -3,6 +3,7 @@
 import re
 import threading
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -83,15 +84,25 @@ def test_shopping_turns_the_recommendations(browser, shop, database):
     session = page.evaluate("JSON.parse(sessionStorage.visit).session")
     answer = app.test_client().post(
         "/api/v1/recommendations",
-        json={"session_id": session, "k": 8},
+        json={"session_id": session, "k": 24, "exclude_seen": "all"},
         headers={"X-API-Key": key_of(page), "Origin": base},
     )
-    assert shown() == [item["item_id"] for item in answer.get_json()["items"]]
+    kinds = Counter()
+    mixed = []
+    for item in answer.get_json()["items"]:
+        kinds[kind := item["item"]["categories"][-1]] += 1
+        mixed += [item["item_id"]] if kinds[kind] <= 3 else []
+    assert shown() == mixed[:8]
 
     page.get_by_label("Why these?").check()
     expect(page.locator("#next .reasons").first).to_be_visible()
-    page.get_by_label("Compare with what everyone gets").check()
-    expect(page.locator("#popular li").first).to_be_visible()
+    expect(page.locator("#beside li").first).to_be_visible()  # what everyone gets
+    expect(page.locator("#story")).to_contain_text("Step 3 of 3")
+    with page.expect_response(lambda answer: "/shop/sequence?" in answer.url) as swapped:
+        page.get_by_text("your last two clicks swapped", exact=True).click()
+    ids = re.findall(r"item_id=(\w+)", swapped.value.url)
+    trail = page.evaluate("JSON.parse(sessionStorage.visit).trail")
+    assert ids == [*trail[:1:-1], trail[0], trail[1]]
 
     page.get_by_role("button", name="Add to basket").click()
     expect(page.locator("#basket-count")).to_have_text("1")
@@ -212,13 +223,28 @@ def test_the_shops_own_routes_are_bounded(shop):
         (f"/shop/items?q={'x' * 101}", "q"),
         ("/shop/items?cursor=%25", "cursor"),
         ("/shop/popular?k=25", "k"),
+        ("/shop/sequence", "item_id"),
+        ("/shop/sequence?" + "item_id=a&" * 13, "item_id"),
         ("/shop/why?session_id=somebody-else", "session_id"),
     ):
         refused = client.get(address)
         assert refused.status_code == 422, address
         assert refused.get_json()["errors"][0]["field"] == field
-    assert client.get("/shop/pictures/mug/nordic/alva.svg").mimetype == "image/svg+xml"
-    assert client.get("/shop/pictures/dragon/nordic/alva.svg").status_code == 404
+    assert client.get("/shop/pictures/mug/nordic/dotted.svg").mimetype == "image/svg+xml"
+    for unknown in ("dragon/nordic/dotted", "mug/gothic/dotted", "mug/nordic/furry"):
+        assert client.get(f"/shop/pictures/{unknown}.svg").status_code == 404
+
+
+def test_the_order_of_clicks_turns_what_the_shop_shows(shop):
+    client = shop[1].test_client()
+
+    def after(*ids):
+        query = "&".join(f"item_id={one}" for one in ids)
+        return [one["item_id"] for one in client.get(f"/shop/sequence?{query}").get_json()["items"]]
+
+    one, other = after("P0000", "P0001"), after("P0001", "P0000")
+    assert one != other
+    assert not {"P0000", "P0001"} & {*one, *other}  # what was looked at is not shown
 
 
 def test_every_source_of_an_item_has_words_for_shoppers():
@@ -231,12 +257,14 @@ def test_without_a_key_there_is_no_shop(bare):
     assert bare.client.get("/shop/items").status_code == 404
 
 
-def test_every_product_of_the_simulated_shop_has_a_picture(tiny_shop, shop):
+def test_every_product_of_the_simulated_shop_has_a_picture(tiny_shop):
     seen = set()
     for noun in NOUNS:
         for style in STYLES:
-            drawn = picture(slug(noun), slug(style), f"{style} {noun} Alva".lower())
+            drawn = picture(slug(noun), slug(style), "dotted")
             ElementTree.fromstring(drawn)
             seen.add(drawn)
             assert len(drawn) < 6_000
     assert len(seen) == len(NOUNS) * len(STYLES)
+    for item in tiny_shop.shop.items:
+        assert picture(*item.image.removeprefix("/shop/pictures/").removesuffix(".svg").split("/"))

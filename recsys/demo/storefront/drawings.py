@@ -104,6 +104,15 @@ DRAWINGS: dict[str, Drawing] = {
         '<path d="M72 116h56v26q0 8-8 8h-40q-8 0-8-8z" fill="$w"/>'
         '<path d="M72 124h56M100 124v26" $line stroke="$k" stroke-opacity=".3" stroke-width="2"/>',
     ),
+    "tea-towel": Drawing(
+        '<path d="M22 52h156" $line stroke="$m" stroke-width="8"/>'
+        '<circle cx="22" cy="52" r="8" fill="$w"/><circle cx="178" cy="52" r="8" fill="$w"/>'
+        '<path d="M78 52h66v92h-66z" fill="$w"/>',
+        "M54 50q0-6 8-6h66q8 0 8 6v112q-10 8-20 0q-11 8-22 0q-10 8-20 0q-11 8-20 0z",
+        '<path d="M54 138h82M54 146h82" $line stroke="$a" stroke-width="3"/>'
+        '<path d="M54 54h82" $line stroke="$k" stroke-opacity=".2"/>'
+        '<path d="M76 60v70M114 60v70" $line stroke="#fff" stroke-opacity=".3"/>',
+    ),
     "tablecloth": Drawing(
         '<path d="M58 140v28M142 140v28" $line stroke="$k" stroke-width="7"/>',
         "M30 74q70-18 140 0l10 62q-10 10-20 0q-10 14-22 2q-12 14-26 2q-12 12-24 0q-14 12-26-2q-12 12-22-2q-10 10-20 0z",
@@ -298,12 +307,6 @@ DRAWINGS: dict[str, Drawing] = {
         '<path d="M50 84q50 22 100 0v20q-50 22-100 0z" fill="$k" fill-opacity=".4"/>'
         '<path d="M66 118h68v32q0 8-8 8h-52q-8 0-8-8z" fill="$w"/><path d="M66 128h68" $line stroke="$k" stroke-opacity=".5" stroke-width="3"/>'
         '<path d="M94 96h12v24h-12z" fill="$m"/><path d="M66 74q6-20 22-24" $line stroke="#fff" stroke-opacity=".45"/>',
-    ),
-    "umbrella": Drawing(
-        '<path d="M100 30v112q0 20-16 20t-16-16" $line stroke="$w" stroke-width="7"/><path d="M100 20v14" $line stroke="$m" stroke-width="5"/>',
-        "M16 104q6-74 84-74t84 74q-14-14-28 0q-14-14-28 0q-14-14-28 0q-14-14-28 0q-14-14-28 0q-14-14-28 0z",
-        '<path d="M100 30q-28 22-28 74M100 30q28 22 28 74M100 30q-58 14-56 74M100 30q58 14 56 74" $line stroke="$s" stroke-opacity=".2" stroke-width="2.500"/>'
-        '<path d="M36 84q10-30 36-42" $line stroke="#fff" stroke-opacity=".5"/>',
     ),
     "plant-pot": Drawing(
         '<path d="M100 112Q96 66 62 50M100 112Q102 60 100 26M100 112q6-46 42-60" $line stroke="#4f7a45" stroke-width="4"/>'

@@ -1,7 +1,7 @@
-"""Pictures of the simulated shop's products, drawn as SVG from kind, style and name.
+"""Pictures of the simulated shop's products, drawn as SVG from kind, style and pattern.
 
 The same words give the same bytes: a picture is its address. The kind gives the silhouette, the style
-the materials and colours, the name the pattern and the side it looks to.
+the materials and colours; style and pattern the side it looks to.
 """
 
 from __future__ import annotations
@@ -41,19 +41,18 @@ PALETTES = {
 }
 _PLAIN = PALETTES["linen"]
 
-# What the body carries; the first is plain. Each fills tiles of 20 units.
-_PATTERNS = (
-    "",
-    '<path d="M0 10h20" stroke="{0}" stroke-width="3"/>',
-    '<path d="M10 0v20" stroke="{0}" stroke-width="3"/>',
-    '<circle cx="5" cy="5" r="2.600" fill="{0}"/><circle cx="15" cy="15" r="2.600" fill="{0}"/>',
-    '<path d="M0 14l5-6l5 6l5-6l5 6" fill="none" stroke="{0}" stroke-width="2.400"/>',
-    "",
-    '<path d="M0 20L20 0M-5 5L5-5M15 25L25 15" stroke="{0}" stroke-width="2.400"/>',
-    '<path d="M0 5h20M5 0v20" stroke="{0}" stroke-width="1.600"/>',
-    '<path d="M10 4l5 6l-5 6l-5-6z" fill="{0}"/>',
-    '<path d="M0 4h20M0 8h20" stroke="{0}" stroke-width="1.600"/>',
-)
+# What the body carries, by the word for it in a title. Each fills tiles of 20 units.
+PATTERNS = {
+    "plain": "",
+    "striped": '<path d="M0 10h20" stroke="{0}" stroke-width="3"/>',
+    "dotted": '<circle cx="5" cy="5" r="2.600" fill="{0}"/><circle cx="15" cy="15" r="2.600" fill="{0}"/>',
+    "checked": '<path d="M0 5h20M5 0v20" stroke="{0}" stroke-width="1.600"/>',
+    "zigzag": '<path d="M0 14l5-6l5 6l5-6l5 6" fill="none" stroke="{0}" stroke-width="2.400"/>',
+    "ribbed": '<path d="M10 0v20" stroke="{0}" stroke-width="3"/>',
+    "diamond": '<path d="M10 4l5 6l-5 6l-5-6z" fill="{0}"/>',
+    "diagonal": '<path d="M0 20L20 0M-5 5L5-5M15 25L25 15" stroke="{0}" stroke-width="2.400"/>',
+    "banded": '<path d="M0 4h20M0 8h20" stroke="{0}" stroke-width="1.600"/>',
+}
 
 _PICTURE = Template(
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 200 200" width="400" height="400">'
@@ -80,23 +79,25 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower().replace("'", "")).strip("-")
 
 
-def picture(kind: str, style: str, name: str) -> bytes:
-    """The SVG of a product. Raises NotFoundError for a kind or style that is not drawn.
+def picture_address(kind: str, style: str, pattern: str) -> str:
+    """Where the shop serves a product's picture.
 
-    >>> picture("mug", "nordic", "alva").startswith(b"<svg")
+    >>> picture_address("Chef's Knife", "Nordic", "dotted")
+    '/shop/pictures/chefs-knife/nordic/dotted.svg'
+    """
+    return f"/shop/pictures/{slug(kind)}/{slug(style)}/{pattern}.svg"
+
+
+@lru_cache(maxsize=4_096)
+def picture(kind: str, style: str, pattern: str) -> bytes:
+    """The SVG of a product. Raises NotFoundError for a kind, style or pattern that is not drawn.
+
+    >>> picture("mug", "nordic", "dotted").startswith(b"<svg")
     True
     """
-    if kind not in DRAWINGS or style not in PALETTES:
-        raise NotFoundError("picture", f"{kind}/{style}")
-    draw = hashlib.blake2b(name.encode(), digest_size=2).digest()
-    return _drawn(kind, style, draw[0] % len(_PATTERNS), bool(draw[1] % 2))
-
-
-# Kept by what is drawn, not by the name that was asked for: there are only so many pictures.
-@lru_cache(maxsize=4_096)
-def _drawn(kind: str, style: str, pattern: int, turned: bool) -> bytes:
+    if kind not in DRAWINGS or style not in PALETTES or pattern not in PATTERNS:
+        raise NotFoundError("picture", f"{kind}/{style}/{pattern}")
     drawing, palette = DRAWINGS[kind], PALETTES[style]
-    mark = _PATTERNS[pattern]
     names = {
         **{"b": "url(#b)", "w": "url(#w)", "m": "url(#m)", "l": "url(#l)"},
         **{"a": palette.accent, "k": palette.dark, "g": palette.ground, "s": "#000"},
@@ -104,6 +105,7 @@ def _drawn(kind: str, style: str, pattern: int, turned: bool) -> bytes:
     whole = Template(f"{drawing.behind}\0{drawing.front}").substitute(names, line=_LINE)
     behind, _, front = whole.partition("\0")
     tones = (("b", palette.body), ("w", palette.second), ("m", "#b9bcc2"), ("l", "#f6f1e6"))
+    turned = hashlib.blake2b(f"{style} {pattern}".encode(), digest_size=1).digest()[0] % 2
     mirrored = turned and kind not in _HAVE_A_SIDE
     return _PICTURE.substitute(
         light=_mixed(palette.ground, "#ffffff", 0.6),
@@ -115,7 +117,7 @@ def _drawn(kind: str, style: str, pattern: int, turned: bool) -> bytes:
             )
             for tone, colour in tones
         ),
-        pattern=mark.format(_mixed(palette.body, palette.second, 0.75)),
+        pattern=PATTERNS[pattern].format(_mixed(palette.body, palette.second, 0.75)),
         place="translate(200)scale(-1 1)" if mirrored else "translate(0)",
         behind=behind,
         body=drawing.body,

@@ -14,6 +14,7 @@ from pydantic import Field
 from recsys.config import NETWORKS
 from recsys.demo.launches import VISITOR
 from recsys.demo.storefront.pictures import picture
+from recsys.events.fields import Event
 from recsys.models.blend import BLEND, COPY, TRENDING, TRENDING_DAY
 from recsys.models.rankers import RANKERS
 from recsys.serving import answering
@@ -34,6 +35,7 @@ blueprint = Blueprint(
     template_folder="templates",
 )
 
+BETWEEN_CLICKS_US = 10_000_000
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -62,6 +64,13 @@ class VisitorQuery(Strict):
     """Whose recommendations are explained."""
 
     session_id: Annotated[Id, Field(pattern=f"^{VISITOR}")]
+    k: Annotated[int, Field(ge=1, le=24)] = 12
+
+
+class SequenceQuery(Strict):
+    """Products in the order in which they are looked at."""
+
+    item_id: Annotated[list[Id], Field(min_length=1, max_length=12)]
     k: Annotated[int, Field(ge=1, le=24)] = 12
 
 
@@ -129,15 +138,33 @@ def why() -> Response:
     """A visitor's recommendations with the past events behind each."""
     query = read_query(VisitorQuery)
     assert isinstance(query, VisitorQuery)
-    asked = Request(session_id=query.session_id, k=query.k, explain=True, from_page=True)
+    asked = Request(
+        session_id=query.session_id, k=query.k, exclude_seen="all", explain=True, from_page=True
+    )
     answer = answering.recommend(services().recommender, asked, now_us())
     return _json({"items": [ranked_out(one) for one in answer.items]})
 
 
-@blueprint.get("/shop/pictures/<kind>/<style>/<name>.svg")
-def product_picture(kind: str, style: str, name: str) -> Response:
+@blueprint.get("/shop/sequence")
+@takes("k", repeated=("item_id",))
+def sequence() -> Response:
+    """What a visitor who looked at these products, in this order, would be recommended."""
+    query, now = read_query(SequenceQuery), now_us()
+    assert isinstance(query, SequenceQuery)
+    first = now - len(query.item_id) * BETWEEN_CLICKS_US
+    events = tuple(
+        Event(None, VISITOR, item_id, "view", first + place * BETWEEN_CLICKS_US)
+        for place, item_id in enumerate(query.item_id)
+    )
+    asked = Request(events=events, k=query.k, exclude_seen="all", from_page=True)
+    answer = answering.recommend(services().recommender, asked, now)
+    return _json({"items": [ranked_out(one) for one in answer.items]})
+
+
+@blueprint.get("/shop/pictures/<kind>/<style>/<pattern>.svg")
+def product_picture(kind: str, style: str, pattern: str) -> Response:
     """A product's picture, drawn from what it is."""
-    answer = Response(picture(kind, style, name[:100]), mimetype="image/svg+xml")
+    answer = Response(picture(kind, style, pattern), mimetype="image/svg+xml")
     answer.headers["Content-Security-Policy"] = PICTURE_POLICY
     answer.headers["Cache-Control"] = "public, max-age=86400"
     return answer

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, selec
 
 from recsys.errors import InputError
 from recsys.storage.engine.short_selects import values_from
-from recsys.storage.entities.item_rows import PRESENT, SHOWN, StoredItem, stored_item
+from recsys.storage.entities.item_rows import PRESENT, SHOWN, StoredItem, get_items, stored_item
 from recsys.storage.schema.tables import (
     attributed_clicks,
     impressions,
@@ -25,6 +25,7 @@ from recsys.storage.schema.tables import (
 
 NEWEST_EVENTS = 100_000  # searched for the events of one item
 NEWEST_ANSWERS = 5_000  # whose items are counted
+SEARCHED = 20_000  # items whose titles the search over everything looks at
 MAX_STEPS = 2_000  # (step, event type) of one item's figure
 SORTS: dict[str, ColumnElement[Any]] = {
     "item_id": items.c.item_id,
@@ -68,6 +69,25 @@ def list_items(
     return [stored_item(row) for row in rows], more
 
 
+def find_items(connection: Connection, text: str, limit: int) -> list[StoredItem]:
+    """Items whose id begins with `text`, then those with it in the title, without regard to case.
+
+    Titles of the first SEARCHED items by id are looked at.
+    """
+    ids = values_from(connection, items.c.item_id, text, limit)
+    by_id = get_items(connection, [item_id for item_id in ids if item_id.startswith(text)])
+    part = select(*SHOWN).where(PRESENT).order_by(items.c.item_id).limit(SEARCHED).subquery()
+    named = select(part).where(part.c.title.ilike(_pattern(text), escape="\\")).limit(limit)
+    by_title = [stored_item(row) for row in connection.execute(named)]
+    return list({one.item_id: one for one in [*by_id.values(), *by_title]}.values())[:limit]
+
+
+def _pattern(text: str) -> str:
+    """Of LIKE, with `text` anywhere."""
+    escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
 def _narrowed(statement: Select[Any], query: ItemQuery) -> Select[Any]:
     statement = statement.where(PRESENT)
     if query.category is not None:
@@ -78,8 +98,7 @@ def _narrowed(statement: Select[Any], query: ItemQuery) -> Select[Any]:
     if query.available is not None:
         statement = statement.where(items.c.available if query.available else ~items.c.available)
     if query.text:
-        escaped = query.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-        pattern = f"%{escaped}%"
+        pattern = _pattern(query.text)
         statement = statement.where(
             or_(
                 items.c.title.ilike(pattern, escape="\\"),

@@ -30,6 +30,10 @@ class Visitor:
     def name(self) -> str:
         return self.user_id or self.session_id or ""
 
+    @property
+    def key(self) -> str:
+        return Owner(self.user_id, self.session_id).key
+
 
 @dataclass(frozen=True, slots=True)
 class VisitorQuery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
@@ -26,6 +27,7 @@ from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import figures
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.queries import PAGE_ROWS, RANGE, TimeRange, choice, pages, time_range, words
+from recsys.web.admin.sorting import SORTED_ROWS, Columns, SortedList, sort_of
 from recsys.web.admin.svg import Chart, Series
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.services import now_us, services
@@ -33,6 +35,17 @@ from recsys.web.services import now_us, services
 blueprint = Blueprint("admin_data_quality", __name__, url_prefix=f"{PREFIX}/data-quality")
 
 STATES = ("waiting", "replayed", "all")
+NARROWED_BY = ("state", "source", "q")  # the quarantine
+NEWEST = "-rejected"
+COLUMNS: Columns = {
+    "rejected": lambda row: row["id"],
+    "source": lambda row: row["source"],
+    "row": lambda row: row["position"],
+    "reason": lambda row: row["reason"],
+}
+BUSIEST: Columns = {
+    name: itemgetter(name) for name in ("events", "items", "median_gap_seconds", "most_in_an_hour")
+}
 USUAL_DAYS = 7  # before a day, whose median is what is usual
 DROP, SURGE = 0.5, 2.0  # times the usual, past which a day stands out
 LEAST_USUAL = 20  # events a day; below it nothing stands out
@@ -42,11 +55,11 @@ SHOWN = 8  # days and silences
 RETRAININGS = 20  # among which the last one with checks is looked for
 
 
-@view(blueprint, "", role="viewer", query=RANGE)
+@view(blueprint, "", role="viewer", query=(*RANGE, "sort"))
 def index() -> str:
     """The page."""
     now = now_us()
-    chosen = time_range(request.args, now, "30d")
+    chosen, sort = time_range(request.args, now, "30d"), sort_of(BUSIEST, "-events")
     with services().database.connect() as connection:
         report = quality_rows.newest_report(connection)
         champion = version_rows.champion(connection)
@@ -57,6 +70,9 @@ def index() -> str:
             report=report,
             mapped=services().settings.events.mapped,
             facts=report.facts if report else None,
+            busiest=_busiest(report, sort),
+            sort=sort,
+            query={k: v for k, v in request.args.items() if k in RANGE},
             stale=report is not None
             and report.facts["champion"] != (champion and champion.version),
             rejected_today=rejected_rows.rejected_since(connection, now - DAY_US),
@@ -69,20 +85,29 @@ def index() -> str:
         )
 
 
-@view(blueprint, "/quarantine", role="viewer", query=("cursor", "source", "q", "state"))
+@view(blueprint, "/quarantine", role="viewer", query=(*NARROWED_BY, "sort", "cursor"))
 def quarantine() -> str:
     """The rows that could not become events."""
-    before, source, text = read_number(request.args.get("cursor")), words("source"), words("q")
+    sort, source, text = sort_of(COLUMNS, NEWEST), words("source"), words("q")
     state = choice("state", STATES, "waiting")
     waiting = None if state == "all" else state == "waiting"
     with services().database.connect() as connection:
-        rows = quality_rows.list_rejected(connection, PAGE_ROWS + 1, before, source, text, waiting)
+        if sort == NEWEST:
+            before = read_number(request.args.get("cursor"))
+            rows = quality_rows.list_rejected(
+                connection, PAGE_ROWS + 1, before, source, text, waiting
+            )
+            shown = rows[:PAGE_ROWS]
+            more = write_cursor(str(shown[-1]["id"])) if len(rows) > PAGE_ROWS else None
+        else:
+            rows = quality_rows.list_rejected(connection, SORTED_ROWS, None, source, text, waiting)
+            shown, more = SortedList(COLUMNS, sort, lambda row: row["id"]).page(rows)
         report = quality_rows.newest_report(connection)
-    shown = rows[:PAGE_ROWS]
-    more = write_cursor(str(shown[-1]["id"])) if len(rows) > PAGE_ROWS else None
     return render_template(
         "admin/quarantine.html",
         rows=shown,
+        sort=sort,
+        query={k: v for k, v in request.args.items() if k in NARROWED_BY},
         state=state,
         states=STATES,
         sources=[name for name, _ in report.facts["rejected"]["sources"]] if report else [],
@@ -103,6 +128,12 @@ def download() -> Response:
     headers = {"Content-Disposition": "attachment; filename=data-quality.json"}
     text = orjson.dumps(facts, option=orjson.OPT_INDENT_2)
     return Response(text, mimetype="application/json", headers=headers)
+
+
+def _busiest(report: Report | None, sort: str) -> list[dict[str, Any]]:
+    """The users with the most of the newest events, sorted."""
+    found = report.facts["newest"]["busiest"] if report else []
+    return SortedList(BUSIEST, sort, lambda one: one["key"]).page(found)[0]
 
 
 def _charts(

@@ -59,9 +59,9 @@ def money(value: float | None, currency: str = "") -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """
     >>> percent(0.1234), percent(-0.001, 2)
-    ('12.3 %', '-0.10 %')
+    ('12.3%', '-0.10%')
     """
-    return NONE if share is None else f"{share * 100:.{digits}f} %"
+    return NONE if share is None else f"{share * 100:.{digits}f}%"
 
 
 def points(difference: float | None, digits: int = 2) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, g, render_template, request
@@ -12,6 +13,7 @@ from recsys.ingest.uploads import open_uploads
 from recsys.storage.entities import import_rows
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.queries import PAGE_ROWS, pages
+from recsys.web.admin.sorting import SORTED_ROWS, Columns, SortedList, sort_of
 from recsys.web.admin.uploads_page import refused
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.services import actor, now_us, services
@@ -19,18 +21,46 @@ from recsys.web.services import actor, now_us, services
 blueprint = Blueprint("admin_imports", __name__, url_prefix=f"{PREFIX}/data-quality/imports")
 
 
-@view(blueprint, "", role="viewer", query=("cursor",))
+def _count(name: str, row: import_rows.ImportRow) -> int | None:
+    return row.counts.get(name)
+
+
+NEWEST = "-started"
+COUNTS = {  # a column's title -> its count
+    "Read": "read",
+    "Accepted": "accepted",
+    "Duplicates": "duplicates",
+    "Rejected": "rejected",
+    "Left out": "skipped",
+}
+COLUMNS: Columns = {
+    "started": lambda row: row.id,
+    "file": lambda row: row.source,
+    "state": lambda row: row.state,
+    **{name: partial(_count, name) for name in COUNTS.values()},
+}
+
+
+@view(blueprint, "", role="viewer", query=("sort", "cursor"))
 def index() -> str:
-    """Imports, newest first, and where a file is dropped."""
-    before = read_number(request.args.get("cursor"))
+    """Imports, newest first or sorted by a column, and where a file is dropped."""
+    sort, more = sort_of(COLUMNS, NEWEST), None
     with services().database.connect() as connection:
-        rows = import_rows.list_imports(connection, PAGE_ROWS + 1, before)
-    more = write_cursor(str(rows[PAGE_ROWS - 1].id)) if len(rows) > PAGE_ROWS else None
+        if sort == NEWEST:
+            before = read_number(request.args.get("cursor"))
+            rows = import_rows.list_imports(connection, PAGE_ROWS + 1, before)
+            page = rows[:PAGE_ROWS]
+            more = write_cursor(str(page[-1].id)) if len(rows) > PAGE_ROWS else None
+        else:
+            rows = import_rows.list_imports(connection, SORTED_ROWS)
+            page, more = SortedList(COLUMNS, sort, lambda row: row.id).page(rows)
     uploads = open_uploads(services().settings)
     waiting = uploads.of_account(g.account.name)
     return render_template(
         "admin/imports.html",
-        rows=rows[:PAGE_ROWS],
+        rows=page,
+        sort=sort,
+        counts=COUNTS,
         refused=refused(),
         max_bytes=uploads.max_bytes,
         waiting=waiting if waiting is not None and waiting.received else None,

@@ -14,19 +14,29 @@ from werkzeug.wrappers import Response as AnyResponse
 from recsys.commands import job_control
 from recsys.errors import ConflictError
 from recsys.events.times import from_us, rfc3339
+from recsys.progress import STAGES, LossPoint
 from recsys.storage.entities import job_rows, lease_rows, schedule_rows
 from recsys.storage.entities.job_rows import ENDED, FILE_JOBS, JOBS, RunRow
 from recsys.storage.entities.schedule_rows import ScheduleRow
 from recsys.web.admin.access import PREFIX, done, view
 from recsys.web.admin.problems import scheduler_silence_us
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, with_query
+from recsys.web.admin.sorting import SORTED_ROWS, Columns, SortedList, sort_of
+from recsys.web.admin.svg import Chart, Series
 from recsys.web.cursors import read_number, write_cursor
 from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_jobs", __name__, url_prefix=f"{PREFIX}/jobs")
 
 SILENT_US = 60 * 1_000_000
-HISTORY = ("cursor", "job", "state")  # what the list of runs is asked by
+NARROWED_BY = ("job", "state")
+HISTORY = (*NARROWED_BY, "sort", "cursor")  # what the list of runs is asked by
+COLUMNS: Columns = {
+    "run": lambda row: row.id,
+    "job": lambda row: row.job,
+    "state": lambda row: row.state,
+    "duration": lambda row: _seconds(row),
+}
 STATES = ("requested", "running", *ENDED)
 MEANING = {
     "retrain": "Trains on the log, compares with the champion, and promotes what passes the gate.",
@@ -144,15 +154,20 @@ def cancel(run_id: int) -> AnyResponse:
 
 
 def _runs() -> dict[str, Any]:
-    """A page of the history, as the query string asks."""
-    before = read_number(request.args.get("cursor"))
+    """A page of the history, as the query string asks: newest first, or the newest SORTED_ROWS sorted."""
+    sort = sort_of(COLUMNS, "-run")
     job, state = choice("job", (*JOBS, *FILE_JOBS)), choice("state", STATES)
     with services().database.connect() as connection:
-        rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
+        if sort == "-run":
+            before = read_number(request.args.get("cursor"))
+            rows = job_rows.list_runs(connection, PAGE_ROWS, before, job, state)
+            cursor = write_cursor(str(rows[-1].id)) if len(rows) == PAGE_ROWS else None
+        else:
+            every = job_rows.list_runs(connection, SORTED_ROWS, None, job, state)
+            rows, cursor = SortedList(COLUMNS, sort, lambda row: row.id).page(every)
         schedules = schedule_rows.list_schedules(connection)
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     scheduled = _fingerprint([[(row.job, row.paused) for row in schedules], _heard_of(lease)])
-    cursor = write_cursor(str(rows[-1].id)) if len(rows) == PAGE_ROWS else None
     fingerprint = _fingerprint([(row.id, row.state, row.stage, row.progress) for row in rows])
     live = with_query(shown=fingerprint, scheduled=scheduled).replace(
         f"{PREFIX}/jobs?", f"{PREFIX}/jobs/runs?"
@@ -163,6 +178,8 @@ def _runs() -> dict[str, Any]:
     }
     return {
         "runs": rows,
+        "sort": sort,
+        "query": {k: v for k, v in request.args.items() if k in NARROWED_BY},
         "seconds": {row.id: _seconds(row) for row in rows},
         "fingerprint": fingerprint,
         "scheduled": scheduled,
@@ -186,10 +203,14 @@ def _run(run_id: int) -> dict[str, Any]:
         lease = lease_rows.read_lease(connection, lease_rows.SCHEDULER)
     now = now_us()
     outcome = dict(found.outcome or {})
+    points = [point for line in lines if (point := LossPoint.read(line["message"]))]
     return {
         "run": found,
         "lines": lines,
         "ended": found.state in ENDED,
+        "stages": STAGES if found.job == "retrain" else (),
+        "stage": (found.stage or "").partition(":")[0],
+        "losses": _loss_charts(run_id, points),
         "seconds": _seconds(found, now),
         "estimated_us": found.estimated_end_us(now),
         "nobody": found.state == "requested" and scheduler_silence_us(lease) is None,
@@ -198,6 +219,25 @@ def _run(run_id: int) -> dict[str, Any]:
         "outcome": outcome,
         "fingerprint": _fingerprint([found.state, found.stage, found.progress, len(lines)]),
     }
+
+
+def _loss_charts(run_id: int, points: list[LossPoint]) -> list[Chart]:
+    """The loss by epochs, a chart for each part of the fitting: each has its own number of epochs."""
+    parts: dict[str, list[LossPoint]] = {}
+    for point in points:
+        parts.setdefault(point.part, []).append(point)
+    return [
+        Chart(
+            f"loss-{part.replace(' ', '-')}-run-{run_id}",
+            f"Training loss: {part}",
+            [one.epochs for one in found],
+            [Series("loss", [one.loss for one in found])],
+            f"{found[-1].loss:.3f} after {found[-1].epochs:.1f} epochs, {found[0].loss:.3f} at first.",
+            x_kind="number",
+            x_label="epochs",
+        )
+        for part, found in parts.items()
+    ]
 
 
 def _seconds(row: RunRow, now: int | None = None) -> float | None:

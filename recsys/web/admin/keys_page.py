@@ -14,12 +14,14 @@ from recsys.storage.dashboard.activity_rows import uses_by_name
 from recsys.storage.entities import key_rows
 from recsys.storage.entities.key_rows import SCOPES
 from recsys.web.admin.access import PREFIX, done, view
-from recsys.web.admin.queries import choice, words
+from recsys.web.admin.queries import choice, pages, words
+from recsys.web.admin.sorting import Columns, SortedList, sort_of
 from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_keys", __name__, url_prefix=f"{PREFIX}/keys")
 
 STATES = ("active", "revoked", "all")
+NARROWED_BY = ("state", "q")
 USED_DAYS = 30  # over which requests are added up
 MAX_NAME, MAX_ORIGINS = 100, 20
 MEANING = {
@@ -33,7 +35,7 @@ MEANING = {
 }
 
 
-@view(blueprint, "", role="viewer", query=("state", "q"))
+@view(blueprint, "", role="viewer", query=(*NARROWED_BY, "sort", "cursor"))
 def index() -> str:
     """The keys, without their secrets."""
     state, text = choice("state", STATES, "active"), words("q")
@@ -43,15 +45,23 @@ def index() -> str:
         since = now - USED_DAYS * DAY_US
         uses = uses_by_name(connection, "key", since, now)
     rows = [
-        row
-        for row in reversed(every)
-        if state == "all" or (row.revoked_at_us is None) == (state == "active")
+        row for row in every if state == "all" or (row.revoked_at_us is None) == (state == "active")
     ]
     if text is not None:
         rows = [row for row in rows if text.lower() in f"{row.name} {row.key_id}".lower()]
+    columns: Columns = {
+        "name": lambda row: row.name.casefold(),
+        "created": lambda row: row.created_at_us,
+        "used": lambda row: uses[row.key_id].last_us if row.key_id in uses else None,
+        "requests": lambda row: uses[row.key_id].number if row.key_id in uses else 0,
+    }
+    sort = sort_of(columns, "-created")
+    page, more = SortedList(columns, sort, lambda row: row.key_id).page(rows)
     return render_template(
         "admin/keys.html",
-        rows=rows,
+        rows=page,
+        sort=sort,
+        query={k: v for k, v in request.args.items() if k in NARROWED_BY},
         state=state,
         uses=uses,
         since_us=since,
@@ -62,6 +72,7 @@ def index() -> str:
         },
         auth=services().settings.auth,
         days=USED_DAYS,
+        **pages(more),
     )
 
 

@@ -15,8 +15,8 @@ from recsys.storage.entities import version_rows
 from recsys.web.admin import evaluations
 from recsys.web.admin.access import PREFIX, done, flash, view
 from recsys.web.admin.evaluations import Version
-from recsys.web.admin.queries import PAGE_ROWS, choice, pages
-from recsys.web.cursors import read_cursor, write_cursor
+from recsys.web.admin.queries import choice, pages
+from recsys.web.admin.sorting import SORTED_ROWS, Columns, SortedList, sort_of
 from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("admin_models", __name__, url_prefix=f"{PREFIX}/models")
@@ -24,23 +24,34 @@ blueprint = Blueprint("admin_models", __name__, url_prefix=f"{PREFIX}/models")
 STATES = ("candidate", "refused", "promoted", "deleted")
 MAX_REASON = 500
 MONEY_DAYS = 30  # of what a version's answers brought
+NARROWED_BY = ("state", "ranking")
+COLUMNS: Columns = {
+    "version": lambda row: row.version,
+    "state": lambda row: row.state,
+    "ranking": lambda row: row.ranking,
+    "recall": lambda row: evaluations.served(row, "recall@20").value,
+    "mrr": lambda row: evaluations.served(row, "mrr@20").value,
+    "data": lambda row: row.data_end_us,
+}
 
 
-@view(blueprint, "", role="viewer", query=("cursor", "state", "ranking"))
+@view(blueprint, "", role="viewer", query=(*NARROWED_BY, "sort", "cursor"))
 def index() -> str:
-    """All versions, newest first."""
-    before = read_cursor(request.args.get("cursor"))
+    """All versions, newest first, or sorted by a column."""
+    sort = sort_of(COLUMNS, "-version")
     state = choice("state", STATES)
     ranking = choice("ranking", evaluations.RANKINGS)
     with services().database.connect() as connection:
-        rows = version_rows.list_versions(connection, PAGE_ROWS, before, state, ranking)
+        rows = version_rows.list_versions(connection, SORTED_ROWS, None, state, ranking)
         champion = version_rows.champion_name(connection)
         target = version_rows.rollback_target(connection)
         deployed = version_rows.list_deployments(connection, 8)
-    more = write_cursor(rows[-1].version) if len(rows) == PAGE_ROWS else None
+    page, more = SortedList(COLUMNS, sort, lambda row: row.version).page(rows)
     return render_template(
         "admin/models.html",
-        rows=rows,
+        rows=page,
+        sort=sort,
+        query={k: v for k, v in request.args.items() if k in NARROWED_BY},
         champion=champion and champion[0],
         target=target,
         deployments=deployed,

@@ -70,7 +70,7 @@ def _compared(facts: Mapping[str, Any]) -> list[str]:
 
     >>> metrics = {"served": {"recall@20": 0.6}, "popular_recent": {"recall@20": 0.15}}
     >>> _compared({"metrics": metrics})[0].partition("in ")[2]
-    '60.0 % of cases, among the 20 most popular ones in 15.0 %: 4.0 times as often.'
+    '60.0% of cases, among the 20 most popular ones in 15.0%: 4.0 times as often.'
     >>> _compared({})
     []
     """
@@ -158,14 +158,14 @@ def _grown(now: float, before: float, note: str) -> tuple[str, str]:
     """A note with the change of a count, and its direction.
 
     >>> _grown(110, 100, "today"), _grown(5, 0, "today")
-    (('today, +10 % vs. previous period', 'up'), ('today', ''))
+    (('today, +10% vs. previous period', 'up'), ('today', ''))
     """
     if before <= 0:
         return note, ""
     change = now / before - 1
     if abs(change) < FLAT:
         return f"{note}, unchanged", ""
-    return f"{note}, {change:+.0%} vs. previous period".replace("%", " %"), _tone(change)
+    return f"{note}, {change:+.0%} vs. previous period", _tone(change)
 
 
 def _moved(shares: Sequence[float | None], note: str) -> tuple[str, str]:

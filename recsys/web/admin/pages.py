@@ -44,7 +44,7 @@ GROUPS: tuple[tuple[str, tuple[Page, ...]], ...] = (
     (
         "Watch",
         (
-            Page("overview", "Overview", "overview"),
+            Page("overview", "Overview", "overview", parts=("search",)),
             Page("models", "Models", "models"),
             Page("jobs", "Jobs", "jobs"),
         ),

@@ -31,6 +31,7 @@ from recsys.text_rules import stored_text_problem
 from recsys.web.admin import time_line
 from recsys.web.admin.access import PREFIX, done, flash, view
 from recsys.web.admin.queries import PAGE_ROWS, choice, pages, words
+from recsys.web.admin.sorting import Columns, SortedList, sort_of
 from recsys.web.cursors import read_cursor, read_number, write_cursor
 from recsys.web.services import actor, now_us, services
 
@@ -38,6 +39,13 @@ blueprint = Blueprint("admin_users", __name__, url_prefix=f"{PREFIX}/users")
 blueprint.add_app_template_filter(time_line.badge, "event_mark")
 
 KINDS = ("registered", "anonymous")
+RECENT = 100  # visitors among whom a list is sorted
+ARRIVED = "-arrived"  # the sort without one
+COLUMNS: Columns = {
+    "name": lambda one: one.name,
+    "events": lambda one: one.events,
+    "last": lambda one: one.last_event_us,
+}
 ASKED = ("user_id", "session_id", "exclude_seen", "k")
 MOMENTS = 60  # events on one page of a time line
 COUNTED = 100_000  # events of one user that are counted
@@ -45,28 +53,41 @@ ANSWERS = 10
 LENGTHS = ("10", "20", "50")
 
 
-@view(blueprint, "", role="viewer", query=("kind", "q", "cursor"))
+@view(blueprint, "", role="viewer", query=("kind", "q", "sort", "cursor"))
 def index() -> str:
-    """Who was here last, or whose id begins with what is searched for."""
+    """Who was here last, or whose id begins with what is searched for.
+
+    Without `sort` by the arrival of their newest event, however long ago that happened; with it, the
+    RECENT who arrived last are sorted.
+    """
+    sort = sort_of(COLUMNS, ARRIVED)
     kind = choice("kind", KINDS)
     asked = words("q")
     if asked is not None:
         _check("q", asked)
-    before = read_number(request.args.get("cursor"))
-    views = services().event_views
+    more, views = None, services().event_views
     with services().database.connect() as connection:
         if asked is not None:
             found = views.visitors_like(connection, asked, 50, now_us=now_us())
-            next_id, scanned = None, 0
-        else:
+            scanned = 0
+        elif sort == ARRIVED:
+            before = read_number(request.args.get("cursor"))
             query = VisitorQuery(PAGE_ROWS, now_us(), before, kind)
             page = views.recent_visitors(connection, query)
-            found, next_id, scanned = page.visitors, page.next_id, page.scanned
+            found, scanned = page.visitors, page.scanned
+            more = None if page.next_id is None else write_cursor(str(page.next_id))
+        else:
+            page = views.recent_visitors(connection, VisitorQuery(RECENT, now_us(), None, kind))
+            scanned = page.scanned
+            found, more = SortedList(COLUMNS, sort, lambda one: one.key).page(page.visitors)
         items = item_rows.get_items(connection, [one.last_item_id for one in found])
-    more = None if next_id is None else write_cursor(str(next_id))
     return render_template(
         "admin/users.html",
         visitors=found,
+        sort=sort,
+        arrived=ARRIVED,
+        recent=RECENT,
+        query={} if kind is None else {"kind": kind},
         items=items,
         asked=asked,
         scanned=scanned,

@@ -109,7 +109,7 @@ def test_a_demo_that_ends_by_itself_fails(tmp_path, monkeypatch):
     config.write_text(demo_run.CONFIG.format(folder=tmp_path, port=1))
     monkeypatch.setattr(demo_run.subprocess, "Popen", Ended)
     monkeypatch.setattr(demo_run.signal, "signal", lambda *_: None)
-    shop = demo_run.FinishedDemo(30, 10, 1_000, 7, 0, "u").shop()
+    shop = demo_run.FinishedDemo(30, 10, 1_000, 7, 0, "u", demo_run.SIMULATION).shop()
     with pytest.raises(demo_run.RecsysError, match="ended"):
         demo_run.serve_until_stopped(config, shop, demo_run.Bustle(), None)
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from recsys.demo.products import KINDS, NOUNS
 from recsys.demo.simulation import Shop, ShopSize
 from recsys.events.fields import EVENT_SCHEMA
 from recsys.events.frame import frame_from_table
@@ -118,6 +119,20 @@ def test_the_next_click_depends_on_the_item_before_the_last(shop):
     by_style = [np.bincount(styles, row, minlength=shop.catalogue.style_count) for row in scores]
     assert by_style[0].argmax() == styles[one]
     assert by_style[1].argmax() == styles[other]
+
+
+def test_kinds_follow_sense(shop):
+    whole = Shop(ShopSize(), 7, END_US)
+    kinds = [NOUNS[category] for category in whole.grammar[NOUNS.index("Teapot")]]
+    assert kinds == ["Mug", "Kettle", "Tea Towel"]
+    assert {one for kind in KINDS.values() for one in kind.next_kinds} <= KINDS.keys()
+    large = Shop(ShopSize(products=2_600, shoppers=10, events=300), 7, END_US)
+    for one in (whole, shop, large):  # all kinds, a few of them, and a second series of some
+        ordered = np.sort(one.grammar, axis=1)
+        assert (ordered[:, :-1] < ordered[:, 1:]).all()
+        assert ordered.min() >= 0 and ordered.max() < one.catalogue.category_count
+    titles = [item.title for item in large.items]
+    assert len(set(titles)) == len(titles)
 
 
 def test_a_tiny_shop_works():

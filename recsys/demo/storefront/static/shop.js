@@ -2,9 +2,12 @@
 
 const $ = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
-const SHOWN = 8; // recommendations of a row
+const RANKED = 24; // recommendations asked for
+const SHOWN = 8; // of which a row shows so many
+const ALIKE = 3; // of one kind of product in a row
 const TRAIL = 12; // clicks that are shown
 const LOOK_MS = 2000; // between two looks for what others' clicks have changed
+const PARCEL = "/shop/pictures/parcel/linen/plain.svg"; // of an item without a picture
 const known = new Map(); // item id -> item
 const money = new Intl.NumberFormat(undefined, { style: "currency", currency: "EUR" });
 const SOURCES = JSON.parse(meta("recsys-sources")); // what gave an item -> what a shopper reads
@@ -48,14 +51,14 @@ async function follow() {
   const started = performance.now();
   $("next").setAttribute("aria-busy", "true");
   try {
-    const answer = await recsys.recommend({ k: SHOWN, scenario: "shop" });
+    const answer = await next();
     if (number !== asked) return;
     const took = Math.max(1, Math.round(performance.now() - started));
-    drawRow($("next"), answer.items, answer.recommendation_id);
+    drawNext(answer);
     const model = answer.model_version ? `model ${answer.model_version}` : "no model yet";
     const seen = answer.sequence_length;
     tell(`Answered in ${took} ms by ${model}, from ${seen} event${seen === 1 ? "" : "s"} of this visit.`);
-    if ($("why").checked) await explain(number);
+    await Promise.all([$("why").checked && explain(number), drawBeside(number)]);
   } catch {
     if (number !== asked) return;
     $("next").replaceChildren(element("li", "none", "No recommendations at the moment."));
@@ -65,17 +68,51 @@ async function follow() {
   }
 }
 
+// What this visitor may like next, without what they have looked at: it is in "Your clicks".
+const next = () => recsys.recommend({ k: RANKED, scenario: "shop", exclude_seen: "all" });
+
+function drawNext(answer) {
+  const row = mixed(answer.items);
+  drawRow($("next"), row, answer.recommendation_id);
+  $("key").hidden = !$("next").querySelector(".fresh");
+  recsys.shown(answer, row.map((one) => one.item_id));
+  tellStory(row);
+}
+
+// The best of a ranking, ALIKE of one kind at most.
+function mixed(ranked) {
+  const taken = new Map();
+  return ranked.filter((one) => {
+    const kind = one.item?.categories?.at(-1);
+    taken.set(kind, (taken.get(kind) || 0) + 1);
+    return !kind || taken.get(kind) <= ALIKE;
+  }).slice(0, SHOWN);
+}
+
+// Three steps in which a visitor finds that the order of clicks counts.
+function tellStory(row) {
+  const [last, before] = visit.trail.map((id) => style(known.get(id)));
+  const tellStep = (step, text) => $("story").replaceChildren(element("b", "", `Step ${step} of 3`), ` ${text}`);
+  if (!last) return tellStep(1, "Click any product.");
+  if (!before || before === last) return tellStep(2, `Now click a product that is not ${last}.`);
+  const alike = row.filter((one) => style(one.item) === before).length;
+  const found = 2 * alike >= row.length
+    ? `${alike} of these ${row.length} are ${before}, like the click before your last one: visitors here go back and forth between two styles.`
+    : "This row follows from the order of your clicks.";
+  return tellStep(3, `${found} Compare with your last two clicks swapped.`);
+}
+
 // The row moves with what others click, too: an open page asks again, and draws only what is new.
 async function followOthers() {
   const number = asked;
   if (document.hidden || $("next").getAttribute("aria-busy") === "true") return;
   try {
-    const answer = await recsys.recommend({ k: SHOWN, scenario: "shop" });
+    const answer = await next();
     // A click of this visitor goes before, and no tile goes from under a finger or the keyboard.
     if (number !== asked || $("next").matches(":hover, :focus-within")) return;
     const before = Array.from($("next").children, (tile) => tile.dataset.item);
-    if (answer.items.every((one, place) => one.item_id === before[place])) return;
-    drawRow($("next"), answer.items, answer.recommendation_id);
+    if (mixed(answer.items).every((one, place) => one.item_id === before[place])) return;
+    drawNext(answer);
     if ($("why").checked) await explain(number);
   } catch {
     // The next click says so if the service is away.
@@ -83,7 +120,7 @@ async function followOthers() {
 }
 
 async function explain(number) {
-  const query = new URLSearchParams({ session_id: visit.session, k: SHOWN });
+  const query = new URLSearchParams({ session_id: visit.session, k: RANKED });
   const { items } = await get(`/shop/why?${query}`);
   if (number !== asked) return;
   const reasons = new Map(items.map((one) => [one.item_id, one.reason || []]));
@@ -105,15 +142,23 @@ async function explain(number) {
   }
 }
 
-async function showPopular() {
-  $("popular-row").hidden = !$("beside").checked;
-  if (!$("beside").checked) return;
+async function drawBeside(number) {
+  const chosen = document.querySelector("[name=beside]:checked").value;
+  const list = $("beside");
+  list.hidden = chosen === "nothing";
+  if (list.hidden) return;
+  const say = (text) => list.replaceChildren(element("li", "none", text));
+  const [last, before, ...earlier] = visit.trail;
+  if (chosen === "swapped" && !before) return say("Click two products first.");
   try {
-    const { items } = await get(`/shop/popular?k=${SHOWN}`);
-    if (!items.length) throw new Error("nothing was clicked lately");
-    drawRow($("popular"), items, null);
+    const ids = [before, last, ...earlier].reverse().map((id) => ["item_id", id]);
+    const query = chosen === "swapped" ? new URLSearchParams([["k", RANKED], ...ids]) : "";
+    const { items } = await get(query ? `/shop/sequence?${query}` : `/shop/popular?k=${RANKED}`);
+    if (number !== asked) return;
+    if (items.length) drawRow(list, mixed(items), null);
+    else say("Nothing was clicked lately.");
   } catch {
-    $("popular").replaceChildren(element("li", "none", "Nothing right now."));
+    say("Nothing right now.");
   }
 }
 
@@ -287,11 +332,9 @@ async function get(address) {
 }
 
 function image(item, side) {
-  const kind = slug((item.categories || []).at(-1) || "parcel");
-  const style = slug(item.properties?.style || "linen");
   const picture = element("img");
-  picture.src = `/shop/pictures/${kind}/${style}/${slug(title(item)) || "x"}.svg`;
-  picture.addEventListener("error", () => { picture.src = "/shop/pictures/parcel/linen/x.svg"; }, { once: true });
+  picture.src = item.image || PARCEL;
+  picture.addEventListener("error", () => { picture.src = PARCEL; }, { once: true });
   picture.width = picture.height = side;
   picture.loading = "lazy";
   picture.alt = title(item);
@@ -305,7 +348,7 @@ function element(name, className = "", text = "") {
   return made;
 }
 
-const slug = (text) => text.toLowerCase().replaceAll("'", "").replace(/ \d+$/, "").replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "").slice(0, 100);
+const style = (item) => item?.properties?.style;
 const title = (item) => item.title || item.item_id;
 const price = (item) => (item.price === null || item.price === undefined ? "" : money.format(item.price));
 const remember = (item) => known.set(item.item_id, item);
@@ -335,7 +378,7 @@ $("q").addEventListener("input", () => {
 $("search").addEventListener("submit", (event) => event.preventDefault());
 $("more").addEventListener("click", () => drawTiles(true));
 $("reset").addEventListener("click", startOver);
-$("beside").addEventListener("change", showPopular);
+document.querySelector(".choice").addEventListener("change", () => drawBeside(asked));
 $("why").addEventListener("change", () => follow());
 $("open-basket").addEventListener("click", () => $("basket").showModal());
 $("close-basket").addEventListener("click", () => $("basket").close());

@@ -61,9 +61,46 @@
     else if (button && document.activeElement && document.activeElement.closest("#nav")) button.focus();
   }
 
+  // Search: Ctrl-K or "/" opens it, arrows go through what is found, Enter opens the first.
+  const search = document.getElementById("search");
+  function openSearch() {
+    drawer(false);
+    if (search.open) return;
+    search.showModal();
+    const field = search.querySelector("input");
+    field.select();
+    htmx.trigger(field, "opened");
+  }
+  document.addEventListener("keydown", (event) => {
+    if (!search) return;
+    const typing = event.target.closest("input, textarea, select, [contenteditable]");
+    const slash = event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey;
+    const shortcut = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey);
+    if (slash || shortcut) {
+      event.preventDefault();
+      openSearch();
+    } else if (search.open && ["ArrowDown", "ArrowUp"].includes(event.key)) {
+      event.preventDefault();
+      const places = [search.querySelector("input"), ...search.querySelectorAll("#found a")];
+      const step = event.key === "ArrowDown" ? 1 : -1;
+      places[(places.indexOf(document.activeElement) + step + places.length) % places.length].focus();
+    }
+  });
+  search?.querySelector("form").addEventListener("submit", (event) => {
+    const first = search.querySelector("#found a");
+    if (!first) return;
+    event.preventDefault();
+    first.click();
+  });
+
   document.addEventListener("click", (event) => {
     const target = event.target.closest("button, a, [data-drawer-close]");
     if (!target) return;
+    if ("search" in target.dataset) {
+      event.preventDefault();
+      openSearch();
+      return;
+    }
     if ("drawer" in target.dataset) drawer(!document.body.classList.contains("drawer"));
     else if ("drawerClose" in target.dataset) drawer(false);
     else if ("dialog" in target.dataset) document.getElementById(target.dataset.dialog).showModal();
