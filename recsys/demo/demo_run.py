@@ -175,7 +175,7 @@ def simulate(database: Database, shop: Shop, log: Path, now: datetime) -> None:
             for batch in table.to_batches():
                 write(batch)
     with database.begin() as connection:
-        item_rows.put_items(connection, shop.items, to_us(now))
+        item_rows.put_items(connection, shop.catalogue.items(drawn=True), to_us(now))
 
 
 def train_beside_oracle(

@@ -88,9 +88,9 @@ class Catalogue:
     def item_id(self, product: int) -> str:
         return f"P{product:0{max(4, len(str(self.size)))}d}"
 
-    def items(self) -> list[Item]:
-        """All products as items."""
-        return [self._item(product) for product in range(self.size)]
+    def items(self, drawn: bool = False) -> list[Item]:
+        """All products as items; `drawn`: with the pictures that the demo's shop serves."""
+        return [self._item(product, drawn) for product in range(self.size)]
 
     def next_categories(self) -> Int64Array:
         """What is looked at after each category, the likeliest first; (category, 3).
@@ -105,7 +105,7 @@ class Catalogue:
             found.append([at + first if at + first < self.category_count else at for at in places])
         return np.array(found)
 
-    def _item(self, product: int) -> Item:
+    def _item(self, product: int, drawn: bool) -> Item:
         category, style = int(self.categories[product]), STYLES[self.styles[product]]
         noun, series = _noun(category), category // len(NOUNS)
         kind = f"{noun} {series + 1}" if series else noun
@@ -119,7 +119,7 @@ class Catalogue:
             title=f"{style}{look} {kind}{more}",
             categories=(KINDS[noun].department, kind),
             price=round(float(self.prices[product]), 2),
-            image=picture_address(noun, style, pattern),
+            image=picture_address(noun, style, pattern) if drawn else None,
             available=True,
             properties=f'{{"style":"{style}"}}',
         )

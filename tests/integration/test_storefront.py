@@ -38,7 +38,7 @@ def shop(database, tmp_path, live_shop, publish, settings_for):
     server = make_server("127.0.0.1", 0, lambda environ, start: app(environ, start), threaded=True)
     base = f"http://127.0.0.1:{server.server_port}"
     with database.begin() as connection:
-        item_rows.put_items(connection, live_shop.shop.items, 1)
+        item_rows.put_items(connection, live_shop.shop.catalogue.items(drawn=True), 1)
         key = key_rows.create_key(connection, "page", ["collect"], 1, [base])
     auth = {"collect_per_minute": 10_000}
     settings = settings_for(tmp_path / "models", auth, storefront_key=key)
@@ -266,5 +266,5 @@ def test_every_product_of_the_simulated_shop_has_a_picture(tiny_shop):
             seen.add(drawn)
             assert len(drawn) < 6_000
     assert len(seen) == len(NOUNS) * len(STYLES)
-    for item in tiny_shop.shop.items:
+    for item in tiny_shop.shop.catalogue.items(drawn=True):
         assert picture(*item.image.removeprefix("/shop/pictures/").removesuffix(".svg").split("/"))
