@@ -222,12 +222,23 @@ def _sums(rows):
 
 @pytest.mark.parametrize(("touch", "seed"), [("last", 1), ("any", 2)])
 def test_sums_are_those_of_a_slow_query_whatever_happens(database, touch, seed):
+    _hold_against_the_slow_query(database, touch, seed, rounds=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3, 9))
+@pytest.mark.parametrize("touch", ["last", "any"])
+def test_sums_are_those_of_a_slow_query_through_long_histories(database, touch, seed):
+    _hold_against_the_slow_query(database, touch, seed, rounds=25)
+
+
+def _hold_against_the_slow_query(database, touch, seed, rounds):
     rules = ConversionRules(
         TYPES.types, TYPES.returns, currency="EUR", window_us=TYPES.window_us, touch=touch
     )
     history = History(database, seed, rules)
     history.answer()
-    for _ in range(8):
+    for _ in range(rounds):
         for _ in range(20):
             history.step()
         history.attribute()
