@@ -23,6 +23,7 @@ from recsys.web.cursors import write_cursor
 from recsys.web.openapi import document
 from recsys.web.operations import CATALOGUE
 from recsys.web.services import now_us
+from tests.conftest import postgresql_in_drills
 
 load_all_checks()
 # Keys are sent by the test itself, so that leaving one out proves nothing here; and a text such as
@@ -36,7 +37,7 @@ SKIPPED = {
 }
 PLACE = re.compile(r"<(?:\w+:)?(\w+)>")
 SOME = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     database=None,
@@ -248,6 +249,7 @@ def test_no_text_breaks_the_api(whole, text):
     whole.app.extensions["recsys"].impressions.flush()
 
 
+@postgresql_in_drills
 def test_no_text_breaks_a_page(whole, add_account):
     with whole.database.begin() as connection:
         add_account(connection, "ada", "admin")

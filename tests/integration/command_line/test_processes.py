@@ -19,6 +19,7 @@ from jobs.__main__ import main as jobs_main
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import job_rows, lease_rows
 from recsys.storage.schema import migrate
+from tests.conftest import postgresql_in_drills
 from tests.integration.command_line.conftest import (
     free_port,
     open_files,
@@ -111,6 +112,7 @@ def test_connections_that_say_nothing_hold_no_thread(lone_shell):
         assert server.wait(timeout=60) == 0
 
 
+@postgresql_in_drills
 def test_the_service_under_its_real_server(shell, log_file):
     shell.run("db", "upgrade")
     shell.run("events", "import", log_file)
@@ -156,6 +158,7 @@ def test_the_service_under_its_real_server(shell, log_file):
         assert server.wait(timeout=60) == 0
 
 
+@postgresql_in_drills
 def test_the_scheduler_runs_what_is_requested_and_marks_what_is_killed(shell, log_file):
     shell.run("db", "upgrade")
     shell.run("events", "import", log_file)

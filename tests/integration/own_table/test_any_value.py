@@ -283,7 +283,7 @@ def test_bulk_requests_and_counts_judge_a_row_alike(name, made):
     url, own = made(dialect)
 
     @settings(
-        max_examples=12 if dialect == "sqlite" else 5,
+        max_examples=6 if dialect == "sqlite" else 3,
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],  # an example takes a table: looking for a smaller one is slow

@@ -66,6 +66,9 @@ def bucket(object_store, monkeypatch):
     return name
 
 
+OTHERS = (("sqlite", "database"), ("postgresql", "s3"))
+
+
 @pytest.fixture(params=["database", "s3"])
 def settings(request, tmp_path):
     store = request.param
@@ -173,6 +176,15 @@ def test_a_serving_process_forgets_what_it_fetched_and_was_deleted(
         assert found == {EXTRA_VERSION, *left}
 
 
+@pytest.mark.parametrize(
+    ("database_url", "settings"),
+    [
+        ("sqlite", "s3"),
+        ("postgresql", "database"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in OTHERS),
+    ],
+    indirect=True,
+)
 def test_a_training_keeps_its_version_before_the_row_names_it(
     database, tiny_shop, tmp_path, settings
 ):
