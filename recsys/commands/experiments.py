@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from recsys.commands import deployments
+from recsys.commands import deployments, scenarios
 from recsys.errors import ConflictError, InputError, NotFoundError, unknown
+from recsys.serving.item_snapshot import Catalogue
 from recsys.steering.assignment import widened
 from recsys.steering.experiment_report import make_report
 from recsys.steering.experiment_spec import Arm, ExperimentSpec, check_name
@@ -43,7 +44,7 @@ def draft(
         known = experiment_rows.find_experiment(connection, name)
         if known is not None and known.state != "draft":
             raise ConflictError(f"experiment {name} is {known.state}; its arms cannot be changed")
-        _check_arms(connection, spec)
+        _check_arms(connection, spec, now_us)
         experiment_rows.put_draft(connection, name, spec, actor.name, now_us)
         add_audit(connection, actor, "experiment.draft", name, now_us, spec.plain)
         return experiment_rows.get_experiment(connection, name)
@@ -64,7 +65,7 @@ def start(
             raise ConflictError(f"experiment {name} was stopped; draft another one")
         others = [each for each in experiment_rows.running(connection) if each.name != name]
         if one.state == "draft":
-            _check_arms(connection, one.spec)
+            _check_arms(connection, one.spec, now_us)
             _check_others(one, others)
         wanted = one.spec.allocation if allocation is None else allocation
         spec = replace(one.spec, allocation=wanted)
@@ -96,8 +97,8 @@ def promote(
     """Give an arm to everybody, and end the experiment; without a name, the arm that is surely better.
 
     A model version becomes the champion, whatever the gate said of it; a scenario version, or the
-    current one with an arm's settings, the newest version of its scenario. Raises NotFoundError, InputError for an arm that is not there,
-    ConflictError where no arm is surely better, or the arm is nothing that everybody can be given.
+    current one with an arm's settings, the newest version of its scenario. Raises NotFoundError, InputError
+    for an arm that is not there or names what is there no more, ConflictError where no arm is surely better, or the arm is nothing that everybody can be given.
     """
     with database.begin() as connection:
         experiment_rows.take_turns(connection)
@@ -158,10 +159,9 @@ def _promote_scenario(
         spec = scenario_rows.get_version(connection, name, arm.scenario_version).spec
     else:
         spec = _varied(connection, name, arm)
+    scenarios.check_spec(connection, spec, Catalogue(), now_us)
     note = f"arm {arm.name} of experiment {one.name}"
-    made = scenario_rows.add_version(connection, name, spec, actor.name, now_us, note)
-    details = {"version": made.version, "note": note}
-    add_audit(connection, actor, "scenario.put", name, now_us, details)
+    scenarios.put_in(connection, actor, name, spec, now_us, note)
 
 
 def _varied(connection: Connection, scenario: str, arm: Arm) -> ScenarioSpec:
@@ -184,11 +184,18 @@ def _arm(one: ExperimentRow, name: str) -> Arm:
     return found
 
 
-def _check_arms(connection: Connection, spec: ExperimentSpec) -> None:
+def _check_arms(connection: Connection, spec: ExperimentSpec, now_us: int) -> None:
     """Raise InputError for an arm that names what is not there, or more than processes can hold."""
+    catalogue = Catalogue()
     for place, arm in enumerate(spec.arms):
-        if spec.scenario is not None and arm.settings is not None:
-            _varied(connection, spec.scenario, arm)
+        if arm.settings is not None:
+            if spec.scenario is not None:
+                _varied(connection, spec.scenario, arm)
+            try:
+                scenarios.check_spec(connection, read_spec(arm.settings), catalogue, now_us)
+            except InputError as error:
+                where = f"arms[{place}].settings.{error.field}"
+                raise InputError(where, error.value, error.expected) from None
         if spec.scenario is not None and arm.scenario_version is not None:
             try:
                 scenario_rows.get_version(connection, spec.scenario, arm.scenario_version)

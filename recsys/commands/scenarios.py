@@ -36,15 +36,27 @@ def put_scenario(
     """
     check_name(name)
     with database.begin() as connection:
-        scenario_rows.take_turns(connection)
         check_spec(connection, spec, catalogue or Catalogue(), now_us)
-        before = scenario_rows.get_scenario(connection, name)
-        if before is not None and before.spec == spec:
-            return before
-        if before is None and scenario_rows.count_scenarios(connection) >= MAX_SCENARIOS:
-            raise ConflictError(f"there are {MAX_SCENARIOS} scenarios already: delete one first")
-        stored = scenario_rows.add_version(connection, name, spec, actor.name, now_us)
-        _add_audit(connection, actor, "scenario.put", stored, before, now_us)
+        return put_in(connection, actor, name, spec, now_us)
+
+
+def put_in(
+    connection: Connection,
+    actor: Actor,
+    name: str,
+    spec: ScenarioSpec,
+    now_us: int,
+    note: str | None = None,
+) -> StoredScenario:
+    """`put_scenario` in a transaction that is open, of a spec that was checked. Raises ConflictError."""
+    scenario_rows.take_turns(connection)
+    before = scenario_rows.get_scenario(connection, name)
+    if before is not None and before.spec == spec:
+        return before
+    if before is None and scenario_rows.count_scenarios(connection) >= MAX_SCENARIOS:
+        raise ConflictError(f"there are {MAX_SCENARIOS} scenarios already: delete one first")
+    stored = scenario_rows.add_version(connection, name, spec, actor.name, now_us, note)
+    _add_audit(connection, actor, "scenario.put", stored, before, now_us)
     return stored
 
 

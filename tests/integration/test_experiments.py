@@ -8,6 +8,7 @@ import pytest
 
 from recsys.ops import experiment_upkeep, upkeep
 from recsys.steering.sample_ratio import ALARM, sample_ratio_p
+from recsys.storage.entities import audit_rows
 
 SHORT = {"name": "short", "settings": {"k": 3}}
 TRIAL = {"name": "trial", "arms": [{"name": "now"}, SHORT], "allocation": 0.5}
@@ -78,6 +79,8 @@ def test_what_cannot_be_is_refused_by_name(shop):
     assert refused(422, arms=[{"name": "a"}, {"name": "b", "settings": {"kk": 1}}]) == [
         "arms[1].settings.kk"
     ]
+    rule = {"name": "b", "settings": {"filter": "prise<3"}}
+    assert refused(422, arms=[{"name": "a"}, rule]) == ["arms[1].settings.filter"]
     version = {"name": "b", "scenario_version": 9}
     assert refused(422, scenario="home", arms=[{"name": "a"}, version]) == [
         "arms[1].scenario_version"
@@ -146,6 +149,11 @@ def test_clicks_and_conversions_are_reported_and_the_better_arm_is_promoted(shop
     answer = shop.get("/users/visitor1/recommendations?k=5&scenario=home", scope="read")
     assert len(answer["items"]) == 3 and answer["experiments"] == {}
     assert shop.get("/experiments/trial")["state"] == "stopped"
+    (made,) = shop.get("/scenarios/home/versions")["versions"]
+    assert (made["spec"], made["note"]) == ({"k": 3}, "arm short of experiment trial")
+    with shop.database.connect() as connection:
+        lines = audit_rows.list_audit(connection, action="scenario")
+    assert [(one.action, one.details["version"]) for one in lines] == [("scenario.put", 1)]
 
 
 def test_a_shadow_is_ranked_and_logged_and_not_shown(shop):
@@ -170,7 +178,7 @@ def test_an_arm_answers_by_its_model_version_and_that_one_is_kept(
 ):
     shared = service.app.extensions["recsys"]
     older = shared.recommender.bundle().version
-    publish(tiny_shop, database, shared.settings.registry.path)
+    publish(tiny_shop, database, shared.settings.registry.path, version="20990101-000000-abcdef")
     wait_until(lambda: shared.recommender.bundle().version != older)
     start(service, arms=[{"name": "now"}, {"name": "old", "model_version": older}], allocation=1.0)
     wait_until(lambda: older in shared.recommender.models().arms)
