@@ -14,7 +14,7 @@ from bench.commands.server_commands import (
     soak,
     swap,
 )
-from bench.commands.steering_commands import steering
+from bench.commands.steering_commands import conversions, steering
 from bench.commands.training_commands import replay, rerank, train
 
 COMMANDS = (
@@ -23,6 +23,7 @@ COMMANDS = (
         replay,
         rerank,
         steering,
+        conversions,
         ingest,
         consume,
         sequences,

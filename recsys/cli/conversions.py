@@ -19,6 +19,13 @@ def conversions(
         str, typer.Option(help="Of scenario, arm, version, source, category, hour, by commas.")
     ] = "scenario,arm",
     days: Annotated[int, typer.Option(min=1, max=366, help="Of answers of so many days.")] = 7,
+    pages: Annotated[
+        bool,
+        typer.Option(
+            "--pages/--no-pages",
+            help="Whether those count that a page told of, whose key is public.",
+        ),
+    ] = True,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,7 +49,7 @@ def conversions(
     since = until - days * DAY_US
     since -= since % HOUR_US
     with open_database(settings).connect() as connection:
-        rows = conversion_report(connection, since, until, names, currency)
+        rows = conversion_report(connection, since, until, names, currency, pages=pages)
     result = {
         "since": rfc3339(since),
         "until": rfc3339(until),
@@ -54,6 +61,9 @@ def conversions(
         shown = row.to_json(names)
         what = "  ".join(f"{name} {shown[name] or 'none'}" for name in names)
         line = f"{what}: {row.found.conversions:,.4g} conversions, {row.found.returns:,.4g} returns"
+        if row.conversion_rate is not None:
+            share, low, high = row.conversion_rate
+            line += f", {share:.2%} of what was shown ({low:.2%} to {high:.2%})"
         line += f", value {row.found.value:,.2f} {currency}".rstrip()
         if row.value_per_user is not None:
             mean, low, high = row.value_per_user

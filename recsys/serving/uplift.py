@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys.events.times import DAY_US, HOUR_US
+from recsys.steering.wilson_interval import Z, share_interval
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import answer_count_rows, version_rows
 
 CONTROL_DAYS = 7  # that are looked back
-Z = 1.959964  # two-sided 95%
 
 
 def rate(shown: int, clicks: int) -> dict[str, float | None]:
@@ -24,17 +24,9 @@ def rate(shown: int, clicks: int) -> dict[str, float | None]:
     >>> rate(100, 10)
     {'click_through': 0.1, 'low': 0.055229, 'high': 0.174366}
     """
-    if shown == 0:
-        return {"click_through": None, "low": None, "high": None}
-    share = clicks / shown
-    centre = (share + Z**2 / (2 * shown)) / (1 + Z**2 / shown)
-    spread = share * (1 - share) / shown + Z**2 / (4 * shown**2)
-    half = Z / (1 + Z**2 / shown) * math.sqrt(max(0.0, spread))
-    return {
-        "click_through": round(share, 6),
-        "low": round(max(0.0, centre - half), 6),
-        "high": round(min(1.0, centre + half), 6),
-    }
+    found = share_interval(clicks, shown)
+    share, low, high = found or (None, None, None)
+    return {"click_through": share, "low": low, "high": high}
 
 
 def uplift(hourly: Iterable[Mapping[str, Any]], z: float = Z) -> dict[str, float] | None:

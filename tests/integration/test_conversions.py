@@ -7,7 +7,10 @@ from urllib.parse import quote
 import orjson
 import pytest
 from sqlalchemy import select
+from typer.testing import CliRunner
 
+from recsys.cli import app
+from recsys.cli.register import register
 from recsys.config import AttributionSettings
 from recsys.events.fields import Event
 from recsys.events.times import HOUR_US, rfc3339, to_us
@@ -84,6 +87,9 @@ def test_report_by_what_answers_were(shop):
     assert (home["scenario"], home["shown"], home["clicks"], home["users"]) == ("home", 1, 0, 1)
     assert (home["conversions"], home["returns"], home["other_currency"]) == (2.0, 1.0, 1.0)
     assert (home["value"], home["value_per_user"]) == (6.0, 6.0)
+    # One answer, with two conversions.
+    assert (home["converted"], home["conversion_rate"]) == (1, 1.0)
+    assert (home["conversion_rate_low"], home["conversion_rate_high"]) == (0.206549, 1.0)
     assert (cart["scenario"], cart["conversions"], cart["value"]) == ("cart", 1.0, 6.0)
     both = rows(shop, "version,arm")[0]
     assert (both["version"], both["arm"], both["value_per_user"]) == ("v1", "champion", 6.0)
@@ -91,6 +97,7 @@ def test_report_by_what_answers_were(shop):
     sources = {row["source"]: row for row in rows(shop, "source")}
     assert (sources["lstm"]["value"], sources["lstm"]["shown"]) == (12.0, 2)
     assert (sources["popular"]["value"], sources["popular"]["users"]) == (0.0, None)
+    assert (sources["popular"]["converted"], sources["popular"]["conversion_rate"]) == (1, 0.5)
     assert {row["category"]: row["value"] for row in rows(shop, "category")} == {
         "Drinks": 12.0,
         "": 0.0,
@@ -101,6 +108,35 @@ def test_report_by_what_answers_were(shop):
     for query, named in REFUSED:
         answered = shop.call("GET", f"/reports/conversions?{query}", scope="read", status=422)
         assert named in answered.get_data(as_text=True)
+
+
+def test_conversions_that_pages_tell_of_can_be_left_out(shop, database, monkeypatch, tmp_path):
+    """A page's key is public: anybody can say with it that they bought something dear."""
+    claimed = bought("bob", "cup", 9_000.0, recommendation_id="r2", event_id="from-page:1")
+    with database.begin() as connection:
+        event_rows.insert_events(connection, [claimed], NOW_US)
+    jobs.attribute_conversions(shop.app.extensions["recsys"].settings, database, NOW)
+    assert [row["value"] for row in rows(shop, "scenario")] == [9_006.0, 6.0]
+    assert [row["value"] for row in rows(shop, "scenario", pages="false")] == [6.0, 6.0]
+
+    register(app)
+    monkeypatch.chdir(tmp_path)
+    address = database.url.render_as_string(hide_password=False)
+    monkeypatch.setenv("RECSYS_DATABASE__URL", address)
+    monkeypatch.setenv("RECSYS_ATTRIBUTION__CURRENCY", "EUR")
+
+    def run(*arguments):
+        return CliRunner().invoke(app, ["conversions", "--by", "scenario", *arguments])
+
+    printed = run().output.splitlines()
+    assert printed[0].startswith(
+        "scenario cart: 2 conversions, 0 returns, 100.00% of what was shown"
+    )
+    assert "value 9,006.00 EUR, 9,006 per user" in printed[0]
+    counted = orjson.loads(run("--no-pages", "--json").stdout.splitlines()[-1])
+    assert [row["value"] for row in counted["rows"]] == [6.0, 6.0]
+    refused = CliRunner().invoke(app, ["conversions", "--by", "price"])
+    assert "--by" in str(refused.exception) and "price" in str(refused.exception)
 
 
 def test_money_stands_on_the_pages(shop, add_account):

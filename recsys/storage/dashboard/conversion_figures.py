@@ -11,6 +11,7 @@ from sqlalchemy import (
     JSON,
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     case,
     cast,
@@ -21,6 +22,7 @@ from sqlalchemy import (
 
 from recsys.errors import InputError
 from recsys.events.times import HOUR_US, rfc3339
+from recsys.steering.wilson_interval import ShareInterval, Z, share_interval
 from recsys.storage.dashboard.revenue import in_currency
 from recsys.storage.entities.answer_count_rows import EMPTY, TRUSTED, WHOLE
 from recsys.storage.schema.tables import (
@@ -36,7 +38,7 @@ By = Literal["scenario", "arm", "version", "source", "category", "hour"]
 Key = tuple[Any, ...]  # a value for each of `by`; '' = none, hours in us
 OF_ITEMS = frozenset({"source", "category"})  # what items of an answer differ in
 MAX_GROUPS = 1_000
-Z = 1.959964  # two-sided 95%
+RATE = ("conversion_rate", "conversion_rate_low", "conversion_rate_high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,12 @@ class GroupFigures:
     clicks: int  # answers with a click; by source or category, clicked items
     found: Conversions
     users: int | None  # users and sessions that got an answer; None where that is not known
+    converted: int = 0  # answers with a conversion; by source or category, items
+
+    @property
+    def conversion_rate(self) -> ShareInterval | None:
+        """Of what was shown, what was converted; None where nothing was shown or that is not known."""
+        return share_interval(min(self.converted, self.shown), self.shown) if self.shown else None
 
     @property
     def value_per_user(self) -> tuple[float, float, float] | None:
@@ -81,12 +89,15 @@ class GroupFigures:
         if "hour" in key:
             key["hour"] = rfc3339(key["hour"])
         mean, low, high = self.value_per_user or (None, None, None)
+        rate = self.conversion_rate or (None, None, None)
         return {
             **key,
             "shown": self.shown,
             "clicks": self.clicks,
             "conversions": round(self.found.conversions, 6),
             "returns": round(self.found.returns, 6),
+            "converted": self.converted,
+            **dict(zip(RATE, rate, strict=True)),
             "value": round(self.found.value, 6),
             "other_currency": round(self.found.left_out, 6),
             "users": self.users,
@@ -102,13 +113,19 @@ def conversion_report(
     until_us: int,
     by: Sequence[By],
     currency: str,
+    *,
+    pages: bool = True,
 ) -> list[GroupFigures]:
     """What answers given in [since_us, until_us) brought so far, by group, ordered by key.
 
-    `since_us` is the start of an hour. Raises InputError where there are more than MAX_GROUPS groups.
+    `since_us` is the start of an hour. Without `pages` conversions that a page told of are left out. Raises InputError where there are more than MAX_GROUPS groups.
     """
     shown = _shown(connection, since_us, until_us, by)
-    found = _conversions(connection, since_us, until_us, by, currency)
+    counted = [conversions.c.answered_at_us >= since_us, conversions.c.answered_at_us < until_us]
+    if not pages:
+        counted.append(conversions.c.from_page.is_(False))
+    found = _conversions(connection, counted, by, currency)
+    converted = _converted(connection, counted, by)
     users = _users(connection, since_us, until_us, by)
     keys = sorted(shown.keys() | found.keys())
     if len(keys) > MAX_GROUPS:
@@ -120,19 +137,47 @@ def conversion_report(
             *shown.get(key, (None if "category" in by else 0, 0)),
             found.get(key, Conversions()),
             None if users is None else users.get(key, 0),
+            converted.get(key, 0),
         )
         for key in keys
     ]
 
 
+def _converted(
+    connection: Connection, counted: Sequence[ColumnElement[bool]], by: Sequence[By]
+) -> dict[Key, int]:
+    """How many answers, or items of answers, a conversion counts for, wholly or in part."""
+    columns = [_column(connection, name).label(name) for name in by]
+    one = [conversions.c.recommendation_id]
+    if OF_ITEMS.intersection(by):
+        one.append(conversions.c.item_id)
+    bought = (
+        select(*columns, *(column.label(f"of_{column.name}") for column in one))
+        .select_from(_with_items(conversions, by))
+        .where(*counted, conversions.c.is_return.is_(False))
+        .distinct()
+        .subquery()
+    )
+    names = [bought.c[name] for name in by]
+    statement = select(*names, func.count()).group_by(*names)
+    return {tuple(row[:-1]): int(row[-1]) for row in connection.execute(_limited(statement))}
+
+
+def _with_items(rows: FromClause, by: Sequence[By]) -> FromClause:
+    """Conversions with what a report by category needs of their items."""
+    if "category" not in by:
+        return rows
+    return rows.outerjoin(items, items.c.item_id == conversions.c.item_id)
+
+
 def _conversions(
-    connection: Connection, since_us: int, until_us: int, by: Sequence[By], currency: str
+    connection: Connection,
+    counted: Sequence[ColumnElement[bool]],
+    by: Sequence[By],
+    currency: str,
 ) -> dict[Key, Conversions]:
     columns = [_column(connection, name).label(name) for name in by]
-    source = conversions
-    joined = source.outerjoin(aliases, aliases.c.alias_key == conversions.c.owner_key)
-    if "category" in by:
-        joined = joined.outerjoin(items, items.c.item_id == conversions.c.item_id)
+    owned = conversions.outerjoin(aliases, aliases.c.alias_key == conversions.c.owner_key)
     # An event that is nobody's any more stands for a user of its own.
     person = func.coalesce(
         "u:" + aliases.c.user_id,
@@ -150,8 +195,8 @@ def _conversions(
             func.sum(case((known, value), else_=0.0)).label("value"),
             func.sum(case((known, 0.0), else_=share)).label("left_out"),
         )
-        .select_from(joined)
-        .where(conversions.c.answered_at_us >= since_us, conversions.c.answered_at_us < until_us)
+        .select_from(_with_items(owned, by))
+        .where(*counted)
         .group_by(*columns, person)
         .subquery()
     )

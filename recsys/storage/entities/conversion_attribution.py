@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, select
 
+from recsys.events.identity import PAGE_ID_PREFIX
 from recsys.steering.event_value import ConversionRules, EventValue
 from recsys.storage.engine import advisory_lock
 from recsys.storage.entities import event_rows, key_values
@@ -35,7 +36,7 @@ MAX_AGAIN = 10_000  # their newest conversions that are
 _COLUMNS = ("id", "user_id", "session_id", "item_id", "event_type", "timestamp_us")
 _READ = (
     *(events.c[name] for name in _COLUMNS),
-    *(events.c[name] for name in ("recommendation_id", "value", "properties")),
+    *(events.c[name] for name in ("event_id", "recommendation_id", "value", "properties")),
 )
 
 
@@ -271,6 +272,7 @@ def _values(
         "event_at_us": event.timestamp_us,
         "is_return": value.is_return,
         "currency": value.currency,
+        "from_page": event.event_id.startswith(PAGE_ID_PREFIX),
     }
     for touch, share, via in counted:
         yield (

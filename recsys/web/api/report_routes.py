@@ -69,6 +69,10 @@ class ConversionsQuery(Strict):
         None, alias="from", description="Of answers from the start of this hour on; 7 days back"
     )
     to: AwareDatetime | None = Field(None, description="Of answers before this time; now")
+    pages: bool = Field(
+        True,
+        description="false: without conversions that a page told of, whose key anybody can read",
+    )
 
 
 class ConversionsRow(BaseModel):
@@ -84,6 +88,12 @@ class ConversionsRow(BaseModel):
     clicks: int = Field(description="Answers with a click; by source or category, clicked items")
     conversions: float = Field(description="Each counts once, shared among the answers it is of")
     returns: float
+    converted: int = Field(
+        description="Answers that a conversion counts for; by source or category, items of answers"
+    )
+    conversion_rate: float | None = Field(description="Of what was shown, what was converted")
+    conversion_rate_low: float | None = Field(description="Lower end of its 95% interval")
+    conversion_rate_high: float | None
     value: float = Field(description="In `currency`, less returns")
     other_currency: float = Field(description="Conversions and returns whose value is left out")
     users: int | None = Field(
@@ -163,7 +173,7 @@ def conversions(query: ConversionsQuery) -> dict[str, Any]:
     by = list(dict.fromkeys(query.by))
     currency = services().settings.attribution.currency
     with services().database.connect() as connection:
-        rows = conversion_report(connection, since, until, by, currency)
+        rows = conversion_report(connection, since, until, by, currency, pages=query.pages)
     return {
         "since": rfc3339(since),
         "until": rfc3339(until),

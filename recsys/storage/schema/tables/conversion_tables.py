@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Float, Index, Integer, Table, Text, text
+from sqlalchemy import Boolean, Column, Float, Index, Integer, Table, Text, false, text
 
 from recsys.storage.schema.tables.table_types import Micros, RowNumber, metadata
 
@@ -28,6 +28,8 @@ conversions = Table(
     Column("model_version", Text, nullable=False),
     Column("arm", Text, nullable=False),
     Column("scenario", Text, nullable=False),
+    # A page told of it, whose key anybody can read.
+    Column("from_page", Boolean, nullable=False, server_default=false()),
 )
 Index("ix_conversions_event_time", conversions.c.event_at_us)
 Index("ix_conversions_owner", conversions.c.owner_key)
