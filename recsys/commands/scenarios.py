@@ -122,9 +122,11 @@ def check_spec(
     for condition in (
         *rules.conditions,
         *(boost.condition for boost in rules.boosts),
-        *([] if rules.promoted is None else [rules.promoted]),
+        rules.promoted,
+        rules.score,
     ):
-        _check_rule(connection, snapshot, condition, now_us)
+        if condition is not None:
+            _check_rule(connection, snapshot, condition, now_us)
     missing = item_rows.outside(connection, [pin.item_id for pin in spec.pins])
     for index, pin in enumerate(spec.pins):
         if pin.item_id in missing:

@@ -31,6 +31,7 @@ class ScenarioRules:
     conditions: tuple[ItemCondition, ...] = ()  # all of them must be met
     boosts: tuple[Boost, ...] = ()
     promoted: ItemCondition | None = None  # what is to have a share of the positions
+    score: Expression | None = None  # what candidates are ordered by; None: by their chance alone
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,13 @@ class Request:
     )
 
     @property
-    def names_user(self) -> bool:
-        """Whether a filter or boost names an attribute of the user."""
-        return any(isinstance(one, Expression) and one.user_names for one in self.every_condition)
-
-    @property
-    def every_condition(self) -> list[ItemCondition]:
+    def expressions(self) -> list[Expression]:
         """Those of filters and boosts, and of the scenario's rules."""
         rules = self.scenario_rules
-        boosts = (*self.boosts, *rules.boosts)
-        promoted = [] if rules.promoted is None else [rules.promoted]
+        boosts = (boost.condition for boost in (*self.boosts, *rules.boosts))
         filters = (*self.conditions, *rules.conditions)
-        return [*filters, *(boost.condition for boost in boosts), *promoted]
+        found = (*filters, *boosts, rules.promoted, rules.score)
+        return [one for one in found if isinstance(one, Expression)]
 
 
 class InArm(NamedTuple):

@@ -15,6 +15,7 @@ from recsys.serving.filters import Filters, filters_of, filters_without_database
 from recsys.serving.history import encoded, given_events, past_events
 from recsys.serving.popularity import Followers
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.business_value import Scoring, scoring_of
 from recsys.serving.steering.rotation import sunk_for
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities.history_rows import History, HistoryEvent
@@ -45,9 +46,8 @@ class RankingContext:
     now_us: int
     degraded: str | None  # why the answer is less than it should be
     note: str | None = None  # what else is to be told of it
-    sunk: frozenset[str] = (
-        frozenset()
-    )  # items that were shown too often, where the scenario rotates
+    sunk: frozenset[str] = frozenset()  # that were shown too often, where the scenario rotates
+    scoring: Scoring | None = None  # what the scenario orders candidates by, if not their chance
 
     @property
     def bundle(self) -> Bundle | None:
@@ -102,6 +102,7 @@ def stored_context(
         note = recommender.event_types.check(connection, request, model.bundle)
         filters = filters_of(connection, request, stored, snapshot, recommender.source, now_us)
         sunk = sunk_for(connection, request, stored.events, now_us)
+        scoring = scoring_of(connection, request, stored, snapshot, now_us)
         followers = recommender.followers.at(connection, stamps.followers)
     if model.bundle is None and degraded is None:
         degraded = NO_MODEL
@@ -111,7 +112,7 @@ def stored_context(
         note = note or recommender.live.degraded
     history = _encoded(model.bundle, events)
     return RankingContext(
-        request, model, events, history, filters, followers, now_us, degraded, note, sunk
+        request, model, events, history, filters, followers, now_us, degraded, note, sunk, scoring
     )
 
 

@@ -131,9 +131,7 @@ def _conditions_met(
     now_us: int,
 ) -> Callable[[ItemCondition], ItemSet]:
     """What gives the items that meet a condition of the request."""
-    asked = request.every_condition
-    expressions = [one for one in asked if isinstance(one, Expression)]
-    bindings = None
+    expressions, bindings = request.expressions, None
     if expressions:
         bindings = bindings_of(connection, expressions, request.user_id, history, snapshot, now_us)
 

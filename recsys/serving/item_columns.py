@@ -17,7 +17,7 @@ import numpy as np
 from recsys.events.array_types import BoolArray, Float64Array, Int32Array, Int64Array
 from recsys.events.times import HOUR_US
 from recsys.events.vocabulary import Vocabulary
-from recsys.steering.expressions.columns import Column, Columns, column_of
+from recsys.steering.expressions.columns import Column, Columns, column_of, iso_times_us
 from recsys.steering.expressions.tree import Kind
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import item_rows, item_values
@@ -28,6 +28,7 @@ ID_BYTES = 180  # of an item's id, its place and its times
 LATE_US = (
     2 * HOUR_US
 )  # an update may be seen so long after the time that it bears: an import bears one
+SAMPLE = 20  # texts of a column that tell whether it holds dates
 CREATED = "created_at"
 FIELD_KINDS = {
     "item_id": Kind.TEXT,
@@ -156,6 +157,8 @@ class ColumnStore:
             if missing:
                 more = _read_columns(connection, held, missing)
                 held = replace(held, by_name={**held.by_name, **more})  # others read the old one
+            if held is not self._held:
+                _read_dates(held)
             self._held = held = self._bounded(held, wanted)
             return held
 
@@ -167,6 +170,14 @@ class ColumnStore:
             if name not in kept and (room := room - column.bytes) >= 0:
                 kept[name] = column
         return replace(held, by_name=dict(reversed(kept.items())))
+
+
+def _read_dates(held: CatalogueColumns) -> None:
+    """Read the texts that are dates now, not when the first request compares them with a time."""
+    for column in held.by_name.values():
+        texts = column.texts
+        if texts is not None and not np.isnan(iso_times_us(texts.words[:SAMPLE])).all():
+            _ = texts.words_us
 
 
 def _read(connection: Connection, stamp: int, names: Sequence[str]) -> CatalogueColumns:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 
 from recsys.errors import InputError, StorageUnavailableError, unknown
-from recsys.events.array_types import BoolArray, Float64Array, Int64Array
+from recsys.events.array_types import BoolArray, Int64Array
 from recsys.events.vocabulary import FIRST_ITEM
 from recsys.ingest.row_conditions import ORDER, Condition, is_number
 from recsys.models.bundle import Bundle
@@ -181,25 +181,6 @@ class ItemSnapshot:
             found = ItemSet(columns.masked(np.ascontiguousarray(mask)), key)
             self._sets.put(key, found)
         return found
-
-    def scores(
-        self,
-        connection: Connection,
-        expression: Expression,
-        item_ids: Sequence[str],
-        bindings: Bindings,
-    ) -> Float64Array:
-        """The value (C,) of a score expression for C items, whose chances are `bindings.chance` (C,); NaN
-        where a part of it is missing. Raises InputError as `meeting_expression`.
-        """
-        found = self.columns(connection, expression, bindings)
-        rows = np.array([found.ids.rows.get(one, -1) for one in item_ids], np.int64)
-        known = np.flatnonzero((rows >= 0) & (rows < found.count))
-        chance = None if bindings.chance is None else bindings.chance[known]
-        columns = found.columns.take(expression.item_names, rows[known])
-        values = np.full(len(item_ids), np.nan)
-        values[known] = expression.values(columns, replace(bindings, chance=chance))
-        return values
 
     def columns(
         self, connection: Connection, expression: Expression, bindings: Bindings

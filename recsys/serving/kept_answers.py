@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from recsys.events.times import MINUTE_US
 from recsys.models.blend import TRENDING_US
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import rankers_in, served_blend
@@ -32,6 +33,7 @@ class _Key(NamedTuple):
 
     version: str
     request: Request
+    minute: int | None  # where an expression names the time
     events: int
     last_event_id: str
     past: int  # a keyed hash of all events
@@ -84,9 +86,11 @@ def place_of(context: RankingContext, recent: Recent) -> Place | None:
     spec = request.scenario_spec
     if spec is not None and (spec.rotation is not None or spec.explore is not None):
         return None
-    if request.names_user:
+    asked = request.expressions
+    if any(one.user_names for one in asked):
         return None
-    key = _Key(bundle.version, request, len(past), past[-1].event_id, hash(tuple(past)))
+    minute = context.now_us // MINUTE_US if any(one.names_now for one in asked) else None
+    key = _Key(bundle.version, request, minute, len(past), past[-1].event_id, hash(tuple(past)))
     shared = context.filters.snapshot, context.followers, recent(bundle, context.now_us)
     live, blend = bundle.live, served_blend(bundle)
     if live is None:

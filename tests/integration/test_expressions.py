@@ -48,6 +48,24 @@ def test_filters_by_item_user_and_last_item(stocked):
     assert len(asked(stocked, **new)) == 6
 
 
+def test_a_boost_by_an_expression(service, tiny_shop):
+    seen = [{"item_id": one} for one in tiny_shop.bundle.vocabulary.item_ids[:3]]
+    asked = {"events": seen, "exclude_seen": "none", "k": 50}
+
+    def recommended(**more):
+        return service.post("/recommendations", {**asked, **more}, scope="read")["items"]
+
+    plain = recommended()
+    middle = sorted(one["item"]["price"] for one in plain)[len(plain) // 2]
+    before = {one["item_id"]: one["score"] for one in plain if one["source"] == "lstm"}
+    boosted = recommended(boost=[f"item.price < {middle}^3"])
+    assert boosted == recommended(boost=[f"price<{middle}^3"]) != plain
+    cheap = [one for one in boosted if one["item"]["price"] < middle and one["source"] == "lstm"]
+    assert cheap and all(
+        one["score"] == pytest.approx(3 * before[one["item_id"]], rel=1e-4) for one in cheap
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -78,3 +78,20 @@ def test_exploration_keeps_to_the_most_of_a_category(service, asked, tiny_shop):
     for _ in range(4):
         counts = Counter(one for name in names(asked()) for one in categories[name])
         assert max(counts.values()) <= 2
+
+
+def test_value_decides_where_the_scenario_says_so(service, asked, tiny_shop):
+    prices = {item.item_id: item.price for item in tiny_shop.shop.items}
+    plain = service.get("/users/u/recommendations?k=8")
+    assert names(asked(ScenarioSpec(score_by="chance"))) == names(plain)
+    by_price = asked(ScenarioSpec(score_by="item.price"))["items"]
+    dearest = sorted(prices.values(), reverse=True)[:12]
+    assert all(prices[one["item_id"]] == one["score"] >= min(dearest) for one in by_price)
+    worth = asked(ScenarioSpec(score_by="chance * item.price"))["items"]
+    scores = [one["score"] for one in worth]
+    assert scores == sorted(scores, reverse=True)
+    chance = {one["item_id"]: one["score"] for one in plain["items"]}
+    for one in worth:
+        if one["item_id"] in chance:
+            expected = chance[one["item_id"]] * prices[one["item_id"]]
+            assert one["score"] == pytest.approx(expected, rel=1e-4)

@@ -83,9 +83,14 @@ def test_versions_are_kept_and_every_change_is_in_the_audit_log(bare):
         ({"pins": [{"item_id": "a", "position": 1}] * 2}, "pins[1].position"),
         ({"filter": "prise<3"}, "filter"),
         ({"promote": {"when": "a<b", "share": 0.5}}, "promote.when"),
+        ({"boosts": [{"when": "item.prise < 3", "factor": 2}]}, "boosts[0].when"),
+        ({"promote": {"when": "user.vip", "share": 0.5}}, "promote.when"),
+        ({"score_by": "chance * item.prise"}, "score_by"),
+        ({"score_by": "item.price < 3"}, "score_by"),
     ):
         problem = bare.call("PUT", "/scenarios/home", json=wrong, status=422).get_json()
         assert problem["errors"][0]["field"] == field
+        assert "item.prise" not in str(wrong) or "nearest: price" in str(problem["errors"])
     with bare.database.connect() as connection:
         lines = audit_rows.list_audit(connection, action="scenario")
     told = [(line.action, line.details["version"]) for line in reversed(lines)]
@@ -159,7 +164,7 @@ def test_pins_and_promoted_items_stand_where_they_are_put(shop, catalogue):
     [
         ("similar", {"lstm"}),
         ("next", {"transitions", "popular", "latest"}),
-        ("bought_together", {"transitions", "popular", "latest"}),
+        ("bought_together", {"bought_together"}),
         ("trending", {"trending"}),
         ("popular", {"popular"}),
         ("latest", {"latest"}),
@@ -167,12 +172,17 @@ def test_pins_and_promoted_items_stand_where_they_are_put(shop, catalogue):
 )
 def test_each_logic_lists_what_it_says(shop, logic, expected):
     view(shop, "l", "P0003", "P0004")
+    basket = {"user_id": "b", "session_id": "b", "event_type": "purchase"}
+    bought = ("P0005", "P0009", "P0010")
+    shop.post("/events", [{**basket, "item_id": name} for name in bought])
     put(shop, f"by-{logic}", logic=logic, k=6)
     answer = ask(shop, "l", f"by-{logic}", for_items="P0005,P0006")
     assert len(items(answer)) == 6
     assert not {"P0005", "P0006"} & set(items(answer))
     assert set(sources(answer)) <= expected | {"popular", "latest"}
     assert sources(answer)[0] in expected
+    if logic == "bought_together":
+        assert set(items(answer)[:2]) == {"P0009", "P0010"}
     if logic in ("similar", "next"):
         asked = "similar" if logic == "similar" else "next"
         put(shop, f"by-{logic}", logic=logic, k=6, fallback="none", exclude_seen="none")

@@ -15,6 +15,7 @@ from recsys.models.ranking import top_k
 from recsys.serving.answers import Candidate
 from recsys.serving.candidates import (
     filling_candidates,
+    in_catalogue,
     newest_candidates,
     personal_candidates,
     popular_candidates,
@@ -25,7 +26,7 @@ from recsys.serving.popularity import LONGEST
 from recsys.serving.recommender import Recommender
 from recsys.steering.scenario_spec import Fallback, Logic
 
-TRENDING_DAYS = 1
+TRENDING_HOURS = 24
 SPARE = 200  # items that are scored beyond those asked for
 
 
@@ -38,8 +39,10 @@ def logic_candidates(
         yield from personal_candidates(recommender, context)
     elif logic in ("similar", "because_you_viewed"):
         yield from _scored(context, similarity)
-    elif logic in ("next", "bought_together"):
+    elif logic == "next":
         yield from _scored(context, followed_by)
+    elif logic == "bought_together":
+        yield from _bought_together(recommender, context)
     elif logic == "popular":
         yield from _boosted(
             context, popular_candidates(recommender, context.now_us, request.categories)
@@ -68,17 +71,35 @@ def fallback_candidates(
 
 
 def trending_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
-    """What most users and sessions had an event of in the last TRENDING_DAYS."""
+    """What most users and sessions had an event of in the last TRENDING_HOURS."""
+    popularity, now_us = recommender.popularity, context.now_us
     within: list[str | None] = [*sorted(context.request.categories)] or [None]
     for category in within:
         try:
-            counts = recommender.popularity.counts(
-                recommender.database, context.now_us, TRENDING_DAYS, category
-            )
+            if category is None:
+                counts = popularity.trending(recommender.database, now_us, TRENDING_HOURS)
+            else:
+                counts = popularity.counts(
+                    recommender.database, now_us, TRENDING_HOURS // 24, category
+                )
         except StorageUnavailableError:
             counts = []
         for item_id, events in counts:
             yield Candidate(item_id, float(events), "trending")
+
+
+def _bought_together(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
+    """What stood in baskets with the list's subjects; where they stood in none, what is like them."""
+    try:
+        found = recommender.item_lists.baskets.at(context.now_us).together(subjects(context))
+    except StorageUnavailableError:
+        found = []
+    if not found:
+        yield from _scored(context, similarity)
+        return
+    together = (Candidate(item_id, score, "bought_together") for item_id, score in found)
+    known = in_catalogue(recommender, context.filters.snapshot, together)
+    yield from _boosted(context, known)
 
 
 def subjects(context: RankingContext) -> tuple[str, ...]:

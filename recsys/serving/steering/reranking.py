@@ -1,4 +1,4 @@
-"""A scenario's candidates in another order, by diversity and rotation, and its exploration.
+"""A scenario's candidates in another order, by value, diversity and rotation, and its exploration.
 
 Legend: C candidates, K items shown.
 """
@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 
 from recsys.events.array_types import Float64Array
-from recsys.models.ranking import item_vectors, owners_of
+from recsys.models.ranking import item_vectors, owners_of, sources_of
 from recsys.serving.answers import Candidate
 from recsys.serving.context import RankingContext
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.business_value import Scoring, by_value, chances_of
 from recsys.serving.steering.diversity import diversified
 from recsys.serving.steering.exploration import (
     EXPLORED,
@@ -24,9 +25,10 @@ from recsys.serving.steering.exploration import (
     most_uncertain,
     pools_of,
 )
-from recsys.steering.scenario_spec import ScenarioSpec
+from recsys.steering.scenario_spec import Logic, ScenarioSpec
 
 FIXED = ("pinned", "promoted")  # sources of items that stay where they are
+COUNTED = ("popular", "trending", "latest")  # logics whose scores are no chances
 BEYOND = 200  # candidates beyond those shown that are looked at
 MOST_DIVERSE = 100  # places of a list that diversity chooses one by one
 MOST_SUNK = 500  # more items than these sink below so many others at most
@@ -34,17 +36,22 @@ MOST_SUNK = 500  # more items than these sink below so many others at most
 
 def widened(context: RankingContext, spec: ScenarioSpec | None) -> RankingContext:
     """The context to rank candidates by: of more of them, where the scenario orders them anew."""
-    if spec is None or not (spec.diversity or spec.explore or context.sunk):
+    if spec is None or not (spec.diversity or spec.explore or context.scoring or context.sunk):
         return context
     wide = context.request.k + BEYOND + min(len(context.sunk), MOST_SUNK)
     return replace(context, request=replace(context.request, k=wide))
 
 
 def reordered(
-    context: RankingContext, spec: ScenarioSpec, ranked: Iterator[Candidate]
+    recommender: Recommender,
+    context: RankingContext,
+    spec: ScenarioSpec,
+    ranked: Iterator[Candidate],
 ) -> Iterator[Candidate]:
-    """The candidates of `widened` in the scenario's order, each once: those that sink come last."""
-    if not (spec.diversity or context.sunk):
+    """The candidates of `widened` in the scenario's order, each once: by value, then by diversity; those
+    that sink come last.
+    """
+    if not (spec.diversity or context.scoring or context.sunk):
         yield from ranked
         return
     sunk, k = context.sunk, context.request.k
@@ -55,6 +62,8 @@ def reordered(
         if len(best) == k + BEYOND + min(len(sunk), MOST_SUNK):
             break
     window = list(best.values())
+    if context.scoring is not None:
+        window = _by_value(context, context.scoring, spec.logic, window)
     fresh = [one for one in window if one.item_id not in sunk]
     if spec.diversity and context.bundle is not None:
         rows = context.bundle.vocabulary.encode(one.item_id for one in fresh).astype(np.int64)
@@ -64,6 +73,18 @@ def reordered(
     yield from fresh
     yield from (one for one in window if one.item_id in sunk)
     yield from ranked
+
+
+def _by_value(
+    context: RankingContext, scoring: Scoring, logic: Logic, window: list[Candidate]
+) -> list[Candidate]:
+    """What the logic gave by value, then what fills up, by value too."""
+    if logic in COUNTED:
+        own, ranked_by = frozenset[str]({logic}), frozenset[str]()
+    else:
+        learned = sources_of(context.bundle) if context.bundle else ()
+        own = ranked_by = frozenset({"bought_together", *learned} - {"popular"})
+    return by_value(window, scoring.values(window, chances_of(window, ranked_by)), own)
 
 
 def explored(

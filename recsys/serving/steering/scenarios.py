@@ -9,6 +9,7 @@ from functools import cached_property
 from recsys.config.exclude_seen import seen_types
 from recsys.errors import StorageUnavailableError
 from recsys.serving.answers import Boost, Request, ScenarioRules
+from recsys.steering.expressions.expression import parse_score
 from recsys.steering.expressions.reading import read_condition
 from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.engine.database import Database
@@ -25,7 +26,7 @@ class Scenario:
 
     @cached_property
     def rules(self) -> ScenarioRules:
-        """The filter, the boosts and what is promoted. Raises InputError where one is no condition."""
+        """The filter, the boosts, what is promoted and the score. Raises InputError where one cannot be read."""
         spec = self.spec
         promote = spec.promote
         return ScenarioRules(
@@ -35,6 +36,7 @@ class Scenario:
                 for index, one in enumerate(spec.boosts)
             ),
             None if promote is None else read_condition(promote.when, "promote.when"),
+            None if spec.score_by is None else parse_score(spec.score_by, "score_by"),
         )
 
     def applied(self, request: Request) -> Request:

@@ -69,8 +69,7 @@ def _placed(
     recommender: Recommender, context: RankingContext, spec: ScenarioSpec, recommendation_id: str
 ) -> list[Candidate]:
     filters = context.filters
-    ranked = ranked_candidates(recommender, widened(context, spec), spec)
-    ranked = reordered(context, spec, ranked)
+    ranked = _in_order(recommender, context, spec)
     pins = {pin.position: pin.item_id for pin in spec.pins if filters.keeps(pin.item_id)}
     promotion = None
     if spec.promote is not None and filters.promoted is not None:
@@ -78,11 +77,19 @@ def _placed(
         promotion = Promotion(
             spec.promote.share,
             lambda item_id: item_id in promoted.item_ids,
-            ranked_candidates(recommender, _within(context, promoted), spec),
+            _in_order(recommender, _within(context, promoted), spec),
         )
     cap = _category_cap(recommender, context)
     chosen = place(ranked, context.request.k, pins, promotion, cap)
     return explored(recommender, context, spec, chosen, ranked, recommendation_id)
+
+
+def _in_order(
+    recommender: Recommender, context: RankingContext, spec: ScenarioSpec
+) -> Iterator[Candidate]:
+    """What may be shown in the scenario's own order, lazily."""
+    ranked = ranked_candidates(recommender, widened(context, spec), spec)
+    return reordered(recommender, context, spec, ranked)
 
 
 def ranked_candidates(
