@@ -7,8 +7,10 @@ from recsys.errors import InputError
 from recsys.events.times import HOUR_US
 from recsys.ingest.item_body import check_item
 from recsys.models.bundle import Bundle
+from recsys.serving.answers import Candidate
 from recsys.serving.item_columns import ColumnStore
 from recsys.serving.item_snapshot import Catalogue
+from recsys.serving.steering.business_value import Scoring
 from recsys.steering.expressions.evaluation import Bindings
 from recsys.steering.expressions.expression import parse, parse_score
 from recsys.storage.entities import item_rows
@@ -90,8 +92,10 @@ def test_the_score_of_some_items(database):
     with database.connect() as connection:
         snapshot = Catalogue().at(connection, 1)
         score = parse_score("chance * item.m * item.price", "score_by")
-        bindings = Bindings(NOW_US, chance=np.array([0.5, 0.25, 1.0, 1.0]))
-        found = snapshot.scores(connection, score, ["i3", "i2", "i9", "unknown"], bindings)
+        bindings = Bindings(NOW_US)
+        scoring = Scoring(score, bindings, snapshot.columns(connection, score, bindings))
+    asked = [Candidate(name, 0.0, "lstm") for name in ("i3", "i2", "i9", "unknown")]
+    found = scoring.values(asked, np.array([0.5, 0.25, 1.0, 1.0]))
     assert found[:2].tolist() == [4.5, 1.0] and np.isnan(found[2:]).all()
 
 
