@@ -98,6 +98,7 @@ def test_every_operation_is_for_the_scope_it_declares_and_no_other(running, oper
     changing = {name for name in declared if not name.startswith("GET ")}
     for_readers = {name for name in changing if declared[name].scope in (None, "read")}
     assert for_readers == {  # a POST, as what is asked for stands in the body
+        "POST /api/v1/items/bought-together",
         "POST /api/v1/recommendations",
         "POST /api/v1/recommendations/batch",
         "POST /api/v1/recommendations/page",

@@ -91,7 +91,7 @@ def test_what_stands_out_is_shown(service, client):
     page = text(client.get("/admin/data-quality?range=30d"))
     assert "Analysed" in page and "not been analysed" not in page
     odd = page.partition('id="odd"')[2].partition("</section>")[0]
-    days = re.findall(r"\w{3} (\d{4}-\d\d-\d\d)", odd)
+    days = re.findall(r"data-utc>(\d{4}-\d\d-\d\d)<", odd)
     assert days == [f"{NOW - timedelta(days=ago):%Y-%m-%d}" for ago in (5, 12)]
     assert "+400%" in odd and "-92%" in odd
     silences = page.partition('id="silences"')[2].partition("</section>")[0]

@@ -44,7 +44,8 @@ def test_the_document_names_every_route_and_the_page_needs_no_other_host(bare):
         if "key of scope collect will do" in described.get("description", "")
     }
     posted = {(f"/api/v1/{name}", "post") for name in ("events", "recommendations", "impressions")}
-    lists = {"similar", "next", "popular", "{item_id}/similar", "{item_id}/next"}
+    posted |= {("/api/v1/items/bought-together", "post"), ("/api/v1/recommendations/page", "post")}
+    lists = {"similar", "next", "popular", "trending", "{item_id}/similar", "{item_id}/next"}
     assert told == posted | {(f"/api/v1/items/{name}", "get") for name in lists}
     described = {
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods

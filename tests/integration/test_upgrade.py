@@ -41,6 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*expression-based index")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BEFORE = "0003"  # the schema of the release before
+READ = "0017"  # the first with all that an answer reads
 NOW_US = int(datetime(2025, 3, 1, tzinfo=UTC).timestamp() * 1e6)
 
 
@@ -137,12 +138,13 @@ def test_what_the_release_before_reads_can_be_read_meanwhile(old):
 def test_a_service_takes_events_and_answers_while_the_newest_migrations_run(
     database, tmp_path, tiny_shop, publish, settings_for, Service
 ):
-    """0005 and 0008 ask for a stop. A service that goes on beside those after 0005 answers all along;
+    """Beside migrations that add what a service of this release reads, one of the release before goes on.
+    This one goes on beside those after it (0017), as the newest of them come and go, and answers all along;
     posts that meet other tables than its own are refused, to be tried again, and none that it
     acknowledged is lost.
     """
     publish(tiny_shop, database, tmp_path)
-    migrate.downgrade(database, "0005")
+    migrate.downgrade(database, READ)
     url = database.url.render_as_string(hide_password=False)
     acknowledged, posts, reads, stop = [], [], [], threading.Event()
 
@@ -186,7 +188,7 @@ def test_a_service_takes_events_and_answers_while_the_newest_migrations_run(
                     while len(acknowledged) < seen + 3:
                         assert threads[1].is_alive()
                         time.sleep(0.01)
-                    migrate.downgrade(other, "0005")
+                    migrate.downgrade(other, READ)
                 migrate.upgrade(other)
         finally:
             stop.set()

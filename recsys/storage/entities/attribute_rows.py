@@ -68,7 +68,7 @@ def attribute_names(connection: Connection) -> set[str]:
     rows = connection.execute(statement).all()
     while rows:
         for row in rows:
-            found.update(orjson.loads(row.properties))
+            found |= set(orjson.loads(row.properties))
         rows = connection.execute(statement.where(users.c.user_id > rows[-1].user_id)).all()
     return found
 

@@ -17,7 +17,7 @@ DATA = {
         "event_import.import_file",
         *("item_rows.put_items", "item_rows.add_unknown", "item_rows.delete_item"),
         *("impression_rows.insert_impressions", "impression_rows.note_shown"),
-        *("rejected_rows.mark_replayed", "event_import.replay"),
+        *("rejected_rows.mark_replayed", "event_import.replay", "shadow_rows.add_shadow"),
     },
     "feedback, users and items of Gorse's clients and exports as they arrive": {
         *("feedback_rows.write_feedback", "feedback_rows.enter_due"),
@@ -34,6 +34,7 @@ DATA = {
         *("click_rows.attribute_clicks", "item_rows.replace_followers"),
         "live_quality_rows.put_hour",
         *("conversion_attribution.attribute_batch", "conversion_attribution.attribute_due"),
+        *("experiment_unit_rows.count_outcomes", "experiment_unit_rows.put_look"),
     },
     "an installation's own name and key, made when they are first asked for": {
         *(
@@ -47,6 +48,7 @@ DATA = {
         *("event_rows.delete_before", "impression_rows.delete_impressions_before"),
         *("job_rows.delete_runs_before", "account_rows.delete_old_sessions"),
         *("version_rows.retire", "attribute_rows.delete_idle", "conversion_rows.forget_owners"),
+        "experiment_unit_rows.forget_experiment",
     },
     "runs and schedules as the scheduler keeps them": {
         *("job_rows.claim_slot", "job_rows.assign_run", "job_rows.start_run", "job_rows.beat"),

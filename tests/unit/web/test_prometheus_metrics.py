@@ -11,9 +11,10 @@ from prometheus_client.mmap_dict import MmapedDict
 from recsys.web.prometheus_metrics import FIRST_BYTES, ReservedFigures
 
 WORKER = """
+from recsys.serving.active_model import Models
 from recsys.web import prometheus_metrics
 prometheus_metrics.lost.inc(2)
-print(prometheus_metrics.exposition((None, None), None).decode())
+print(prometheus_metrics.exposition(Models(), None).decode())
 """
 
 
