@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NODE_READY := tests/node/node_modules/.ready
+DIST := dist
 SITE := recsys/web/help/index.html
 
 .PHONY: setup demo test check drills release-check format lint types imports docs site client timings screenshots lock audit build clean
@@ -97,8 +98,9 @@ audit:
 	test -s $(VENV)-audit/torch.txt
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)-audit/torch.txt
 
+# The wheel and the sdist, with the documents as a site for /help.
 build: site
-	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/python -m build --no-isolation --outdir $(DIST)
 
 clean:
 	rm -rf $(VENV) $(VENV)-audit dist build var .mypy_cache .ruff_cache .pytest_cache

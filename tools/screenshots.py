@@ -100,6 +100,7 @@ class Demo:
         time.sleep(2)  # until the answer is stored
         return {
             "experiment": self.experiment(),
+            "name": self.scenario(),
             "version": versions[0],
             "versions": [*versions, *versions],
             "item_id": items[0],
@@ -117,6 +118,13 @@ class Demo:
             arms = [{"name": "now"}, {"name": "popular", "hold_out": True}]
             known = [self.ask("POST", "/api/v1/experiments", {"name": "hold-out", "arms": arms})]
         return str(known[0]["name"])
+
+    def scenario(self) -> str:
+        """A scenario with two versions, so that its history has a difference to show."""
+        rules = {"filter": "price<50", "boosts": [{"when": "price<20", "factor": 1.5}]}
+        for more in ({}, {"diversity": 0.3, "promote": {"when": "price<30", "share": 0.25}}):
+            self.ask("PUT", "/api/v1/scenarios/landing", {"k": 12, **rules, **more})
+        return "landing"
 
 
 def main() -> int:

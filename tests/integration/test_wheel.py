@@ -8,10 +8,12 @@ import site
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.request
 import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ import pytest
 from recsys import __version__
 
 ROOT = Path(__file__).parents[2]
+HELP = "recsys/web/help/"
 SMALL = {
     "RECSYS_MODEL__WIDTH": "16",
     "RECSYS_TRAINING__EPOCHS": "1",
@@ -199,6 +202,24 @@ def test_it_works_outside_the_checkout(beside_what_it_needs, tiny_shop):
     assert all(path.startswith(str(beside_what_it_needs.folder)) for path in where)
     check_measurements(beside_what_it_needs, tiny_shop)
     check_everything(beside_what_it_needs, tiny_shop)
+
+
+@pytest.mark.slow  # the reference is built from scratch
+@pytest.mark.timeout(1_800)
+def test_what_make_build_makes_holds_the_help(tmp_path):
+    tools = [f"BIN={Path(sys.executable).parent}", f"DIST={tmp_path}"]
+    command = ["make", "--old-file=setup", *tools, "build"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=1_500)
+    (made,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(made) as wheel:
+        pages = {name.removeprefix(HELP) for name in wheel.namelist() if name.startswith(HELP)}
+        front = wheel.read(f"{HELP}index.html").decode()
+    assert {f"{path.stem}.html" for path in (ROOT / "docs").glob("*.md")} <= pages
+    linked = re.findall(r'(?:href|src)="([^"#:?]+)', front)
+    assert len(linked) > 20 and set(linked) <= pages
+    (made,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(made) as sdist:
+        assert any(name.endswith(f"/{HELP}index.html") for name in sdist.getnames())
 
 
 @pytest.mark.slow
