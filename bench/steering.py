@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.experiment_errors import run_experiment_errors
 from bench.steered_shop import K, SteeredShop, steered_shop
+from bench.steering_attribution import attribution_error
 from bench.steering_effects import diversity_effect, rotation_effect
 from recsys.errors import NotEnoughDataError, unknown
 from recsys.events.array_types import Float64Array, Int64Array
@@ -27,6 +29,7 @@ from recsys.storage.entities.logged_answers import CLICKS, REWARDS, LoggedAnswer
 
 CURRENT = {"logic": "for_you", "k": K}
 EXPLORING = {**CURRENT, "explore": {"share": 0.3}}
+EXPERIMENT_VISITORS = 4_000  # of each experiment, as in bench experiments
 EXPLORATIONS = 20  # answers to each visitor, of which a draw takes any
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "cheap_first": {"logic": "for_you", "k": K, "boosts": [{"when": "price<30", "factor": 1.2}]},
@@ -40,6 +43,7 @@ class SteeringOptions:
 
     draws: int = 100  # of the off-policy estimate
     visitors: int = 1_000
+    experiments: int = 200  # of each kind; bench experiments simulates 1,000
     seed: int = 11
 
 
@@ -173,6 +177,18 @@ def _holds(interval: Interval, truth: float) -> bool:
     return bool(interval.low <= truth <= interval.high)
 
 
+def aa(options: SteeringOptions, now: datetime, say: Say) -> dict[str, Any]:
+    """How often experiments of equal arms err that are looked at every hour, and the power to find an effect."""
+    return run_experiment_errors(options.experiments, EXPERIMENT_VISITORS, options.seed, say)
+
+
+def attribution(options: SteeringOptions, now: datetime, say: Say) -> dict[str, Any]:
+    """What is attributed to answers, against what was bought because of them."""
+    with steered_shop(options.visitors, options.seed, now, say) as shop:
+        say("visitors who buy what a list showed, and what they find alone")
+        return attribution_error(shop, options.visitors, options.seed)
+
+
 def effects(options: SteeringOptions, now: datetime, say: Say) -> dict[str, Any]:
     """What diversity and rotation do to clicks and value."""
     with steered_shop(options.visitors, options.seed, now, say) as shop:
@@ -184,6 +200,8 @@ def effects(options: SteeringOptions, now: datetime, say: Say) -> dict[str, Any]
 
 
 PARTS: dict[str, Callable[[SteeringOptions, datetime, Say], dict[str, Any]]] = {
+    "aa": aa,
+    "attribution_error": attribution,
     "off_policy": off_policy,
     "effects": effects,
 }

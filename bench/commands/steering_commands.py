@@ -15,7 +15,10 @@ from recsys.errors import InputError
 
 def steering(
     only: Annotated[
-        str, typer.Option(help="Parts, by commas: off_policy, effects. Default: all of them.")
+        str,
+        typer.Option(
+            help="Parts, by commas: aa, attribution_error, off_policy, effects. Default: all."
+        ),
     ] = "",
     draws: Annotated[
         int, typer.Option(min=1, max=10_000, help="Logs that the off-policy estimate is drawn.")
@@ -23,6 +26,9 @@ def steering(
     visitors: Annotated[
         int, typer.Option(min=100, max=100_000, help="Visitors of the shop, and answers of a log.")
     ] = 1_000,
+    experiments: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Simulated of equal arms, and of others.")
+    ] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")] = 11,
     as_json: JsonOption = False,
 ) -> None:
@@ -33,7 +39,7 @@ def steering(
     from bench.steering import SteeringOptions, run_steering
 
     chosen = tuple(part.strip() for part in only.split(",") if part.strip())
-    options = SteeringOptions(draws, visitors, seed)
+    options = SteeringOptions(draws, visitors, experiments, seed)
     show(run_steering(chosen, options, now(), say), as_json)
 
 

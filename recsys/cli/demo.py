@@ -108,14 +108,14 @@ def demo(
 def _serve(config: Path, finished: FinishedDemo, bustle: Bustle, folder: Path) -> None:
     """Give out keys, say what there is to see, and serve until Ctrl-C."""
     from recsys.demo import demo_run
-    from recsys.demo.demo_experiment import start_experiment
+    from recsys.demo.demo_steering import steer
     from recsys.demo.visitors import Visitors, http_post
     from recsys.storage.engine.database import open_database
 
     settings = load_settings(config)
     set_up_logging(settings)
     with closing(open_database(settings)) as database:
-        start_experiment(database, to_us(now()))
+        steer(database, to_us(now()))
     access = demo_run.give_access(settings, config, now())
     address = f"http://{settings.serving.host}:{settings.serving.port}"
     key, user = access.admin_key, finished.example_user

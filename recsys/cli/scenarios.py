@@ -1,8 +1,11 @@
-"""recsys scenarios list | show | set | delete | rollback"""
+"""recsys scenarios list | show | set | delete | rollback | estimate"""
 
 from __future__ import annotations
 
 import json
+import math
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +15,7 @@ from recsys.cli.terminal import (
     ConfigOption,
     JsonOption,
     named_as_given,
+    now,
     settings_of,
     show,
     steering,
@@ -24,6 +28,7 @@ app = typer.Typer(
     name="scenarios", help="How places of the shop are answered.", no_args_is_help=True
 )
 NameArgument = Annotated[str, typer.Argument(help="The scenario, such as home.")]
+FileArgument = Annotated[Path, typer.Argument(help="A JSON file of what it says.", metavar="FILE")]
 MAX_BYTES = 1_000_000  # of a file
 SHOWN = 50  # versions
 
@@ -68,7 +73,7 @@ def show_(name: NameArgument, config: ConfigOption = None, as_json: JsonOption =
 @app.command("set")
 def set_(
     name: NameArgument,
-    file: Annotated[Path, typer.Argument(help="A JSON file of what it says.", metavar="FILE")],
+    file: FileArgument,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -77,20 +82,12 @@ def set_(
     Example: recsys scenarios set home home.json
     """
     from recsys.commands import scenarios
-    from recsys.errors import InputError
     from recsys.steering.scenario_spec import read_spec
 
-    with file.open("rb") as opened:
-        text = opened.read(MAX_BYTES + 1)
-    if len(text) > MAX_BYTES:
-        raise InputError("FILE", file.name, f"expected at most {MAX_BYTES:,} bytes")
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        raise InputError("FILE", file.name, f"expected JSON: {error}") from None
+    spec = read_spec(_read(file))
     database, actor, now_us = steering(config)
     with named_as_given(name="NAME"):
-        stored = scenarios.put_scenario(database, actor, name, read_spec(given), now_us)
+        stored = scenarios.put_scenario(database, actor, name, spec, now_us)
     show(_out(stored), as_json, f"{name}: version {stored.version} answers")
 
 
@@ -122,6 +119,54 @@ def rollback(
     database, actor, now_us = steering(config)
     stored = scenarios.roll_back(database, actor, name, version, now_us)
     show(_out(stored), as_json, f"{name}: version {stored.version} answers ({stored.note})")
+
+
+@app.command("estimate")
+def estimate(
+    name: NameArgument,
+    file: FileArgument,
+    answers: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Logged answers asked again, the newest.")
+    ] = 2_000,
+    days: Annotated[int, typer.Option(min=1, max=3_650, help="How far back.")] = 14,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate what another version would have earned, from the answers of the current one.
+
+    Example: recsys scenarios estimate home home.json
+    """
+    from recsys.commands import scenarios
+    from recsys.events.times import to_us
+    from recsys.serving.recommender import Recommender
+    from recsys.serving.steering.scenario_estimate import EstimateLimits, estimate_scenario
+    from recsys.steering.scenario_spec import read_spec
+    from recsys.storage.engine.database import open_database
+
+    settings = settings_of(config)
+    spec, now_us = read_spec(_read(file)), to_us(now())
+    with closing(Recommender(settings, open_database(settings), time.monotonic)) as recommender:
+        with recommender.database.connect() as connection:
+            scenarios.check_spec(connection, spec, recommender.catalogue, now_us)
+        if problem := recommender.follow_once(now_us):
+            typer.echo(problem, err=True)
+        limits = EstimateLimits(answers, days, math.inf)
+        found = estimate_scenario(recommender, name, spec, limits, now_us)
+    show(found.plain, as_json, found.text)
+
+
+def _read(file: Path) -> Any:
+    """The JSON in a file. Raises InputError where there is none, or too much."""
+    from recsys.errors import InputError
+
+    with file.open("rb") as opened:
+        text = opened.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise InputError("FILE", file.name, f"expected at most {MAX_BYTES:,} bytes")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError("FILE", file.name, f"expected JSON: {error}") from None
 
 
 def _kind(one: StoredScenario) -> str:

@@ -123,6 +123,10 @@ class ReactingShoppers:
         value = np.where(bought, self.shop.catalogue.prices[lists], 0.0)
         return Outcome(clicked.astype(np.float64), bought.astype(np.float64), value)
 
+    def buying(self, products: Int64Array) -> Float64Array:
+        """P(whoever has clicked each of the products buys it)."""
+        return self._buys[products]
+
     def view(self, who: Int64Array, products: Int64Array) -> None:
         """Have each of `who` view a product."""
         self.memory[who, 1:] = self.memory[who, :-1]

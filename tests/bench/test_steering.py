@@ -32,3 +32,14 @@ def test_rotation_is_worth_something_to_who_tires(measure):
     assert [row["diversity"] for row in found["diversity"]] == [0.0, 0.3, 0.6, 0.9]
     assert found["diversity"][-1]["categories"] > found["diversity"][0]["categories"]
     assert found["rotation"]["click_lift"] > 0
+
+
+@pytest.mark.slow
+def test_purchases_that_name_their_answer_are_attributed_without_error(measure):
+    found = measure("steering", "--only", "attribution_error", "--visitors", 200)
+    named = found["attribution_error"]["named"]
+    assert named["true_conversions"] > 0
+    after = named["attributed_conversions"] - named["true_conversions"]
+    assert (
+        0 <= after <= named["bought_alone_after_shown"]
+    )  # those name no answer; the window has them

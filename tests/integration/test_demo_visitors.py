@@ -6,7 +6,7 @@ from contextlib import closing
 import orjson
 from sqlalchemy import func, select
 
-from recsys.demo.demo_experiment import NAME, start_experiment
+from recsys.demo.demo_steering import NAME, steer
 from recsys.demo.visitors import HOME, PRODUCT, Visitors
 from recsys.errors import RecsysError
 from recsys.storage.entities import key_rows
@@ -29,7 +29,7 @@ def test_visitors_ask_two_scenarios_click_what_they_were_shown_and_buy(
         return answer.json
 
     for _ in range(2):  # the second run of a demo starts nothing anew
-        start_experiment(database, 1)
+        steer(database, 1)
     with closing(app.extensions["recsys"]):
         guests = Visitors(live_shop.shop, post, 4)
         for guest in range(40):

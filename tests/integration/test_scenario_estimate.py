@@ -60,7 +60,7 @@ def _asked_at(n):
     return NOW_US - (n + 1) * EACH_US
 
 
-def _log(database, name, n, version, items):
+def _log(database, name, n, version, items, arm=None):
     with database.begin() as connection:
         connection.execute(
             impressions.insert().values(
@@ -69,10 +69,11 @@ def _log(database, name, n, version, items):
                 user_id=f"u{n}",
                 scenario="home",
                 scenario_version=version,
+                arm=arm,
                 items=orjson.dumps([[item_id, "lstm", 0.5] for item_id in items]).decode(),
             )
         )
-        if n % 3 == 0:
+        if n % 3 == 0 and arm is None:
             connection.execute(
                 attributed_clicks.insert().values(
                     event_row_id=10_000 * version + n,
@@ -97,6 +98,7 @@ def _log(database, name, n, version, items):
 
 def test_the_present_version_is_estimated_as_what_it_was(shop, database):
     _log(database, "of another version", 3, 1, ["P0001", "P0002"])
+    _log(database, "of an experiment's arm", 3, 2, ["P0001", "P0002"], "experiment")
     exploring = replace(PRESENT, explore=Explore(0.1), rotation=Rotation(3, 2.0))
     found = estimate_scenario(shop, "home", exploring, EstimateLimits(), NOW_US)
     clicks = -(-VISITORS // 3) / VISITORS

@@ -10,6 +10,7 @@ import pytest
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, audit_rows, impression_rows, item_rows
 from recsys.storage.schema import migrate
+from recsys.storage.schema.tables import attributed_clicks
 from recsys.web.services import now_us
 
 
@@ -280,6 +281,60 @@ def test_what_the_files_of_a_team_say_comes_in_by_the_command_line(shop, tmp_pat
     assert "rollback to 1" in capsys.readouterr().out
     scenarios.delete("mail", config=config, as_json=True)
     shop.call("GET", "/scenarios/mail", status=404)
+
+
+@pytest.fixture(scope="module")
+def asked(shop):
+    """A scenario that 110 visitors asked, of whom 30 clicked the first item."""
+    put(shop, "asked", logic="popular", k=4)
+    answers = [ask(shop, f"asker-{n}", "asked") for n in range(110)]
+    shop.app.extensions["recsys"].impressions.flush()
+    with shop.database.begin() as connection:
+        connection.execute(
+            attributed_clicks.insert(),
+            [
+                {"event_row_id": 10**6 + n, "recommendation_id": one["recommendation_id"],
+                 "item_id": items(one)[0], "rank": 1, "source": "popular", "attributed_at_us": 1}
+                for n, one in enumerate(answers[:30])
+            ],
+        )  # fmt: skip
+    return answers
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_another_version_would_have_earned_is_told_or_refused(
+    shop, operator, tmp_path, capsys
+):
+    from recsys.cli import scenarios
+
+    path, same = "/scenarios/asked/estimate", {"logic": "popular", "k": 4, "diversity": 0}
+    found = shop.post(path, same)
+    assert (found["version"], found["answers"], found["visitors"]) == (1, 110, 110)
+    assert found["clicks"]["candidate"]["mean"] == pytest.approx(30 / 110)
+    assert found["clicks"]["lift"] == {"mean": 0, "low": 0, "high": 0} and found["value"] is None
+    other = {**same, "logic": "latest"}
+    assert (
+        "never shown there" in shop.call("POST", path, json=other, status=409).get_json()["detail"]
+    )
+    for wrong in ({"filter": "prise<3"}, {"colour": "red"}):
+        shop.call("POST", path, json=wrong, status=422)
+    shop.call("POST", "/scenarios/nowhere/estimate", json=same, status=404)
+    shop.call("POST", path, json=same, scope="write", status=403)
+
+    form = {"name": "asked", "logic": "popular", "k": "4", "fallback": "popular"}
+    part = operator("/estimate", **form)
+    assert "Version 1" in part and "+0.0%" in part and "too few to tell" in part
+    assert "never shown there" in operator("/estimate", **{**form, "logic": "latest"})
+    assert "nearest: price" in operator("/estimate", **{**form, "filter": "prise<3"})
+    assert "No scenario" in operator("/estimate", **{**form, "name": "nowhere"})
+
+    config, file = tmp_path / "config.toml", tmp_path / "asked.json"
+    config.write_text(
+        f'[database]\nurl = "{shop.database.url}"\n[registry]\npath = "{tmp_path}/models"\n'
+    )
+    file.write_text(json.dumps(same))
+    scenarios.estimate("asked", file, 2_000, 14, config=config, as_json=True)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["clicks"] == found["clicks"]
 
 
 @pytest.fixture(scope="module")

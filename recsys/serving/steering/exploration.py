@@ -3,7 +3,8 @@
 Each position is explored independently, with the chance `share`. An explored position shows an item of a pool
 of its own, each with the same chance. The pools have no item in common with one another or with the
 answer as it would be, so that no draw depends on another and the chance of every item at its position is
-exact: 1 - share for what stands there, share / size for each of the pool's.
+exact: 1 - share for what stands there, share / size for each of the pool's. Items are dealt to pools at random,
+so that what is tried is as good at one position as at another.
 
 Legend: C candidates beyond the answer, K positions.
 """
@@ -55,13 +56,29 @@ def pools_of(
     return pools
 
 
+def dealt(recommendation_id: str, count: int) -> list[int]:
+    """The order of 0..count - 1 in which items are dealt to pools; it follows from the answer's id.
+
+    Dealt best first, higher positions would try better items, and clicks would fall with the rank for that
+    reason too.
+    """
+    order: list[int] = _generator(recommendation_id, "deal").permutation(count).tolist()
+    return order
+
+
 def drawn_places(recommendation_id: str, sizes: Int64Array, share: float) -> Int64Array:
     """Which of its pool each position shows (K,); -1: what stands there anyway.
 
     sizes (K,) of the pools; a position without a pool is not explored. The draws follow from the answer's
     id, so that they can be made once more from it.
     """
-    seed = hashlib.blake2b(recommendation_id.encode(), digest_size=16).digest()
-    uniform = np.random.default_rng(int.from_bytes(seed)).random((2, len(sizes)))
+    uniform = _generator(recommendation_id, "draw").random((2, len(sizes)))
     explored = (uniform[0] < share) & (sizes > 0)
     return np.where(explored, (uniform[1] * sizes).astype(np.int64), -1)
+
+
+def _generator(recommendation_id: str, purpose: str) -> np.random.Generator:
+    seed = hashlib.blake2b(
+        recommendation_id.encode(), digest_size=16, person=purpose.encode()
+    ).digest()
+    return np.random.default_rng(int.from_bytes(seed))

@@ -21,6 +21,7 @@ from recsys.serving.steering.diversity import diversified
 from recsys.serving.steering.exploration import (
     EXPLORED,
     POOL,
+    dealt,
     drawn_places,
     most_uncertain,
     pools_of,
@@ -105,7 +106,8 @@ def explored(
     share = spec.explore.share
     tried = _tried(recommender, context, chosen, ranked)
     positions = [at for at, one in enumerate(chosen) if one.source not in FIXED]
-    pools = pools_of(range(len(tried)), positions, _fits(recommender, context, tried, chosen))
+    fits = _fits(recommender, context, tried, chosen)
+    pools = pools_of(dealt(recommendation_id, len(tried)), positions, fits)
     sizes = np.array([len(pools.get(at, ())) for at in range(len(chosen))], np.int64)
     drawn = drawn_places(recommendation_id, sizes, share).tolist()
     found = []

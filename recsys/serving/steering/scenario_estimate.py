@@ -15,12 +15,18 @@ import numpy as np
 
 from recsys.errors import NotEnoughDataError, NotFoundError
 from recsys.events.times import DAY_US, rfc3339
-from recsys.serving.answering import recommend
+from recsys.serving.answering import answer_assigned
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.experiments import Assigned
 from recsys.serving.steering.exploration import EXPLORED
 from recsys.serving.steering.scenarios import Scenario
-from recsys.steering.off_policy import LoggedPositions, OffPolicyEstimate, estimate
+from recsys.steering.off_policy import (
+    LoggedPositions,
+    OffPolicyEstimate,
+    RewardEstimate,
+    estimate,
+)
 from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.entities import logged_answers, scenario_rows
 from recsys.storage.entities.logged_answers import REWARDS, LoggedAnswer
@@ -46,6 +52,11 @@ class ScenarioEstimate:
     found: OffPolicyEstimate  # its rewards are those of REWARDS
 
     @property
+    def rewards(self) -> list[tuple[str, RewardEstimate | None]]:
+        """By name; None where too few positions had it."""
+        return list(zip(REWARDS, self.found.rewards, strict=True))
+
+    @property
     def plain(self) -> dict[str, Any]:
         """JSON-ready; figures are those of one answer, None where too few positions had them."""
         found = self.found
@@ -53,7 +64,7 @@ class ScenarioEstimate:
             name: None
             if one is None
             else {part: getattr(one, part)._asdict() for part in ("candidate", "current", "lift")}
-            for name, one in zip(REWARDS, found.rewards, strict=True)
+            for name, one in self.rewards
         }
         return {
             "scenario": self.scenario,
@@ -76,7 +87,7 @@ class ScenarioEstimate:
             f"{found.answers:,} answers of version {self.version} to {found.units:,} visitors; "
             f"{found.overlap:.0%} of what this version would show is among what was shown"
         ]
-        for name, one in zip(REWARDS, found.rewards, strict=True):
+        for name, one in self.rewards:
             if one is None:
                 lines.append(f"{name}: too few to say")
                 continue
@@ -99,7 +110,7 @@ def estimate_scenario(
     """What `spec` would have earned in the place of the version of `name` that answers.
 
     Its own exploration and rotation are left out. Raises NotFoundError without such a scenario,
-    InputError for a rule that names what is not there, NotEnoughDataError where the log cannot tell.
+    NotEnoughDataError where the log cannot tell.
     """
     with recommender.database.connect() as connection:
         current = scenario_rows.get_scenario(connection, name)
@@ -139,7 +150,9 @@ def _shown(
         left_open=frozenset({"k", "exclude_seen"}),
         as_of_us=answer.created_at_us,
     )
-    found = recommend(recommender, scenario.applied(request), now_us)
+    # By the champion, whatever experiments and the control arm make of this visitor's answers.
+    assigned = Assigned(scenario.applied(request), is_changed=True)
+    found = answer_assigned(recommender, assigned, now_us)
     return [one.item_id for one in found.items]
 
 

@@ -14,6 +14,7 @@ from recsys.storage.schema.tables import attributed_clicks, conversions, impress
 
 CLICKS, CONVERSIONS, VALUE = range(3)  # places of an item's rewards
 REWARDS = ("clicks", "conversions", "value")
+OTHERWISE = ("experiment", "control")  # arms whose answers are not the scenario's own
 Rewards = Mapping[tuple[str, str], Sequence[float]]  # answer and item -> REWARDS
 
 
@@ -45,7 +46,8 @@ def logged_answers(
 ) -> list[LoggedAnswer]:
     """The newest `limit` answers that a version of a scenario gave to somebody since, newest first.
 
-    Of an answer whose caller said what was really shown, that alone.
+    Of an answer whose caller said what was really shown, that alone. Answers that an experiment or the
+    control arm made otherwise are left out: who gets them is drawn, so the rest is like all of them.
     """
     columns = impressions.c
     named = (columns.recommendation_id, columns.created_at_us, columns.user_id, columns.session_id)
@@ -56,6 +58,7 @@ def logged_answers(
             columns.scenario == scenario,
             columns.scenario_version == version,
             columns.page_of.is_(None),
+            columns.arm.is_(None) | columns.arm.not_in(OTHERWISE),
             columns.user_id.is_not(None) | columns.session_id.is_not(None),
         )
         .order_by(columns.created_at_us.desc())

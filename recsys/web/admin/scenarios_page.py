@@ -8,13 +8,14 @@ from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.commands import scenarios
-from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.errors import ConflictError, InputError, NotEnoughDataError, NotFoundError
 from recsys.events.fields import Event
 from recsys.events.times import DAY_US
 from recsys.serving import answering
 from recsys.serving.answers import Answer, FilteredItem, Request
 from recsys.serving.context import stored_context
 from recsys.serving.steering.experiments import Assigned
+from recsys.serving.steering.scenario_estimate import EstimateLimits, estimate_scenario
 from recsys.serving.steering.scenarios import Scenario
 from recsys.serving.steering.steered_answers import left_out
 from recsys.steering.scenario_spec import Fallback, Logic, ScenarioSpec
@@ -34,6 +35,7 @@ VERSIONS = 20
 MAX_CATEGORIES = 500  # offered while a rule is typed
 PREVIEW_K = 12
 MAX_SEQUENCE = 20  # items of a hand-made sequence
+ESTIMATE_LIMITS = EstimateLimits(answers=1_000, seconds=10.0)  # somebody waits for it
 PREVIEWED = ("preview_user", "preview_items")
 
 
@@ -126,6 +128,23 @@ def preview() -> str:
         moved={one.item_id: moved(places.get(one.item_id), one.rank) for one in after.items},
         gone=gone,
     )
+
+
+@view(blueprint, "/estimate", role="operator", methods=("POST",))
+def estimate() -> str:
+    """A part of the editor: what the scenario as edited would have earned, by the log."""
+    shared, now = services(), now_us()
+    try:
+        spec = spec_of_form(request.form)
+        with shared.database.connect() as connection:
+            scenarios.check_spec(connection, spec, shared.recommender.catalogue, now)
+        name = request.form.get("name", "")[:64]
+        found = estimate_scenario(shared.recommender, name, spec, ESTIMATE_LIMITS, now)
+    except InputError as error:
+        return render_template("admin/scenario_estimate.html", problem=f"{error.expected}.")
+    except (NotEnoughDataError, NotFoundError) as error:
+        return render_template("admin/scenario_estimate.html", problem=f"{error}.")
+    return render_template("admin/scenario_estimate.html", estimate=found)
 
 
 def _asked() -> Request:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from recsys.commands import scenarios
 from recsys.errors import NotFoundError
 from recsys.events.times import rfc3339
+from recsys.serving.steering.scenario_estimate import EstimateLimits, estimate_scenario
 from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.entities import scenario_rows
 from recsys.storage.entities.scenario_rows import StoredScenario
@@ -20,6 +21,7 @@ from recsys.web.services import actor, now_us, services
 
 blueprint = Blueprint("scenarios", __name__, url_prefix="/api/v1")
 
+ESTIMATE_LIMITS = EstimateLimits(answers=1_000, days=14, seconds=10.0)  # of one request
 EXAMPLE = {
     "logic": "for_you",
     "k": 12,
@@ -46,6 +48,45 @@ class ScenariosAnswer(BaseModel):
 class VersionsAnswer(BaseModel):
     versions: list[ScenarioOut]
     next_cursor: str | None
+
+
+class IntervalOut(BaseModel):
+    """A figure with its 95% interval over visitors."""
+
+    mean: float = Field(description="The estimate")
+    low: float
+    high: float
+
+
+class RewardOut(BaseModel):
+    """What an answer brings on average."""
+
+    candidate: IntervalOut = Field(description="By the version in the body")
+    current: IntervalOut = Field(description="By the version that answers, without exploration")
+    lift: IntervalOut = Field(description="candidate / current - 1")
+
+
+class EstimateAnswer(BaseModel):
+    """What another version would have earned in place of the current one."""
+
+    scenario: str
+    version: int = Field(description="The version that gave the answers")
+    since: str = Field(description="The oldest answer that was asked again, in UTC")
+    until: str = Field(description="The newest answer that was asked again, in UTC")
+    answers: int = Field(description="Answers that were asked again")
+    visitors: int = Field(description="Users, and sessions without one, who got them")
+    effective_visitors: float = Field(description="How many visitors they are worth for the body")
+    overlap: float = Field(
+        description="Share, 0 to 1, of what the body would show that may have been shown"
+    )
+    examination_decay: float | None = Field(
+        description="Positions are looked at like rank ** -decay; null where too little was explored"
+    )
+    clicks: RewardOut | None = Field(description="null where too few would count")
+    conversions: RewardOut | None = Field(description="null where too few would count")
+    value: RewardOut | None = Field(
+        description="In the currency of [attribution]; null where too few would count"
+    )
 
 
 class RollbackBody(Strict):
@@ -145,6 +186,28 @@ def list_scenario_versions(name: str, query: PageQuery) -> dict[str, Any]:
 def roll_back_scenario(name: str, body: RollbackBody) -> dict[str, Any]:
     """Go back to an earlier version of a scenario, which gets a new number."""
     return _out(scenarios.roll_back(services().database, actor(), name, body.version, now_us()))
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/scenarios/<id:name>/estimate",
+    scope="admin",
+    body=ScenarioSpec,
+    answer=EstimateAnswer,
+    statuses=(200, 404, 409),
+    example={"logic": "for_you", "k": 12, "diversity": 0.3},
+)
+def estimate_scenario_version(name: str, body: ScenarioSpec) -> dict[str, Any]:
+    """Estimate what another version of a scenario would have earned, without storing it.
+
+    From the newest answers of the last 14 days, at most 1,000 and what 10 seconds suffice for. 409 says why
+    the log cannot tell.
+    """
+    shared, now = services(), now_us()
+    with shared.database.connect() as connection:
+        scenarios.check_spec(connection, body, shared.recommender.catalogue, now)
+    return estimate_scenario(shared.recommender, name, body, ESTIMATE_LIMITS, now).plain
 
 
 def _out(stored: StoredScenario) -> dict[str, Any]:
