@@ -329,8 +329,9 @@ def test_what_another_version_would_have_earned_is_told_or_refused(
     assert "No scenario" in operator("/estimate", **{**form, "name": "nowhere"})
 
     config, file = tmp_path / "config.toml", tmp_path / "asked.json"
+    models = shop.app.extensions["recsys"].settings.registry.path
     config.write_text(
-        f'[database]\nurl = "{shop.database.url}"\n[registry]\npath = "{tmp_path}/models"\n'
+        f'[database]\nurl = "{shop.database.url}"\n[registry]\npath = "{models}"\n'
     )
     file.write_text(json.dumps(same))
     scenarios.estimate("asked", file, 2_000, 14, config=config, as_json=True)
