@@ -330,9 +330,7 @@ def test_what_another_version_would_have_earned_is_told_or_refused(
 
     config, file = tmp_path / "config.toml", tmp_path / "asked.json"
     models = shop.app.extensions["recsys"].settings.registry.path
-    config.write_text(
-        f'[database]\nurl = "{shop.database.url}"\n[registry]\npath = "{models}"\n'
-    )
+    config.write_text(f'[database]\nurl = "{shop.database.url}"\n[registry]\npath = "{models}"\n')
     file.write_text(json.dumps(same))
     scenarios.estimate("asked", file, 2_000, 14, config=config, as_json=True)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["clicks"] == found["clicks"]
