@@ -173,6 +173,36 @@ def test_a_shadow_is_ranked_and_logged_and_not_shown(shop):
     assert found["milliseconds"] > 0
 
 
+def test_a_hold_out_sees_what_is_popular_whatever_the_scenario_says(service, tiny_shop):
+    names = [item.item_id for item in tiny_shop.shop.items[:6]]
+    seen = [
+        {"item_id": name, "user_id": f"u{n}"}
+        for at, name in enumerate(names)
+        for n in range(6 - at)
+    ]
+    service.post("/events", seen)
+    service.post("/events", [{"item_id": names[5], "user_id": f"visitor{n}"} for n in range(12)])
+    pins = [{"item_id": tiny_shop.shop.items[9].item_id, "position": 1}]
+    service.call("PUT", "/scenarios/home", json={"k": 4, "pins": pins, "exclude_seen": "none"})
+    arms = [{"name": "now"}, {"name": "held", "hold_out": True}]
+    start(service, arms=arms, scenario="home", allocation=1.0)
+    found = {"now": [], "held": []}
+    for number in range(12):
+        asked = f"/users/visitor{number}/recommendations?k=4&scenario=home&exclude_seen=none"
+        answer = service.get(asked, scope="read")
+        found[answer["experiments"]["trial"]].append(answer)
+    popular = [names[5], *names[:3]]
+    for answer in found["held"]:
+        assert [one["item_id"] for one in answer["items"]] == popular
+        assert {one["source"] for one in answer["items"]} == {"popular"}
+        assert answer["arm"] == "experiment"
+    for answer in found["now"]:
+        sources = [one["source"] for one in answer["items"]]
+        assert sources[0] == "pinned" and "popular" not in sources
+        assert answer["arm"] == "champion"
+    assert found["now"] and found["held"]
+
+
 def test_an_arm_answers_by_its_model_version_and_that_one_is_kept(
     service, tiny_shop, publish, database
 ):
