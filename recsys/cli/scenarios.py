@@ -35,7 +35,10 @@ SHOWN = 50  # versions
 
 @app.command("list")
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """List the scenarios that answer."""
+    """List the scenarios that answer.
+
+    Example: recsys scenarios list
+    """
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities import scenario_rows
 
@@ -48,7 +51,10 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 @app.command("show")
 def show_(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show what a scenario says, and its versions."""
+    """Show what a scenario says, and its versions.
+
+    Example: recsys scenarios show home
+    """
     from recsys.errors import NotFoundError
     from recsys.storage.engine.database import open_database
     from recsys.storage.entities import scenario_rows
@@ -93,7 +99,10 @@ def set_(
 
 @app.command("delete")
 def delete(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Delete a scenario: its name is a label for reports again, its versions stay."""
+    """Delete a scenario: its name is a label for reports again, its versions stay.
+
+    Example: recsys scenarios delete home
+    """
     from recsys.commands import scenarios
 
     database, actor, now_us = steering(config)
