@@ -105,6 +105,17 @@ def sequence_key(user_id: str | None, session_id: str | None) -> str:
     return f"u:{user_id}" if user_id is not None else f"s:{session_id}"
 
 
+def asker_key(user_id: str | None, session_id: str | None) -> str | None:
+    """The key of the sequence of whoever asks; None of who gives neither id.
+
+    >>> asker_key(None, "a"), asker_key(None, None)
+    ('s:a', None)
+    """
+    if user_id is None and session_id is None:
+        return None
+    return sequence_key(user_id, session_id)
+
+
 def users_and_sessions(keys: Iterable[str]) -> tuple[list[str], list[str]]:
     """User ids and session ids of the keys of sequences.
 

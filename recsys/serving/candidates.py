@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -100,15 +100,26 @@ def popular_candidates(
     recommender: Recommender, now_us: int, categories: Collection[str]
 ) -> Iterator[Candidate]:
     """What is popular lately, in each of `categories` or overall."""
-    within: list[str | None] = [*sorted(categories)] or [None]
     days = recommender.settings.serving.popular_days
+
+    def count(category: str | None) -> list[tuple[str, int]]:
+        return recommender.popularity.counts(recommender.database, now_us, days, category)
+
+    yield from counted_candidates(count, categories, "popular")
+
+
+def counted_candidates(
+    count: Callable[[str | None], list[tuple[str, int]]], categories: Collection[str], source: str
+) -> Iterator[Candidate]:
+    """What `count` gives of each of `categories`, or overall; nothing while the database is away."""
+    within: list[str | None] = [*sorted(categories)] or [None]
     for category in within:
         try:
-            counts = recommender.popularity.counts(recommender.database, now_us, days, category)
+            counts = count(category)
         except StorageUnavailableError:
             counts = []
         for item_id, events in counts:
-            yield Candidate(item_id, float(events), "popular")
+            yield Candidate(item_id, float(events), source)
 
 
 def learned_popular(bundle: Bundle) -> Iterator[Candidate]:

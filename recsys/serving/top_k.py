@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from recsys.config.exclude_seen import seen_types
@@ -20,6 +21,29 @@ from recsys.serving.steering.exploration import EXPLORED
 LOOK_AHEAD = 200  # candidates whose categories are fetched together
 
 
+class CategoryCap:
+    """At most so many items of each category in one list, as they are chosen."""
+
+    def __init__(self, most: int | None) -> None:
+        """`most`: None for as many as there are."""
+        self._most = most
+        self._taken: Counter[str] = Counter()  # items chosen of each category
+
+    def admits(self, categories: Collection[str]) -> bool:
+        """Whether an item of these categories may still be chosen; it counts as chosen then.
+
+        >>> cap = CategoryCap(1)
+        >>> cap.admits(["tea", "cups"]), cap.admits(["cups"]), cap.admits(["tables"])
+        (True, False, True)
+        """
+        if self._most is None:
+            return True
+        if any(self._taken[one] >= self._most for one in categories):
+            return False
+        self._taken.update(categories)
+        return True
+
+
 def take_top_k(
     recommender: Recommender, context: RankingContext, candidates: Iterator[Candidate]
 ) -> list[Candidate]:
@@ -28,19 +52,16 @@ def take_top_k(
     most = request.max_per_category
     if most is not None:
         candidates = _with_metadata(recommender, context, candidates)
+    cap = CategoryCap(most)
     chosen: dict[str, Candidate] = {}
-    taken: dict[str, int] = {}  # items chosen of each category
     for candidate in candidates:
         item_id = candidate.item_id
         if item_id in chosen or not filters.keeps(item_id):
             continue
         if most is not None:
             item = filters.snapshot.known([item_id]).get(item_id)
-            categories = item.categories if item else []
-            if any(taken.get(one, 0) >= most for one in categories):
+            if not cap.admits(item.categories if item else ()):
                 continue
-            for one in categories:
-                taken[one] = taken.get(one, 0) + 1
         chosen[item_id] = candidate
         if len(chosen) == request.k:
             break
@@ -61,13 +82,13 @@ def make_answer(
     context: RankingContext,
     chosen: list[Candidate],
     reasons: Mapping[str, tuple[Reason, ...]] | None,
-    recommendation_id: str | None = None,
+    recommendation_id: str,
 ) -> Answer:
-    """The answer of the chosen candidates, with metadata, under its id or a new one."""
+    """The answer of the chosen candidates, with metadata, under its id."""
     request, bundle, past = context.request, context.bundle, context.past
     items = context.filters.snapshot.look_up(recommender.database, [one.item_id for one in chosen])
     return Answer(
-        recommendation_id=recommendation_id or recommender.new_id(),
+        recommendation_id=recommendation_id,
         user_id=request.user_id,
         session_id=request.session_id,
         model_version=bundle.version if bundle else None,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import structlog
 
 from recsys.errors import InputError, NotFoundError, StorageUnavailableError
+from recsys.events.identity import asker_key
 from recsys.serving.answers import InArm, Request, ShadowArm
 from recsys.serving.steering.scenarios import Scenario
 from recsys.steering.assignment import bucket_of, drawn_arm, holds
@@ -63,7 +64,7 @@ class Experiments:
         """
         running = self._table(stamps)
         usual = request if scenario is None else scenario.applied(request)
-        unit = _unit_of(request) if running else None
+        unit = asker_key(request.user_id, request.session_id) if running else None
         if unit is None:
             return Assigned(usual)
         found = Assigned(usual)
@@ -136,12 +137,6 @@ class Experiments:
         except StorageUnavailableError:
             pass
         return held[1]
-
-
-def _unit_of(request: Request) -> str | None:
-    if request.user_id is not None:
-        return f"u:{request.user_id}"
-    return None if request.session_id is None else f"s:{request.session_id}"
 
 
 def _varied(base: Scenario, arm: Arm, name: str) -> Scenario:

@@ -14,6 +14,7 @@ from recsys.models.bundle import Bundle
 from recsys.models.ranking import top_k
 from recsys.serving.answers import Candidate
 from recsys.serving.candidates import (
+    counted_candidates,
     filling_candidates,
     in_catalogue,
     newest_candidates,
@@ -72,20 +73,14 @@ def fallback_candidates(
 
 def trending_candidates(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:
     """What most users and sessions had an event of in the last TRENDING_HOURS."""
-    popularity, now_us = recommender.popularity, context.now_us
-    within: list[str | None] = [*sorted(context.request.categories)] or [None]
-    for category in within:
-        try:
-            if category is None:
-                counts = popularity.trending(recommender.database, now_us, TRENDING_HOURS)
-            else:
-                counts = popularity.counts(
-                    recommender.database, now_us, TRENDING_HOURS // 24, category
-                )
-        except StorageUnavailableError:
-            counts = []
-        for item_id, events in counts:
-            yield Candidate(item_id, float(events), "trending")
+    popularity, database, now_us = recommender.popularity, recommender.database, context.now_us
+
+    def count(category: str | None) -> list[tuple[str, int]]:
+        if category is None:
+            return popularity.trending(database, now_us, TRENDING_HOURS)
+        return popularity.counts(database, now_us, TRENDING_HOURS // 24, category)
+
+    yield from counted_candidates(count, context.request.categories, "trending")
 
 
 def _bought_together(recommender: Recommender, context: RankingContext) -> Iterator[Candidate]:

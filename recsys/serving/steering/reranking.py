@@ -26,9 +26,10 @@ from recsys.serving.steering.exploration import (
     most_uncertain,
     pools_of,
 )
+from recsys.serving.steering.placement import PINNED, PROMOTED
 from recsys.steering.scenario_spec import Logic, ScenarioSpec
 
-FIXED = ("pinned", "promoted")  # sources of items that stay where they are
+FIXED = (PINNED, PROMOTED)  # sources of items that stay where they are
 COUNTED = ("popular", "trending", "latest")  # logics whose scores are no chances
 BEYOND = 200  # candidates beyond those shown that are looked at
 MOST_DIVERSE = 100  # places of a list that diversity chooses one by one

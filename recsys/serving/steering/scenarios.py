@@ -86,16 +86,11 @@ class Scenarios:
         self._database = database
         self._held: tuple[int, Mapping[str, Scenario]] = (-1, {})
 
-    def applied(self, request: Request, stamps: Stamps | None) -> Request:
-        """The request as its scenario has it; as it is where `scenario` is a label alone.
+    def find(self, name: str, stamps: Stamps | None) -> Scenario | None:
+        """The scenario of that name; None where it is a label alone.
 
         `stamps`: as read from the database for this very request, where they were.
         """
-        found = self.find(request.scenario or "", stamps)
-        return request if found is None else found.applied(request)
-
-    def find(self, name: str, stamps: Stamps | None) -> Scenario | None:
-        """The scenario of that name; None where it is a label alone. `stamps` as in `applied`."""
         return self._table(stamps).get(name)
 
     def _table(self, stamps: Stamps | None) -> Mapping[str, Scenario]:

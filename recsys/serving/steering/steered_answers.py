@@ -19,7 +19,7 @@ from recsys.serving.steering.logic_candidates import fallback_candidates, logic_
 from recsys.serving.steering.placement import PINNED, PROMOTED, Promotion, place
 from recsys.serving.steering.reranking import FIXED, explored, reordered, widened
 from recsys.serving.steering.titled_rows import RowPlan, planned_rows
-from recsys.serving.top_k import fallback_of, filtered_of, make_answer
+from recsys.serving.top_k import CategoryCap, fallback_of, filtered_of, make_answer
 from recsys.steering.scenario_spec import ScenarioSpec
 
 
@@ -114,16 +114,11 @@ def _category_cap(recommender: Recommender, context: RankingContext) -> Callable
     most = context.request.max_per_category
     if most is None:
         return lambda item_id: True
-    taken: dict[str, int] = {}
+    cap = CategoryCap(most)
 
     def admits(item_id: str) -> bool:
         item = context.filters.snapshot.look_up(recommender.database, [item_id]).get(item_id)
-        categories = item.categories if item else []
-        if any(taken.get(one, 0) >= most for one in categories):
-            return False
-        for one in categories:
-            taken[one] = taken.get(one, 0) + 1
-        return True
+        return cap.admits(item.categories if item else ())
 
     return admits
 

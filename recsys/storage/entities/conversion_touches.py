@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import orjson
 from sqlalchemy import ColumnElement, Connection, select
 
+from recsys.events.identity import sequence_key
 from recsys.storage.entities.impression_rows import CHUNK, get_impressions
 from recsys.storage.schema.tables import aliases, impressions
 
@@ -43,7 +44,7 @@ class ConversionEvent:
 
     @property
     def owner_key(self) -> str:
-        return f"u:{self.user_id}" if self.user_id is not None else f"s:{self.session_id}"
+        return sequence_key(self.user_id, self.session_id)
 
 
 @dataclass(frozen=True, slots=True)

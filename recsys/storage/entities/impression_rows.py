@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Column, Connection, bindparam, delete, select
 
+from recsys.events.identity import asker_key
 from recsys.events.times import HOUR_US
 from recsys.storage.engine.database import upsert
 from recsys.storage.engine.short_selects import CompiledSelect
@@ -75,9 +76,7 @@ class Impression:
     @property
     def unit(self) -> str | None:
         """Who is in an experiment's arm: 'u:<user_id>', or 's:<session_id>' of who is not known."""
-        if self.user_id is not None:
-            return f"u:{self.user_id}"
-        return None if self.session_id is None else f"s:{self.session_id}"
+        return asker_key(self.user_id, self.session_id)
 
     def key(self, source: str) -> CountKey:
         """Where it is counted."""

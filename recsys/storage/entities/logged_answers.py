@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 from sqlalchemy import Connection, select
 
+from recsys.events.identity import sequence_key
 from recsys.storage.entities.impression_rows import CHUNK
 from recsys.storage.schema.tables import attributed_clicks, conversions, impressions
 
@@ -38,7 +39,7 @@ class LoggedAnswer(NamedTuple):
     @property
     def unit(self) -> str:
         """Whose it is: the user, or else the session."""
-        return f"u:{self.user_id}" if self.user_id is not None else f"s:{self.session_id}"
+        return sequence_key(self.user_id, self.session_id)
 
 
 def logged_answers(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Connection, select
 
+from recsys.events.identity import sequence_key
 from recsys.storage.engine import advisory_lock
 from recsys.storage.engine.database import upsert
 from recsys.storage.entities.tombstone_rows import is_erased
@@ -45,8 +46,7 @@ def add_shadow(
 ) -> None:
     """Store it, unless whoever asked was erased meanwhile."""
     advisory_lock.lock_shared(connection)
-    keys = [f"u:{user_id}"] if user_id is not None else [f"s:{session_id}"]
-    if is_erased(connection, keys):
+    if is_erased(connection, [sequence_key(user_id, session_id)]):
         return
     values = {**vars(one), "items": orjson.dumps(one.items).decode()}
     statement = upsert(connection, shadow_answers).values(**values)

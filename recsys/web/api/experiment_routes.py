@@ -9,6 +9,7 @@ from flask import Blueprint
 
 from recsys.commands import experiments
 from recsys.errors import InputError
+from recsys.events.identity import sequence_key
 from recsys.events.times import rfc3339
 from recsys.serving.uplift import control_arm
 from recsys.steering.event_value import ConversionRules
@@ -156,7 +157,7 @@ def put_tester(name: str, body: TesterBody) -> dict[str, Any]:
     """Show an arm to one user or session, uncounted, whatever the hash says."""
     if (body.user_id is None) == (body.session_id is None):
         raise InputError("user_id", body.user_id, "expected either user_id or session_id")
-    unit = f"s:{body.session_id}" if body.user_id is None else f"u:{body.user_id}"
+    unit = sequence_key(body.user_id, body.session_id)
     experiments.set_tester(services().database, actor(), name, unit, body.arm, now_us())
     return _details(name)
 
