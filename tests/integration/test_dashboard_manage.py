@@ -167,7 +167,7 @@ def test_accounts_are_made_changed_and_disabled(admin, client):
         ({"name": MARKUP, "role": "viewer"}, 422, "letters, digits"),
         ({"name": "x" * 5_000, "role": "viewer"}, 422, "letters, digits"),
         ({"name": "new", "role": "root"}, 422, "expected one of viewer"),
-        ({"name": "new", "role": "viewer", "password": "short"}, 422, "10 to 200 characters"),
+        ({"name": "new", "role": "viewer", "password": "too-brief"}, 422, "10 to 200 characters"),
         ({"name": "new", "role": "viewer", "password": "x" * 5_000}, 422, "10 to 200 characters"),
         ({"name": "a-viewer", "role": "viewer"}, 409, "account a-viewer already"),
     ],

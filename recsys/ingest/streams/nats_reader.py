@@ -88,12 +88,16 @@ class NatsBroker:
             self._forget_pulls()
             given = self._address
             scheme = "tls" if given.tls else "nats"
-            named = {"user": given.username, "password": given.password} if given.password else {}
+            named: dict[str, Any] = {}
+            if given.password:
+                named = {"user": given.username, "password": given.password}
 
             async def ignore(_error: Exception) -> None:
                 """What fails is told by the call that it fails."""
 
-            self._client = await self._nats.connect(
+            # Kept before it connects: where that fails, `_drop` closes what it has opened.
+            self._client = self._nats.NATS()
+            await self._client.connect(
                 servers=[f"{scheme}://{one}" for one in given.servers],
                 error_cb=ignore,
                 allow_reconnect=False,  # whoever asks again connects again
