@@ -52,6 +52,7 @@ class NatsBroker:
         """Nothing connects yet. Raises MissingExtraError, ConfigError."""
         try:
             import nats
+            import nats.aio.client
             import nats.errors
             import nats.js.api
             import nats.js.errors
@@ -96,13 +97,12 @@ class NatsBroker:
                 """What fails is told by the call that it fails."""
 
             # Kept before it connects: where that fails, `_drop` closes what it has opened.
-            self._client = self._nats.NATS()
+            self._client = self._nats.aio.client.Client()
             await self._client.connect(
                 servers=[f"{scheme}://{one}" for one in given.servers],
                 error_cb=ignore,
                 allow_reconnect=False,  # whoever asks again connects again
                 max_reconnect_attempts=1,
-                reconnect_time_wait=0.1,
                 connect_timeout=round(CALL_SECONDS),
                 tls=self._tls,
                 **named,
