@@ -22,6 +22,7 @@ from pydantic import (
 
 from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
 from recsys.errors import InputError
+from recsys.ingest.cells import BLANKS
 from recsys.ingest.event_body import id_text
 from recsys.text_rules import MAX_ID_LENGTH, text_problem
 
@@ -59,11 +60,17 @@ def _text(limit: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _item_id(value: object) -> object:
+    """`value` as the ids of events are read: whole numbers are text, blanks around it are not of it."""
+    text = id_text(value)
+    return text.strip(BLANKS) if isinstance(text, str) else text
+
+
 _Id = Annotated[
     str,
     Field(min_length=1, max_length=MAX_ID_LENGTH),
     _text(MAX_ID_LENGTH),
-    BeforeValidator(id_text),
+    BeforeValidator(_item_id),
 ]
 _Rule = Annotated[str, Field(min_length=3, max_length=MAX_EXPRESSION), _text(MAX_EXPRESSION)]
 _K = Annotated[int, Field(ge=1, le=MAX_K)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from werkzeug.datastructures import MultiDict
@@ -12,7 +13,6 @@ from werkzeug.datastructures import MultiDict
 from recsys.errors import InputError
 from recsys.steering.scenario_spec import ScenarioSpec, read_spec
 
-MAX_TEXT = 20_000  # characters of one field
 # Lists of the form: its fields by the names of the specification's.
 LISTS = {
     "boosts": {"when": "boost_when", "factor": "boost_factor"},
@@ -73,7 +73,7 @@ def form_of(spec: ScenarioSpec) -> ScenarioForm:
 def given_form(form: MultiDict[str, str], error: InputError | None = None) -> ScenarioForm:
     """The fields as they were sent, with the message of `error` at the field that it is of."""
     values = {
-        name: form.get(name, "")[:MAX_TEXT]
+        name: form.get(name, "")
         for name in (
             *PLAIN,
             "exclude_items",
@@ -85,24 +85,22 @@ def given_form(form: MultiDict[str, str], error: InputError | None = None) -> Sc
 
 
 def spec_of_form(form: MultiDict[str, str]) -> ScenarioSpec:
-    """What the fields say. Raises InputError, of a field of the specification."""
-    given: dict[str, Any] = {}
-    for name in PLAIN:
-        if value := form.get(name, "").strip():
-            given[name] = value
-    if ids := form.get("exclude_items", "").split("\n"):
-        given["exclude_items"] = [one.strip() for one in ids if one.strip()]
+    """What the fields say: that of `form_of(spec)` is `spec`. Raises InputError, of a field of the
+    specification.
+    """
+    given: dict[str, Any] = _filled({name: form.get(name, "") for name in PLAIN})
+    given["exclude_items"] = [
+        one for one in form.get("exclude_items", "").split("\n") if one.strip()
+    ]
     for group, names in GROUPS.items():
-        values = {name: form.get(shown, "").strip() for name, shown in names.items()}
-        if any(values.values()):
+        if values := _filled({name: form.get(shown, "") for name, shown in names.items()}):
             given[group] = {
                 name: _share(f"{group}.{name}", value) if names[name] in SHARES else value
                 for name, value in values.items()
-                if value
             }
     lines = _lines_of(form)
     for group in LISTS:
-        given[group] = [{name: v for name, v in one.items() if v} for one in lines[group]]
+        given[group] = [_filled(one) for one in lines[group]]
     if given["rows"]:  # the list's own logic and number are not asked for then
         given.pop("logic", None)
         given.pop("k", None)
@@ -131,16 +129,16 @@ def _lines_of(form: MultiDict[str, str]) -> dict[str, list[dict[str, str]]]:
         columns = {name: form.getlist(shown) for name, shown in names.items()}
         count = max(map(len, columns.values()))
         lines = [
-            {
-                name: column[at].strip() if at < len(column) else ""
-                for name, column in columns.items()
-            }
+            {name: column[at] if at < len(column) else "" for name, column in columns.items()}
             for at in range(count)
         ]
-        found[group] = [
-            one for one in lines if any(v for name, v in one.items() if name != "logic")
-        ]
+        found[group] = [one for one in lines if any(name != "logic" for name in _filled(one))]
     return found
+
+
+def _filled(texts: Mapping[str, str]) -> dict[str, str]:
+    """Those that are not blank, as they are: a rule's value may begin or end with a blank."""
+    return {name: text for name, text in texts.items() if text.strip()}
 
 
 def _with_spare(lists: Mapping[str, list[dict[str, str]]]) -> dict[str, list[dict[str, str]]]:
@@ -166,18 +164,35 @@ def _field_of(name: str) -> str:
 
 
 def _share(name: str, percent: str) -> float:
+    """The share that `percent` says, to the last digit: the text of `_percent`, read back."""
     try:
-        return float(percent) / 100
-    except ValueError:
+        return float(Decimal(percent).scaleb(-2))
+    except (ArithmeticError, ValueError):
         raise InputError(name, percent, "expected a number of per cent") from None
 
 
-def _percent(value: Any) -> str:
-    return "" if value is None else f"{100 * value:g}"
+def _percent(share: float | None) -> str:
+    """
+    >>> _percent(0.07), _percent(1.0), _percent(0.123456789012)
+    ('7', '100', '12.3456789012')
+    """
+    return "" if share is None else _plain_number(Decimal(repr(share)).scaleb(2))
 
 
 def _text(value: Any) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    """
+    >>> _text(24.0), _text(1.23456789012), _text(1e-7)
+    ('24', '1.23456789012', '0.0000001')
+    """
+    if value is None:
+        return ""
+    return _plain_number(Decimal(repr(value))) if isinstance(value, float) else str(value)
+
+
+def _plain_number(value: Decimal) -> str:
+    """`value` with all its digits, and neither an exponent nor zeros at the end."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _shown(value: Any) -> str:
