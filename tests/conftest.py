@@ -39,6 +39,8 @@ from recsys.storage.schema import migrate
 from recsys.training.event_log import make_log
 from recsys.training.fit import fit_model
 from recsys.training.run import Run
+from tests.compiled import share_compiled
+from tests.databases import PostgresDatabases, address_of
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data"))
@@ -50,6 +52,7 @@ postgresql_in_drills = pytest.mark.parametrize(
 )
 
 collect_rarely()  # a quarter of what it takes to load all tests
+share_compiled()
 
 
 def unavailable(reason: str) -> None:
@@ -123,15 +126,21 @@ def postgres_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres_server: str) -> Iterator[str]:
-    """A migrated database that tests copy, which is quicker than migrating each."""
-    name = f"recsys_template_{uuid.uuid4().hex[:12]}"
-    _admin(postgres_server, f"CREATE DATABASE {name}")
-    database = Database(_named(postgres_server, name))
+def postgres_databases(postgres_server: str) -> Iterator[PostgresDatabases]:
+    made = PostgresDatabases(postgres_server)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a migrated database."""
+    path = tmp_path_factory.mktemp("template") / "recsys.db"
+    database = Database(f"sqlite:///{path}")
     migrate.upgrade(database)
     database.close()
-    yield name
-    _admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    assert [found.name for found in path.parent.iterdir()] == ["recsys.db"]
+    return path
 
 
 def _admin(server: str, statement: str) -> None:
@@ -140,10 +149,6 @@ def _admin(server: str, statement: str) -> None:
     with engine.connect() as connection:
         connection.execute(text(statement))
     engine.dispose()
-
-
-def _named(server: str, name: str) -> str:
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -155,7 +160,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     server = request.getfixturevalue("postgres_server")
     name = f"recsys_{uuid.uuid4().hex[:12]}"
     _admin(server, f"CREATE DATABASE {name}")
-    yield _named(server, name)
+    yield address_of(server, name)
     _admin(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -163,18 +168,12 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Address of a migrated database; every test that asks runs on both kinds."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path}/recsys.db"
-        database = Database(url)
-        migrate.upgrade(database)
-        database.close()
-        yield url
+        template = request.getfixturevalue("sqlite_template")
+        shutil.copyfile(template, tmp_path / "recsys.db")
+        yield f"sqlite:///{tmp_path}/recsys.db"
         return
-    server = request.getfixturevalue("postgres_server")
-    template = request.getfixturevalue("postgres_template")
-    name = f"recsys_{uuid.uuid4().hex[:12]}"
-    _admin(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield _named(server, name)
-    _admin(server, f"DROP DATABASE {name} WITH (FORCE)")
+    with request.getfixturevalue("postgres_databases").lent() as url:
+        yield url
 
 
 @pytest.fixture

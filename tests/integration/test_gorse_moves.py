@@ -136,9 +136,10 @@ def test_gorses_tables_are_read_where_they_are(where, tmp_path, request):
 def gorse_postgres(postgres_server):
     import uuid
 
-    from tests.conftest import _admin, _named
+    from tests.conftest import _admin
+    from tests.databases import address_of
 
     name = f"gorse_{uuid.uuid4().hex[:12]}"
     _admin(postgres_server, f"CREATE DATABASE {name}")
-    yield _named(postgres_server, name)
+    yield address_of(postgres_server, name)
     _admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
