@@ -14,7 +14,7 @@ from recsys.storage.entities import item_rows, key_rows
 from recsys.web.asgi_bridge import AsgiBridge, Bounds, environ_of
 from recsys.web.direct_answers import DirectAnswers
 
-REQUESTS = 600
+REQUESTS = 300
 ITS_OWN = ("recommendation_id", "generated_at")
 
 

@@ -28,6 +28,7 @@ from recsys.storage.entities import (
     rejected_rows,
     user_rows,
 )
+from tests.conftest import postgresql_in_drills
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 OPTIONS = ReadOptions(columns=ColumnMap.parse("user=u,item=i,timestamp=t"), unit="s")
@@ -298,6 +299,7 @@ def test_real_clicks_all_counted(database, data_folder):
     assert (again.accepted, again.duplicates) == (0, 116_285)
 
 
+@postgresql_in_drills
 def test_real_purchases_with_their_dirt(database, data_folder):
     columns = ColumnMap.parse("user=CustomerID,item=StockCode,timestamp=InvoiceDate")
     options = ReadOptions(columns=columns, where=("Quantity>0",), default_type="purchase")

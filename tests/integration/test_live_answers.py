@@ -91,6 +91,9 @@ class Client:
             time.sleep(0.1)
 
 
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"], indirect=True
+)
 def test_every_process_answers_with_what_others_did_a_moment_ago(
     database, database_url, tmp_path, live_shop, publish
 ):

@@ -66,6 +66,7 @@ def strange(notebook):
     return found
 
 
+@pytest.mark.slow
 def test_it_runs_and_comes_to_the_decision_that_is_committed(committed, tmp_path):
     executed = nbformat.read(NOTEBOOK, 4)
     where = {"metadata": {"path": str(tmp_path)}}

@@ -135,6 +135,7 @@ print("restored", answer())
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_ever_unpickled(tmp_path, tiny_shop):
     """Importing, training, going on from a checkpoint, sequence files, serving, backup and restore."""
     with contextlib.closing(Database(f"sqlite:///{tmp_path}/x.db")) as database:

@@ -2,14 +2,15 @@
 
 from contextlib import closing
 
+import pytest
+
 from bench.drills import fault_models
 from bench.drills.fault_stage import Stage
 from recsys.config import Settings
 from recsys.storage.engine.database import Database
-from tests.conftest import postgresql_in_drills
 
 
-@postgresql_in_drills
+@pytest.mark.slow
 def test_damaged_and_foreign_files_are_refused_by_name_and_the_champion_answers(
     database_url, tmp_path, tiny_shop, publish
 ):

@@ -18,6 +18,7 @@ from recsys.storage.entities import erasure_rows
 from recsys.storage.external import external_rows
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.training.run import Run
+from tests.conftest import postgresql_in_drills
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 
@@ -74,6 +75,7 @@ def test_the_same_log_gives_the_same_bytes_in_every_database(
             assert files(tmp_path / kind / ".sequences") == expected, kind
 
 
+@postgresql_in_drills
 def test_metrics_are_those_of_the_own_table(own, load, two_clicks, tmp_path, tiny_shop):
     two_clicks.fill(tiny_shop.events)
     theirs = two_clicks.settings(tmp_path / "theirs", tiny_shop)

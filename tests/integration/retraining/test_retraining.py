@@ -22,6 +22,7 @@ from recsys.storage.entities.answer_count_rows import EMPTY, TRUSTED, WHOLE
 from recsys.storage.entities.audit_rows import CLI
 from recsys.storage.schema.tables import answer_counts
 from recsys.training.run import Run
+from tests.conftest import postgresql_in_drills
 from tests.integration.retraining.conftest import NOW
 
 
@@ -39,6 +40,7 @@ def change_settings(settings, **sections):
     )
 
 
+@postgresql_in_drills
 def test_a_worse_candidate_is_refused_and_a_better_one_promoted(
     database, settings, load, monkeypatch
 ):
@@ -82,6 +84,7 @@ def test_a_worse_candidate_is_refused_and_a_better_one_promoted(
     assert all(check.passed for check in better.facts.checks)
 
 
+@postgresql_in_drills
 def test_nothing_is_published_by_a_run_that_may_not(database, settings, load):
     load(0.0, 0.6)
     first = pipeline.train(settings, database, Run(NOW))
@@ -118,6 +121,7 @@ def test_files_of_a_deleted_version_go_though_the_pruning_was_killed(
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == set(kept)
 
 
+@postgresql_in_drills
 def test_a_champion_that_changed_meanwhile_is_not_overwritten(database, settings, load):
     load(0.0, 0.6)
     first = pipeline.train(settings, database, Run(NOW))

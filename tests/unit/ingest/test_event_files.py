@@ -245,7 +245,8 @@ print(rows, re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text()
 """
 
 
-@pytest.mark.parametrize("name", [pytest.param("a.csv.zst", marks=pytest.mark.slow), "a.parquet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.csv.zst", "a.parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     def peak_mib(rows: int) -> float:
         path = tmp_path / f"{rows}.{name}"
