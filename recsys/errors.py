@@ -26,7 +26,8 @@ or, once they leave over HTTP, a path (`recsys.web.problem_details` is the one t
 
 import difflib
 import reprlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 
 LISTED = 12  # known words that a message names
 
@@ -49,6 +50,21 @@ class InputError(RecsysError):
     def __init__(self, field: str, value: object, expected: str) -> None:
         self.field, self.value, self.expected = field, value, expected
         super().__init__(f"{field} = {shown(value)}: {expected}")
+
+
+@contextmanager
+def within(path: str) -> Iterator[None]:
+    """Name the fields of an InputError as parts of what stands at `path`.
+
+    >>> with within("arms[1].settings"):
+    ...     raise InputError("k", 0, "expected 1")
+    Traceback (most recent call last):
+    recsys.errors.InputError: arms[1].settings.k = 0: expected 1
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}.{error.field}", error.value, error.expected) from None
 
 
 def unknown(field: str, value: str, expected: str, known: Sequence[str]) -> InputError:

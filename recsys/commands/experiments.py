@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recsys.commands import deployments, scenarios
-from recsys.errors import ConflictError, InputError, NotFoundError, unknown
+from recsys.errors import ConflictError, InputError, NotFoundError, unknown, within
 from recsys.serving.item_snapshot import Catalogue
 from recsys.steering.assignment import widened
 from recsys.steering.experiment_report import make_report
@@ -155,11 +155,13 @@ def _promote_scenario(
     connection: Connection, actor: Actor, one: ExperimentRow, arm: Arm, now_us: int
 ) -> None:
     name = one.spec.scenario or ""
-    if arm.scenario_version is not None:
-        spec = scenario_rows.get_version(connection, name, arm.scenario_version).spec
-    else:
-        spec = _varied(connection, name, arm)
-    scenarios.check_spec(connection, spec, Catalogue(), now_us)
+    changed = "settings" if arm.scenario_version is None else "scenario_version"
+    with within(f"arms[{one.spec.arms.index(arm)}].{changed}"):
+        if arm.scenario_version is None:
+            spec = _varied(connection, name, arm)
+        else:
+            spec = scenario_rows.get_version(connection, name, arm.scenario_version).spec
+        scenarios.check_spec(connection, spec, Catalogue(), now_us)
     note = f"arm {arm.name} of experiment {one.name}"
     scenarios.put_in(connection, actor, name, spec, now_us, note)
 
@@ -189,13 +191,10 @@ def _check_arms(connection: Connection, spec: ExperimentSpec, now_us: int) -> No
     catalogue = Catalogue()
     for place, arm in enumerate(spec.arms):
         if arm.settings is not None:
-            if spec.scenario is not None:
-                _varied(connection, spec.scenario, arm)
-            try:
+            with within(f"arms[{place}].settings"):
+                if spec.scenario is not None:
+                    _varied(connection, spec.scenario, arm)
                 scenarios.check_spec(connection, read_spec(arm.settings), catalogue, now_us)
-            except InputError as error:
-                where = f"arms[{place}].settings.{error.field}"
-                raise InputError(where, error.value, error.expected) from None
         if spec.scenario is not None and arm.scenario_version is not None:
             try:
                 scenario_rows.get_version(connection, spec.scenario, arm.scenario_version)

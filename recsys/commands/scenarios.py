@@ -10,7 +10,7 @@ from recsys.serving.steering.scenarios import Scenario
 from recsys.steering.expressions.evaluation import Bindings
 from recsys.steering.expressions.expression import Expression
 from recsys.steering.expressions.reading import ItemCondition
-from recsys.steering.scenario_spec import ScenarioSpec
+from recsys.steering.scenario_spec import ScenarioSpec, check_titles
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows, scenario_rows
 from recsys.storage.entities.audit_rows import Actor, add_audit
@@ -32,7 +32,7 @@ def put_scenario(
     """Let `name` answer as `spec` says from the next request on; its new version.
 
     One that says what the present version says changes nothing and is that version. `catalogue`: of this
-    process, where it holds one. Raises InputError where a rule or a pin names what is not there.
+    process, where it holds one. Raises InputError where a rule, a title or a pin names what is not there.
     """
     check_name(name)
     with database.begin() as connection:
@@ -116,7 +116,8 @@ def check_name(name: str) -> None:
 def check_spec(
     connection: Connection, spec: ScenarioSpec, catalogue: Catalogue, now_us: int
 ) -> None:
-    """Raise InputError where a rule or a pin names what is not there, with the nearest that is."""
+    """Raise InputError where a rule, a title or a pin names what is not there, with the nearest that is."""
+    check_titles(spec)
     snapshot = catalogue.at(connection, read_stamps(connection).items)
     rules = Scenario(spec).rules
     for condition in (

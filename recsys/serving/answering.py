@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recsys.config import Settings
-from recsys.errors import StorageUnavailableError
+from recsys.errors import StorageUnavailableError, within
 from recsys.events.export_files import writing
 from recsys.events.times import to_us
 from recsys.serving.all_users import ANSWERS, answer_rows, users_of
@@ -88,7 +88,8 @@ def recommend_page(
 ) -> list[Answer]:
     """The answers to several requests of one visitor for one page: no item is in two of them.
 
-    The history is read once; those that come first choose first.
+    The history is read once; those that come first choose first. An InputError names the field of the
+    page's body, such as scenarios[1].filter.
     """
     past = None
     model = recommender.choose_model(recommender.assigned(requests[0], stamps))
@@ -97,9 +98,10 @@ def recommend_page(
         past = read_past(connection, recommender, requests[0], model, stamps)
     answers: list[Answer] = []
     shown: frozenset[str] = frozenset()
-    for request in requests:
+    for at, request in enumerate(requests):
         asked = replace(request, exclude_items=request.exclude_items | shown)
-        answers.append(recommend(recommender, asked, now_us, stamps, past))
+        with within(f"scenarios[{at}]"):
+            answers.append(recommend(recommender, asked, now_us, stamps, past))
         shown |= {item.item_id for item in answers[-1].items}
     return answers
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from recsys.errors import InputError
-from recsys.steering.scenario_spec import read_spec
+from recsys.errors import InputError, within
+from recsys.steering.scenario_spec import first_problem, read_spec
 from recsys.text_rules import text_problem
 
 State = Literal["draft", "running", "stopped"]
@@ -154,10 +154,8 @@ def _check_settings(where: str, settings: Mapping[str, Any]) -> None:
         raise InputError(where, 0, "expected at least one setting")
     if "rows" in settings:
         raise InputError(f"{where}.rows", "rows", "expected a scenario version for other rows")
-    try:
+    with within(where):
         read_spec(settings)
-    except InputError as error:
-        raise InputError(f"{where}.{error.field}", error.value, error.expected) from None
 
 
 def read_experiment(given: Mapping[str, Any]) -> ExperimentSpec:
@@ -170,12 +168,7 @@ def read_experiment(given: Mapping[str, Any]) -> ExperimentSpec:
     try:
         return _ADAPTER.validate_python(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        text = ""
-        for part in first["loc"]:
-            text += f"[{part}]" if isinstance(part, int) else f".{part[:80]}"
-        where = text.lstrip(".") or "experiment"
-        raise InputError(where, first["input"], str(first["msg"])) from None
+        raise first_problem(error, "experiment") from None
 
 
 _ADAPTER = TypeAdapter(ExperimentSpec)

@@ -6,6 +6,7 @@ default, and an unknown name is refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from recsys.config.exclude_seen import MAX_EXCLUDE_SEEN, check_exclude_seen
-from recsys.errors import InputError
+from recsys.errors import InputError, unknown
 from recsys.ingest.cells import BLANKS
 from recsys.ingest.event_body import id_text
 from recsys.text_rules import MAX_ID_LENGTH, text_problem
@@ -47,6 +48,15 @@ MAX_EXCLUDED = 1_000
 MAX_FACTOR = 1_000
 MAX_EXPLORED = 0.3
 MAX_TITLE = 120
+# What a row's title may name, by its logic: the item it is about, or its category.
+PLACEHOLDERS: Mapping[Logic, tuple[str, ...]] = {
+    "similar": ("{item}",),
+    "next": ("{item}",),
+    "bought_together": ("{item}",),
+    "because_you_viewed": ("{item}",),
+    "top_categories": ("{category}",),
+}
+_BRACED = re.compile(r"\{[^{}]*\}?")
 MAX_EXPRESSION = 2_000
 _STRICT = ConfigDict(extra="forbid")
 
@@ -132,8 +142,8 @@ class Explore:
 class Row:
     """Titled rows of a page: each of `rows` last viewed items, or top categories, makes one.
 
-    In the title, {item} stands for the title of the item that the row is about, {category} for its
-    category. Other logics make one row.
+    Other logics make one row. In the title, {item} stands for the title of the item that a row of similar,
+    next, bought_together or because_you_viewed is about, {category} for the category of one of top_categories.
     """
 
     logic: Logic
@@ -243,6 +253,23 @@ class ScenarioSpec:
         return {name: value for name, value in whole.items() if value != _DEFAULTS[name]}
 
 
+def check_titles(spec: ScenarioSpec) -> None:
+    """Raise InputError for a title that names what its row's logic has none of.
+
+    Of what is written, not of what is read: earlier releases stored any title.
+
+    >>> check_titles(ScenarioSpec(rows=(Row("similar", "Like {item}"), Row("popular", "Like {item}"))))
+    Traceback (most recent call last):
+    recsys.errors.InputError: rows[1].title = '{item}': expected a placeholder of a popular row; there is none
+    """
+    for index, row in enumerate(spec.rows):
+        known = PLACEHOLDERS.get(row.logic, ())
+        for placeholder in _BRACED.findall(row.title):
+            if placeholder not in known:
+                expected = f"a placeholder of a {row.logic} row"
+                raise unknown(f"rows[{index}].title", placeholder, expected, known)
+
+
 def read_spec(given: Mapping[str, Any]) -> ScenarioSpec:
     """A scenario from JSON. Raises InputError, of the first field that is not as expected.
 
@@ -253,16 +280,17 @@ def read_spec(given: Mapping[str, Any]) -> ScenarioSpec:
     try:
         return _ADAPTER.validate_python(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        expected = str(first["msg"]).removeprefix("Value error, ")
-        raise InputError(_location(first["loc"]), first["input"], expected) from None
+        raise first_problem(error, "scenario") from None
 
 
-def _location(parts: tuple[int | str, ...]) -> str:
+def first_problem(error: ValidationError, whole: str) -> InputError:
+    """The first field that is not as expected; `whole` names what all the fields are of."""
+    first = error.errors(include_url=False, include_context=False)[0]
     text = ""
-    for part in parts:
+    for part in first["loc"]:
         text += f"[{part}]" if isinstance(part, int) else f".{part[:80]}"
-    return text.lstrip(".") or "scenario"
+    expected = str(first["msg"]).removeprefix("Value error, ")
+    return InputError(text.lstrip(".") or whole, first["input"], expected)
 
 
 def _plain(value: object) -> object:

@@ -6,6 +6,8 @@ raises on purpose, and of those a model file's is replaced, since it may name a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 import orjson
@@ -25,6 +27,7 @@ from recsys.errors import (
     RateLimitError,
     RecsysError,
     StorageUnavailableError,
+    within,
 )
 
 log = structlog.get_logger(__name__)
@@ -54,6 +57,17 @@ class InvalidRequestError(RecsysError):
     def __init__(self, errors: list[FieldError]) -> None:
         self.errors = errors[:MAX_ERRORS]
         super().__init__(f"{errors[0].field}: {errors[0].message}" if errors else "invalid request")
+
+
+@contextmanager
+def within_body(path: str) -> Iterator[None]:
+    """Name the fields of an InputError or InvalidRequestError as parts of what stands at `path` of a body."""
+    try:
+        with within(path):
+            yield
+    except InvalidRequestError as error:
+        named = [FieldError(field=f"{path}.{e.field}", message=e.message) for e in error.errors]
+        raise InvalidRequestError(named) from None
 
 
 STATUS: list[tuple[type[RecsysError], int]] = [

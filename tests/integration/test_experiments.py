@@ -81,6 +81,14 @@ def test_what_cannot_be_is_refused_by_name(shop):
     ]
     rule = {"name": "b", "settings": {"filter": "prise<3"}}
     assert refused(422, arms=[{"name": "a"}, rule]) == ["arms[1].settings.filter"]
+    shop.call("PUT", "/scenarios/pinned", json={"pins": [{"item_id": "P0001", "position": 4}]})
+    few = {
+        "name": "b",
+        "settings": {"k": 3},
+    }  # fine by itself, and not beside what the scenario says
+    assert refused(422, scenario="pinned", arms=[{"name": "a"}, few]) == [
+        "arms[1].settings.pins[0].position"
+    ]
     version = {"name": "b", "scenario_version": 9}
     assert refused(422, scenario="home", arms=[{"name": "a"}, version]) == [
         "arms[1].scenario_version"

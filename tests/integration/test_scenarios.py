@@ -230,6 +230,63 @@ def test_titled_rows(shop, catalogue):
     assert 1 <= len(ask(shop, "nobody", "categories")["rows"]) <= 3
 
 
+@pytest.mark.parametrize("logic", ["similar", "next", "bought_together"])
+def test_a_title_names_the_item_that_a_row_is_about(shop, catalogue, logic):
+    rows = [
+        {"logic": logic, "title": "Goes with {item}", "k": 3},
+        {"logic": "popular", "title": "Popular"},
+    ]
+    name = f"titled-{logic}"
+    put(shop, name, rows=rows)
+    view(shop, "t", "P0005", "P0006")
+    first = ask(shop, "t", name)["rows"][0]
+    assert (first["title"], first["about_item"]) == (
+        f"Goes with {catalogue['P0006'].title}",
+        "P0006",
+    )
+    page = ask(shop, "t", name, for_items="P0005")["rows"][0]
+    assert page["title"] == f"Goes with {catalogue['P0005'].title}"
+    titles = [row["title"] for row in ask(shop, "nobody", name)["rows"]]
+    assert titles == ["Popular"]  # there is nothing that the other could name
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"logic": "popular", "title": "Like {item}"}, "a popular row; there is none"),
+        ({"logic": "similar", "title": "{category}"}, "a similar row; known: {item}"),
+        ({"logic": "top_categories", "title": "{item}"}, "known: {category}"),
+        ({"logic": "next", "title": "After {itm}"}, "nearest: {item}"),
+        ({"logic": "next", "title": "After {item"}, "nearest: {item}"),
+    ],
+)
+def test_a_title_that_names_what_its_row_has_none_of_is_refused(shop, operator, row, told):
+    plain = {"logic": "latest", "title": "New"}
+    refused = shop.call("PUT", "/scenarios/bad", json={"rows": [plain, row]}, status=422).get_json()
+    (error,) = refused["errors"]
+    assert error["field"] == "rows[1].title" and told in error["message"]
+    assert row["title"][row["title"].index("{") :] in refused["detail"]
+    fields = {"row_logic": [row["logic"]], "row_title": [row["title"]], "row_k": ["5"]}
+    page = operator("/new", 422, name="bad", **fields)
+    assert 'id="problem-row_title-0"' in page and told in page
+
+
+def test_a_problem_inside_of_a_page_or_a_batch_names_where_it_stands(shop):
+    def refused(path, body):
+        answer = shop.call("POST", f"/recommendations/{path}", json=body, status=422)
+        return [one["field"] for one in answer.get_json()["errors"]]
+
+    put(shop, "top", k=6)
+    page = [{"scenario": "top"}, {"scenario": "top", "filter": ["prise<3"]}]
+    assert refused("page", {"user_id": "q", "scenarios": page}) == ["scenarios[1].filter"]
+    page[1]["filter"] = ["price"]
+    assert refused("page", {"user_id": "q", "scenarios": page}) == ["scenarios[1].filter"]
+    batch = [{"user_id": "q"}, {"user_id": "q", "filter": ["prise<3"]}]
+    assert refused("batch", {"requests": batch}) == ["requests[1].filter"]
+    batch[1] = {"user_id": "q", "events": [{"item_id": "P0001"}, {"item_id": ""}]}
+    assert refused("batch", {"requests": batch}) == ["requests[1].events[1].item_id"]
+
+
 def test_a_page_of_scenarios_shows_no_item_twice(shop):
     view(shop, "q", "P0009", "P0010")
     put(shop, "top", k=6)
@@ -345,8 +402,12 @@ def test_the_editor_saves_what_its_fields_say_and_marks_the_field_that_is_wrong(
     wrong = operator(
         "/one/desk", 422, **{**fields, "boost_when": ["", "prise<3"], "boost_factor": ["", "2"]}
     )
-    assert 'id="problem-boosts-0"' in wrong and "nearest: price" in wrong
+    assert 'id="problem-boost_when-0"' in wrong and "nearest: price" in wrong
     assert 'value="prise&lt;3"' in wrong  # what was typed is not lost
+    rows = {"row_title": ["Many"] * 8, "row_logic": ["popular"] * 8, "row_k": ["200"] * 8}
+    assert "rows: expected at most 1,000 items in all." in operator("/one/desk", 422, **rows)
+    wrong = operator("/one/desk", 422, **{**fields, "boost_factor": ["-1", ""]})
+    assert 'id="problem-boost_factor-0"' in wrong
     operator("/one/desk", 303, **{**fields, "k": "5"})
     page = operator("/one/desk")
     assert re.search(r"<code>k</code> <del>6</del> <ins>5</ins>", page)
@@ -370,7 +431,7 @@ def test_the_preview_shows_both_lists_and_what_the_rules_leave_out(shop, operato
     assert "Version 1" in part and "As edited" in part
     assert "left out by the request" in part and "left out by the rules" in part
     assert "<script" not in operator("/preview", **{**fields, "preview_user": "<script>"})
-    assert "nearest: price" in operator("/preview", **{**fields, "filter": "prise<3"})
+    assert "filter: expected" in operator("/preview", **{**fields, "filter": "prise<3"})
     assert "Expected 20 items" in operator("/preview", **{**fields, "preview_items": "a," * 30})
     part = operator("/preview", **{**fields, "preview_user": "", "preview_items": "P0001,P0002"})
     assert "As edited" in part

@@ -11,7 +11,8 @@ from recsys.serving.context import RankingContext
 from recsys.serving.item_snapshot import ItemSet
 from recsys.serving.popularity import LONGEST
 from recsys.serving.recommender import Recommender
-from recsys.steering.scenario_spec import Row, ScenarioSpec
+from recsys.serving.steering.logic_candidates import subjects
+from recsys.steering.scenario_spec import PLACEHOLDERS, Row, ScenarioSpec
 
 LOOKED_AT = 50  # newest events whose items' categories count
 FADE = 0.9  # what an event counts, of what the one after it counts
@@ -69,10 +70,14 @@ def _plans_of(
             asked = replace(request, categories=frozenset({category}))
             yield RowPlan(title, own, asked, items, category=category)
     else:
-        about = request.for_items[-1] if request.for_items else None
+        named = subjects(context) if "{item}" in PLACEHOLDERS.get(row.logic, ()) else ()
+        about = named[-1] if named else None
         title = row.title
         if "{item}" in title:
-            title = title.replace("{item}", _title_of(recommender, context, about or ""))
+            if about is None:  # nobody can say what it is about
+                return
+            own = replace(own, fallback="none")
+            title = title.replace("{item}", _title_of(recommender, context, about))
         yield RowPlan(title, own, request, about_item=about)
 
 

@@ -71,7 +71,7 @@ def form_of(spec: ScenarioSpec) -> ScenarioForm:
 
 
 def given_form(form: MultiDict[str, str], error: InputError | None = None) -> ScenarioForm:
-    """The fields as they were sent, with the message of `error` at the field that it is of."""
+    """The fields as they were sent, with the message of `error` at the one it is of, or of the whole form."""
     values = {
         name: form.get(name, "")
         for name in (
@@ -80,7 +80,10 @@ def given_form(form: MultiDict[str, str], error: InputError | None = None) -> Sc
             *(n for group in GROUPS.values() for n in group.values()),
         )
     }
-    problems = {} if error is None else {_field_of(error.field): f"{error.expected}."}
+    problems = {}
+    if error is not None:
+        name = _field_of(error.field)
+        problems[name] = problem_of(error) if name == "form" else f"{error.expected}."
     return ScenarioForm(values, _with_spare(_lines_of(form)), problems)
 
 
@@ -105,6 +108,15 @@ def spec_of_form(form: MultiDict[str, str]) -> ScenarioSpec:
         given.pop("logic", None)
         given.pop("k", None)
     return read_spec(given)
+
+
+def problem_of(error: InputError) -> str:
+    """What is wrong, with the field of the specification that it is of.
+
+    >>> problem_of(InputError("rows[0].k", 0, "expected 1 or more"))
+    'rows[0].k: expected 1 or more.'
+    """
+    return f"{error.field}: {error.expected}."
 
 
 def changes(before: ScenarioSpec | None, after: ScenarioSpec) -> list[tuple[str, str, str]]:
@@ -151,11 +163,12 @@ def _with_spare(lists: Mapping[str, list[dict[str, str]]]) -> dict[str, list[dic
 def _field_of(name: str) -> str:
     """The form's field of a field of the specification.
 
-    >>> _field_of("boosts[1].when"), _field_of("promote.share"), _field_of("k"), _field_of("x")
-    ('boosts-1', 'promote_share', 'k', 'form')
+    >>> _field_of("boosts[1].when"), _field_of("promote.share"), _field_of("k"), _field_of("rows")
+    ('boost_when-1', 'promote_share', 'k', 'form')
     """
-    if found := re.match(r"(boosts|pins|rows)\[(\d+)\]", name):
-        return f"{found[1]}-{found[2]}"
+    if found := re.match(r"(boosts|pins|rows)\[(\d+)\]\.?(\w*)", name):
+        names = LISTS[found[1]]
+        return f"{names.get(found[3], next(iter(names.values())))}-{found[2]}"
     group, _, part = name.partition(".")
     if group in GROUPS:
         return GROUPS[group].get(part, next(iter(GROUPS[group].values())))

@@ -24,7 +24,7 @@ from recsys.storage.entities import answer_count_rows, item_rows, scenario_rows
 from recsys.storage.entities.scenario_rows import StoredScenario
 from recsys.text_rules import stored_text_problem
 from recsys.web.admin.access import PREFIX, done, view
-from recsys.web.admin.scenario_form import changes, form_of, given_form, spec_of_form
+from recsys.web.admin.scenario_form import changes, form_of, given_form, problem_of, spec_of_form
 from recsys.web.admin.what_if_page import moved
 from recsys.web.services import actor, now_us, services
 
@@ -118,7 +118,7 @@ def preview() -> str:
         after, gone = _answer_by(asked, spec)
         before = _answer_by(asked, stored.spec)[0] if stored is not None else _plain_answer(asked)
     except InputError as error:
-        return render_template("admin/scenario_preview.html", problem=f"{error.expected}.")
+        return render_template("admin/scenario_preview.html", problem=problem_of(error))
     places = {one.item_id: one.rank for one in before.items}
     return render_template(
         "admin/scenario_preview.html",
@@ -141,7 +141,7 @@ def estimate() -> str:
         name = request.form.get("name", "")[:64]
         found = estimate_scenario(shared.recommender, name, spec, ESTIMATE_LIMITS, now)
     except InputError as error:
-        return render_template("admin/scenario_estimate.html", problem=f"{error.expected}.")
+        return render_template("admin/scenario_estimate.html", problem=problem_of(error))
     except (NotEnoughDataError, NotFoundError) as error:
         return render_template("admin/scenario_estimate.html", problem=f"{error}.")
     return render_template("admin/scenario_estimate.html", estimate=found)

@@ -35,7 +35,7 @@ from recsys.web.api.recommendation_schemas import (
 )
 from recsys.web.api_keys import from_page
 from recsys.web.operations import QueryForm, operation
-from recsys.web.problem_details import FieldError, InvalidRequestError
+from recsys.web.problem_details import FieldError, InvalidRequestError, within_body
 from recsys.web.services import Services, now_us, services, stamps
 
 blueprint = Blueprint("recommendations", __name__, url_prefix="/api/v1")
@@ -146,7 +146,10 @@ def post_page(body: PageBody) -> dict[str, Any]:
             _check_page(body, one)
     shared = services()
     owner = _owner_in(body, page=from_page())
-    requests = [_asked(shared, one, **owner) for one in body.scenarios]
+    requests = []
+    for at, one in enumerate(body.scenarios):
+        with within_body(f"scenarios[{at}]"):
+            requests.append(_asked(shared, one, **owner))
     answers = answering.recommend_page(shared.recommender, requests, now_us(), stamps())
     told = [
         told_answer(shared, request, answer)
@@ -167,7 +170,11 @@ def post_page(body: PageBody) -> dict[str, Any]:
 )
 def post_recommendations_batch(body: BatchBody) -> dict[str, Any]:
     """Up to 100 requests in one; each is answered as if sent alone."""
-    return {"answers": [_for_body(one) for one in body.requests]}
+    answers = []
+    for at, one in enumerate(body.requests):
+        with within_body(f"requests[{at}]"):
+            answers.append(_for_body(one))
+    return {"answers": answers}
 
 
 def _for_body(body: RecommendationBody) -> dict[str, Any]:
