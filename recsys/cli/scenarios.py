@@ -80,6 +80,10 @@ def show_(name: NameArgument, config: ConfigOption = None, as_json: JsonOption =
 def set_(
     name: NameArgument,
     file: FileArgument,
+    based_on: Annotated[
+        int | None,
+        typer.Option(min=0, help="Only if this version, or with 0 none, still answers."),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,7 +97,7 @@ def set_(
     spec = read_spec(_read(file))
     database, actor, now_us = steering(config)
     with named_as_given(name="NAME"):
-        stored = scenarios.put_scenario(database, actor, name, spec, now_us)
+        stored = scenarios.put_scenario(database, actor, name, spec, now_us, based_on=based_on)
     show(_out(stored), as_json, f"{name}: version {stored.version} answers")
 
 

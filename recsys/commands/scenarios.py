@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from recsys.errors import ConflictError, InputError, NotFoundError
+from recsys.events.times import rfc3339
 from recsys.serving.item_snapshot import Catalogue, ItemSnapshot
 from recsys.serving.steering.scenarios import Scenario
 from recsys.steering.expressions.evaluation import Bindings
@@ -13,12 +14,23 @@ from recsys.steering.expressions.reading import ItemCondition
 from recsys.steering.scenario_spec import ScenarioSpec, check_titles
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows, scenario_rows
-from recsys.storage.entities.audit_rows import Actor, add_audit
+from recsys.storage.entities.audit_rows import Actor, add_audit, list_audit
 from recsys.storage.entities.scenario_rows import StoredScenario
 from recsys.storage.entities.stamps import read_stamps
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 MAX_SCENARIOS = 200  # that answer; each process holds them in memory
+
+
+class ScenarioChangedError(ConflictError):
+    """A scenario is not as it was read: somebody changed or deleted it in between."""
+
+    def __init__(self, name: str, based_on: int, present: int | None, by: str, at_us: int) -> None:
+        """`based_on`, `present`: versions, 0 and None where there is none; `by`, `at_us`: of the change."""
+        self.based_on, self.present, self.by, self.at_us = based_on, present, by, at_us
+        did = "deleted" if present is None else "changed"
+        state = "no version of it answers" if present is None else f"its version {present} answers"
+        super().__init__(f"{by} {did} scenario {name} at {rfc3339(at_us)}: {state}, not {based_on}")
 
 
 def put_scenario(
@@ -28,15 +40,21 @@ def put_scenario(
     spec: ScenarioSpec,
     now_us: int,
     catalogue: Catalogue | None = None,
+    based_on: int | None = None,
 ) -> StoredScenario:
     """Let `name` answer as `spec` says from the next request on; its new version.
 
     One that says what the present version says changes nothing and is that version. `catalogue`: of this
-    process, where it holds one. Raises InputError where a rule, a title or a pin names what is not there.
+    process, where it holds one. `based_on`: the version that was read before, 0 where there was none; None
+    overwrites whatever answers. Raises InputError where a rule, a title or a pin names what is not there,
+    ScenarioChangedError where another version answers by now.
     """
     check_name(name)
     with database.begin() as connection:
         check_spec(connection, spec, catalogue or Catalogue(), now_us)
+        scenario_rows.take_turns(connection)
+        if based_on is not None:
+            _check_unchanged(connection, name, based_on)
         return put_in(connection, actor, name, spec, now_us)
 
 
@@ -133,6 +151,17 @@ def check_spec(
         if pin.item_id in missing:
             expected = "expected an item of the catalogue"
             raise InputError(f"pins[{index}].item_id", pin.item_id, expected)
+
+
+def _check_unchanged(connection: Connection, name: str, based_on: int) -> None:
+    present = scenario_rows.get_scenario(connection, name)
+    if present is not None and present.version != based_on:
+        by, at_us = present.author, present.created_at_us
+        raise ScenarioChangedError(name, based_on, present.version, by, at_us)
+    if present is None and based_on:
+        for line in list_audit(connection, 1, action="scenario.delete", subject=name):
+            raise ScenarioChangedError(name, based_on, None, line.actor, line.at_us)
+        raise ConflictError(f"no version of scenario {name} answers, not {based_on}")
 
 
 def _check_rule(

@@ -1,5 +1,6 @@
 """Conversions and money: from answers and events to the report, the dashboard, exports and erasure."""
 
+import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -143,6 +144,11 @@ def test_money_stands_on_the_pages(shop, add_account):
     with shop.database.begin() as connection:
         add_account(connection, "ada", "viewer")
     client = log_in(shop, "ada")[0]
+    shop.call("PUT", "/scenarios/home", json={"k": 3})
+    shop.call("PUT", "/scenarios/mail", json={"k": 3})
+    listed = client.get("/admin/scenarios").get_data(as_text=True)
+    cells = re.findall(r'data-label="Revenue" class="number">([^<]*)<', listed)
+    assert cells == ["6.00 EUR", "0.00 EUR"]  # home's, without what was paid in dollars; mail's
     overview = client.get("/admin/overview").get_data(as_text=True)
     assert "Value from recommendations" in overview and "12.00 EUR" in overview
     assert "75.0% of all value" in overview  # cid's four euros came from elsewhere

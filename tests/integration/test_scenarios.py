@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from recsys.errors import ConflictError
 from recsys.storage.engine.database import Database
 from recsys.storage.entities import account_rows, audit_rows, impression_rows, item_rows
 from recsys.storage.schema import migrate
@@ -328,7 +329,9 @@ def test_what_the_files_of_a_team_say_comes_in_by_the_command_line(shop, tmp_pat
     file.write_text(json.dumps({"logic": "latest", "k": 3}))
     scenarios.set_("mail", file, config=config, as_json=True)
     file.write_text(json.dumps({"logic": "popular", "k": 3}))
-    scenarios.set_("mail", file, config=config, as_json=True)
+    with pytest.raises(ConflictError, match="cli changed scenario mail"):
+        scenarios.set_("mail", file, based_on=0, config=config, as_json=True)
+    scenarios.set_("mail", file, based_on=1, config=config, as_json=True)
     scenarios.rollback("mail", None, config=config, as_json=True)
     scenarios.list_(config=config, as_json=True)
     *_, rolled, listed = map(json.loads, capsys.readouterr().out.splitlines())
@@ -371,7 +374,7 @@ def operator(shop, add_account):
 
     def send(path, status=200, **form):
         where = f"/admin/scenarios{path}"
-        data = {"csrf_token": found, **form}
+        data = {"csrf_token": found, "based_on": "0", **form}
         answer = client.post(where, data=data) if form else client.get(where)
         assert answer.status_code == status, answer.get_data(as_text=True)
         return answer.get_data(as_text=True)
@@ -399,13 +402,16 @@ def test_the_editor_saves_what_its_fields_say_and_marks_the_field_that_is_wrong(
     assert 'value="price&gt;1"' in page and 'value="50"' in page
     taken = operator("/new", 409, **fields)
     assert 'id="problem-name"' in taken
+    fields["based_on"] = "1"
     wrong = operator(
         "/one/desk", 422, **{**fields, "boost_when": ["", "prise<3"], "boost_factor": ["", "2"]}
     )
     assert 'id="problem-boost_when-0"' in wrong and "nearest: price" in wrong
     assert 'value="prise&lt;3"' in wrong  # what was typed is not lost
     rows = {"row_title": ["Many"] * 8, "row_logic": ["popular"] * 8, "row_k": ["200"] * 8}
-    assert "rows: expected at most 1,000 items in all." in operator("/one/desk", 422, **rows)
+    assert "rows: expected at most 1,000 items in all." in operator(
+        "/one/desk", 422, based_on="1", **rows
+    )
     wrong = operator("/one/desk", 422, **{**fields, "boost_factor": ["-1", ""]})
     assert 'id="problem-boost_factor-0"' in wrong
     operator("/one/desk", 303, **{**fields, "k": "5"})
@@ -417,6 +423,52 @@ def test_the_editor_saves_what_its_fields_say_and_marks_the_field_that_is_wrong(
     assert "/admin/scenarios/one/desk" in listed
     operator("/one/desk/delete", 303, sure="yes")
     operator("/one/desk", 404)
+
+
+def test_who_saves_over_a_change_is_told_whose_it_is_and_loses_nothing(shop, operator):
+    put(shop, "shared", k=3)
+    mine = {"based_on": "1", "logic": "popular", "fallback": "popular", "k": "7"}
+    put(shop, "shared", k=4)
+    told = operator("/one/shared", 409, **mine)
+    assert re.search(r"Not saved: key \w+ saved version 2 <time", told)
+    assert "while you were editing version 1" in told and 'href="#version-2"' in told
+    assert re.search(r'id="version-2">.*<del>3</del> <ins>4</ins>', told, re.S)
+    assert 'value="7"' in told and 'name="based_on" value="2"' in told
+    assert shop.get("/scenarios/shared")["spec"] == {"k": 4}
+    # A mistake that is found first is no way round it.
+    wrong = operator("/one/shared", 422, **{**mine, "k": "many"})
+    assert 'name="based_on" value="1"' in wrong and 'value="many"' in wrong
+    operator("/one/shared", 303, **{**mine, "based_on": "2"})
+    assert shop.get("/scenarios/shared")["spec"] == {"logic": "popular", "k": 7}
+    shop.call("DELETE", "/scenarios/shared")
+    told = operator("/one/shared", 409, **{**mine, "based_on": "3"})
+    assert re.search(r"Not saved: key \w+ deleted this scenario <time", told)
+    assert 'value="7"' in told and 'name="based_on" value="0"' in told
+    assert 'action="/admin/scenarios/new"' in told
+    operator("/new", 303, **{**mine, "based_on": "0", "name": "shared"})
+    assert shop.get("/scenarios/shared")["version"] == 4
+
+
+def test_a_put_that_is_based_on_a_version_is_refused_where_another_answers(shop):
+    def based_on(version, status=200, **spec):
+        path = f"/scenarios/based?based_on={version}"
+        return shop.call("PUT", path, json=spec, status=status).get_json()
+
+    assert "no version of scenario based answers, not 1" in based_on(1, 409)["detail"]
+    assert based_on(0, k=3)["version"] == 1
+    told = based_on(0, 409, k=4)["detail"]
+    assert re.fullmatch(
+        r"key \w+ changed scenario based at \S+Z: its version 1 answers, not 0", told
+    )
+    assert based_on(1, k=4)["version"] == 2
+    assert "its version 2 answers, not 1" in based_on(1, 409, k=5)["detail"]
+    assert based_on("x", 422)["errors"][0]["field"] == "based_on"
+    shop.call("DELETE", "/scenarios/based")
+    told = based_on(2, 409, k=5)["detail"]
+    assert re.fullmatch(
+        r"key \w+ deleted scenario based at \S+Z: no version of it answers, not 2", told
+    )
+    assert based_on(0, k=5)["version"] == 3
 
 
 def test_the_preview_shows_both_lists_and_what_the_rules_leave_out(shop, operator):

@@ -58,6 +58,23 @@ def revenue(
     )
 
 
+def revenue_by_scenario(
+    connection: Connection, since_us: int, until_us: int, currency: str
+) -> dict[str, float]:
+    """What counts for the answers of each scenario, of conversions in [since_us, until_us), less returns."""
+    statement = (
+        select(conversions.c.scenario, func.sum(conversions.c.value))
+        .where(
+            conversions.c.event_at_us >= since_us,
+            conversions.c.event_at_us < until_us,
+            conversions.c.answered_at_us.is_not(None),
+            in_currency(currency),
+        )
+        .group_by(conversions.c.scenario)
+    )
+    return {name: float(value) for name, value in connection.execute(statement)}
+
+
 @dataclass(frozen=True, slots=True)
 class ItemRevenue:
     """What an item sold, and what of it counts for answers."""

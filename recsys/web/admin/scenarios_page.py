@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 from flask import Blueprint, Response, make_response, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from recsys.commands import scenarios
+from recsys.commands.scenarios import ScenarioChangedError
 from recsys.errors import ConflictError, InputError, NotEnoughDataError, NotFoundError
 from recsys.events.fields import Event
 from recsys.events.times import DAY_US
@@ -20,11 +21,19 @@ from recsys.serving.steering.scenarios import Scenario
 from recsys.serving.steering.steered_answers import left_out
 from recsys.steering.scenario_spec import Fallback, Logic, ScenarioSpec
 from recsys.storage.dashboard import catalogue_views
+from recsys.storage.dashboard.revenue import revenue_by_scenario
 from recsys.storage.entities import answer_count_rows, item_rows, scenario_rows
 from recsys.storage.entities.scenario_rows import StoredScenario
 from recsys.text_rules import stored_text_problem
 from recsys.web.admin.access import PREFIX, done, view
-from recsys.web.admin.scenario_form import changes, form_of, given_form, problem_of, spec_of_form
+from recsys.web.admin.scenario_form import (
+    ScenarioForm,
+    changes,
+    form_of,
+    given_form,
+    problem_of,
+    spec_of_form,
+)
 from recsys.web.admin.what_if_page import moved
 from recsys.web.services import actor, now_us, services
 
@@ -41,18 +50,23 @@ PREVIEWED = ("preview_user", "preview_items")
 
 @view(blueprint, "", role="viewer")
 def index() -> str:
-    """The scenarios, with the answers and clicks of the last days."""
+    """The scenarios, with the answers, clicks and revenue of the last days."""
     now = now_us()
+    since, currency = now - COUNTED_DAYS * DAY_US, services().settings.attribution.currency
     with services().database.connect() as connection:
         rows = scenario_rows.list_scenarios(connection)
-        counted = answer_count_rows.counts(
-            connection, now - COUNTED_DAYS * DAY_US, now, ["scenario"]
-        )
+        counted = answer_count_rows.counts(connection, since, now, ["scenario"])
+        earned = revenue_by_scenario(connection, since, now, currency)
     counts = {one["scenario"]: one for one in counted}
     stored = {one.name for one in rows}
     labels = [one for name, one in counts.items() if name and name not in stored]
     return render_template(
-        "admin/scenarios.html", rows=rows, counts=counts, labels=labels, days=COUNTED_DAYS
+        "admin/scenarios.html",
+        rows=rows,
+        counts=counts,
+        earned=earned,
+        labels=labels,
+        days=COUNTED_DAYS,
     )
 
 
@@ -65,35 +79,31 @@ def new() -> Response:
 @view(blueprint, "/new", role="operator", methods=("POST",))
 def create() -> AnyResponse:
     """Store a scenario's first version."""
-    name = request.form.get("name", "").strip()
-    with services().database.connect() as connection:
-        if name and scenario_rows.get_scenario(connection, name) is not None:
-            error = InputError("name", name, "There is a scenario of this name already")
-            return _editor(name, None, given_form(request.form, error), 409)
-    return _save(name, None)
+    return _save(request.form.get("name", "").strip())
 
 
 @view(blueprint, "/one/<name>", role="viewer")
 def show(name: str) -> Response:
     """A scenario: the editor, a preview, and its versions."""
-    stored = _stored(name)
+    with services().database.connect() as connection:
+        stored = scenario_rows.get_scenario(connection, name)
+    if stored is None:
+        raise NotFoundError("scenario", name)
     return _editor(name, stored, form_of(stored.spec))
 
 
 @view(blueprint, "/one/<name>", role="operator", methods=("POST",))
 def save(name: str) -> AnyResponse:
-    """Store the next version."""
-    return _save(name, _stored(name))
+    """Store the next version, unless somebody stored one meanwhile."""
+    return _save(name)
 
 
 @view(blueprint, "/one/<name>/rollback", role="operator", methods=("POST",))
 def roll_back(name: str) -> AnyResponse:
     """Go back to an earlier version."""
-    text = request.form.get("version", "")
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InputError("version", text, "expected the number of a version")
-    done_now = scenarios.roll_back(services().database, actor(), name, int(text), now_us())
-    message = f"{name} is answered as version {text} says, now version {done_now.version}."
+    version = _version("version")
+    done_now = scenarios.roll_back(services().database, actor(), name, version, now_us())
+    message = f"{name} is answered as version {version} says, now version {done_now.version}."
     return done(message, "admin_scenarios.show", name=name)
 
 
@@ -187,32 +197,66 @@ def _plain_answer(asked: Request) -> Answer:
     return answering.answer_assigned(services().recommender, Assigned(asked), now_us())
 
 
-def _stored(name: str) -> StoredScenario:
-    with services().database.connect() as connection:
-        found = scenario_rows.get_scenario(connection, name)
-    if found is None:
-        raise NotFoundError("scenario", name)
-    return found
+def _version(field: str) -> int:
+    """The version that a field of the form names. Raises InputError."""
+    text = request.form.get(field, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InputError(field, text, "expected the number of a version")
+    return int(text)
 
 
-def _save(name: str, before: StoredScenario | None) -> AnyResponse:
-    shared = services()
+def _save(name: str) -> AnyResponse:
+    """Store what the form says, or show it again as it was typed, with what keeps it from being stored."""
+    shared, based_on = services(), _version("based_on")
     try:
         spec = spec_of_form(request.form)
-        catalogue = shared.recommender.catalogue
-        stored = scenarios.put_scenario(shared.database, actor(), name, spec, now_us(), catalogue)
+        stored = scenarios.put_scenario(
+            shared.database,
+            actor(),
+            name,
+            spec,
+            now_us(),
+            shared.recommender.catalogue,
+            based_on,
+        )
     except InputError as error:
-        return _editor(name, before, given_form(request.form, error), 422)
+        return _edited_again(name, based_on, error=error)
+    except ScenarioChangedError as error:
+        if based_on == 0:
+            taken = InputError("name", name, "There is a scenario of this name already")
+            return _edited_again(name, 0, 409, taken)
+        return _edited_again(name, error.present or 0, 409, conflict=error)
     except ConflictError as error:
-        problem = InputError("form", name, str(error))
-        return _editor(name, before, given_form(request.form, problem), 409)
+        return _edited_again(name, based_on, 409, conflict=error)
     message = f"Version {stored.version} of {name} answers from the next request on."
-    if before is not None and before.version == stored.version:
+    if stored.version == based_on:
         message = "Nothing was changed."
     return done(message, "admin_scenarios.show", name=name)
 
 
-def _editor(name: str, stored: StoredScenario | None, form: Any, status: int = 200) -> Response:
+def _edited_again(
+    name: str,
+    based_on: int,
+    status: int = 422,
+    error: InputError | None = None,
+    conflict: ConflictError | None = None,
+) -> Response:
+    """The editor with what was typed. `based_on`: the version that saving will be an answer to; 0: none."""
+    stored = None
+    if based_on:
+        with services().database.connect() as connection:
+            stored = scenario_rows.get_scenario(connection, name)
+    return _editor(name, stored, given_form(request.form, error), status, based_on, conflict)
+
+
+def _editor(
+    name: str,
+    stored: StoredScenario | None,
+    form: ScenarioForm,
+    status: int = 200,
+    based_on: int | None = None,
+    conflict: ConflictError | None = None,
+) -> Response:
     with services().database.connect() as connection:
         versions = []
         if stored is not None:  # one more than is shown, for what the last one changed
@@ -229,6 +273,8 @@ def _editor(name: str, stored: StoredScenario | None, form: Any, status: int = 2
         stored=stored,
         form=form,
         history=history,
+        based_on=based_on if based_on is not None else stored.version if stored is not None else 0,
+        conflict=conflict,
         logics=get_args(Logic),
         fallbacks=get_args(Fallback),
         names=[*("price", "category", "title", "item_id"), *properties],

@@ -50,6 +50,14 @@ class VersionsAnswer(BaseModel):
     next_cursor: str | None
 
 
+class PutQuery(Strict):
+    based_on: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="The version that was read before, 0 where there was none: "
+        "409 names who changed it, where another answers by now. By default whatever answers is replaced",
+    )
+
+
 class IntervalOut(BaseModel):
     """A figure with its 95% interval over visitors."""
 
@@ -125,16 +133,25 @@ def get_scenario(name: str) -> dict[str, Any]:
     "PUT",
     "/scenarios/<id:name>",
     scope="admin",
+    query=PutQuery,
     body=ScenarioSpec,
     answer=ScenarioOut,
     statuses=(200, 409),
     example=EXAMPLE,
 )
-def put_scenario(name: str, body: ScenarioSpec) -> dict[str, Any]:
+def put_scenario(name: str, query: PutQuery, body: ScenarioSpec) -> dict[str, Any]:
     """Create a scenario or its next version, which answers from the next request on."""
     shared = services()
-    catalogue = shared.recommender.catalogue
-    return _out(scenarios.put_scenario(shared.database, actor(), name, body, now_us(), catalogue))
+    stored = scenarios.put_scenario(
+        shared.database,
+        actor(),
+        name,
+        body,
+        now_us(),
+        shared.recommender.catalogue,
+        query.based_on,
+    )
+    return _out(stored)
 
 
 @operation(
