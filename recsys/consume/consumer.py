@@ -32,6 +32,7 @@ from recsys.storage.entities.stream_rows import Move, PartitionRow
 METADATA_SECONDS = 30.0  # between looks for new partitions
 LEAST_PAUSE, MOST_PAUSE = 0.25, 10.0  # seconds, after the first and the last of many failures
 IDLE_SECONDS = 0.2  # without a partition
+REMIND_SECONDS = 60.0  # between two warnings of one failure
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,8 @@ class Consumer:
     _known: tuple[Partition, ...] = ()  # of the topics, as the broker last said
     _asked_at: float = float("-inf")
     _failures: int = 0
+    _failing_since: float = 0.0
+    _warned: tuple[str, float] = ("", 0.0)  # of what, and when
 
     def run(self, stop: Signal) -> None:
         """Consume until `stop` is set; the batch at hand is ended first."""
@@ -149,8 +152,7 @@ class Consumer:
     def _pause(self, error: RecsysError, stop: Signal) -> None:
         """Wait a little longer each time; beat meanwhile, so that the partitions stay here."""
         self._failures += 1
-        if self._failures == 1:
-            log.warning("consuming stopped", source=self.shares.source, reason=str(error))
+        self._warn(str(error))
         self._start_over()
         self._asked_at = float("-inf")
         if not isinstance(error, StorageUnavailableError):
@@ -159,6 +161,21 @@ class Consumer:
             self.shares.look_soon()
         longest = min(MOST_PAUSE, self.shares.lease_seconds / 3)
         stop.wait(min(longest, LEAST_PAUSE * 2 ** min(self._failures - 1, 10)))
+
+    def _warn(self, reason: str) -> None:
+        """Say why nothing is read: at once, when the reason changes, and each minute that it stays."""
+        now = self.clock()
+        if self._failures == 1:
+            self._failing_since = now
+            log.warning("consuming stopped", source=self.shares.source, reason=reason)
+        elif reason != self._warned[0] or now - self._warned[1] >= REMIND_SECONDS:
+            seconds = round(now - self._failing_since)
+            log.warning(
+                "still not consuming", source=self.shares.source, reason=reason, seconds=seconds
+            )
+        else:
+            return
+        self._warned = (reason, now)
 
     def _leave(self) -> None:
         try:
