@@ -19,7 +19,7 @@ export interface RowOptions {
   image?: string;
   /** Shows prices, in this currency: EUR. */
   currency?: string;
-  /** The placement, for reports. */
+  /** The stored scenario that answers, or else a placement for reports. */
   scenario?: string;
   category?: string;
 }

@@ -134,6 +134,39 @@ def test_a_row_is_drawn_seen_clicked_and_the_click_attributed(browser, served, s
     assert wrong == []
 
 
+def test_a_row_of_a_scenario_shows_what_the_scenario_says(browser, served, shop_page):
+    def put(**spec):
+        served.service.call("PUT", "/scenarios/start", json=spec)
+
+    put(logic="popular", k=3, pins=[{"item_id": "P0030", "position": 1}], exclude_items=["P0001"])
+    body = '<div id="row" data-recsys="recommend" data-title="For you" data-link="/p/{item_id}" data-scenario="start"></div>'
+    address, wrong = shop_page("/", body=body), []
+    with visitor(browser, wrong) as page:
+        page.goto(address)
+        tiles = page.get_by_role("list", name="For you").get_by_role("listitem")
+        expect(tiles).to_have_count(3)
+        expect(tiles.first).to_have_attribute("data-item", "P0030")
+        assert "P0001" not in [tile.get_attribute("data-item") for tile in tiles.all()]
+        put(logic="latest", k=2)  # answers from the next request on
+        page.reload()
+        expect(tiles).to_have_count(2)
+        newest = [tile.get_attribute("data-item") for tile in tiles.all()]
+        assert "P0030" not in newest or newest[0] != "P0030"
+        shop_page(f"/p/{newest[1]}", f'data-recsys-view="{newest[1]}"', body="a page")
+        tiles.nth(1).get_by_role("link").click()
+        session = session_of(page)
+
+        def clicked():
+            views = served.stored(session)
+            return views[0].recommendation_id if views else None
+
+        answer = served.service.get(f"/recommendations/{until(clicked)}")
+    told = answer["session_id"], answer["scenario"], answer["scenario_version"]
+    assert told == (session, "start", 2)
+    assert [one["item_id"] for one in answer["items"]] == newest
+    assert wrong == []
+
+
 @pytest.mark.parametrize("kind", ["similar", "next", "popular"])
 def test_lists_of_the_catalogue_are_drawn(browser, served, shop_page, kind):
     address, wrong = shop_page("/", 'data-recsys-view="P0001"', list=kind, title="More"), []
