@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import structlog
 
-from recsys.errors import InputError, NotFoundError, StorageUnavailableError
+from recsys.errors import InputError, NotFoundError
 from recsys.events.identity import asker_key
 from recsys.serving.answers import InArm, Request, ShadowArm
 from recsys.serving.steering.scenarios import Scenario
@@ -18,7 +18,7 @@ from recsys.steering.scenario_spec import ScenarioSpec, read_spec
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import experiment_rows, scenario_rows
 from recsys.storage.entities.experiment_rows import ExperimentRow
-from recsys.storage.entities.stamps import Stamps, read_stamps
+from recsys.storage.entities.stamps import StampedCache, Stamps
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +50,8 @@ class Experiments:
 
     def __init__(self, database: Database, key: Callable[[], bytes | None]) -> None:
         """`key`: what arms are drawn with; None where it cannot be had."""
-        self._database = database
         self._key = key
-        self._held: tuple[int, tuple[_Running, ...]] = (-1, ())
+        self._table = StampedCache[tuple[_Running, ...]](database, "experiments", _read, ())
 
     def assigned(
         self, request: Request, scenario: Scenario | None, stamps: Stamps | None
@@ -62,7 +61,7 @@ class Experiments:
         `scenario`: the stored one that the request names. `stamps`: as read for this request; without
         them, and with the database away, the experiments are those read last.
         """
-        running = self._table(stamps)
+        running = self._table.latest if stamps is None else self._table.at(stamps)
         usual = request if scenario is None else scenario.applied(request)
         unit = asker_key(request.user_id, request.session_id) if running else None
         if unit is None:
@@ -125,18 +124,6 @@ class Experiments:
         if known is None or known[0] is not base:
             known = one.varied[arm.name] = (base, _varied(base, arm, one.row.name))
         return known[1].applied(request)
-
-    def _table(self, stamps: Stamps | None) -> tuple[_Running, ...]:
-        held = self._held
-        if stamps is None or stamps.experiments == held[0]:
-            return held[1]
-        try:
-            with self._database.connect() as connection:
-                stamp = read_stamps(connection).experiments
-                self._held = held = (stamp, _read(connection))
-        except StorageUnavailableError:
-            pass
-        return held[1]
 
 
 def _varied(base: Scenario, arm: Arm, name: str) -> Scenario:

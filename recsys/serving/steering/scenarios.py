@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from recsys.config.exclude_seen import seen_types
-from recsys.errors import StorageUnavailableError
 from recsys.serving.answers import Boost, Request, ScenarioRules
 from recsys.steering.expressions.expression import parse_score
 from recsys.steering.expressions.reading import read_condition
 from recsys.steering.scenario_spec import ScenarioSpec
-from recsys.storage.engine.database import Database
+from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import scenario_rows
-from recsys.storage.entities.stamps import Stamps, read_stamps
+from recsys.storage.entities.stamps import StampedCache, Stamps
 
 
 @dataclass(frozen=True)
@@ -83,28 +82,16 @@ class Scenarios:
     """The scenarios that answer, held in memory under their stamp; safe to share between threads."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._held: tuple[int, Mapping[str, Scenario]] = (-1, {})
+        self._table = StampedCache[Mapping[str, Scenario]](database, "scenarios", _read, {})
 
     def find(self, name: str, stamps: Stamps | None) -> Scenario | None:
         """The scenario of that name; None where it is a label alone.
 
         `stamps`: as read from the database for this very request, where they were.
         """
-        return self._table(stamps).get(name)
+        return self._table.at(stamps).get(name)
 
-    def _table(self, stamps: Stamps | None) -> Mapping[str, Scenario]:
-        """By name; with the database away, as they were read last."""
-        held = self._held
-        if stamps is not None and stamps.scenarios == held[0]:
-            return held[1]
-        try:
-            with self._database.connect() as connection:
-                stamp = read_stamps(connection).scenarios
-                if stamp != held[0]:
-                    rows = scenario_rows.list_scenarios(connection)
-                    held = stamp, {row.name: Scenario(row.spec, row.version) for row in rows}
-                    self._held = held
-        except StorageUnavailableError:
-            pass
-        return held[1]
+
+def _read(connection: Connection) -> dict[str, Scenario]:
+    rows = scenario_rows.list_scenarios(connection)
+    return {row.name: Scenario(row.spec, row.version) for row in rows}
