@@ -9,7 +9,17 @@ from recsys.events.fields import Event
 from recsys.events.times import from_us
 from recsys.ingest.item_body import check_item
 from recsys.models.lstm.checkpoint import Progress
-from recsys.storage.entities import account_rows, event_rows, item_rows, job_rows, version_rows
+from recsys.steering.experiment_spec import Arm, ExperimentSpec
+from recsys.steering.scenario_spec import ScenarioSpec
+from recsys.storage.entities import (
+    account_rows,
+    event_rows,
+    experiment_rows,
+    item_rows,
+    job_rows,
+    scenario_rows,
+    version_rows,
+)
 from recsys.web.services import now_us
 
 
@@ -34,6 +44,9 @@ def desk(bare, add_account, version_row):
         for at in range(27):
             run_id = job_rows.request_run(connection, "prune", "cli", now)
             job_rows.finish_run(connection, run_id, "failed" if at % 2 else "succeeded", now)
+        scenario_rows.add_version(connection, "Home-page", ScenarioSpec(), "ann", now)
+        spec = ExperimentSpec((Arm("now"), Arm("none", hold_out=True)))
+        experiment_rows.put_draft(connection, "hold-out", spec, "ann", now)
         for role in ("viewer", "admin"):
             add_account(connection, role, role)
             token = account_rows.begin_session(connection, role, None, now)
@@ -105,6 +118,8 @@ def test_a_sorted_list_goes_on_where_the_page_before_ended(desk):
         ("7", "/admin/jobs/runs/7"),
         ("prune", "/admin/jobs/runs/27"),
         ("quality", "/admin/data-quality"),
+        ("home", "/admin/scenarios/one/Home-page"),
+        ("OLD-O", "/admin/experiments/hold-out"),
     ],
 )
 def test_the_search_finds_everything(desk, asked, found):

@@ -1,4 +1,6 @@
-"""Search over everything: pages, users, items, versions and runs, from any page by Ctrl-K or "/"."""
+"""Search over everything, from any page by Ctrl-K or "/": pages, users, items, scenarios, experiments, versions
+and runs.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from flask import Blueprint, g, render_template, url_for
 from recsys.errors import InputError
 from recsys.storage.dashboard import catalogue_views
 from recsys.storage.engine.database import Connection
-from recsys.storage.entities import job_rows, version_rows
+from recsys.storage.entities import experiment_rows, job_rows, scenario_rows, version_rows
 from recsys.storage.entities.job_rows import FILE_JOBS, JOBS
 from recsys.text_rules import stored_text_problem
 from recsys.web.admin.access import PREFIX, view
@@ -22,6 +24,7 @@ blueprint = Blueprint("admin_search", __name__, url_prefix=f"{PREFIX}/search")
 
 FOUND = 6  # of each kind
 VERSIONS = 200  # the newest, among which is searched
+EXPERIMENTS = 200  # likewise
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def _groups() -> list[tuple[str, list[Hit]]]:
         with services().database.connect() as connection:
             found["Users"] = _users(connection, text)
             found["Items"] = _items(connection, text)
+            found["Scenarios"] = _scenarios(connection, text.casefold())
+            found["Experiments"] = _experiments(connection, text.casefold())
             found["Models"] = _versions(connection, text.casefold())
             found["Runs"] = _runs(connection, text.casefold())
     return [(kind, hits[:FOUND] if text else hits) for kind, hits in found.items() if hits]
@@ -88,6 +93,22 @@ def _items(connection: Connection, text: str) -> list[Hit]:
     return [
         Hit(one.title or one.item_id, url_for("admin_items.show", item_id=one.item_id), one.item_id)
         for one in found
+    ]
+
+
+def _scenarios(connection: Connection, text: str) -> list[Hit]:
+    return [
+        Hit(one.name, url_for("admin_scenarios.show", name=one.name), f"version {one.version}")
+        for one in scenario_rows.list_scenarios(connection)
+        if text in one.name.casefold()
+    ]
+
+
+def _experiments(connection: Connection, text: str) -> list[Hit]:
+    return [
+        Hit(one.name, url_for("admin_experiments.show", experiment=one.name), one.state)
+        for one in experiment_rows.list_experiments(connection, EXPERIMENTS)
+        if text in one.name.casefold()
     ]
 
 
