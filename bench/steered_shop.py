@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,13 @@ from recsys.ingest.event_files import ReadOptions
 from recsys.progress import Say
 from recsys.serving.answering import recommend
 from recsys.serving.answers import Answer, Request
+from recsys.serving.context import stored_context
 from recsys.serving.recommender import Recommender
+from recsys.serving.steering.experiments import Assigned
+from recsys.serving.steering.reranking import tried_items, widened
 from recsys.serving.steering.scenarios import Scenario
+from recsys.serving.steering.steered_answers import ranked_candidates
+from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.engine.database import Database
 from recsys.training.run import Run
 
@@ -57,6 +63,18 @@ class SteeredShop:
 
     def answer(self, visitor: int, scenario: Scenario) -> Answer:
         """What a visitor is shown, after what they viewed in this session."""
+        return recommend(self.recommender, scenario.applied(self._request(visitor)), self.now_us)
+
+    def tried(self, visitor: int, spec: ScenarioSpec) -> list[str]:
+        """The items that a scenario which explores would try in what the visitor is shown."""
+        assigned = Assigned(Scenario(spec).applied(self._request(visitor)))
+        model = self.recommender.choose_model(assigned)
+        context = stored_context(self.recommender, assigned.request, model, self.now_us)
+        ranked = ranked_candidates(self.recommender, widened(context, spec), spec)
+        chosen = list(itertools.islice(ranked, K))
+        return [one.item_id for one in tried_items(self.recommender, context, chosen, ranked)]
+
+    def _request(self, visitor: int) -> Request:
         viewed = self.shoppers.memory[visitor]
         viewed = viewed[viewed >= 0][::-1]
         session = f"visitor-{self.prefix}{visitor}"
@@ -66,8 +84,7 @@ class SteeredShop:
             )
             for at, product in enumerate(viewed.tolist())
         )
-        request = Request(session_id=session, events=events, k=K, exclude_seen="none")
-        return recommend(self.recommender, scenario.applied(request), self.now_us)
+        return Request(session_id=session, events=events, k=K, exclude_seen="none")
 
     def numbers(self, answers: Sequence[Sequence[str]]) -> Int64Array:
         """Products of lists of the same length; (B, K)."""

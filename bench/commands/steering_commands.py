@@ -22,10 +22,10 @@ def steering(
     ] = "",
     draws: Annotated[
         int, typer.Option(min=1, max=10_000, help="Logs that the off-policy estimate is drawn.")
-    ] = 100,
+    ] = 200,
     visitors: Annotated[
         int, typer.Option(min=100, max=100_000, help="Visitors of the shop, and answers of a log.")
-    ] = 1_000,
+    ] = 3_000,
     experiments: Annotated[
         int, typer.Option(min=1, max=100_000, help="Simulated of equal arms, and of others.")
     ] = 200,

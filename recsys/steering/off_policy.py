@@ -11,7 +11,8 @@ and the sums are divided by what the weights add up to (self-normalised importan
 positions: Swaminathan and Joachims 2015; the position-based model: Li et al. 2018). With `examined` =
 rank ** -decay, whose decay is learned from explored positions, where relevance does not depend on the rank;
 without enough of them an item counts at its own rank alone. Intervals are those of the linearised
-estimate, clustered by unit, on a scale of logarithms; they hold what is uncertain of the decay too.
+estimate, clustered by unit, with what rare rewards and what was never shown add to them; they hold what is
+uncertain of the decay too.
 """
 
 from __future__ import annotations
@@ -24,8 +25,14 @@ import numpy as np
 
 from recsys.errors import NotEnoughDataError
 from recsys.events.array_types import BoolArray, Float64Array, Int64Array
+from recsys.steering.off_policy_intervals import (
+    CountedRewards,
+    Errors,
+    Interval,
+    Z,
+    interval,
+)
 
-Z = 1.959964  # of a 95% interval
 MIN_UNITS = 100  # units that the weights are worth
 MIN_OVERLAP = 0.9  # of what the candidate would show, by its chance of being examined
 MIN_REWARDS = 20  # logged positions with a reward that count for the candidate
@@ -46,14 +53,6 @@ class LoggedPositions:
     candidate_ranks: Int64Array  # (L,) the item's rank in the candidate's answer; 0: not among them
     candidate_sizes: Int64Array  # (N,) items of the candidate's answer
     rewards: Float64Array  # (L, M); the first are clicks, 0 or 1
-
-
-class Interval(NamedTuple):
-    """A figure an answer, with its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,11 @@ class _Weighted(NamedTuple):
 
     rewards: Float64Array  # (L,) weight of each position's rewards
     norms: Float64Array  # (L,) its part of the sum that divides
-    whole: float  # what that sum is expected to be
+    expected: Float64Array  # (N,) what that part of each answer is expected to be
+
+    @property
+    def whole(self) -> float:
+        return float(self.expected.sum())
 
 
 @dataclass(frozen=True)
@@ -102,28 +105,43 @@ def estimate(logged: LoggedPositions) -> OffPolicyEstimate:
     units = int(logged.units.max()) + 1
     decay = _learned_decay(logged, units)
     weighted = _candidate_weights(logged, decay.value if decay else None)
+    present = _current_weights(logged, decay)
     owners = logged.units[logged.answers]
     by_unit = np.bincount(owners, weighted.norms, units)
-    total = float(by_unit.sum())
-    overlap = total / max(weighted.whole, 1e-12)
-    effective = total**2 / max(float((by_unit**2).sum()), 1e-12)
+    overlap = _overlap(logged, weighted, present, units)
+    effective = float(by_unit.sum()) ** 2 / max(float((by_unit**2).sum()), 1e-12)
     _refuse(overlap, effective, decay)
+    missing = max(1 - overlap, 0.0)
     found: list[RewardEstimate | None] = []
     for column in range(logged.rewards.shape[1]):
         reward = logged.rewards[:, column]
-        candidate, errors = _ratio(logged, reward, weighted, units)
-        current, current_errors = _ratio(logged, reward, _current_weights(logged, decay), units)
+        candidate, parts = _ratio(logged, reward, weighted, units)
+        current, current_parts = _ratio(logged, reward, present, units)
         rewarded = np.count_nonzero(reward[weighted.rewards > 0])
         if rewarded < MIN_REWARDS or candidate <= 0 or current <= 0:
             found.append(None)
             continue
-        relative, current_relative = errors / candidate, current_errors / current
-        ends = _with_decay(logged, reward, decay, candidate, relative)
-        lift = _interval(candidate / current, *(end - current_relative for end in ends))
+        chances = _examined(logged.ranks, decay.value if decay else 0.0)
+        counted = CountedRewards(owners, logged.explored, chances, reward)
+        errors = _with_decay(logged, reward, decay, candidate, parts / candidate)
+        current_errors = current_parts / current
+        effects = weighted.rewards / float((weighted.rewards * reward).sum())
+        current_effects = present.rewards / float((present.rewards * reward).sum())
+        lift = interval(
+            candidate / current,
+            errors.less(current_errors),
+            counted.tails(effects - current_effects),
+            missing,
+        )
         found.append(
             RewardEstimate(
-                _interval(candidate, *ends),
-                _interval(current, current_relative, current_relative),
+                interval(candidate, errors, counted.tails(effects), missing),
+                interval(
+                    current,
+                    Errors(current_errors, current_errors),
+                    counted.tails(current_effects),
+                    0.0,
+                ),
                 Interval(*(each - 1 for each in lift)),
             )
         )
@@ -135,6 +153,24 @@ def estimate(logged: LoggedPositions) -> OffPolicyEstimate:
         overlap=min(overlap, 1.0),
         decay=decay.value if decay else None,
     )
+
+
+def _overlap(logged: LoggedPositions, weighted: _Weighted, present: _Weighted, units: int) -> float:
+    """The share of what the candidate shows that may have been shown, less what chance did to it.
+
+    All that the present ranking shows may have been shown: how far its own norms are from what is expected
+    is chance, and what goes along with it is taken out (control variate, by regression over units).
+    """
+    owners = logged.units[logged.answers]
+    overlap = float(weighted.norms.sum()) / max(weighted.whole, 1e-12)
+    chance, present_chance = (
+        np.bincount(owners, each.norms, units)
+        - share * np.bincount(logged.units, each.expected, units)
+        for each, share in ((weighted, overlap), (present, 1.0))
+    )
+    square = float((present_chance**2).sum())
+    slope = float((chance * present_chance).sum()) / square if square else 0.0
+    return overlap - slope * float(present_chance.sum()) / max(weighted.whole, 1e-12)
 
 
 def _refuse(overlap: float, effective: float, decay: _Decay | None) -> None:
@@ -168,15 +204,16 @@ def _candidate_weights(logged: LoggedPositions, decay: float | None) -> _Weighte
     examined = _examined(target, decay or 0.0)
     most = int(logged.candidate_sizes.max())
     sums = np.concatenate(([0.0], np.cumsum(_examined(np.arange(1, most + 1), decay or 0.0))))
-    whole = float(sums[logged.candidate_sizes].sum())
-    return _Weighted(inverse * examined / _examined(ranks, decay or 0.0), inverse * examined, whole)
+    weights = inverse * examined / _examined(ranks, decay or 0.0)
+    return _Weighted(weights, inverse * examined, sums[logged.candidate_sizes])
 
 
 def _current_weights(logged: LoggedPositions, decay: _Decay | None) -> _Weighted:
     """Of the ranking as it was, without exploration: every rank has its own item again."""
     inverse = np.where(logged.explored, 0.0, 1.0 / logged.propensities)
     examined = _examined(logged.ranks, decay.value if decay else 0.0)
-    return _Weighted(inverse, inverse * examined, float(examined.sum()))
+    expected = np.bincount(logged.answers, examined, len(logged.units)).astype(np.float64)
+    return _Weighted(inverse, inverse * examined, expected)
 
 
 def _ratio(
@@ -198,13 +235,13 @@ def _with_decay(
     decay: _Decay | None,
     mean: float,
     relative: Float64Array,
-) -> tuple[Float64Array, Float64Array]:
+) -> Errors:
     """Each unit's part of the relative error, downwards and upwards, with what it moves the decay by.
 
     The mean is no straight line of the decay, so its slope is taken to either end of the decay's interval.
     """
     if decay is None:
-        return relative, relative
+        return Errors(relative, relative)
     reach = Z * float(np.sqrt((decay.influence**2).sum()))
     slopes = []
     for step in (-max(reach, STEP), max(reach, STEP)):
@@ -214,17 +251,7 @@ def _with_decay(
         slopes.append(math.log(there / mean) / step)
     if sum(slopes) < 0:  # a larger decay is the lower end
         slopes.reverse()
-    down, up = (relative + slope * decay.influence for slope in slopes)
-    return down, up
-
-
-def _interval(mean: float, down: Float64Array, up: Float64Array) -> Interval:
-    """By each unit's part of the relative error (U,): sums of skewed weights are so by a factor."""
-    halves = []
-    for errors in (down, up):
-        units = len(errors)
-        halves.append(Z * float(np.sqrt((errors**2).sum() * units / max(units - 1, 1))))
-    return Interval(mean, mean * math.exp(-halves[0]), mean * math.exp(halves[1]))
+    return Errors(*(relative + slope * decay.influence for slope in slopes))
 
 
 def _learned_decay(logged: LoggedPositions, units: int) -> _Decay | None:

@@ -105,7 +105,7 @@ def explored(
     if spec.explore is None:
         return chosen
     share = spec.explore.share
-    tried = _tried(recommender, context, chosen, ranked)
+    tried = tried_items(recommender, context, chosen, ranked)
     positions = [at for at, one in enumerate(chosen) if one.source not in FIXED]
     fits = _fits(recommender, context, tried, chosen)
     pools = pools_of(dealt(recommendation_id, len(tried)), positions, fits)
@@ -123,7 +123,7 @@ def explored(
     return found
 
 
-def _tried(
+def tried_items(
     recommender: Recommender,
     context: RankingContext,
     chosen: list[Candidate],
