@@ -137,7 +137,15 @@ def rollback(
 @app.command("estimate")
 def estimate(
     name: NameArgument,
-    file: FileArgument,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", exists=True, dir_okay=False, help="JSON; default: as it answers now."
+        ),
+    ] = None,
+    model_version: Annotated[
+        str | None, typer.Option(help="The model that would answer. Default: the champion.")
+    ] = None,
     answers: Annotated[
         int, typer.Option(min=1, max=100_000, help="Logged answers asked again, the newest.")
     ] = 2_000,
@@ -145,7 +153,7 @@ def estimate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate what another version would have earned, from the answers of the current one.
+    """Estimate what another version, or another model, would have earned, from the answers of the current one.
 
     Example: recsys scenarios estimate home home.json
     """
@@ -157,14 +165,17 @@ def estimate(
     from recsys.storage.engine.database import open_database
 
     settings = settings_of(config)
-    spec, now_us = read_spec(_read(file)), to_us(now())
+    spec, now_us = None if file is None else read_spec(_read(file)), to_us(now())
     with closing(Recommender(settings, open_database(settings), time.monotonic)) as recommender:
         with recommender.database.connect() as connection:
-            scenarios.check_spec(connection, spec, recommender.catalogue, now_us)
+            if spec is not None:
+                scenarios.check_spec(connection, spec, recommender.catalogue, now_us)
         if problem := recommender.follow_once(now_us):
             typer.echo(problem, err=True)
         limits = EstimateLimits(answers, days, math.inf)
-        found = estimate_scenario(recommender, name, spec, limits, now_us)
+        found = estimate_scenario(
+            recommender, name, spec, limits, now_us, model_version=model_version
+        )
     show(found.plain, as_json, found.text)
 
 

@@ -103,6 +103,17 @@ class ActiveModel:
         """The version that should serve but was refused, if there is one."""
         return self._refused
 
+    def read(self, wanted: Deployed) -> Bundle:
+        """A version that need not be deployed: the one in memory, or read for this caller alone.
+
+        Raises ModelFileError, StorageUnavailableError.
+        """
+        models = self._models
+        for bundle in (models.champion, models.control, *models.arms.values()):
+            if bundle is not None and bundle.version == wanted.version:
+                return bundle
+        return self._read(wanted)
+
     def current(self, look: Look) -> Models:
         """The models to answer with; looks for newer ones every `reload_seconds`.
 
@@ -180,10 +191,7 @@ class ActiveModel:
         if known is not None and self._clock() < known:
             return None
         try:
-            bundle = compacted(
-                read_version(self._root, wanted.version, wanted.manifest_sha256, self._files),
-                self._matrix,
-            )
+            bundle = self._read(wanted)
             warm(bundle)
         except (ModelFileError, StorageUnavailableError) as error:
             if known is None:
@@ -194,6 +202,10 @@ class ActiveModel:
         self._failed.pop(wanted.version, None)
         log.info("model loaded", version=wanted.version, ranking=bundle.ranking)
         return bundle
+
+    def _read(self, wanted: Deployed) -> Bundle:
+        found = read_version(self._root, wanted.version, wanted.manifest_sha256, self._files)
+        return compacted(found, self._matrix)
 
 
 def warm(bundle: Bundle) -> None:

@@ -13,6 +13,7 @@ from recsys.config import Settings
 from recsys.errors import StorageUnavailableError, within
 from recsys.events.export_files import writing
 from recsys.events.times import to_us
+from recsys.serving.active_model import ChosenModel
 from recsys.serving.all_users import ANSWERS, answer_rows, users_of
 from recsys.serving.answers import Answer, Request, ShadowArm
 from recsys.serving.candidates import rank_candidates
@@ -67,8 +68,20 @@ def answer_assigned(
 ) -> Answer:
     """The answer to a request as its scenario and the arms of whoever asks have it."""
     model = recommender.choose_model(assigned)
-    context = read_context(recommender, assigned.request, model, now_us, stamps, past)
-    if assigned.request.scenario_spec is not None:
+    return answer_by(recommender, assigned.request, model, now_us, stamps, past)
+
+
+def answer_by(
+    recommender: Recommender,
+    request: Request,
+    model: ChosenModel,
+    now_us: int,
+    stamps: Stamps | None = None,
+    past: PastRead | None = None,
+) -> Answer:
+    """The answer of one model to a request as its scenario has it."""
+    context = read_context(recommender, request, model, now_us, stamps, past)
+    if request.scenario_spec is not None:
         return steered_answer(recommender, context)
     place = place_of(context, recommender.ranking.recent)
     chosen = recommender.kept.find(place)

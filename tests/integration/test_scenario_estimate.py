@@ -7,15 +7,17 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from recsys.errors import NotEnoughDataError, NotFoundError
+from recsys.errors import InputError, NotEnoughDataError, NotFoundError
 from recsys.events.fields import Event
+from recsys.models.blend import BLEND, LIVE, Blend
+from recsys.registry import write_version
 from recsys.serving.answering import recommend
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
 from recsys.serving.steering.scenario_estimate import EstimateLimits, estimate_scenario
 from recsys.steering.scenario_spec import Explore, Rotation, ScenarioSpec
-from recsys.storage.entities import event_rows, item_rows, scenario_rows
-from recsys.storage.schema.tables import attributed_clicks, conversions, impressions
+from recsys.storage.entities import event_rows, item_rows, scenario_rows, version_rows
+from recsys.storage.schema.tables import attributed_clicks, conversions, impressions, model_versions
 
 NOW_US = 1_740_800_000_000_000
 VISITORS, K, EACH_US = 130, 5, 1_000_000
@@ -122,7 +124,57 @@ def test_where_the_log_cannot_tell_it_says_so(shop):
         estimate_scenario(shop, "nowhere", PRESENT, limits, NOW_US)
     ticks = iter(range(1_000))
     with pytest.raises(NotEnoughDataError, match="worth 20 visitors"):  # 20 seconds of one each
-        estimate_scenario(shop, "home", PRESENT, limits, NOW_US, lambda: float(next(ticks)))
+        estimate_scenario(shop, "home", PRESENT, limits, NOW_US, clock=lambda: float(next(ticks)))
     after = NOW_US + 15 * 86_400_000_000
     with pytest.raises(NotEnoughDataError, match="version 2 of home has answered nobody"):
         estimate_scenario(shop, "home", PRESENT, limits, after)
+
+
+def test_another_model_is_judged_by_answers_after_its_data(
+    shop, database, live_shop, tmp_path, version_row
+):
+    unlike = Blend({"popular": 1.0}, 0.0, 0.0)
+    other = replace(
+        live_shop.bundle, blends={**live_shop.bundle.blends, BLEND: unlike, LIVE: unlike}
+    )
+    twin, popular = "20200101-000000-aaaaaa", "20200101-000000-bbbbbb"
+    late, gone = "20200101-000000-cccccc", "20200101-000000-dddddd"
+    middle_us = _asked_at(VISITORS // 2)
+    for version, bundle, state, end_us in (
+        (twin, live_shop.bundle, "candidate", 1),
+        (popular, other, "refused", 1),
+        (late, live_shop.bundle, "candidate", NOW_US),
+        (gone, live_shop.bundle, "deleted", 1),
+    ):
+        digest, _ = write_version(tmp_path / "models", replace(bundle, version=version))
+        facts = {"state": state, "data_end_us": end_us, "manifest_sha256": digest}
+        with database.begin() as connection:
+            version_rows.add_version(connection, version_row(version, **facts))
+
+    def asked(version, spec=None):
+        return estimate_scenario(
+            shop, "home", spec, EstimateLimits(), NOW_US, model_version=version
+        )
+
+    found = asked(twin)
+    assert (found.found.answers, found.found.overlap) == (VISITORS, 1)
+    assert found.found.rewards[0].lift == (0, 0, 0) and found.plain["model_version"] == twin
+    assert twin in found.text and shop.bundle().version != twin
+    with pytest.raises(NotEnoughDataError, match="of what this version would show was never"):
+        asked(popular, PRESENT)
+    with pytest.raises(
+        NotEnoughDataError, match=f"{late} has learned from .* answered nobody after"
+    ):
+        asked(late)
+    with pytest.raises(InputError, match="its files were deleted"):
+        asked(gone)
+    with pytest.raises(InputError, match=f"model_version .* nearest: {twin}"):
+        asked(twin.replace("aaaaaa", "aaaaab"))
+    with database.begin() as connection:
+        connection.execute(
+            model_versions.update()
+            .where(model_versions.c.version == twin)
+            .values(data_end_us=middle_us)
+        )
+    with pytest.raises(NotEnoughDataError, match=f"worth {VISITORS // 2 + 1} visitors"):
+        asked(twin)

@@ -1,7 +1,9 @@
-"""What another version of a scenario would have earned, from the answers that the current one gave.
+"""What another version of a scenario, or another model, would have earned, from the answers that the current one
+gave.
 
 Each logged answer's visitor is answered once more, as their history stood then, by the other version; what
-others did meanwhile, the catalogue and the model are those of now.
+others did meanwhile, the catalogue and the champion are those of now. A model that is named is judged by answers
+from after its data alone: of earlier ones it has learned what came of them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from recsys.errors import NotEnoughDataError, NotFoundError
+from recsys.errors import InputError, NotEnoughDataError, NotFoundError, unknown
 from recsys.events.times import DAY_US, rfc3339
-from recsys.serving.answering import answer_assigned
+from recsys.serving.active_model import EXPERIMENT, ChosenModel, Deployed
+from recsys.serving.answering import answer_by
 from recsys.serving.answers import Request
 from recsys.serving.recommender import Recommender
-from recsys.serving.steering.experiments import Assigned
 from recsys.serving.steering.exploration import EXPLORED
 from recsys.serving.steering.scenarios import Scenario
 from recsys.steering.off_policy import (
@@ -28,8 +30,12 @@ from recsys.steering.off_policy import (
     estimate,
 )
 from recsys.steering.scenario_spec import ScenarioSpec
-from recsys.storage.entities import logged_answers, scenario_rows
+from recsys.storage.engine.database import Connection
+from recsys.storage.entities import logged_answers, scenario_rows, version_rows
 from recsys.storage.entities.logged_answers import REWARDS, LoggedAnswer
+from recsys.storage.entities.version_rows import VersionRow
+
+MAX_NAMED = 1_000  # versions among which the nearest is looked for
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class ScenarioEstimate:
 
     scenario: str
     version: int  # whose answers they are
+    model_version: str | None  # that would answer; None: the champion
     since_us: int  # of the oldest of them
     until_us: int
     found: OffPolicyEstimate  # its rewards are those of REWARDS
@@ -69,6 +76,7 @@ class ScenarioEstimate:
         return {
             "scenario": self.scenario,
             "version": self.version,
+            "model_version": self.model_version,
             "since": rfc3339(self.since_us),
             "until": rfc3339(self.until_us),
             "answers": found.answers,
@@ -85,7 +93,7 @@ class ScenarioEstimate:
         found = self.found
         lines = [
             f"{found.answers:,} answers of version {self.version} to {found.units:,} visitors; "
-            f"{found.overlap:.0%} of what this version would show is among what was shown"
+            f"{found.overlap:.0%} of what {self.model_version or 'this version'} would show is among what was shown"
         ]
         for name, one in self.rewards:
             if one is None:
@@ -102,32 +110,47 @@ class ScenarioEstimate:
 def estimate_scenario(
     recommender: Recommender,
     name: str,
-    spec: ScenarioSpec,
+    spec: ScenarioSpec | None,
     limits: EstimateLimits,
     now_us: int,
+    *,
+    model_version: str | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ScenarioEstimate:
-    """What `spec` would have earned in the place of the version of `name` that answers.
+    """What `spec` (None: the one that answers) would have earned in the place of the version of `name` that
+    answers, by `model_version` (None: the champion).
 
-    Its own exploration and rotation are left out. Raises NotFoundError without such a scenario,
-    NotEnoughDataError where the log cannot tell.
+    Its own exploration and rotation are left out. Raises NotFoundError without such a scenario, InputError
+    for a model version that is none or whose files were deleted, ModelFileError, NotEnoughDataError where the
+    log cannot tell.
     """
     with recommender.database.connect() as connection:
         current = scenario_rows.get_scenario(connection, name)
         if current is None:
             raise NotFoundError("scenario", name)
+        row = None if model_version is None else _model_row(connection, model_version)
         since_us = now_us - limits.days * DAY_US
+        if row is not None:
+            since_us = max(since_us, row.data_end_us)
         answers = logged_answers.logged_answers(
             connection, name, current.version, since_us, limits.answers
         )
+    spec = spec or current.spec
     if spec.rows or current.spec.rows:
         raise NotEnoughDataError("the log cannot tell of titled rows: try an experiment")
+    if not answers and row is not None:
+        raise NotEnoughDataError(
+            f"the log cannot tell: model version {row.version} has learned from events up to "
+            f"{rfc3339(row.data_end_us)}, and version {current.version} of {name} has answered nobody after; "
+            "come back when it has, or compare the two in an experiment"
+        )
+    model = _model(recommender, row)
     scenario = Scenario(replace(spec, explore=None, rotation=None))
     ends, shown = clock() + limits.seconds, []
     for answer in answers:
         if clock() > ends:
             break
-        shown.append(_shown(recommender, scenario, answer, now_us))
+        shown.append(_shown(recommender, scenario, model, answer, now_us))
     answers = answers[: len(shown)]
     if not answers:
         raise NotEnoughDataError(f"version {current.version} of {name} has answered nobody yet")
@@ -135,11 +158,35 @@ def estimate_scenario(
         rewards = logged_answers.rewards_of(connection, [one.recommendation_id for one in answers])
     found = estimate(positions_of(answers, shown, rewards))
     times = [one.created_at_us for one in answers]
-    return ScenarioEstimate(name, current.version, min(times), max(times), found)
+    return ScenarioEstimate(name, current.version, model_version, min(times), max(times), found)
+
+
+def _model_row(connection: Connection, version: str) -> VersionRow:
+    """A version that can answer. Raises InputError."""
+    try:
+        row = version_rows.get_version(connection, version)
+    except NotFoundError:
+        known = [one.version for one in version_rows.list_versions(connection, MAX_NAMED)]
+        raise unknown("model_version", version, "a registered version", known) from None
+    if row.state == "deleted":
+        raise InputError("model_version", version, "its files were deleted")
+    return row
+
+
+def _model(recommender: Recommender, row: VersionRow | None) -> ChosenModel:
+    """The version, or the champion, whatever experiments and the control arm make of a visitor's answers."""
+    if row is None:
+        return ChosenModel(recommender.bundle(), EXPERIMENT)
+    deployed = Deployed(row.version, row.manifest_sha256)
+    return ChosenModel(recommender.active.read(deployed), EXPERIMENT)
 
 
 def _shown(
-    recommender: Recommender, scenario: Scenario, answer: LoggedAnswer, now_us: int
+    recommender: Recommender,
+    scenario: Scenario,
+    model: ChosenModel,
+    answer: LoggedAnswer,
+    now_us: int,
 ) -> list[str]:
     """What the scenario would have shown in the place of a logged answer."""
     request = Request(
@@ -150,9 +197,7 @@ def _shown(
         left_open=frozenset({"k", "exclude_seen"}),
         as_of_us=answer.created_at_us,
     )
-    # By the champion, whatever experiments and the control arm make of this visitor's answers.
-    assigned = Assigned(scenario.applied(request), is_changed=True)
-    found = answer_assigned(recommender, assigned, now_us)
+    found = answer_by(recommender, scenario.applied(request), model, now_us)
     return [one.item_id for one in found.items]
 
 

@@ -149,7 +149,10 @@ def estimate() -> str:
         with shared.database.connect() as connection:
             scenarios.check_spec(connection, spec, shared.recommender.catalogue, now)
         name = request.form.get("name", "")[:64]
-        found = estimate_scenario(shared.recommender, name, spec, ESTIMATE_LIMITS, now)
+        model = request.form.get("estimate_model", "").strip() or None
+        found = estimate_scenario(
+            shared.recommender, name, spec, ESTIMATE_LIMITS, now, model_version=model
+        )
     except InputError as error:
         return render_template("admin/scenario_estimate.html", problem=problem_of(error))
     except (NotEnoughDataError, NotFoundError) as error:

@@ -58,6 +58,12 @@ class PutQuery(Strict):
     )
 
 
+class EstimateQuery(Strict):
+    model_version: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None, description="The model that would answer; by default the champion"
+    )
+
+
 class IntervalOut(BaseModel):
     """A figure with its 95% interval over visitors."""
 
@@ -79,6 +85,9 @@ class EstimateAnswer(BaseModel):
 
     scenario: str
     version: int = Field(description="The version that gave the answers")
+    model_version: str | None = Field(
+        description="The model that would answer; null for the champion"
+    )
     since: str = Field(description="The oldest answer that was asked again, in UTC")
     until: str = Field(description="The newest answer that was asked again, in UTC")
     answers: int = Field(description="Answers that were asked again")
@@ -210,21 +219,27 @@ def roll_back_scenario(name: str, body: RollbackBody) -> dict[str, Any]:
     "POST",
     "/scenarios/<id:name>/estimate",
     scope="admin",
+    query=EstimateQuery,
     body=ScenarioSpec,
     answer=EstimateAnswer,
     statuses=(200, 404, 409),
     example={"logic": "for_you", "k": 12, "diversity": 0.3},
 )
-def estimate_scenario_version(name: str, body: ScenarioSpec) -> dict[str, Any]:
-    """Estimate what another version of a scenario would have earned, without storing it.
+def estimate_scenario_version(
+    name: str, query: EstimateQuery, body: ScenarioSpec
+) -> dict[str, Any]:
+    """Estimate what another version of a scenario, or another model, would have earned, without storing it.
 
-    From the newest answers of the last 14 days, at most 1,000 and what 10 seconds suffice for. 409 says why
-    the log cannot tell.
+    From the newest answers of the last 14 days, at most 1,000 and what 10 seconds suffice for; for a
+    `model_version`, of those after its data. 409 says why the log cannot tell.
     """
     shared, now = services(), now_us()
     with shared.database.connect() as connection:
         scenarios.check_spec(connection, body, shared.recommender.catalogue, now)
-    return estimate_scenario(shared.recommender, name, body, ESTIMATE_LIMITS, now).plain
+    found = estimate_scenario(
+        shared.recommender, name, body, ESTIMATE_LIMITS, now, model_version=query.model_version
+    )
+    return found.plain
 
 
 def _out(stored: StoredScenario) -> dict[str, Any]:
