@@ -169,7 +169,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     """Address of a migrated database; every test that asks runs on both kinds."""
     if request.param == "sqlite":
         template = request.getfixturevalue("sqlite_template")
-        shutil.copyfile(template, tmp_path / "recsys.db")
+        shutil.copy(template, tmp_path / "recsys.db")
         yield f"sqlite:///{tmp_path}/recsys.db"
         return
     with request.getfixturevalue("postgres_databases").lent() as url:

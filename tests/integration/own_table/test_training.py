@@ -18,7 +18,6 @@ from recsys.storage.entities import erasure_rows
 from recsys.storage.external import external_rows
 from recsys.storage.external.external_events import ExternalEvents
 from recsys.training.run import Run
-from tests.conftest import postgresql_in_drills
 
 NOW = datetime(2025, 3, 2, tzinfo=UTC)
 
@@ -75,7 +74,9 @@ def test_the_same_log_gives_the_same_bytes_in_every_database(
             assert files(tmp_path / kind / ".sequences") == expected, kind
 
 
-@postgresql_in_drills
+@pytest.mark.parametrize(
+    "two_clicks", [pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"], indirect=True
+)
 def test_metrics_are_those_of_the_own_table(own, load, two_clicks, tmp_path, tiny_shop):
     two_clicks.fill(tiny_shop.events)
     theirs = two_clicks.settings(tmp_path / "theirs", tiny_shop)
