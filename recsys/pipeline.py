@@ -259,6 +259,8 @@ def train(
             run.say("started from the champion's weights")
         run.say(f"ranks with: {fitted.summary()}")
         run.say(f"items seen before, from how often they return: {fitted.bundle.repeats.said()}")
+        if fitted.bundle.facts.seen is not None:
+            run.say(f"exclude_seen = auto: {fitted.bundle.facts.seen.said()}")
 
         run.on_stage("evaluating")
         others = extra(fitted.bundle.vocabulary)

@@ -76,11 +76,13 @@ def show_(
 
     with open_database(settings_of(config)).connect() as connection:
         row = version_rows.get_version(connection, version)
+    facts = VersionFacts.from_json(row.facts)
+    seen = "" if facts.seen is None else f"seen items: {facts.seen.said()}\n"
     text = (
         f"{row.version}  {row.state}, serves {row.ranking}, {row.event_count:,} events, "
         f"{row.item_count:,} items, {row.size_bytes / 1e6:.1f} MB\n"
-        f"{Verdict.from_json(row.verdict).reason}\n\n"
-        f"{text_table(VersionFacts.from_json(row.facts).metrics)}"
+        f"{Verdict.from_json(row.verdict).reason}\n{seen}\n"
+        f"{text_table(facts.metrics)}"
     )
     show(vars(row), as_json, text)
 

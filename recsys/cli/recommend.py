@@ -78,4 +78,7 @@ def recommend(
     head = f"{answer.sequence_length} events read, model {answer.model_version or '-'}"
     if answer.degraded:
         head += f"; {answer.degraded}"
+    if answer.seen:
+        head += f"\nseen items left out: {answer.seen.exclude_seen}"
+        head += f"; {answer.seen.why}" if answer.seen.why else ""
     show(answer_out(answer), as_json, "\n".join([head, *lines]))

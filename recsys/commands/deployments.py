@@ -100,6 +100,9 @@ def _write_audit(
     """The deployment's line, and one for tuned settings where trainings go on with others from now on."""
     before = None if replaced is None else replaced[0]
     details = {"reason": reason, "replaced": before}
+    seen = version_rows.get_version(connection, version).facts.get("seen")
+    if seen:  # what answers leave out from now on, where nobody says otherwise
+        details["exclude_seen"] = seen["exclude_seen"]
     add_audit(connection, actor, action, version, now_us, details)
     adopted = _adopted(connection, version)
     if adopted != ({} if before is None else _adopted(connection, before)):

@@ -15,11 +15,14 @@ BUYING = (
 DEFAULT = ",".join(BUYING)
 MAX_TYPES = 16
 MAX_EXCLUDE_SEEN = MAX_TYPES * (MAX_TYPE_LENGTH + 1)  # characters
-ALONE = ("all", "none", "true", "false")  # true: the configured types; false: none
+AUTO = "auto"  # what the version has learned from its log
+ALONE = ("all", "none", "true", "false", AUTO)  # true: the configured types; false: none
 
 
 def seen_types(text: str) -> frozenset[str] | None:
     """The event types whose items are left out; None = all of them, empty = none.
+
+    `auto` is what logs call buying here: where a version has learned better, see `resolved`.
 
     >>> sorted(seen_types("purchase, cart") or ())
     ['cart', 'purchase']
@@ -27,9 +30,45 @@ def seen_types(text: str) -> frozenset[str] | None:
     (None, frozenset())
     """
     names = frozenset(_split(text))
-    if "true" in names:
-        return frozenset(BUYING)
-    return None if "all" in names else names - {"none", "false"}
+    if names & {"true", AUTO}:
+        names |= frozenset(BUYING)
+    return None if "all" in names else names - {*ALONE}
+
+
+def named_types(text: str) -> frozenset[str]:
+    """The event types that are named one by one.
+
+    >>> sorted(named_types("auto,cart")), sorted(named_types("all"))
+    (['cart'], [])
+    """
+    return frozenset(_split(text)) - {*ALONE}
+
+
+def both_seen(one: str, other: str | None) -> str:
+    """The value of `exclude_seen` that leaves out what either leaves out.
+
+    >>> both_seen("cart", "purchase"), both_seen("none", "cart"), both_seen("all", "cart")
+    ('cart,purchase', 'cart', 'all')
+    >>> both_seen("auto", "cart")
+    'auto,cart'
+    """
+    if other is None:
+        return one
+    names = {*_split(one), *_split(other)}
+    return "all" if "all" in names else ",".join(sorted(names - {"none", "false"})) or "none"
+
+
+def resolved(text: str, learned: str) -> str:
+    """`text` with what a version has learned in the place of `auto`.
+
+    >>> resolved("auto", "all"), resolved("auto,cart", "purchase"), resolved("cart", "all")
+    ('all', 'cart,purchase', 'cart')
+    """
+    names = _split(text)
+    if AUTO not in names:
+        return text
+    rest = [name for name in names if name != AUTO]
+    return both_seen(learned, ",".join(rest)) if rest else learned
 
 
 def chosen(given: str | None, configured: str) -> str:
@@ -50,13 +89,13 @@ def check_exclude_seen(text: str) -> str:
     'purchase,cart'
     >>> check_exclude_seen("all,cart")
     Traceback (most recent call last):
-    ValueError: all, none, true and false stand alone
+    ValueError: all, none, auto, true and false stand alone
     """
     names = _split(text)
     if len(names) > MAX_TYPES:
         raise ValueError(f"expected at most {MAX_TYPES} event types")
     if len(names) > 1 and any(name in ALONE for name in names):
-        raise ValueError("all, none, true and false stand alone")
+        raise ValueError("all, none, auto, true and false stand alone")
     for name in names:
         if problem := text_problem(name, MAX_TYPE_LENGTH):
             raise ValueError(problem)

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from recsys.config.attribution import AttributionSettings
-from recsys.config.exclude_seen import DEFAULT, seen_types
+from recsys.config.exclude_seen import AUTO, seen_types
 from recsys.config.key_types import (
     ITEM_PATH,
     MAX_OWN_NAMES,
@@ -227,7 +227,7 @@ class ServingSettings(Section):
     threads: int = Field(4, ge=1, le=256)
     max_body_bytes: int = Field(8 * 2**20, ge=1_024, le=2**30)
     default_k: int = Field(20, ge=1, le=1_000)
-    exclude_seen: ExcludeSeen = DEFAULT
+    exclude_seen: ExcludeSeen = AUTO
     reload_seconds: float = Field(2.0, ge=0.1, le=3_600)
     popular_days: int = Field(7, ge=1, le=3_650)
     live_seconds: Annotated[float, AfterValidator(check_live)] = 1.0

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from recsys.config.exclude_seen import DEFAULT
+from recsys.events.seen_returns import Returns, SeenDefault
 from recsys.models.blend import Blend
 
 Figures = Mapping[str, Mapping[str, float]]  # a ranking or group -> a metric -> its value
@@ -154,12 +156,18 @@ class VersionFacts:
     cold_started_us: int = 0  # when its weights, or its champion's, were last started from nothing
     content_explained: float | None = None  # of held-out items' vectors; None: no map is kept
     seen_items: str = ""  # whether items seen before are recommended again, as the log has it
+    seen: SeenDefault | None = None  # what `exclude_seen` is where nobody says otherwise
     network_bytes: int | None = None
     item_matrix: Figures = field(default_factory=dict)  # cost of each form of the item table
     peak_mib: float | None = None  # memory of the training's process
     window: EvaluationWindow = EvaluationWindow()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # section -> key
     data_end_us: int = 0  # of the newest event that was learned; 0 = unknown
+
+    @property
+    def exclude_seen(self) -> str:
+        """What `exclude_seen = "auto"` stands for: what logs call buying, where nothing was learned."""
+        return DEFAULT if self.seen is None else self.seen.exclude_seen
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; `from_json` takes it back."""
@@ -172,6 +180,7 @@ class VersionFacts:
             },
             "checks": [asdict(check) for check in self.checks],
             "learning_curve": asdict(self.learning_curve) if self.learning_curve else {},
+            "seen": None if self.seen is None else asdict(self.seen),
             "blends": {name: blend.plain() for name, blend in self.blends.items()},
             "window": {
                 "from_us": window.from_us,
@@ -196,6 +205,9 @@ class VersionFacts:
             }
         if "checks" in known:
             known["checks"] = tuple(Check(**check) for check in known["checks"])
+        if seen := known.get("seen"):
+            by_type = {name: Returns(**one) for name, one in seen["by_type"].items()}
+            known["seen"] = SeenDefault(**{**seen, "by_type": by_type})
         if "window" in known:
             window = dict(known["window"])
             from_us, positions = window.pop("from_us", 0), window.pop("positions", 0)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from recsys.config import Settings
-from recsys.config.exclude_seen import DEFAULT, seen_types
+from recsys.config.exclude_seen import AUTO, DEFAULT, seen_types
 from recsys.errors import RecsysError
 from recsys.events.times import HOUR_US, from_us, to_us
 from recsys.ops.backup import NAME as BACKUP_NAME
@@ -197,9 +197,11 @@ def _event_types(
     excluded = seen_types(settings.serving.exclude_seen)
     if excluded and not excluded & seen:
         found = f"no event has a type in serving.exclude_seen ({settings.serving.exclude_seen})"
+        if settings.serving.exclude_seen == AUTO:
+            found = "serving.exclude_seen is auto, and no event has a type that logs call buying"
         advice = f"purchased items are not excluded; use the log's own event types; {known}"
         yield Finding("event types", "warn", found, advice)
-    elif excluded and settings.serving.exclude_seen != DEFAULT and excluded - seen:
+    elif excluded and settings.serving.exclude_seen not in (AUTO, DEFAULT) and excluded - seen:
         unknown = ", ".join(sorted(excluded - seen))
         found = f"serving.exclude_seen names types that no event has: {unknown}"
         yield Finding("event types", "warn", found, known)

@@ -42,7 +42,10 @@ class Request:
     session_id: str | None = None
     events: tuple[Event, ...] = ()
     k: int = 20
-    exclude_seen: str = DEFAULT  # event types by commas, 'all' or 'none'
+    exclude_seen: str = DEFAULT  # event types by commas, 'all', 'none' or 'auto'
+    learned_seen: bool = (
+        False  # whether a version has put what it has learned in the place of 'auto'
+    )
     exclude_items: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()  # any of them; empty = all
     candidates: tuple[str, ...] = ()  # rank these alone; empty = the catalogue
@@ -133,6 +136,16 @@ class AnswerRow:
 
 
 @dataclass(frozen=True)
+class SeenLeftOut:
+    """The event types whose items an answer leaves out, and why it is these."""
+
+    exclude_seen: str  # event types by commas, 'all' or 'none'
+    why: (
+        str | None
+    )  # what the version has learned; None: the request, scenario or configuration says so
+
+
+@dataclass(frozen=True)
 class Answer:
     """What goes out. `degraded` says why the answer is less than it should be, or is None."""
 
@@ -153,6 +166,7 @@ class Answer:
     experiments: tuple[InArm, ...] = ()
     shadows: tuple[ShadowArm, ...] = ()
     rows: tuple[AnswerRow, ...] | None = None  # None: the scenario has none
+    seen: SeenLeftOut | None = None  # None where no explanation was asked for
 
 
 @dataclass(frozen=True)

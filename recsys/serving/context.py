@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from recsys.config.exclude_seen import DEFAULT, resolved
 from recsys.errors import StorageUnavailableError
 from recsys.events.identity import sequence_key
 from recsys.events.sequences import Histories
@@ -73,7 +74,7 @@ def read_context(
         events = given_events(request.events)
         model = _with_live(recommender, request, model, events, now_us)
         return RankingContext(
-            request,
+            with_seen(request, model.bundle),
             model,
             events,
             _encoded(model.bundle, events),
@@ -93,13 +94,14 @@ def stored_context(
     past: PastRead | None = None,
 ) -> RankingContext:
     """As `read_context`; raises StorageUnavailableError where the database cannot be reached."""
+    asked, request = request, with_seen(request, model.bundle)
     with recommender.database.read() as connection:
         stamps = stamps or read_stamps(connection)
         snapshot = recommender.catalogue.at(connection, stamps.items)
         if past is None or past.bundle is not model.bundle:
             past = read_past(connection, recommender, request, model, stamps)
         stored, degraded = past.stored, past.degraded
-        note = recommender.event_types.check(connection, request, model.bundle)
+        note = recommender.event_types.check(connection, asked, model.bundle)
         filters = filters_of(connection, request, stored, snapshot, recommender.source, now_us)
         sunk = sunk_for(connection, request, stored.events, now_us)
         scoring = scoring_of(connection, request, stored, snapshot, now_us)
@@ -114,6 +116,15 @@ def stored_context(
     return RankingContext(
         request, model, events, history, filters, followers, now_us, degraded, note, sunk, scoring
     )
+
+
+def with_seen(request: Request, bundle: Bundle | None) -> Request:
+    """The request with what the version has learned of seen items in the place of `auto`."""
+    learned = DEFAULT if bundle is None else bundle.facts.exclude_seen
+    found = resolved(request.exclude_seen, learned)
+    if found == request.exclude_seen:
+        return request
+    return replace(request, exclude_seen=found, learned_seen=True)
 
 
 def read_past(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from recsys.config import Settings
-from recsys.config.exclude_seen import seen_types
+from recsys.config.exclude_seen import named_types
 from recsys.errors import unknown
 from recsys.models.bundle import Bundle
 from recsys.serving.answers import Request
@@ -33,7 +33,7 @@ class EventTypes:
         A type that is configured, or that a scenario names, may have no events yet. Raises InputError for any other that no
         event is of, unless nothing is known of the log.
         """
-        named = seen_types(request.exclude_seen)
+        named = named_types(request.exclude_seen)
         if not named or request.exclude_seen == self._default:
             return None
         known = {event.event_type for event in request.events}

@@ -9,7 +9,15 @@ from dataclasses import replace
 
 from recsys.config.exclude_seen import seen_types
 from recsys.models.ranking import sources_of
-from recsys.serving.answers import Answer, Candidate, FilteredItem, RankedItem, Reason, Request
+from recsys.serving.answers import (
+    Answer,
+    Candidate,
+    FilteredItem,
+    RankedItem,
+    Reason,
+    Request,
+    SeenLeftOut,
+)
 from recsys.serving.candidates import rank_candidates
 from recsys.serving.context import NO_MODEL, RankingContext, stored_context
 from recsys.serving.filters import Filters
@@ -115,7 +123,15 @@ def make_answer(
         scenario=request.scenario,
         scenario_version=request.scenario_version,
         page_of=request.page_of,
+        seen=seen_left_out(context) if request.explain else None,
     )
+
+
+def seen_left_out(context: RankingContext) -> SeenLeftOut:
+    """Which items the answer leaves out because they were seen, and why."""
+    request, bundle = context.request, context.bundle
+    learned = bundle.facts.seen if bundle is not None and request.learned_seen else None
+    return SeenLeftOut(request.exclude_seen, None if learned is None else learned.said())
 
 
 def fallback_of(context: RankingContext, chosen: Iterable[Candidate]) -> str | None:

@@ -15,6 +15,7 @@ from recsys.errors import NotEnoughDataError
 from recsys.events.array_types import BoolArray, Float32Array, Int32Array
 from recsys.events.large_arrays import compress, count_codes
 from recsys.events.repeat_policy import RepeatPolicy, learn_repeat_policy
+from recsys.events.seen_returns import SeenDefault, learn_default
 from recsys.events.sequences import Sequences
 from recsys.events.time_split import Positions, cut_for_share, events_before
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
@@ -43,6 +44,7 @@ class Dataset:
     categories: list[str]
     item_categories: Int32Array  # (V,)
     repeats: RepeatPolicy
+    seen: SeenDefault
     train: Sequences
     weights: Float32Array  # (E,) of `train`
     in_fit: BoolArray  # (E,) which of its events are in the fit part
@@ -106,7 +108,7 @@ class Dataset:
             max_length=sequences.max_length,
             session_gap_seconds=sequences.session_gap_minutes * 60,
             input_event_types=sequences.input_event_types,
-            facts=VersionFacts(),
+            facts=VersionFacts(seen=self.seen),
             blends={name: Blend({name: 1.0})},
             categories=self.categories,
         )
@@ -135,6 +137,9 @@ def make_dataset(
     fit = train.keep(in_fit)
     rng = np.random.default_rng(settings.training.seed)
     positions = _known_positions(history, train, fit, validation_cut)
+    everything = history.sequences
+    if log.everything is not None and log.everything is not log.sequences:
+        everything = events_before(log.everything, cut_us)
     return Dataset(
         settings=settings,
         vocabulary=vocabulary,
@@ -142,6 +147,7 @@ def make_dataset(
         categories=categories,
         item_categories=category_codes(log.categories, vocabulary, categories),
         repeats=learn_repeat_policy(train.newest(settings.training.ranker_events)),
+        seen=learn_default(everything, log.type_names, settings.attribution.types),
         train=train,
         weights=history.target_weights(),
         in_fit=in_fit,

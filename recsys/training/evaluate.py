@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.config import Settings
+from recsys.config.exclude_seen import resolved, seen_types
 from recsys.events.array_types import Float32Array, Int64Array
 from recsys.events.sequences import Histories
 from recsys.events.time_split import Positions
@@ -23,7 +24,9 @@ from recsys.training.replay import SERVED, Replay, delay_of, replayed_ranks
 from recsys.training.report import (
     RankedPositions,
     Scorer,
+    SeenTypes,
     breakdown,
+    leaving_out,
     rank_positions,
     recall,
     reciprocal_rank,
@@ -94,6 +97,11 @@ def scorer_of(bundle: Bundle, ranking: str | None = None) -> Scorer:
     return scorer
 
 
+def seen_left_out(bundle: Bundle, settings: Settings) -> SeenTypes:
+    """The event types whose items a version's answers leave out where nobody asks for others."""
+    return seen_types(resolved(settings.serving.exclude_seen, bundle.facts.exclude_seen))
+
+
 def matrix_costs(log: EventLog, bundle: Bundle, cut_us: int) -> Figures:
     """recall@20 and MRR@20 of the network by number format of its item table, and the table's MiB.
 
@@ -130,24 +138,32 @@ def evaluate_on_window(
     and `extra`; whole owners are sampled beyond `evaluation.max_positions`.
 
     The champion ranks the same events in its own indices; a target unknown to a system is its miss.
+    All leave out the seen items that answers of the candidate will leave out, so that a target among
+    them is everybody's miss.
     """
+    seen = seen_left_out(candidate, settings)
     everything = window_positions(log, candidate, cut_us)
     rng = np.random.default_rng(settings.training.seed)
     positions = everything.sample(settings.evaluation.max_positions, rng)
     rows = len(candidate.vocabulary)
     ranked = {
-        name: rank_positions(positions, scorer_of(candidate, name), rows)
+        name: rank_positions(
+            positions, leaving_out(scorer_of(candidate, name), seen, candidate.event_types), rows
+        )
         for name in rankings(candidate)
     }
     served = {"served": ranked[candidate.ranking]}
     for name, scorer in (extra or {}).items():
-        ranked[name] = rank_positions(positions, scorer, rows)
+        ranked[name] = rank_positions(
+            positions, leaving_out(scorer, seen, candidate.event_types), rows
+        )
     chosen = None  # the same positions in the champion's indices
     if champion is not None:
         own = window_positions(log, champion, cut_us)
         chosen = own.where(np.isin(everything.histories.ends, positions.histories.ends))
         assert np.array_equal(chosen.histories.ends, positions.histories.ends)
-        served["champion"] = rank_positions(chosen, scorer_of(champion), len(champion.vocabulary))
+        scorer = leaving_out(scorer_of(champion), seen, champion.event_types)
+        served["champion"] = rank_positions(chosen, scorer, len(champion.vocabulary))
     ranked = {**served, **ranked}
     metrics = summarise(
         ranked, positions, settings.evaluation.bootstrap_draws, settings.training.seed
@@ -181,12 +197,13 @@ def _evaluate_live(
     rng = np.random.default_rng(settings.training.seed)
     sample = positions.sample(LIVE_POSITIONS, rng)
     delay_us, matrix = delay_of(settings), settings.serving.item_matrix
-    replay = Replay(log, compacted(candidate, matrix), cut_us, delay_us)
+    seen = seen_left_out(candidate, settings)
+    replay = Replay(log, compacted(candidate, matrix), cut_us, delay_us, seen=seen)
     ranks = replayed_ranks(replay, sample, rankers=LIVE_RANKERS)
     if champion is not None and own is not None:
         own = own.where(np.isin(own.histories.ends, sample.histories.ends))
         since_us = champion.facts.data_end_us + 1
-        replay = Replay(log, compacted(champion, matrix), since_us, delay_us)
+        replay = Replay(log, compacted(champion, matrix), since_us, delay_us, seen=seen)
         ranks["champion"] = replayed_ranks(replay, own)[SERVED]
     return LiveEvaluation(sample.owners, len(sample.known), ranks)
 

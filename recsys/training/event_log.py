@@ -46,6 +46,7 @@ class EventLog:
     categories: Mapping[str, str] = field(default_factory=dict)  # item id -> its category
     contents: Contents = field(default_factory=dict)  # of the catalogue's newest items
     baskets: bool = False  # whether a target is any item of the next moment
+    everything: Sequences | None = None  # those of all types; None: `sequences` are
 
     def positions(self, encoded: Sequences, cut_us: int, end_us: int | None = None) -> Positions:
         """The targets in [cut_us, end_us) of `encoded`, which are this log's own sequences."""
@@ -90,7 +91,7 @@ def make_log(
             oldest, end = sequences.offsets[number : number + 2]
             newest[oldest : end - chosen.max_user_events] = False
         sequences = sequences.keep(newest)
-    names = frame.type_names
+    names, everything = frame.type_names, sequences
     if chosen.input_event_types:
         wanted = {*chosen.input_event_types, *chosen.target_event_types}
         codes = [code for code, name in enumerate(names) if name in wanted]
@@ -119,6 +120,7 @@ def make_log(
         categories or {},
         contents or {},
         baskets,
+        everything,
     )
 
 

@@ -45,7 +45,7 @@ from recsys.storage.entities.live_events import LiveBatch
 from recsys.storage.entities.live_quality_rows import LiveQuality
 from recsys.storage.entities.model_files import open_model_files
 from recsys.storage.events_source import EventsSource
-from recsys.training.evaluate import window_positions
+from recsys.training.evaluate import seen_left_out, window_positions
 from recsys.training.event_log import EventLog, read_log
 from recsys.training.replay import (
     RECENT_US,
@@ -109,7 +109,8 @@ def rank_hour(
     unknown, until = 0, clock() + SECONDS
     for one in served:
         since_us = one.bundle.facts.data_end_us + 1
-        replay = Replay(log, one.bundle, since_us, delay_of(settings), recent)
+        seen = seen_left_out(one.bundle, settings)
+        replay = Replay(log, one.bundle, since_us, delay_of(settings), recent, seen)
         positions = _positions(log, one, drawn)
         moments = zip(replay.moments(positions), replay.moments(positions, live=False), strict=True)
         for live, still in moments:

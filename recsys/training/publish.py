@@ -61,6 +61,7 @@ class TrainingResult:
             cold_started_us=champion.facts.cold_started_us if champion and warm else to_us(now),
             content_explained=content.explained if content is not None else None,
             seen_items=self.bundle.repeats.said(),
+            seen=self.bundle.facts.seen,
             network_bytes=self.bundle.network_bytes,
             item_matrix=matrix_costs(self.log, fitted.bundle, from_us),
             peak_mib=peak_mib(),

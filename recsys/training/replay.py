@@ -24,18 +24,23 @@ from recsys.events.time_split import Positions
 from recsys.events.times import DAY_US, MINUTE_US
 from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN
 from recsys.models.bundle import Bundle
+from recsys.models.catalogue_scan import Mask
 from recsys.models.live_log import BEGINS_US_BEFORE, LiveLog
 from recsys.models.live_view import LiveView
 from recsys.models.live_vocabulary import LiveVocabulary
 from recsys.models.ranking import best, votes_of
 from recsys.training.blend_search import MISSED
 from recsys.training.event_log import EventLog
+from recsys.training.report import SeenTypes, barred_codes
 
 K = 20
 SERVED = "served"
 RECENT_US = 7 * DAY_US  # as `recsys.models.popular.PopularRecent` counts
 RECENT_EVERY_US = 10 * MINUTE_US  # how often recent counts are made anew
 LIVE_EVENTS = 1_000_000  # as `serving.live_events`
+
+NOTHING_SEEN: SeenTypes = frozenset()
+NO_ITEMS: Int32Array = np.empty(0, np.int32)
 
 # A time in us -> (item id, its users and sessions in the RECENT_US before).
 CountRecent = Callable[[int], Sequence[tuple[str, int]]]
@@ -50,6 +55,7 @@ class Moment:
     history: Histories  # B = 1
     wanted: Int32Array  # rows any of which is a hit; UNKNOWN where nobody can know the item yet
     recent: Float32Array | None  # (V + N,) log(1 + owners of the last days); None: the bundle's
+    left_out: Int32Array  # rows that were seen, where answers leave such out
 
     @property
     def can_hit(self) -> bool:
@@ -72,11 +78,15 @@ class Replay:
         since_us: int,
         delay_us: int,
         recent: CountRecent | None = None,
+        seen: SeenTypes = NOTHING_SEEN,
     ) -> None:
         """`bundle` was made from events before `since_us`; those and later ones reach the live log
         `delay_us` after they happened, from BEGINS_US_BEFORE on. `recent` counts what is popular lately where the log does not
-        reach back RECENT_US.
+        reach back RECENT_US. `seen`: the event types whose items answers leave out.
         """
+        self._barred = None
+        if seen is None or seen:
+            self._barred = barred_codes(seen, bundle.event_types)
         self._log, self._bundle = log, bundle
         self._delay_us = max(1, delay_us)
         sequences = log.sequences
@@ -144,14 +154,25 @@ class Replay:
             starts=np.zeros(1, np.int64),
             ends=np.array([last - first]),
         )
+        left_out = self._left_out(whole, number)
+        rows_out = self._rows[left_out]
         if not live:
-            return Moment(number, bundle, history, wanted, None)
+            return Moment(number, bundle, history, wanted, None, rows_out)
         owner = self.live.owner(int(positions.owners[number]))
         own = (log.item_ids[code] for code in codes[rows == UNKNOWN])
         moment = self.view.moment(own, owner, now_us)
         history = replace(history, items=_completed(rows, codes, moment.vocabulary, log.item_ids))
         wanted = _completed(wanted, wanted_codes, moment.vocabulary, log.item_ids)
-        return Moment(number, bundle.with_live(moment), history, wanted, self._recent_rows(now_us))
+        rows_out = _completed(rows_out, left_out, moment.vocabulary, log.item_ids)
+        recent = self._recent_rows(now_us)
+        return Moment(number, bundle.with_live(moment), history, wanted, recent, rows_out)
+
+    def _left_out(self, histories: Histories, number: int) -> Int32Array:
+        """Frame codes of the items of a history that answers leave out."""
+        if self._barred is None:
+            return NO_ITEMS
+        at = slice(int(histories.starts[number]), int(histories.ends[number]))
+        return np.unique(self._log.sequences.items[at][self._barred[histories.event_types[at]]])
 
     def _wanted_codes(self, positions: Positions, number: int) -> Int32Array:
         """Frame codes of the items any of which is a hit."""
@@ -238,7 +259,8 @@ def served_rank(moment: Moment) -> int:
     """The target's rank in what is served, or MISSED beyond the best K; ties count against."""
     if not moment.can_hit:
         return MISSED
-    ranked = best(moment.bundle, moment.history, 2 * K, moment.recent)
+    mask = Mask(excluded=moment.left_out[moment.left_out >= FIRST_ITEM].astype(np.int64))
+    ranked = best(moment.bundle, moment.history, 2 * K, moment.recent, mask)
     rows = np.array([row for row, _, _ in ranked], np.int64)
     scores = np.array([score for _, score, _ in ranked], np.float32)
     return _rank(rows, scores, moment.wanted)
@@ -254,6 +276,7 @@ def popular_rank(moment: Moment) -> int:
 def _voted_rank(moment: Moment, rows: NDArray[np.integer[Any]], votes: Float32Array) -> int:
     """The same of `votes` (n,) for `rows` (n,)."""
     allowed = moment.bundle.repeats.allows(rows, moment.history[0]) & (rows >= FIRST_ITEM)
+    allowed &= ~np.isin(rows, moment.left_out)
     return _rank(rows[allowed], votes[allowed], moment.wanted)
 
 

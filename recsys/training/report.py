@@ -4,7 +4,7 @@ positions, with intervals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from recsys.events.vocabulary import FIRST_ITEM
 from recsys.models.ranker import Ranker
 
 Scorer = Callable[[Histories], Float32Array]
+SeenTypes = frozenset[str] | None  # event types whose items are left out; None: all, empty: none
 
 METRICS: dict[str, Callable[[Int64Array], Float64Array]] = {
     "recall@20": lambda found: recall(found, 20),
@@ -51,6 +52,29 @@ def rank_positions(
             best = np.argpartition(scores, rows - k, axis=1)[:, -k:]
             shown[best[np.take_along_axis(scores, best, axis=1) > -np.inf]] = True
     return RankedPositions(found, coverage(shown))
+
+
+def leaving_out(scorer: Scorer, seen: SeenTypes, type_names: Sequence[str]) -> Scorer:
+    """`scorer` without the items of a history's events of the types `seen`; `type_names`: code 1.. in order."""
+    if seen is not None and not seen:
+        return scorer
+    barred = barred_codes(seen, type_names)
+
+    def scores(histories: Histories) -> Float32Array:
+        found = scorer(histories)
+        for row in range(len(histories)):
+            at = slice(histories.starts[row], histories.ends[row])
+            found[row, histories.items[at][barred[histories.event_types[at]]]] = -np.inf
+        return found
+
+    return scores
+
+
+def barred_codes(seen: SeenTypes, type_names: Sequence[str]) -> BoolArray:
+    """Which event type codes are of `seen`; (types + 1,), code 0 is of no known type."""
+    if seen is None:
+        return np.ones(len(type_names) + 1, np.bool_)
+    return np.array([False, *(name in seen for name in type_names)])
 
 
 class Bootstrap:

@@ -116,7 +116,10 @@ def random_query(rng, items, categories):
             parts.append(make())
 
     maybe(0.8, lambda: f"k={rng.choice([1, 5, 10, 20, 50, 60, 200])}")
-    maybe(0.3, lambda: f"exclude_seen={rng.choice(['all', 'none', 'true', 'view', 'view,cart'])}")
+    maybe(
+        0.3,
+        lambda: f"exclude_seen={rng.choice(['all', 'none', 'true', 'auto', 'view', 'view,cart'])}",
+    )
     maybe(0.2, lambda: "exclude_items=" + ",".join(rng.sample(items, rng.randint(1, 5))))
     maybe(0.2, lambda: "categories=" + quote(rng.choice(categories)))
     maybe(0.15, lambda: "filter=" + quote(rng.choice(["price<20", "price>=10", "available=true"])))
@@ -153,7 +156,7 @@ def random_body(rng, items, categories):
     if rng.random() < 0.2:
         asked["categories"] = [rng.choice(categories)]
     if rng.random() < 0.2:
-        asked["exclude_seen"] = rng.choice(["all", "none", "view"])
+        asked["exclude_seen"] = rng.choice(["all", "none", "auto", "view"])
     if rng.random() < 0.1:
         asked["filter"] = ["price<20"]
     if rng.random() < 0.05:

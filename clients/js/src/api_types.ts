@@ -111,6 +111,11 @@ export interface AnswerRowOut {
   item_ids: string[];
 }
 
+export interface SeenOut {
+  exclude_seen: string;
+  why: string | null;
+}
+
 export interface RecommendationAnswer {
   recommendation_id: string;
   user_id: string | null;
@@ -126,6 +131,7 @@ export interface RecommendationAnswer {
   scenario?: string | null;
   scenario_version?: number | null;
   rows?: AnswerRowOut[] | null;
+  seen?: SeenOut | null;
 }
 
 export interface BatchAnswer {

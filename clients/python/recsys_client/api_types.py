@@ -120,6 +120,11 @@ class AnswerRowOut(TypedDict):
     item_ids: list[str]
 
 
+class SeenOut(TypedDict):
+    exclude_seen: str
+    why: str | None
+
+
 class RecommendationAnswer(TypedDict):
     recommendation_id: str
     user_id: str | None
@@ -135,6 +140,7 @@ class RecommendationAnswer(TypedDict):
     scenario: NotRequired[str | None]
     scenario_version: NotRequired[int | None]
     rows: NotRequired[list[AnswerRowOut] | None]
+    seen: NotRequired[SeenOut | None]
 
 
 class BatchAnswer(TypedDict):

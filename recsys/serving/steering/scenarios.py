@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from recsys.config.exclude_seen import seen_types
+from recsys.config.exclude_seen import both_seen
 from recsys.serving.answers import Boost, Request, ScenarioRules
 from recsys.steering.expressions.expression import parse_score
 from recsys.steering.expressions.reading import read_condition
@@ -62,20 +62,6 @@ class Scenario:
             scenario_version=self.version,
             scenario_rules=self.rules,
         )
-
-
-def both_seen(one: str, other: str | None) -> str:
-    """The value of `exclude_seen` that leaves out what either leaves out.
-
-    >>> both_seen("cart", "purchase"), both_seen("none", "cart"), both_seen("all", "cart")
-    ('cart,purchase', 'cart', 'all')
-    """
-    if other is None:
-        return one
-    types, more = seen_types(one), seen_types(other)
-    if types is None or more is None:
-        return "all"
-    return ",".join(sorted(types | more)) or "none"
 
 
 class Scenarios:

@@ -53,6 +53,15 @@ class AnswerRowOut(BaseModel):
     item_ids: list[str] = Field(description="Its items, which are among the answer's")
 
 
+class SeenOut(BaseModel):
+    """The event types whose items an answer leaves out."""
+
+    exclude_seen: str = Field(description="Event types by commas, all or none")
+    why: str | None = Field(
+        description="What the version has learned of its log, where that decided; else null"
+    )
+
+
 class RecommendationAnswer(BaseModel):
     recommendation_id: str
     user_id: str | None
@@ -70,6 +79,9 @@ class RecommendationAnswer(BaseModel):
     scenario: str | None = Field(None, description="The stored scenario that was applied")
     scenario_version: int | None = None
     rows: list[AnswerRowOut] | None = Field(None, description="Of a scenario with titled rows")
+    seen: SeenOut | None = Field(
+        None, description="With explain: which seen items are left out, and why"
+    )
 
 
 def item_out(item: StoredItem) -> dict[str, Any]:
@@ -123,4 +135,6 @@ def answer_out(answer: Answer) -> dict[str, Any]:
         told["scenario"], told["scenario_version"] = answer.scenario, answer.scenario_version
     if answer.rows is not None:
         told["rows"] = [vars(row) for row in answer.rows]
+    if answer.seen is not None:
+        told["seen"] = vars(answer.seen)
     return told

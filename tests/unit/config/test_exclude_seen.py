@@ -7,7 +7,9 @@ from recsys.errors import ConfigError
 from recsys.web.api.recommendation_schemas import RecommendationQuery
 
 
-@pytest.mark.parametrize("value", ["purchase", "purchase, cart", "all", "none", "a," * 15 + "b"])
+@pytest.mark.parametrize(
+    "value", ["purchase", "purchase, cart", "all", "none", "auto", "a," * 15 + "b"]
+)
 def test_what_a_request_may_ask_may_be_the_default(monkeypatch, tmp_path, value):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RECSYS_SERVING__EXCLUDE_SEEN", value)
@@ -16,7 +18,18 @@ def test_what_a_request_may_ask_may_be_the_default(monkeypatch, tmp_path, value)
 
 
 @pytest.mark.parametrize(
-    "value", ["", "cart,", "all,cart", "cart, none", "true,cart", "x" * 65, "a," * 16 + "b", "a\tb"]
+    "value",
+    [
+        "",
+        "cart,",
+        "all,cart",
+        "cart, none",
+        "true,cart",
+        "auto,cart",
+        "x" * 65,
+        "a," * 16 + "b",
+        "a\tb",
+    ],
 )
 def test_what_a_request_may_not_ask_is_refused_as_the_default(monkeypatch, tmp_path, value):
     monkeypatch.chdir(tmp_path)
