@@ -7,7 +7,7 @@ shown later and whether it clicked on it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from recsys.steering.experiment_spec import METRICS, ExperimentSpec, Metric
@@ -104,7 +104,7 @@ def make_report(spec: ExperimentSpec, sums: Mapping[str, UnitSums]) -> Experimen
     arms = []
     for place, arm in enumerate(spec.arms):
         own = sums.get(arm.name, UnitSums())
-        means = {metric: mean_interval(own.totals(metric)) for metric in METRICS}
+        means = {metric: _mean(own, metric) for metric in METRICS}
         uplift = {
             metric: difference(own.totals(metric), base.totals(metric), alpha)
             for metric in METRICS
@@ -120,12 +120,20 @@ def make_report(spec: ExperimentSpec, sums: Mapping[str, UnitSums]) -> Experimen
     )
 
 
+def _mean(sums: UnitSums, metric: Metric) -> Interval | None:
+    """An arm's figure with its interval: that of a share lies between 0 and 1."""
+    found = mean_interval(sums.totals(metric))
+    if metric == "value" or found is None or found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
 def verdict(spec: ExperimentSpec, report: ExperimentReport) -> str:
     """What the report says, in a sentence."""
     if not report.sample_ratio_holds:
         return (
-            "The arms have not the shares of units that their weights say: something keeps units away "
-            "from an arm, and the figures compare unlike ones."
+            "The arms do not have the shares of users that their weights say: something keeps users "
+            "away from an arm, so the figures cannot be trusted."
         )
     base = spec.arms[0].name
     sure = [
@@ -135,7 +143,7 @@ def verdict(spec: ExperimentSpec, report: ExperimentReport) -> str:
         if found.excludes_zero
     ]
     if not sure:
-        return f"No arm can be told from {base} yet."
+        return f"No arm can be told apart from “{base}” yet."
     parts = [
         f"{one.name} is {'better' if found.estimate > 0 else 'worse'} than {base} in "
         f"{NOUNS[spec.metric]}"

@@ -60,10 +60,11 @@ def test_an_experiment_from_the_form_to_its_end(bare, visitor):
         assert "{&#34;k&#34;: 3}" in page or "value1" in change  # nothing has to be typed again
     post(visitor, "/new", **DRAFT)
     page = text_of(visitor.get("/admin/experiments/varied"))
-    assert "What it can find" in page and "too few clicks or conversions" in page
+    assert "What it can find" in page and "too few to say" in page
     post(visitor, "/varied/start", allocation="25")
     post(visitor, "/varied/start", 409, allocation="5")
-    assert "25.0% of all" in text_of(visitor.get("/admin/experiments/varied"))
+    page = text_of(visitor.get("/admin/experiments/varied"))
+    assert "25.0% of all" in page and "By the hour" not in page  # of one hour there is no line
     post(visitor, "/varied/testers", user="<b>eve</b>", arm="short")
     page = text_of(visitor.get("/admin/experiments/varied"))
     assert "&lt;b&gt;eve&lt;/b&gt;" in page and "<b>eve</b>" not in page
@@ -82,6 +83,10 @@ def test_an_experiment_from_the_form_to_its_end(bare, visitor):
     page = text_of(visitor.get("/admin/experiments/varied"))
     assert "short is better than now in conversion. You may look at any time" in page
     assert '"label":"short − now"' in page and "Uplift in conversion" in page
+    ticks = re.search(r'aria-label="Uplift in conversion">.*?</svg>', page, re.S)[0]
+    assert re.search(
+        r'class="tick"[^>]*>[2-9]<', ticks
+    )  # in percentage points, as the figures beside it
     assert "unsafe-inline" not in page and " style=" not in page
     assert "short is better than now" in text_of(visitor.get("/admin/experiments"))
     post(visitor, "/varied/stop")

@@ -151,7 +151,7 @@ def test_clicks_and_conversions_are_reported_and_the_better_arm_is_promoted(shop
     assert (base["users"], base["clicks"], base["converted"]) == (number["now"], number["now"], 0)
     assert (short["converted"], short["value"]) == (number["short"], 10.0 * number["short"])
     assert short["conversion"]["estimate"] == 1.0 and report["leader"] is None
-    assert report["verdict"] == "No arm can be told from now yet."
+    assert report["verdict"] == "No arm can be told apart from “now” yet."
     assert len(report["looks"]) == 1
     assert shop.post("/experiments/trial/promote", {"arm": "short"})["promoted"] == "short"
     answer = shop.get("/users/visitor1/recommendations?k=5&scenario=home", scope="read")

@@ -242,8 +242,15 @@ def _chart(found: ExperimentView) -> Chart:
 
 def _plot(found: ExperimentView, metric: Metric) -> Any:
     """The uplifts of all arms on one scale; nothing where none has an interval yet."""
+    scale = 1 if metric == "value" else 100  # percentage points
     rows = [
-        Interval(arm.name, one.estimate, one.low, one.high, text=_text(arm, metric))
+        Interval(
+            arm.name,
+            scale * one.estimate,
+            scale * one.low,
+            scale * one.high,
+            text=_text(arm, metric),
+        )
         for arm in found.report.arms[1:]
         if (one := arm.uplift[metric]) is not None
         if one.low is not None and one.high is not None

@@ -143,8 +143,8 @@ def money_headline(connection: Connection, chosen: TimeRange, currency: str) -> 
     note = "nothing was sold" if found.share is None else f"{percent(found.share)} of all value"
     return [
         Headline(
-            "Value from recommendations",
-            money(found.attributed, currency),
+            "From recommendations",
+            _amount(found.attributed, currency),
             *_grown(found.attributed, earlier.attributed, note),
             svg.sparkline(
                 [max(0.0, day) for day in found.by_day], "Value from recommendations by day"
@@ -152,6 +152,17 @@ def money_headline(connection: Connection, chosen: TimeRange, currency: str) -> 
             "conversion",
         )
     ]
+
+
+def _amount(value: float, currency: str) -> str:
+    """Money in the width of a headline.
+
+    >>> _amount(1234.5, "EUR"), _amount(90_175.72, "EUR"), _amount(-2e6, "")
+    ('1,234.50 EUR', '90.2k EUR', '-2.0M')
+    """
+    if abs(value) < 10_000:
+        return money(value, currency)
+    return f"{compact(value)} {currency}".rstrip()
 
 
 def _grown(now: float, before: float, note: str) -> tuple[str, str]:
