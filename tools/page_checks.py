@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, TimeoutError, ViewportSize
 from werkzeug.exceptions import HTTPException
 
 from tools.glossary import ruled_out
@@ -19,6 +20,7 @@ HERE = Path(__file__).parent
 SCRIPT = HERE / "page_checks.js"
 AXE = HERE.parent / "tests" / "assets" / "axe.min.js"
 COLOURS = ["color-contrast", "link-in-text-block"]  # all of axe that a theme can change
+FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 LINKS = "[...document.querySelectorAll('a[href]:not([download])')].map(a => a.href)"
 
 
@@ -35,6 +37,13 @@ def faults(page: Page, *, looks: bool = True) -> list[str]:
             f"a word that is ruled out: {one}" for one in ruled_out(page.evaluate("pageText()"))
         ]
     return found
+
+
+def resize(page: Page, size: ViewportSize) -> None:
+    """Another size of the window. Charts are drawn anew a moment later; what stays too wide is a fault."""
+    page.set_viewport_size(size)
+    with suppress(TimeoutError):
+        page.wait_for_function(FITS, timeout=3_000)
 
 
 def axe_faults(page: Page, *, colours_alone: bool = False) -> list[str]:

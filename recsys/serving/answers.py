@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from recsys.config.exclude_seen import DEFAULT
+from recsys.config.exclude_seen import AUTO
 from recsys.events.fields import Event
 from recsys.steering.expressions.expression import Expression
 from recsys.steering.expressions.reading import ItemCondition
@@ -42,7 +42,7 @@ class Request:
     session_id: str | None = None
     events: tuple[Event, ...] = ()
     k: int = 20
-    exclude_seen: str = DEFAULT  # event types by commas, 'all', 'none' or 'auto'
+    exclude_seen: str = AUTO  # event types by commas, 'all', 'none' or 'auto'
     learned_seen: bool = (
         False  # whether a version has put what it has learned in the place of 'auto'
     )

@@ -91,7 +91,7 @@ def test_nothing_is_clipped_cut_or_out_of_reach_on_any_page(shop, page):
             expect(page.get_by_role("list", name="Recommended now")).to_be_visible()
         faults = page_checks.faults(page) + page_checks.axe_faults(page)
         picture(page, path, "wide")
-        page.set_viewport_size(PHONE)
+        page_checks.resize(page, PHONE)
         faults += [f"at 390 px: {one}" for one in page_checks.faults(page, looks=False)]
         picture(page, path, "narrow")
         page.set_viewport_size(DESK)

@@ -9,7 +9,7 @@ export interface RowOptions {
   list?: "recommend" | "similar" | "next" | "popular";
   /** The item that similar and next start from; for recommend, one that is not to be shown. */
   item?: string;
-  /** How many; default 8. */
+  /** How many; default 8, or as many as the scenario says. */
   k?: number;
   title?: string;
   /** Address of an item's page: /product/{item_id}; also {title} and properties by name. Default: the
@@ -68,7 +68,8 @@ export class Row {
   }
 
   private ask(): Promise<Partial<RecommendationAnswer> & { items: RankedItemOut[] }> {
-    const { list = "recommend", item, k = 8, scenario, category } = this.options;
+    const { list = "recommend", item, scenario, category } = this.options;
+    const k = this.options.k ?? (scenario && list === "recommend" ? undefined : 8);
     if (list === "popular") return this.recsys.popular({ k, category });
     if (list !== "recommend") return this.recsys[list](item ?? "", k);
     return this.recsys.recommend({

@@ -104,9 +104,8 @@ def spec_of_form(form: MultiDict[str, str]) -> ScenarioSpec:
     lines = _lines_of(form)
     for group in LISTS:
         given[group] = [_filled(one) for one in lines[group]]
-    if given["rows"]:  # the list's own logic and number are not asked for then
+    if given["rows"]:  # the list of logics always says one; each row has its own
         given.pop("logic", None)
-        given.pop("k", None)
     return read_spec(given)
 
 

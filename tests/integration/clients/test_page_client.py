@@ -138,13 +138,13 @@ def test_a_row_of_a_scenario_shows_what_the_scenario_says(browser, served, shop_
     def put(**spec):
         served.service.call("PUT", "/scenarios/start", json=spec)
 
-    put(logic="popular", k=3, pins=[{"item_id": "P0030", "position": 1}], exclude_items=["P0001"])
+    put(logic="popular", k=10, pins=[{"item_id": "P0030", "position": 1}], exclude_items=["P0001"])
     body = '<div id="row" data-recsys="recommend" data-title="For you" data-link="/p/{item_id}" data-scenario="start"></div>'
     address, wrong = shop_page("/", body=body), []
     with visitor(browser, wrong) as page:
         page.goto(address)
         tiles = page.get_by_role("list", name="For you").get_by_role("listitem")
-        expect(tiles).to_have_count(3)
+        expect(tiles).to_have_count(10)  # more than the 8 of a row without a scenario
         expect(tiles.first).to_have_attribute("data-item", "P0030")
         assert "P0001" not in [tile.get_attribute("data-item") for tile in tiles.all()]
         put(logic="latest", k=2)  # answers from the next request on

@@ -20,6 +20,7 @@ def settings(tmp_path):
         model={"width": 16},
         training={"epochs": 4, "batch_events": 128, "threads": 1, "warm_start": False},
         evaluation={"bootstrap_draws": 100, "window_share": 0.2},
+        serving={"exclude_seen": "none"},  # seen items come back here, which is what is learned
         promotion={"min_positions": 200, "learn_window": False, "guard_min_answers": 1_000},
     )
 
