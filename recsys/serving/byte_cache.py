@@ -24,10 +24,18 @@ MAX_SHARE = 4  # a value larger than this part of the bound is not kept
 class ByteCache(Generic[K, V]):
     """Values by key, the least recently used going first. Safe to share between threads."""
 
-    def __init__(self, max_bytes: int, size_of: Callable[[V], int] | None = None) -> None:
-        """`size_of`: the bytes of a value, where there is a quicker way than to walk through it."""
+    def __init__(
+        self,
+        max_bytes: int,
+        size_of: Callable[[V], int] | None = None,
+        key_size_of: Callable[[K], int] | None = None,
+    ) -> None:
+        """`size_of`, `key_size_of`: the bytes of a value or key, where there is a quicker way than to walk
+        through it.
+        """
         self.max_bytes = max_bytes
         self._size_of = size_of or bytes_of
+        self._key_size_of = key_size_of or bytes_of
         self._held: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -65,7 +73,7 @@ class ByteCache(Generic[K, V]):
 
     def put(self, key: K, value: V) -> None:
         """Keep `value` under `key`, unless it is large beside the bound."""
-        own = sys.getsizeof(key) if type(key) in PLAIN else bytes_of(key)
+        own = sys.getsizeof(key) if type(key) in PLAIN else self._key_size_of(key)
         size = ENTRY_BYTES + own + self._size_of(value)
         with self._lock:
             before = self._held.pop(key, None)

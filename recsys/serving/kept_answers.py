@@ -14,7 +14,7 @@ from recsys.models.blend import TRENDING_US
 from recsys.models.bundle import Bundle
 from recsys.models.ranking import rankers_in, served_blend
 from recsys.serving.answers import Candidate, Request
-from recsys.serving.byte_cache import ByteCache
+from recsys.serving.byte_cache import ByteCache, bytes_of
 
 if TYPE_CHECKING:
     from recsys.serving.context import RankingContext
@@ -25,7 +25,7 @@ Recent = Callable[
 
 KEPT_BYTES = 32 * 2**20
 CANDIDATE_BYTES = 250  # of an item that was chosen
-ENTRY_BYTES = 1_500  # of the key and of what the entry rests on
+ENTRY_BYTES = 1_500  # of an ordinary key and of what the entry rests on
 
 
 class _Key(NamedTuple):
@@ -55,7 +55,7 @@ class KeptAnswers:
     """Rankings of one process; safe to share between threads."""
 
     def __init__(self) -> None:
-        self._kept: ByteCache[_Key, _Kept] = ByteCache(KEPT_BYTES, _size_of)
+        self._kept: ByteCache[_Key, _Kept] = ByteCache(KEPT_BYTES, _size_of, _key_bytes)
 
     @property
     def bytes(self) -> int:
@@ -98,6 +98,13 @@ def place_of(context: RankingContext, recent: Recent) -> Place | None:
     names = [] if blend is None else rankers_in(bundle, blend)
     counted = [live.trending(TRENDING_US[name])[0] for name in names if name in TRENDING_US]
     return Place(key, (*shared, live.standing, *counted))
+
+
+def _key_bytes(key: _Key) -> int:
+    """What a request may name many of; a scenario's own rules are shared by all who ask for it."""
+    asked = key.request
+    many = (asked.exclude_items, asked.categories, asked.candidates, asked.conditions, asked.boosts)
+    return sum(bytes_of(one) for one in (*many, asked.for_items, asked.shown_before) if one)
 
 
 def _size_of(kept: _Kept) -> int:

@@ -12,11 +12,13 @@ from recsys.events.sequences import Histories
 from recsys.events.vocabulary import Vocabulary
 from recsys.ingest.item_body import check_item
 from recsys.serving.answer_log import MAX_WAITING_BYTES, Impressions
-from recsys.serving.answers import Answer, RankedItem, Request
+from recsys.serving.answers import Answer, Candidate, RankedItem, Request
 from recsys.serving.byte_cache import ByteCache, bytes_of
 from recsys.serving.filters import filters_of, filters_without_database
 from recsys.serving.item_snapshot import ItemSnapshot
+from recsys.serving.kept_answers import KeptAnswers, Place, _Key
 from recsys.serving.version_ranking import _digest
+from recsys.steering.scenario_spec import ScenarioSpec
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.history_rows import History
 
@@ -106,3 +108,19 @@ def test_answers_that_wait_are_bounded_by_bytes(monkeypatch):
         log.record(Answer(f"r{number}", None, "s", None, 1, 0, None, None, items=items))
     assert log.bytes <= MAX_WAITING_BYTES and lost
     assert len(log) == 200 - len(lost)
+
+
+def test_kept_answers_count_what_a_request_names_and_not_the_rules_that_all_share():
+    spec = ScenarioSpec(exclude_items=tuple(f"item {n}" for n in range(500)))
+
+    def kept_bytes(**more):
+        kept = KeptAnswers()
+        request = Request(user_id="u", k=1, **more)
+        place = Place(_Key("v", request, None, 1, "e", 1), ())
+        kept.keep(place, [Candidate("a", 1.0, "lstm")])
+        assert kept.find(place) is not None
+        return kept.bytes
+
+    plain = kept_bytes()
+    assert kept_bytes(scenario="home", scenario_spec=spec) == plain
+    assert kept_bytes(exclude_items=frozenset(spec.exclude_items)) > plain + 500 * 50
