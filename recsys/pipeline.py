@@ -258,7 +258,7 @@ def train(
         if fitted.warm:
             run.say("started from the champion's weights")
         run.say(f"ranks with: {fitted.summary()}")
-        run.say(f"items seen before, from how often they return: {fitted.bundle.repeats.said()}")
+        run.say(f"what the ranking allows of items seen before: {fitted.bundle.repeats.said()}")
         if fitted.bundle.facts.seen is not None:
             run.say(f"exclude_seen = auto: {fitted.bundle.facts.seen.said()}")
 

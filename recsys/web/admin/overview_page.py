@@ -100,6 +100,8 @@ def _charts(
         Series(f"p{round(q * 100)}", [None if v is None else v * 1e3 for v in values])
         for q, values in latency.by_step.items()
     ]
+    nothing = "Nothing was recommended in this range."
+    none = "None: every answer came from the model alone."
     return {
         "events": Chart(
             "events", "Events", events.x, events.series(), f"{events.total:,} events.",
@@ -120,13 +122,12 @@ def _charts(
         ),
         "sources": Chart(
             "sources", "Recommended items by source", sources.x, sources.series(),
-            "" if sources.total else "Nothing was recommended in this range.", "stacked", whole=True,
+            "" if sources.total else nothing, "stacked", whole=True,
         ),
         "fallbacks": Chart(
             "fallbacks", "Fallbacks", fallbacks.x,
             fallbacks.series(),
-            "" if fallbacks.total else "None: every answer came from the model alone.",
-            "stacked", whole=True,
+            "" if fallbacks.total else none if sources.total else nothing, "stacked", whole=True,
         ),
     }  # fmt: skip
 
