@@ -39,6 +39,8 @@ export class Recsys {
   static randomId = randomId;
 
   readonly session: string | undefined;
+  /** The service's address. */
+  readonly url: string;
   private service: Service;
   private retries: number;
   private queue: EventQueue;
@@ -52,6 +54,7 @@ export class Recsys {
       key: options.key,
       timeoutMs: options.timeoutMs ?? 5000,
     };
+    this.url = this.service.url;
     this.retries = options.retries ?? 2;
     this.session = options.session ?? (isPage ? anonymousId() : undefined);
     this.queue = new EventQueue(this.service, {

@@ -134,7 +134,11 @@ export class Row {
     const picture = create("img", "recsys-picture") as HTMLImageElement;
     picture.alt = ""; // its name stands below
     picture.loading = "lazy";
-    picture.addEventListener("error", () => picture.replaceWith(blank));
+    const other = pageAddress(item.image, this.recsys.url); // a path that the page's own origin lacks
+    picture.addEventListener("error", () => {
+      if (other && picture.src !== other) picture.src = other;
+      else picture.replaceWith(blank);
+    });
     picture.src = source;
     return picture;
   }
@@ -171,10 +175,10 @@ function filled(template: string, item: Shown): string | undefined {
 }
 
 /** An address that a page may lead to or load from: http or https, or relative to the page. */
-function pageAddress(given: unknown): string | undefined {
+function pageAddress(given: unknown, base = document.baseURI): string | undefined {
   if (typeof given !== "string" || !given) return undefined;
   try {
-    const url = new URL(given, document.baseURI);
+    const url = new URL(given, base);
     return /^https?:$/.test(url.protocol) ? url.href : undefined;
   } catch {
     return undefined;

@@ -134,6 +134,25 @@ def test_a_row_is_drawn_seen_clicked_and_the_click_attributed(browser, served, s
     assert wrong == []
 
 
+def test_a_picture_that_the_pages_origin_lacks_is_the_services(browser, served, shop_page):
+    icon = {"item_id": "P0031", "title": "Icon", "image": "/static/admin/icon.svg"}
+    gone = {"item_id": "P0032", "title": "Gone", "image": "/static/nothing.svg"}
+    for item in (icon, gone):
+        served.service.call("PUT", "/items", json=item)
+    pins = [{"item_id": one["item_id"], "position": n} for n, one in enumerate((icon, gone), 1)]
+    served.service.call("PUT", "/scenarios/pictured", json={"k": 2, "pins": pins})
+    body = (
+        '<div id="row" data-recsys="recommend" data-title="For you" data-scenario="pictured"></div>'
+    )
+    with visitor(browser) as page:
+        page.goto(shop_page("/", body=body))
+        tiles = page.get_by_role("list", name="For you").get_by_role("listitem")
+        expect(tiles.nth(0).locator("img")).to_have_attribute("src", served.url + icon["image"])
+        assert until(lambda: tiles.nth(0).locator("img").evaluate("one => one.naturalWidth"))
+        expect(tiles.nth(1).locator("img")).to_have_count(0)
+        expect(tiles.nth(1).locator(".recsys-picture")).to_have_text("G")
+
+
 def test_a_row_of_a_scenario_shows_what_the_scenario_says(browser, served, shop_page):
     def put(**spec):
         served.service.call("PUT", "/scenarios/start", json=spec)
