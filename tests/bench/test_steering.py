@@ -28,11 +28,12 @@ def test_off_policy_intervals_are_held_against_the_truth(measure):
 
 
 @pytest.mark.slow
-def test_rotation_is_worth_something_to_who_tires(measure):
+def test_diversity_widens_lists_and_rotation_moves_clicks_by_little(measure):
     found = measure("steering", "--only", "effects", "--visitors", 100)["effects"]
     assert [row["diversity"] for row in found["diversity"]] == [0.0, 0.3, 0.6, 0.9]
     assert found["diversity"][-1]["categories"] > found["diversity"][0]["categories"]
-    assert found["rotation"]["click_lift"] > 0
+    # Of 1,000 visitors it loses 1.4% (docs/benchmarks.md); so few as these do not tell which way.
+    assert -0.2 < found["rotation"]["click_lift"] < 0.2
 
 
 @pytest.mark.slow
