@@ -36,7 +36,7 @@ SELECT md5(concat(
 TABLES = (
     "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
 )
-SEQUENCES = "SELECT sequencename, start_value FROM pg_sequences WHERE schemaname = 'public'"
+SEQUENCES = "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"
 LARGEST = """SELECT coalesce(max(pg_relation_size(oid)), 0) FROM pg_class
 WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"""
 
@@ -135,10 +135,10 @@ def _emptying(connection: psycopg.Connection[Any]) -> sql.Composed:
             put = "INSERT INTO {} OVERRIDING SYSTEM VALUE SELECT * FROM jsonb_populate_record(NULL::{}, {})"
             value = sql.Literal(psycopg.types.json.Jsonb(row))
             parts.append(sql.SQL(put).format(named, named, value))
-    for name, start in connection.execute(SEQUENCES).fetchall():
+    for (name,) in connection.execute(SEQUENCES).fetchall():
         at = connection.execute(
             sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(name))
         ).fetchone()
-        assert at is not None and start is not None
+        assert at is not None
         parts.append(sql.SQL("SELECT setval({}, {}, {})").format(name, *at))
     return sql.SQL("; ").join(parts)
