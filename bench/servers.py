@@ -41,7 +41,7 @@ from recsys.storage.entities.version_rows import VersionRow
 from recsys.storage.schema import migrate
 from recsys.storage.schema.tables import events
 
-USERS = 5_000
+USERS = 20_000
 SHORTEST, LONGEST = 20, 50  # events of a user's history
 SESSIONS = 200_000  # events that the rankers learn from
 READY_SECONDS = 600.0  # on a machine that does other things too

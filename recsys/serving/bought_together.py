@@ -18,6 +18,7 @@ import numpy as np
 from recsys.errors import ConfigError, StorageUnavailableError
 from recsys.events.array_types import Int64Array
 from recsys.events.times import DAY_US
+from recsys.serving.long_work import long_work
 from recsys.storage.engine.database import Database
 from recsys.storage.entities.live_events import LiveBatch
 from recsys.storage.entities.live_marks import read_live_marks
@@ -139,6 +140,8 @@ class BasketTable:
         fresh = self._clock() - self._read_at < KEEP_SECONDS and erased == self._marks
         if held is not None and fresh:
             return held
+        if held is None or not self._reading.locked():
+            long_work()
         if self._reading.acquire(blocking=held is None):
             try:
                 if self._held is held:

@@ -17,6 +17,7 @@ import numpy as np
 from recsys.events.array_types import BoolArray, Float64Array, Int32Array, Int64Array
 from recsys.events.times import HOUR_US
 from recsys.events.vocabulary import Vocabulary
+from recsys.serving.long_work import long_work
 from recsys.steering.expressions.columns import Column, Columns, column_of, iso_times_us
 from recsys.steering.expressions.tree import Kind
 from recsys.storage.engine.database import Connection
@@ -147,6 +148,8 @@ class ColumnStore:
         properties that no item has are left out.
         """
         wanted = [name for name in names if name != CREATED]
+        if not self._has(stamp, wanted):
+            long_work()
         with self._lock:
             held = self._held
             if held is None:
@@ -161,6 +164,12 @@ class ColumnStore:
                 _read_dates(held)
             self._held = held = self._bounded(held, wanted)
             return held
+
+    def _has(self, stamp: int, wanted: Sequence[str]) -> bool:
+        held = self._held
+        if held is None or held.stamp < stamp:
+            return False
+        return all(one in held.by_name or one not in held.kinds for one in wanted)
 
     def _bounded(self, held: CatalogueColumns, wanted: Sequence[str]) -> CatalogueColumns:
         """What is held, those named last at the end and of the others as many as there is room for."""

@@ -25,6 +25,7 @@ from recsys.models.bundle import Bundle
 from recsys.serving.attribute_names import AttributeNames
 from recsys.serving.byte_cache import ByteCache, bytes_of
 from recsys.serving.item_columns import CatalogueColumns, ColumnStore, MaskedIds
+from recsys.serving.long_work import long_work
 from recsys.steering.expressions.evaluation import Bindings
 from recsys.steering.expressions.expression import Expression
 from recsys.storage.engine.database import Connection, Database
@@ -39,6 +40,7 @@ SET_ENTRY_BYTES = 500  # of an expression's answer, beside its mask
 LOOK_AHEAD = 50  # items whose metadata is read at once where one after another is looked at
 ITEM_BYTES = 800  # of an item's metadata, beside what its texts, categories and properties take
 NOTHING_BYTES = 70  # of the note that an item has none
+MANY = 10_000  # items of a filter, to be looked up one by one
 NEWEST = 200  # items added last that exploration tries
 NO_ROWS: Int64Array = np.empty(0, np.int64)
 
@@ -221,6 +223,8 @@ class ItemSnapshot:
         whole = (bundle.version, items.key)
         found = None if items.key is None else self._rows.get(whole)
         if found is None:
+            if items.key is not None and len(items.item_ids) > MANY:
+                long_work()
             ids = items.item_ids
             if isinstance(ids, MaskedIds):
                 encoded = ids.rows_in(bundle.version, vocabulary)
@@ -268,6 +272,7 @@ class ItemSnapshot:
     def _set(self, key: object, build: Callable[[], frozenset[str]]) -> ItemSet:
         found = self._sets.get(key)
         if found is None:
+            long_work()
             found = ItemSet(build(), key)
             if found.item_ids:  # no name is kept that means nothing
                 self._sets.put(key, found)
@@ -295,6 +300,7 @@ class Catalogue:
         latest = self._latest
         if latest.stamp == stamp:
             return latest
+        long_work()
         hidden = frozenset(item_rows.unavailable_items(connection))
         stocked = item_rows.has_items(connection)
         found = ItemSnapshot(stamp, hidden, stocked, self._store, self._attributes)

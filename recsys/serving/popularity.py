@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from recsys.errors import StorageUnavailableError
 from recsys.events.times import DAY_US, HOUR_US, MINUTE_US
 from recsys.serving.byte_cache import ByteCache, bytes_of
+from recsys.serving.long_work import long_work
 from recsys.storage.engine.database import Connection, Database
 from recsys.storage.entities import item_rows
 from recsys.storage.entities.event_rows import ItemCounts, PopularityQuery
@@ -103,6 +104,8 @@ class Popularity:
         last = window.last
         if last is not None and now - last[0] < lasts:
             return last[1]
+        if last is None or not window.counting.locked():
+            long_work()
         # The first count is waited for, unless it is likely to fail.
         waits = last is None and self._failure is None
         if window.counting.acquire(blocking=waits):
@@ -133,5 +136,6 @@ class FollowerTable:
     def at(self, connection: Connection, stamp: int) -> Followers:
         """The followers counted at `stamp`, which was read from the database before this call."""
         if self._held[0] != stamp:
+            long_work()
             self._held = (stamp, item_rows.all_followers(connection))
         return self._held[1]

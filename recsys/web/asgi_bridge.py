@@ -7,26 +7,26 @@ bounded, and no thread. Requests that take long by themselves have one thread of
 from __future__ import annotations
 
 import asyncio
-import io
-import sys
-from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, MutableMapping
+import time
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
-import orjson
 import structlog
+
+from recsys.serving.long_work import LongWorkError
+from recsys.web.asgi_messages import Answer, Message, environ_of, path_of, refusal
+from recsys.web.loop_answers import Direct, LoopAnswers
 
 log = structlog.get_logger(__name__)
 
-Message = MutableMapping[str, Any]  # of ASGI: a scope, or what is received and sent
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+WAITING = "too many requests wait at this moment"
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
-RETRY_SECONDS = 1
 PART_BYTES = 256 * 1024  # of an answer that are sent at once; a larger one goes in parts
 FRAMING = {b"content-length", b"transfer-encoding"}  # headers that announce a body
 
@@ -43,16 +43,6 @@ class Bounds:
     in_hand: int = 1_000  # requests that have a thread or wait for one
     slow_in_hand: int = 2  # of those that take long
     streams: int = 2  # answers that are sent as they are made
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A response, ready to be sent."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    content: bytes
-    parts: Iterator[bytes] | None = None  # in place of `content`: made as they are sent
 
 
 @dataclass(eq=False)
@@ -102,7 +92,7 @@ class AsgiBridge:
         threads: int,
         bounds: Bounds,
         slow_paths: Container[str] = (),
-        direct: Callable[[Message, bytes], Answer | None] = lambda scope, body: None,
+        direct: Direct = lambda scope, body: None,
         stream_paths: Container[str] = (),
         is_heavy: Callable[[Message, bytes], bool] = lambda scope, body: False,
     ) -> None:
@@ -110,7 +100,7 @@ class AsgiBridge:
         long as the rest has half as many threads of its own, so that the others always have theirs.
         """
         self._app, self._bounds, self._slow_paths = app, bounds, slow_paths
-        self._direct = direct
+        self._direct = LoopAnswers(direct, time.monotonic)
         self._quick = _Threads(ThreadPoolExecutor(threads, "request"), bounds.in_hand)
         heavy = max(1, threads // 2)
         self._is_heavy = is_heavy
@@ -210,7 +200,7 @@ class AsgiBridge:
                 raise _RefusedError(400, "a body has a length or chunks, not both")
             if framing:
                 await self._read(scope["headers"], body, receive)
-            return await self._answer_in_thread(scope, body)
+            return await self._answer_arrived(scope, b"".join(body.chunks))
         except _RefusedError as error:
             return error.answer
         finally:
@@ -254,29 +244,45 @@ class AsgiBridge:
             slowest.chunks.clear()
             slowest.arriving.reschedule(0.0)  # now
 
-    async def _answer_in_thread(self, scope: Message, body: _Body) -> Answer:
+    async def _answer_arrived(self, scope: Message, body: bytes) -> Answer:
+        """On the event loop where that is quick, else in a thread."""
         path = path_of(scope) if scope["method"] == "POST" else ""
-        threads = self._slow if path in self._slow_paths else self._quick
-        if threads is self._quick and self._is_heavy(scope, b"".join(body.chunks)):
+        threads, ask = self._quick, self._ask_directly
+        if path in self._slow_paths:
+            threads = self._slow
+        elif self._is_heavy(scope, body):
             threads = self._heavy
+        elif self._direct.quick:
+            if self._direct.overrun():
+                raise _RefusedError(503, WAITING)
+            with suppress(LongWorkError):
+                answer = self._caught(self._direct.on_loop, scope, body)
+                if answer is not None:
+                    return answer
+                ask = self._through_wsgi
         if threads.in_hand >= threads.most:
-            raise _RefusedError(503, "too many requests wait at this moment")
+            raise _RefusedError(503, WAITING)
         threads.in_hand += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(threads.pool, self._ask_app, scope, body)
+            return await loop.run_in_executor(threads.pool, ask, scope, body)
         finally:
             threads.in_hand -= 1
 
-    def _ask_app(self, scope: Message, body: _Body) -> Answer:
+    def _ask_directly(self, scope: Message, body: bytes) -> Answer:
         """The response to a request."""
-        content = b"".join(body.chunks)
+        direct = self._caught(self._direct.timed, scope, body)
+        return direct or self._through_wsgi(scope, body)
+
+    def _caught(self, ask: Direct, scope: Message, body: bytes) -> Answer | None:
+        """What `ask` gives, a refusal where it fails. Raises LongWorkError."""
         try:
-            direct = self._direct(scope, content)
+            return ask(scope, body)
+        except LongWorkError:
+            raise
         except Exception:
             log.exception("a request failed outside of the application's error handling")
             return refusal(500, "the request could not be answered")
-        return direct or self._through_wsgi(scope, content)
 
     def _through_wsgi(self, scope: Message, body: bytes) -> Answer:
         """The application's response."""
@@ -316,69 +322,3 @@ def _start(answer: Answer) -> Message:
         "status": answer.status,
         "headers": answer.headers,
     }
-
-
-def path_of(scope: Message) -> str:
-    """The path as WSGI has it: percent signs undone, a character a byte."""
-    return unquote_to_bytes(scope["raw_path"]).decode("latin-1")
-
-
-def environ_of(scope: Message, body: bytes) -> dict[str, Any]:
-    """The WSGI environment (PEP 3333) of an ASGI request, with the target as sent in RAW_URI.
-
-    A header whose name has an underscore is left out: it would be taken for one with a hyphen, that a
-    proxy sets.
-    """
-    raw_path: bytes = scope["raw_path"]
-    query: bytes = scope["query_string"]
-    client, server = scope.get("client") or ("", 0), scope.get("server") or ("", 0)
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path_of(scope),
-        "QUERY_STRING": query.decode("latin-1"),
-        "RAW_URI": (raw_path + b"?" + query if query else raw_path).decode("latin-1"),
-        "REMOTE_ADDR": client[0],
-        "REMOTE_PORT": str(client[1]),
-        "SERVER_NAME": server[0],
-        "SERVER_PORT": str(server[1]),
-        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": scope["scheme"],
-        "wsgi.input": io.BytesIO(body),
-        "wsgi.input_terminated": True,
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-    }
-    for raw_name, raw_value in scope["headers"]:
-        if b"_" in raw_name:
-            continue
-        name = raw_name.decode("latin-1").upper().replace("-", "_")
-        if name == "TRANSFER_ENCODING":  # Undone by now: the length is known.
-            environ["CONTENT_LENGTH"] = str(len(body))
-            continue
-        if name not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
-            name = f"HTTP_{name}"
-        value = raw_value.decode("latin-1")
-        if name in environ:
-            value = f"{environ[name]}{'; ' if name == 'HTTP_COOKIE' else ','}{value}"
-        environ[name] = value
-    return environ
-
-
-def refusal(status: int, detail: str) -> Answer:
-    """A problem document (RFC 9457) that the application was not asked for."""
-    problem = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "errors": [],
-        "request_id": "",
-    }
-    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append((b"retry-after", str(RETRY_SECONDS).encode()))
-    return Answer(status, headers, orjson.dumps(problem))

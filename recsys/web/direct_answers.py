@@ -27,7 +27,7 @@ from recsys.text_rules import stored_text_problem
 from recsys.web.api.recommendation_routes import asked_in, given_answer
 from recsys.web.api.recommendation_schemas import RecommendationBody, RecommendationQuery
 from recsys.web.app import REQUEST_ID, SECURITY_HEADERS
-from recsys.web.asgi_bridge import Answer, Message
+from recsys.web.asgi_messages import Answer, Message
 from recsys.web.operations import parameters_of, query_of
 from recsys.web.services import Services
 from recsys.web.usage import FinishedRequest

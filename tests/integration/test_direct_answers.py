@@ -11,7 +11,8 @@ import pytest
 
 from recsys.serving.kept_answers import KeptAnswers
 from recsys.storage.entities import item_rows, key_rows
-from recsys.web.asgi_bridge import AsgiBridge, Bounds, environ_of
+from recsys.web.asgi_bridge import AsgiBridge, Bounds
+from recsys.web.asgi_messages import environ_of
 from recsys.web.direct_answers import DirectAnswers
 
 REQUESTS = 300

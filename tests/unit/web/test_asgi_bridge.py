@@ -7,7 +7,8 @@ import time
 import orjson
 import pytest
 
-from recsys.web.asgi_bridge import PART_BYTES, AsgiBridge, Bounds, environ_of
+from recsys.web.asgi_bridge import PART_BYTES, AsgiBridge, Bounds
+from recsys.web.asgi_messages import environ_of
 
 
 def scope_of(path=b"/", headers=(), method="POST", query=b""):
