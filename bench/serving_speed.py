@@ -7,6 +7,7 @@ is measured by reading an array of that size.
 from __future__ import annotations
 
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,8 @@ WIDTH = 128
 WARM_ANSWERS = 1_000
 RETURNING = 500  # visitors
 SCENARIO_TURNS = 5
+READY_STARTS = 3
+SERVE = (sys.executable, "-m", "recsys", "serve")
 THREE_RULES = ScenarioSpec(
     filter="price<90", boosts=(BoostRule("brand=brand-7", 1.5),), pins=(Pin("item-1", 3),)
 )
@@ -65,11 +68,13 @@ def run_serving(
     open_runs: list[dict[str, Any]] = []
     memory: dict[str, Any] = {}
     fairness: dict[str, Any] = {}
+    ready: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         urls = {"sqlite": None, **({"postgresql": postgresql_url} if postgresql_url else {})}
         for name, given in urls.items():
             url, registry, _, asked = _shop(given, Path(folder) / name, items, now_us)
             asked = asked[:RETURNING] if returning else asked
+            ready[name] = _ready_seconds(url, registry, workers)
             empty = [request_bytes("/empty")]
             with running(url, registry, workers=workers) as (port, process):
                 closed_loop(port, asked, workers * 4, min(seconds, 5.0))  # warm
@@ -105,6 +110,7 @@ def run_serving(
         "open_loop": open_runs,
         "beside_heavy": fairness,
         "memory": memory,
+        "ready_seconds": ready,
         "matrix_mib": round(items * (WIDTH + 4) / 2**20, 1),
         "scan_limit_ms": round(_read_seconds(items * WIDTH) * 1e3, 3),
     }
@@ -271,6 +277,16 @@ def _beside_heavy(port: int, asked: Sequence[bytes], seconds: float) -> dict[str
         others = pool.submit(closed_loop, port, heavy, 4, seconds)
         beside = closed_loop(port, asked, 8, seconds).plain()
         return {"alone": alone, "beside": beside, "heavy": others.result().plain()}
+
+
+def _ready_seconds(url: str, registry: Path, workers: int) -> float:
+    """Seconds from the start of `recsys serve` until it is ready: the median of READY_STARTS."""
+    spent = []
+    for _ in range(READY_STARTS):
+        started = time.perf_counter()
+        with running(url, registry, workers=workers, command=SERVE):
+            spent.append(time.perf_counter() - started)
+    return round(float(np.median(spent)), 2)
 
 
 def _read_seconds(size: int) -> float:
