@@ -7,7 +7,7 @@ NODE_READY := tests/node/node_modules/.ready
 DIST := dist
 SITE := recsys/web/help/index.html
 
-.PHONY: setup demo test check drills release-check format lint types imports docs site client timings screenshots lock audit build clean
+.PHONY: setup demo test check drills release-check format lint types imports docs site client timings screenshots pictures lock audit build clean
 
 setup: $(READY)
 
@@ -78,6 +78,10 @@ client: setup $(NODE_READY)
 # fault of layout, words or accessibility.
 screenshots: setup
 	$(BIN)/python tools/screenshots.py $(or $(SCREENSHOTS),var/screenshots)
+
+# The pictures that documents show, of a demo at its own size (PICTURES_ARGS="--demo DIR": of one there is).
+pictures: setup
+	$(BIN)/python tools/screenshots.py --documents $(PICTURES_ARGS)
 
 # How long the commands of the README take on a fresh clone, which is left in TIMINGS.
 timings:

@@ -6,6 +6,7 @@ is measured by reading an array of that size.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tempfile
@@ -284,7 +285,7 @@ def _ready_seconds(url: str, registry: Path, workers: int) -> float:
     spent = []
     for _ in range(READY_STARTS):
         started = time.perf_counter()
-        with running(url, registry, workers=workers, command=SERVE):
+        with running(url, registry, workers=workers, command=SERVE, log=os.devnull):
             spent.append(time.perf_counter() - started)
     return round(float(np.median(spent)), 2)
 

@@ -5,6 +5,8 @@ application's own routes, so that a new one is not forgotten. Ends with 1 where 
 to the console, asks another host, cannot be shown, or has a fault that `tools/page_checks.py` finds: what
 is clipped, cut or too wide, another style of date, a word that is ruled out, unseen focus, or whatever axe
 finds. Run with: make screenshots SCREENSHOTS=DIR
+
+With --documents, only the pictures that documents show, into docs/pictures: make pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,10 @@ THEMES = ("light", "dark")
 SMALL = ("--products", "400", "--shoppers", "1500", "--events", "40000")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# What documents show -> a page by its endpoint, and how its picture is framed.
+DOCUMENTS = Path(__file__).parents[1] / "docs" / "pictures"
+FRAME = {"width": 1280, "height": 760}
+PICTURES = {"shop": "shop", "overview": "overview", "dashboard": "models-version"}
 ANSWERS = 120  # recommendations asked for, so that charts have something to show
 WAIT_SECONDS = 180
 # What a page is asked with, where it shows more with a query than without.
@@ -130,21 +136,31 @@ class Demo:
 def main() -> int:
     """Write the pictures; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pictures", type=Path, help="folder that the pictures go to")
+    parser.add_argument("pictures", type=Path, nargs="?", help="folder that the pictures go to")
+    parser.add_argument("--documents", action="store_true", help="take those of docs/pictures")
     parser.add_argument("--demo", type=Path, help="folder of a demo that was made before")
     parser.add_argument("--only", default="", help="pages whose name holds this")
     given = parser.parse_args()
     executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if executable is None:
         raise SystemExit("no browser: install Debian's chromium")
-    given.pictures.mkdir(parents=True, exist_ok=True)
+    if given.documents == (given.pictures is not None):
+        parser.error("name a folder, or --documents")
+    if given.pictures is not None:
+        given.pictures.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="recsys-screenshots-") as made,
-        serving(given.demo or Path(made), fresh=given.demo is None) as demo,
+        serving(
+            given.demo or Path(made), None if given.demo else () if given.documents else SMALL
+        ) as demo,
         sync_playwright() as playwright,
     ):
         pages = addresses(demo, given.only)
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        if given.documents:
+            take_documents(browser, demo, pages)
+            browser.close()
+            return 0
         wrong = [
             line
             for width in WIDTHS
@@ -158,13 +174,16 @@ def main() -> int:
 
 
 @contextmanager
-def serving(folder: Path, fresh: bool) -> Iterator[Demo]:
-    """The demo of `folder`, served and scheduled, with some traffic behind it."""
-    if fresh:
+def serving(folder: Path, size: Sequence[str] | None) -> Iterator[Demo]:
+    """The demo of `folder`, made first unless `size` is None; served and scheduled, with some traffic
+    behind it.
+    """
+    fresh = size is not None
+    if size is not None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
-        command = [sys.executable, "-m", "recsys", "demo", "--no-serve", "--json", *SMALL]
+        command = [sys.executable, "-m", "recsys", "demo", "--no-serve", "--json", *size]
         command += ["--folder", str(folder), "--port", port]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
         (folder / "demo.json").write_text(done.stdout.splitlines()[-1])
@@ -272,10 +291,7 @@ def take(
     page.on("request", lambda request: watch(request.url))
     page.goto(f"{demo.base}/admin/login")
     shoot(page, folder / f"login-{width}-{theme}.png")
-    page.get_by_label("Name").fill(demo.name)
-    page.get_by_label("Password").fill(demo.password)
-    page.get_by_role("button", name="Log in").click()
-    page.wait_for_url(f"{demo.base}/admin/**")
+    log_in(page, demo)
     for name, path in pages.items():
         where[0] = name
         html = {"Accept": "text/html"}
@@ -295,6 +311,29 @@ def take(
         wrong += [f"{name} at {width} px, {theme}: {fault}" for fault in faults]
     context.close()
     return wrong
+
+
+def take_documents(browser: Browser, demo: Demo, pages: dict[str, str]) -> None:
+    """The pictures that documents show, as the first screen shows a page."""
+    context = browser.new_context(viewport=FRAME, color_scheme="light", reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{demo.base}/admin/login")
+    log_in(page, demo)
+    for name, of_page in PICTURES.items():
+        page.goto(demo.base + pages[of_page])
+        if name == "shop":
+            browse(page)
+        page.wait_for_load_state("load")
+        page.wait_for_timeout(500)
+        page.screenshot(path=DOCUMENTS / f"{name}.jpg", type="jpeg", quality=85)
+    context.close()
+
+
+def log_in(page: Page, demo: Demo) -> None:
+    page.get_by_label("Name").fill(demo.name)
+    page.get_by_label("Password").fill(demo.password)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url(f"{demo.base}/admin/**")
 
 
 def browse(page: Page) -> None:

@@ -97,14 +97,14 @@ class AsgiBridge:
         is_heavy: Callable[[Message, bytes], bool] = lambda scope, body: False,
     ) -> None:
         """`direct` answers what it can without the application. What `is_heavy` says takes many times as
-        long as the rest has half as many threads of its own, so that the others always have theirs.
+        long as the rest has threads of its own, so that the others always have theirs.
         """
         self._app, self._bounds, self._slow_paths = app, bounds, slow_paths
         self._direct = LoopAnswers(direct, time.monotonic)
         self._quick = _Threads(ThreadPoolExecutor(threads, "request"), bounds.in_hand)
-        heavy = max(1, threads // 2)
         self._is_heavy = is_heavy
-        self._heavy = _Threads(ThreadPoolExecutor(heavy, "heavy request"), bounds.in_hand)
+        pool = ThreadPoolExecutor(heavy_threads(threads), "heavy request")
+        self._heavy = _Threads(pool, bounds.in_hand)
         self._slow = _Threads(ThreadPoolExecutor(1, "slow request"), bounds.slow_in_hand)
         self._stream_paths = stream_paths
         self._streams = _Threads(ThreadPoolExecutor(1, "stream"), bounds.streams)
@@ -306,6 +306,13 @@ class AsgiBridge:
             log.exception("a request failed outside of the application's error handling")
             return refusal(500, "the request could not be answered")
         return Answer(status, encoded, content)
+
+
+def heavy_threads(threads: int) -> int:
+    """How many threads answer what is heavy, beside `threads` for the rest: few, as each of them takes as
+    much of a processor as the event loop.
+    """
+    return max(1, threads // 4)
 
 
 def _closing(parts: Iterable[bytes]) -> Iterator[bytes]:

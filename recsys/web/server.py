@@ -39,7 +39,7 @@ from recsys.web import prometheus_metrics
 from recsys.web.admin.exports_page import EXPORT_PATHS
 from recsys.web.admin.login_page import HASHING_PATHS
 from recsys.web.app import create_app
-from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp
+from recsys.web.asgi_bridge import AsgiBridge, Bounds, WsgiApp, heavy_threads
 from recsys.web.direct_answers import DirectAnswers, is_heavy
 from recsys.web.rate_limits import Limits, open_limits
 from recsys.web.worker_processes import Alive, WorkerProcesses
@@ -151,9 +151,9 @@ def _load(settings: Settings, limits: Limits) -> Flask:
     Made in each worker: neither connections nor the threads of numeric libraries survive a fork.
     """
     tracing.start(settings)
-    # Each thread holds one connection for its reads; writes and the rest share the others.
+    # The event loop and each thread hold one connection for their reads; writes and the rest share the others.
     threads = settings.serving.threads
-    database = open_database(settings, held=threads + max(1, threads // 2))
+    database = open_database(settings, held=1 + threads + heavy_threads(threads))
     app = create_app(settings, database, limits)
     app.extensions["recsys"].recommender.bundle()
     gc.freeze()  # what is there by now stays; collecting garbage need not look at it again
