@@ -21,7 +21,7 @@ from recsys.events.vocabulary import FIRST_ITEM, UNKNOWN, Vocabulary
 from recsys.models.content import ContentMap, Contents, ItemContent
 from recsys.models.live_log import NOWHERE, LiveArrays, LiveLog
 from recsys.models.live_vocabulary import LiveVocabulary
-from recsys.models.live_votes import step_votes, vote_tables
+from recsys.models.live_votes import look_up, step_votes, vote_tables
 from recsys.models.lstm.kernels import compiled
 
 if TYPE_CHECKING:
@@ -262,12 +262,12 @@ class LiveMoment:
 
     def codes(self, rows: Int32Array) -> Int32Array:
         """The log's codes of rows (n,); NOWHERE where it does not hold an item."""
-        known = self.view.code_of
-        found = np.where(rows < len(known), known[np.minimum(rows, len(known) - 1)], NOWHERE)
-        for at in np.flatnonzero(rows >= len(known)):
-            found[at] = self.item_codes.get(self.vocabulary.item_id(int(rows[at])), NOWHERE)
-        found[found >= len(self.row_of)] = NOWHERE
-        return found.astype(np.int32)
+        found, newer = look_up(rows, self.view.code_of, len(self.row_of))
+        if newer:
+            for at in np.flatnonzero(rows >= len(self.view.code_of)):
+                code = self.item_codes.get(self.vocabulary.item_id(int(rows[at])), NOWHERE)
+                found[at] = code if code < len(self.row_of) else NOWHERE
+        return found
 
     def steps_after(
         self, items: Int32Array, ahead: int, walked: int

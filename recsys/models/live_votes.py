@@ -118,6 +118,18 @@ def newest_distinct(history: Int32Array) -> tuple[Int32Array, Int32Array]:
 
 
 @compiled
+def look_up(rows: Int32Array, code_of: Int32Array, codes: int) -> tuple[Int32Array, bool]:
+    """The codes (n,) of rows (n,), NOWHERE where one is not below `codes`, and whether a row is beyond `code_of`."""
+    found, beyond = np.full(len(rows), NOWHERE, np.int32), False
+    for n in range(len(rows)):
+        if rows[n] >= len(code_of):
+            beyond = True
+        elif code_of[rows[n]] < codes:
+            found[n] = code_of[rows[n]]
+    return found, beyond
+
+
+@compiled
 def step_votes(
     log: LiveArrays,
     end: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recsys.config.exclude_seen import AUTO
 from recsys.events.fields import Event
@@ -65,6 +65,12 @@ class Request:
     as_of_us: int | None = (
         None  # stored events after it are left out of the history; None: all count
     )
+
+    def having(self, **changes: Any) -> Request:
+        """`dataclasses.replace` for every answer's way: names are not checked, and it takes a tenth of the time."""
+        found = object.__new__(Request)
+        found.__dict__.update(self.__dict__, **changes)
+        return found
 
     @property
     def expressions(self) -> list[Expression]:

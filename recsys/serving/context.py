@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from recsys.config.exclude_seen import DEFAULT, resolved
@@ -124,7 +124,7 @@ def with_seen(request: Request, bundle: Bundle | None) -> Request:
     found = resolved(request.exclude_seen, learned)
     if found == request.exclude_seen:
         return request
-    return replace(request, exclude_seen=found, learned_seen=True)
+    return request.having(exclude_seen=found, learned_seen=True)
 
 
 def read_past(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import replace
 
 import orjson
 from flask import Flask
@@ -104,7 +103,7 @@ class DirectAnswers:
                 return None
             key, stamps = found
             # A body is read for those alone who may ask.
-            request = template and replace(template, user_id=user_id)
+            request = template and template.having(user_id=user_id)
             request = request or self._asked_in(headers, body)
             if request is None:
                 return None
@@ -135,7 +134,7 @@ class DirectAnswers:
         if asked.page_of is not None:
             return None
         request = asked.request(self._shared.settings.serving)
-        return replace(request, **asked_in(asked, page=False))
+        return request.having(**asked_in(asked, page=False))
 
     def _template(self, query: bytes) -> Request | None:
         """What `query` asks for, whoever asks; None where the application is to say what is wrong."""

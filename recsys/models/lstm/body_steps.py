@@ -44,9 +44,9 @@ class LstmSteps:
 
     def last(self, x: Float32Array) -> Float32Array:
         h = x
+        run = kernels.run_lstm(x.shape[1])
         for weight, bias, recurrent in self._layers:
-            start = np.zeros((2, x.shape[1]), np.float32)
-            h = kernels.run_lstm(h @ weight.T + bias, recurrent, start[0], start[1])
+            h = run(kernels.project(h, weight, bias), recurrent)
         last: Float32Array = x[-1] + h[-1]
         return last
 
@@ -69,7 +69,7 @@ class GruSteps:
         h = x
         for weight, bias, recurrent, candidate_bias in self._layers:
             start = np.zeros(x.shape[1], np.float32)
-            h = run_gru(h @ weight.T + bias, recurrent, candidate_bias, start)
+            h = run_gru(kernels.project(h, weight, bias), recurrent, candidate_bias, start)
         last: Float32Array = x[-1] + h[-1]
         return last
 

@@ -86,7 +86,8 @@ class ItemMatrix:
         a hundredth of what its table is rounded by.
         """
         if self.kind == "int8":
-            kernels.scan_int8(self._table, self._scales, self.bias, state, out)
+            scan = kernels.scan_int8(len(state))
+            scan(self._table, self._scales, self.bias, state, out)
         elif self.kind == "bfloat16":
             kernels.scan_bfloat16(self._table, self.bias, state, out)
         else:

@@ -10,6 +10,7 @@ Legend: T time, D width, K width of the copy head's keys, V vocabulary rows, C c
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numba
@@ -28,6 +29,8 @@ from recsys.events.array_types import (
 Function = TypeVar("Function", bound=Callable[..., Any])
 Number = TypeVar("Number", np.float32, np.int64)
 
+WIDTHS = 64  # of networks that loops are held for
+FEW_ROWS = 16
 SUM_OF_PRODUCTS = (2**31 - 1) // 127  # of whole numbers by 8-bit ones, in 32 bits
 BLOCK = 64  # scores looked at together when the largest are searched
 NEVER = np.float32(-1e9)
@@ -139,36 +142,41 @@ def point(
     return shares
 
 
-def scan_int8(
-    table: Int8Array,
-    scales: Float32Array,
-    bias: Float32Array,
-    state: Float32Array,
-    out: Float32Array,
-) -> None:
-    """Scores `out` (V,) of one state (D,) over a table (V, D) of whole numbers times scales (V,), plus bias.
-
-    The state is rounded to 16 bits, to 2e-5 of its largest number, so that products and sums are of whole
-    numbers: the same bits on every processor, at the speed at which a large table is read. Without the
-    interpreter's lock, since a table may have a million rows.
+@lru_cache(WIDTHS)
+def scan_int8(width: int) -> Callable[..., None]:
+    """The pass over a table of whole numbers, compiled for one width D, which the loops then need not look up: a
+    third quicker.
     """
-    width = len(state)
-    top = np.float32(1e-30)
-    for d in range(width):
-        top = max(top, abs(state[d]))
-    most = np.float32(min(32_767, SUM_OF_PRODUCTS // width))
-    whole = np.empty(width, np.int16)
-    for d in range(width):
-        whole[d] = np.int16(np.rint(state[d] * (most / top)))
-    unit = top / most
-    for v in range(len(table)):
-        total = np.int32(0)
+
+    def scan(
+        table: Int8Array,
+        scales: Float32Array,
+        bias: Float32Array,
+        state: Float32Array,
+        out: Float32Array,
+    ) -> None:
+        """Scores `out` (V,) of one state (D,) over a table (V, D) of whole numbers times scales (V,), plus bias.
+
+        The state is rounded to 16 bits, to 2e-5 of its largest number, so that products and sums are of whole
+        numbers: the same bits on every processor, at the speed at which a large table is read. Without the
+        interpreter's lock, since a table may have a million rows.
+        """
+        top = np.float32(1e-30)
         for d in range(width):
-            total = np.int32(total + np.int32(np.int32(np.int16(table[v, d])) * np.int32(whole[d])))
-        out[v] = np.float32(total) * (unit * scales[v]) + bias[v]
+            top = max(top, abs(state[d]))
+        most = np.float32(min(32_767, SUM_OF_PRODUCTS // width))
+        whole = np.empty(width, np.int16)
+        for d in range(width):
+            whole[d] = np.int16(np.rint(state[d] * (most / top)))
+        unit = top / most
+        for v in range(len(table)):
+            total = np.int32(0)
+            for d in range(width):
+                product = np.int32(np.int16(table[v, d])) * np.int32(whole[d])
+                total = np.int32(total + np.int32(product))
+            out[v] = np.float32(total) * (unit * scales[v]) + bias[v]
 
-
-scan_int8 = compiled(scan_int8, nogil=True)
+    return compiled(scan, nogil=True)
 
 
 def scan_bfloat16(
@@ -309,33 +317,65 @@ def sigmoid(z: Float32Array, powers: Int32Array) -> None:
         z[n] = np.float32(1) / (np.float32(1) + z[n] * factors[n])
 
 
-@compiled
-def run_lstm(
-    projected: Float32Array, recurrent: Float32Array, h: Float32Array, c: Float32Array
-) -> Float32Array:
-    """The hidden states h (T, D) of an LSTM layer, whose last h (D,) and c (D,) are left in place.
+@lru_cache(WIDTHS)
+def run_lstm(width: int) -> Callable[[Float32Array, Float32Array], Float32Array]:
+    """An LSTM layer after its inputs were projected, compiled for one width D."""
 
-    projected (T, 4 D): W x + both biases, in torch's order i, f, g, o; recurrent (4 D, D).
-    """
-    steps, width = projected.shape[0], len(h)
-    out = np.empty((steps, width), np.float32)
-    gates = np.empty(4 * width, np.float32)
-    powers = np.empty(4 * width, np.int32)
-    for t in range(steps):
-        for j in range(4 * width):
-            total = np.float32(0)
+    def run(projected: Float32Array, recurrent: Float32Array) -> Float32Array:
+        """The hidden states h (T, D) of an LSTM layer that starts from zero.
+
+        projected (T, 4 D): W x + both biases, in torch's order i, f, g, o; recurrent (4 D, D).
+        """
+        steps = projected.shape[0]
+        h, c = np.zeros(width, np.float32), np.zeros(width, np.float32)
+        out = np.empty((steps, width), np.float32)
+        gates = np.empty(4 * width, np.float32)
+        powers = np.empty(4 * width, np.int32)
+        for t in range(steps):
+            for j in range(4 * width):
+                total = np.float32(0)
+                for d in range(width):
+                    total += recurrent[j, d] * h[d]
+                # tanh(z) = 2 sigmoid(2 z) - 1, so that all four gates take one exponential.
+                twice = np.float32(2) if 2 * width <= j < 3 * width else np.float32(1)
+                gates[j] = (total + projected[t, j]) * twice
+            sigmoid(gates, powers)
             for d in range(width):
-                total += recurrent[j, d] * h[d]
-            # tanh(z) = 2 sigmoid(2 z) - 1, so that all four gates take one exponential.
-            twice = np.float32(2) if 2 * width <= j < 3 * width else np.float32(1)
-            gates[j] = (total + projected[t, j]) * twice
-        sigmoid(gates, powers)
-        for d in range(width):
-            candidate = np.float32(2) * gates[2 * width + d] - np.float32(1)
-            c[d] = gates[width + d] * c[d] + gates[d] * candidate
-            gates[d] = np.float32(2) * c[d]
-        sigmoid(gates[:width], powers[:width])
-        for d in range(width):
-            h[d] = gates[3 * width + d] * (np.float32(2) * gates[d] - np.float32(1))
-            out[t, d] = h[d]
-    return out
+                candidate = np.float32(2) * gates[2 * width + d] - np.float32(1)
+                c[d] = gates[width + d] * c[d] + gates[d] * candidate
+                gates[d] = np.float32(2) * c[d]
+            sigmoid(gates[:width], powers[:width])
+            for d in range(width):
+                h[d] = gates[3 * width + d] * (np.float32(2) * gates[d] - np.float32(1))
+                out[t, d] = h[d]
+        return out
+
+    return compiled(run)
+
+
+def project(x: Float32Array, weight: Float32Array, bias: Float32Array) -> Float32Array:
+    """W x + b (T, J) of x (T, D), weight (J, D) and bias (J,): few rows by a loop, as a matrix library lays out
+    the whole of `weight` anew before it multiplies.
+    """
+    if len(x) > FEW_ROWS:
+        projected: Float32Array = x @ weight.T
+        projected += bias
+        return projected
+    return _project_few(x.shape[1])(x, weight, bias)
+
+
+@lru_cache(WIDTHS)
+def _project_few(
+    width: int,
+) -> Callable[[Float32Array, Float32Array, Float32Array], Float32Array]:
+    def run(x: Float32Array, weight: Float32Array, bias: Float32Array) -> Float32Array:
+        out = np.empty((x.shape[0], weight.shape[0]), np.float32)
+        for j in range(weight.shape[0]):
+            for t in range(x.shape[0]):
+                total = np.float32(0)
+                for d in range(width):
+                    total += weight[j, d] * x[t, d]
+                out[t, j] = total + bias[j]
+        return out
+
+    return compiled(run)

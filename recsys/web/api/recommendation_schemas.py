@@ -20,6 +20,7 @@ MAX_FACTOR = 1_000
 MAX_BATCH = 100
 MAX_FOR_ITEMS = 50
 MAX_SCENARIOS = 20  # of one page
+NONE: Any = ()  # a list without elements; Pydantic copies a list anew for every request
 
 
 class RecommendationQuery(Strict):
@@ -29,21 +30,21 @@ class RecommendationQuery(Strict):
         description="Event types, separated by commas, whose items are excluded; or one of all, none and "
         "true (the configured types). A type that no event has is refused",
     )
-    exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field([])
+    exclude_items: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(NONE)
     categories: Annotated[list[Id], Field(max_length=MAX_LIST)] = Field(
-        [], description="Only items in any of these"
+        NONE, description="Only items in any of these"
     )
     filter: Annotated[list[Condition], Field(max_length=MAX_CONDITIONS)] = Field(
-        [],
+        NONE,
         description="NAME OP VALUE, such as price<50 or brand=Acme, or an expression, such as "
         "item.price < 50 && item.brand == last.brand; all must hold. A name that no item has is refused",
     )
     boost: Annotated[list[Condition], Field(max_length=MAX_CONDITIONS)] = Field(
-        [], description="CONDITION^FACTOR, such as brand=Acme^1.5: multiplies scores"
+        NONE, description="CONDITION^FACTOR, such as brand=Acme^1.5: multiplies scores"
     )
     max_per_category: Annotated[int, Field(ge=1, le=1_000)] | None = None
     for_items: Annotated[list[Id], Field(max_length=MAX_FOR_ITEMS)] = Field(
-        [],
+        NONE,
         description="The items that the page is about, such as those of the cart: they are left out, and "
         "a scenario of similar, next or bought-together items ranks by them",
     )
@@ -95,12 +96,12 @@ class RecommendationBody(RecommendationQuery):
     """A sequence given in the body, of a stored session or user, or both; `events` come last."""
 
     events: Annotated[list[dict[str, Any]], Field(max_length=MAX_LIST)] = Field(
-        [], description="Events, oldest first; they need no user or session of their own"
+        NONE, description="Events, oldest first; they need no user or session of their own"
     )
     user_id: Id | None = None
     session_id: Id | None = None
     candidates: Annotated[list[Id], Field(max_length=10_000)] = Field(
-        [], description="Rank only these"
+        NONE, description="Rank only these"
     )
 
 
