@@ -258,9 +258,9 @@ def train(
         if fitted.warm:
             run.say("started from the champion's weights")
         run.say(f"ranks with: {fitted.summary()}")
-        run.say(f"what the ranking allows of items seen before: {fitted.bundle.repeats.said()}")
+        run.say(f"the ranking by itself: {fitted.bundle.repeats.said()}")
         if fitted.bundle.facts.seen is not None:
-            run.say(f"exclude_seen = auto: {fitted.bundle.facts.seen.said()}")
+            run.say(f"answers (exclude_seen = auto): {fitted.bundle.facts.seen.said()}")
 
         run.on_stage("evaluating")
         others = extra(fitted.bundle.vocabulary)

@@ -158,12 +158,13 @@ def _mapping(source: dict[str, Any]) -> str:
         f"<td>{escape(one['type'] or one['read_as'])}</td></tr>"
         for meaning, one in source["columns"].items()
     )
-    served = source["serving_refused"] or "yes: an index finds a user's newest events"
+    refused = source["serving_refused"]
+    served = f"not yet: {refused}" if refused else "possible: an index finds a user's newest events"
     notes = "".join(f"<li>{escape(one)}</li>" for one in source["warnings"])
     statements = "".join(f"<pre>{escape(one)}</pre>" for one in source["create_index"])
     return _section(
         "Mapping",
-        f"<table>{rows}</table><p>Can serve from it: {escape(served)}</p><ul>{notes}</ul>"
+        f"<table>{rows}</table><p>Serving from it: {escape(served)}</p><ul>{notes}</ul>"
         f"{statements}<p>Required access:</p><pre>{escape(source['grant'])}</pre>",
     )
 

@@ -53,6 +53,8 @@ def init(
     if not as_json:
         at = "" if folder.resolve() == Path.cwd() else f" --config {shlex.quote(str(path))}"
         say(f"Next: recsys events import FILE{at}, recsys train{at}, recsys serve{at}")
+        say("Events in a table of your own: set events.url, events.table and its columns, then")
+        say(f"recsys events check{at}, recsys train{at}, recsys serve{at} (docs/own-table.md)")
 
 
 def _config(folder: Path) -> str:

@@ -66,19 +66,29 @@ def recommend(
     if problem := recommender.follow_once(at_us):
         typer.echo(problem, err=True)
     answer = answering.recommend(recommender, request, at_us)
+    why = {reason.item_id for item in answer.items for reason in item.reason or ()}
+    known = recommender.catalogue.latest.look_up(database, sorted(why))
+
+    def named(item_id: str) -> str:
+        item = known.get(item_id)
+        return f"{item_id} {item.title}" if item is not None and item.title else item_id
+
     lines = []
     for item in answer.items:
         title = item.item.title or "" if item.item else ""
         line = f"{item.rank:>4}  {item.item_id:<24} {item.score:>9.4f}  {item.source:<16} {title}"
         lines.append(line.rstrip())
         lines += [
-            f"{'':6}because of {item_id} ({share:.0%})"
+            f"{'':6}because of {named(item_id)} ({share:.0%})"
             for item_id, share in main_reasons(item.reason)
         ]
     head = f"{answer.sequence_length} events read, model {answer.model_version or '-'}"
     if answer.degraded:
         head += f"; {answer.degraded}"
-    if answer.seen:
+    if not answer.items:
+        model = "" if answer.model_version else "; train a model first: recsys train"
+        head += f"\nnothing to recommend{model}"
+    elif answer.seen:
         head += f"\nseen items left out: {answer.seen.exclude_seen}"
         head += f"; {answer.seen.why}" if answer.seen.why else ""
     show(answer_out(answer), as_json, "\n".join([head, *lines]))

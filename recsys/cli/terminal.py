@@ -153,7 +153,16 @@ class _Lines(Progress):
         self._said_at = time.monotonic()
         task = self.tasks[task_id]
         parts = [task.description, f"{task.percentage:.0f}%" if task.total else ""]
-        say("  ".join(filter(None, [*parts, task.fields.get("note", "")])))
+        left = "" if not task.time_remaining else time_left(task.time_remaining)
+        say("  ".join(filter(None, [*parts, task.fields.get("note", ""), left])))
+
+
+def time_left(seconds: float) -> str:
+    """
+    >>> time_left(3.2), time_left(95), time_left(7_300)
+    ('less than a minute left', 'about 2 min left', 'about 122 min left')
+    """
+    return "less than a minute left" if seconds < 60 else f"about {seconds / 60:.0f} min left"
 
 
 @contextmanager

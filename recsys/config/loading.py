@@ -130,5 +130,8 @@ def _as_config_error(error: ValidationError, merged: dict[str, Any]) -> ConfigEr
         return ConfigError(key, "…", f"unknown key; known: {', '.join(known)}")
     if key in SECRET_KEYS:
         value = "…"
-    expected = re.sub(r"^Value error, |^Input ", "", str(first["msg"]))
+    said = str(first["msg"])
+    expected = re.sub(r"^Value error, |^Input ", "", said)
+    if said.startswith("Input should be "):
+        return ConfigError(key, value, f"expected {said.removeprefix('Input should be ')}")
     return ConfigError(key, value, f"expected: {expected}")

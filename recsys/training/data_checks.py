@@ -59,6 +59,16 @@ def check_before_training(
     if not failed:
         return frame, checks
     reason = "; ".join(str(check).removeprefix("FAILED: ") for check in failed)
+    bounds = [
+        f"{key} = {days}"
+        for key, days in (
+            ("sequences.max_days", settings.sequences.max_days),
+            ("events.retention_days", settings.events.retention_days),
+        )
+        if days
+    ]
+    if len(frame) == 0 and bounds:
+        reason += f"; events older than {' or '.join(bounds)} days before now are left out"
     if all(check.name in ("min_events", "min_users") for check in failed):
         raise NotEnoughDataError(reason)
     for part in thinned(frame):

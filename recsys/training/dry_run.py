@@ -148,6 +148,11 @@ def _read_mapped(
     except ConfigError as error:
         refused = str(error)
     source.close()
+    warnings = list(resolved.warnings)
+    if "event_type" not in mapping.columns:
+        warnings.append(
+            f"no events.event_type_column: every row counts as '{mapping.default_type}' (events.default_type)"
+        )
     return {
         "kind": "mapped",
         "name": mapping.shown_name,
@@ -159,7 +164,7 @@ def _read_mapped(
         "new_rows_by": mapping.columns[mapping.along].name,
         "served": refused is None,
         "serving_refused": refused,
-        "warnings": resolved.warnings,
+        "warnings": warnings,
         "create_index": resolved.create_index,
         "grant": resolved.grant,
     }

@@ -71,7 +71,7 @@ def with_advice(resolved: ResolvedMapping, source: ExternalDatabase) -> Resolved
         warnings.append("a session's events are not read at request time without an index")
     if missing(mapping.along):
         warnings.append("without an index along which to read, each update reads the whole table")
-    if ordered and resolved.is_table and not resolved.has_index("timestamp"):
+    if ordered and missing("timestamp"):
         warnings.append(
             "popular items of the last days are not counted without an index on the time"
         )

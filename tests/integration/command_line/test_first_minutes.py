@@ -122,7 +122,7 @@ def test_progress_is_told_by_lines_where_no_terminal_shows_a_bar(monkeypatch):
         for second in range(0, 31, 3):
             at[0] = float(second)
             progress.update(task, description="fit 1/2", completed=second / 30, note="loss 1.0")
-    assert said == [f"fit 1/2  {share}%  loss 1.0" for share in (40, 80)]
+    assert said == [f"fit 1/2  {share}%  loss 1.0  less than a minute left" for share in (40, 80)]
     with terminal.row_progress("importing") as on_progress:
         on_progress("read", 5)
         at[0] += terminal.LINE_SECONDS
