@@ -107,8 +107,8 @@ def verdict(ranks: GateRanks, rules: GateRules, ranking: str, chosen_by: int) ->
             )
             return Verdict(True, reason, numbers)
         reason = (
-            f"promoted: there is no champion yet; {ranking} ranked {chosen_by:,} validation "
-            f"positions best ({count:,} test positions)"
+            f"promoted: there is no champion yet; of its rankings {ranking} did best on "
+            f"{chosen_by:,} validation positions (the test window has {count:,})"
         )
         return Verdict(True, reason, numbers)
     if count < rules.min_positions:

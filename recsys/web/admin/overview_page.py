@@ -14,6 +14,7 @@ from recsys.storage.dashboard.quality_rows import Growth
 from recsys.storage.engine.database import Connection
 from recsys.storage.entities import answer_count_rows, lease_rows, schedule_rows, version_rows
 from recsys.storage.entities.live_quality_rows import SYSTEMS, LiveQuality, System
+from recsys.storage.entities.version_rows import VersionRow
 from recsys.web.admin import figures, svg
 from recsys.web.admin.access import PREFIX, view
 from recsys.web.admin.formats import duration, percent, points, utc_day
@@ -68,7 +69,7 @@ def index() -> str:
             clicks=_click_through(connection, chosen),
             quality=_live_quality(*hours),
             disk=_disk(quality_rows.growth(connection)),
-            charts=_charts(connection, chosen, events, answered, latency, users),
+            charts=_charts(connection, chosen, events, answered, latency, users, champion),
         )
 
 
@@ -82,6 +83,13 @@ def event_counter() -> Response | str:
     return render_template("admin/event_counter.html", total=total)
 
 
+def _events_told(total: int, chosen: TimeRange, champion: VersionRow | None) -> str:
+    """How many events the range has, and why none where the champion learned from older ones alone."""
+    if total or champion is None or champion.data_end_us >= chosen.since_us:
+        return f"{total:,} events."
+    return "0 events in this range. The events that the champion learned from are older."
+
+
 def _charts(
     connection: Connection,
     chosen: TimeRange,
@@ -89,6 +97,7 @@ def _charts(
     answered: list[figures.ServiceRow],
     latency: figures.Latency,
     users: tuple[list[int], list[int]],
+    champion: VersionRow | None,
 ) -> dict[str, Chart]:
     requests = figures.service_figures(answered, chosen)
     sources, fallbacks = (
@@ -104,7 +113,8 @@ def _charts(
     none = "None: every answer came from the model alone."
     return {
         "events": Chart(
-            "events", "Events", events.x, events.series(), f"{events.total:,} events.",
+            "events", "Events", events.x, events.series(),
+            _events_told(events.total, chosen, champion),
             "stacked", whole=True,
         ),
         "requests": Chart(
