@@ -39,6 +39,7 @@ from recsys.demo.simulation import Shop, ShopSize
 shop = Shop(ShopSize(products=300, shoppers=1_500, events=int(sys.argv[2])), 7, int(time.time() * 1e6))
 with sqlite3.connect(sys.argv[1]) as connection:
     connection.execute("CREATE TABLE clicks (id INTEGER PRIMARY KEY, customer TEXT, sku TEXT, seen_at INTEGER)")
+    connection.execute("CREATE INDEX clicks_of_customers ON clicks (customer, seen_at)")
     for table in shop.events():
         rows = table.select(["user_id", "item_id", "timestamp_us"]).to_pylist()
         connection.executemany(
