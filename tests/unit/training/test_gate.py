@@ -53,7 +53,10 @@ def test_without_a_champion_the_best_on_validation_is_published_and_says_so():
     found = judge(CHAMPION[:10], champion=None)
     assert found.promote
     assert "no champion" in found.reason
-    assert "of its rankings lstm did best on 900 validation positions (the test window has 10)" in found.reason
+    assert (
+        "of its rankings lstm did best on 900 validation positions (the test window has 10)"
+        in found.reason
+    )
 
 
 def test_too_few_validation_positions_praise_nothing():
