@@ -29,7 +29,7 @@
   const beyond = (box, edge) =>
     box.left < edge.left - SLACK || box.right > edge.right + SLACK || box.top < edge.top - SLACK || box.bottom > edge.bottom + SLACK;
   // Texts for screen readers alone are one pixel wide.
-  const unseen = (element) => element.closest(".visually-hidden, .skip, [hidden]") !== null;
+  const unseen = (element) => element.closest(".visually-hidden, .unseen, .skip, [hidden]") !== null;
 
   function* texts() {
     const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -47,17 +47,17 @@
   function* cutTexts() {
     for (const { node, parent, box } of texts()) {
       if (box.width === 0) continue;
-      let scrolls = false;
+      let scrolls = false, hides = null;
       for (let around = parent; around; around = around.parentElement) {
         const style = getComputedStyle(around);
         if (/auto|scroll/.test(style.overflowX + style.overflowY)) scrolls = true;
-        if (scrolls || !/hidden|clip/.test(style.overflowX + style.overflowY)) continue;
-        if (!beyond(box, around.getBoundingClientRect())) continue;
-        if (style.textOverflow === "ellipsis" && around.closest("[title]")) break;
-        yield `text is cut: ${brief(node.data)} by ${name(around)}`;
-        break;
+        if (scrolls || hides || !/hidden|clip/.test(style.overflowX + style.overflowY)) continue;
+        if (beyond(box, around.getBoundingClientRect())) hides = around;
       }
-      if (!scrolls && getComputedStyle(parent).position !== "fixed" && (box.left < -SLACK || box.right > innerWidth + SLACK)) {
+      const ends = hides && getComputedStyle(hides);
+      const told = ends && (ends.textOverflow === "ellipsis" || ends.webkitLineClamp !== "none") && hides.closest("[title]");
+      if (hides && !told) yield `text is cut: ${brief(node.data)} by ${name(hides)}`;
+      if (!scrolls && !hides && getComputedStyle(parent).position !== "fixed" && (box.left < -SLACK || box.right > innerWidth + SLACK)) {
         if (!parent.closest(".sidebar, .sidebar-drawer, .toc-drawer")) yield `text lies outside the window: ${brief(node.data)}`;
       }
     }

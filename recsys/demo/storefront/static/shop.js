@@ -216,7 +216,9 @@ function tileOf(item, from = null) {
   button.type = "button";
   const picture = image(item, 200);
   picture.alt = "";
-  button.append(picture, element("span", "name", title(item)), element("span", "price", price(item)));
+  const name = element("span", "name", title(item));
+  name.title = title(item);
+  button.append(picture, name, element("span", "price", price(item)));
   button.addEventListener("click", () => click(item, from));
   tile.append(button);
   return tile;
