@@ -57,7 +57,8 @@
       const ends = hides && getComputedStyle(hides);
       const told = ends && (ends.textOverflow === "ellipsis" || ends.webkitLineClamp !== "none") && hides.closest("[title]");
       if (hides && !told) yield `text is cut: ${brief(node.data)} by ${name(hides)}`;
-      if (!scrolls && !hides && getComputedStyle(parent).position !== "fixed" && (box.left < -SLACK || box.right > innerWidth + SLACK)) {
+      const seen = hides ? hides.getBoundingClientRect() : box; // of a cut text no more is seen than its box
+      if (!scrolls && getComputedStyle(parent).position !== "fixed" && (seen.left < -SLACK || seen.right > innerWidth + SLACK)) {
         if (!parent.closest(".sidebar, .sidebar-drawer, .toc-drawer")) yield `text lies outside the window: ${brief(node.data)}`;
       }
     }

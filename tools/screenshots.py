@@ -42,7 +42,7 @@ THEMES = ("light", "dark")
 SMALL = ("--products", "400", "--shoppers", "1500", "--events", "40000")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-# What documents show -> a page by its endpoint, and how its picture is framed.
+# Where the pictures of documents go, their size, and name of the picture -> name of the page.
 DOCUMENTS = Path(__file__).parents[1] / "docs" / "pictures"
 FRAME = {"width": 1280, "height": 760}
 PICTURES = {"shop": "shop", "overview": "overview", "dashboard": "models-version"}

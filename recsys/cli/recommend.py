@@ -88,7 +88,7 @@ def recommend(
     if not answer.items:
         model = "" if answer.model_version else "; train a model first: recsys train"
         head += f"\nnothing to recommend{model}"
-    elif answer.seen:
+    if answer.seen and answer.model_version:
         head += f"\nseen items left out: {answer.seen.exclude_seen}"
         head += f"; {answer.seen.why}" if answer.seen.why else ""
     show(answer_out(answer), as_json, "\n".join([head, *lines]))

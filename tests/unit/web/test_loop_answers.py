@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from contextlib import nullcontext
 
 from recsys.serving.long_work import long_work
 from recsys.serving.popularity import Popularity
@@ -19,13 +20,11 @@ class Clock:
         return self.now
 
 
-def answered(direct, count=1, clock=None, body=b""):
+def answered(direct, count=1, body=b""):
     """Statuses of `count` requests, one after the other."""
 
     async def run():
         bridge = AsgiBridge(echo, 2, Bounds(100), direct=direct)
-        if clock is not None:
-            bridge._direct._clock = clock
         found = []
         for _ in range(count):
             client = Client(bridge, scope_of(headers=length(len(body)) if body else ()))
@@ -149,8 +148,6 @@ class Source:
 
 class Storage:
     def connect(self):
-        from contextlib import nullcontext
-
         return nullcontext()
 
 
